@@ -1,0 +1,7 @@
+//! Guests that know how many exits they made, and labs that turn them into real ones.
+//!
+//! `guest` builds ROMs with a known round of exits and starts them under QEMU; `lab` boots a stock
+//! kernel under emulation, so that KVM's exit tracepoints fire on a machine without VT-x or SVM.
+
+pub mod guest;
+pub mod lab;

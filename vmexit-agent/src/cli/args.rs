@@ -1,0 +1,108 @@
+//! Arguments as typed.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::view::Format;
+
+/// What KVM guests exit for, and what it costs.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Count and time every VM exit for a while, then report
+    Capture(CaptureArgs),
+}
+
+/// Arguments of `vmexit capture`.
+#[derive(Debug, Args)]
+#[command(after_help = CAPTURE_EXAMPLES)]
+pub struct CaptureArgs {
+    /// How long to capture; ctrl-c ends it early and still reports
+    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub duration: Duration,
+
+    /// Only this VM, by name or process id; can be given several times
+    #[arg(long = "vm", value_name = "NAME|PID")]
+    pub vms: Vec<String>,
+
+    /// How to write the report
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// Write the report to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Room for this many vCPUs, some 80 kB of kernel memory each [default: twice as many as run
+    /// now, at least 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub max_vcpus: Option<u32>,
+
+    /// No progress line
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, also when ctrl-c ended it early
+  1  something unexpected failed
+  2  wrong usage
+  3  not permitted
+  4  this host can't be traced: no KVM, no tracefs, a tracepoint or kernel feature missing
+  5  no VM is running
+  6  no such VM
+  7  the report can't be written";
+
+const CAPTURE_EXAMPLES: &str = "\
+Examples:
+  vmexit capture                          all VMs, 10 seconds
+  vmexit capture --vm win10 -d 1m         one VM, one minute
+  vmexit capture --format json -o x.json  for a program to read";
+
+/// The longest capture: a month. Whoever wants more wants a recorder.
+const LONGEST: Duration = Duration::from_secs(31 * 24 * 3600);
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    // A bare number is seconds, as in `sleep`.
+    let parsed = match text.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|error| format!("{error}; write it like 10s, 1m30s or 500ms"))?,
+    };
+    if parsed.is_zero() || parsed > LONGEST {
+        return Err("a capture takes more than nothing and at most 31 days".into());
+    }
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "0", "0s", "-1s", "ten", "2months"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! How a command can fail: one sentence, and an exit code that scripts can tell apart.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+use crate::{
+    guest::ProcError,
+    host::{preflight::PreflightError, tracefs::LayoutError},
+    probe::ProbeError,
+};
+
+/// Why a command ended without doing what it was asked for.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Permissions or KVM are missing.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// Tracepoints are missing.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The programs could not be started or read.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// VMs can't be looked for.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// There is nothing to trace.
+    #[error("no VM is running on this host: start one and try again")]
+    NoVm,
+    /// None of the running VMs is meant.
+    #[error("no VM answers to '{wanted}'; running are: {running}")]
+    UnknownVm {
+        /// As typed.
+        wanted: String,
+        /// Names and process ids.
+        running: String,
+    },
+    /// The report has nowhere to go.
+    #[error("{path} can't be written: {source}")]
+    Output {
+        /// The file, or standard output.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The report can't be turned into JSON.
+    #[error("the report can't be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Signals can't be waited for.
+    #[error("signals can't be handled: {0}")]
+    Signal(io::Error),
+}
+
+impl Error {
+    /// The process's exit code; `vmexit --help` lists them.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Preflight(PreflightError::NotPermitted(_))
+            | Self::Layout(LayoutError::Forbidden(_))
+            | Self::Probe(ProbeError::Layout(LayoutError::Forbidden(_))) => 3,
+            Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) => 4,
+            Self::Probe(
+                ProbeError::Layout(_) | ProbeError::Program { .. } | ProbeError::Mmap { .. },
+            ) => 4,
+            Self::NoVm => 5,
+            Self::UnknownVm { .. } => 6,
+            Self::Output { .. } => 7,
+            Self::Probe(_) | Self::Proc(_) | Self::Json(_) | Self::Signal(_) => 1,
+        }
+    }
+}

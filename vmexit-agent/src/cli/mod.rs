@@ -1,0 +1,18 @@
+//! The command line: what was typed ([`args`]), the commands, and how they end ([`error`]).
+
+pub mod args;
+mod capture;
+pub mod error;
+mod output;
+
+use self::{args::Command, error::Error};
+
+/// Runs one command to its end.
+///
+/// # Errors
+/// Whatever stopped it, as one sentence with an exit code.
+pub async fn run(cli: args::Cli) -> Result<(), Error> {
+    match cli.command {
+        Command::Capture(args) => capture::run(args).await,
+    }
+}

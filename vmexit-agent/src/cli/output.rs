@@ -1,0 +1,98 @@
+//! Where a report goes: standard output, or a file that is complete or not there at all.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use tokio::{
+    fs,
+    io::{AsyncWriteExt as _, stdout},
+};
+
+use super::error::Error;
+
+/// Where to write; opened before anything is traced, so that a typing error costs no capture.
+pub(super) struct Output {
+    target: Option<Target>,
+}
+
+struct Target {
+    path: PathBuf,
+    /// Written first, renamed at the end. `None` for what is no plain file, such as /dev/null or a
+    /// pipe: that is written as it is.
+    temporary: Option<PathBuf>,
+    file: fs::File,
+}
+
+impl Output {
+    /// Standard output without a path.
+    pub(super) async fn open(path: Option<&Path>) -> Result<Self, Error> {
+        let Some(path) = path else { return Ok(Self { target: None }) };
+        match Target::open(path).await {
+            Ok(target) => Ok(Self { target: Some(target) }),
+            Err(source) => Err(Error::Output { path: path.into(), source }),
+        }
+    }
+
+    /// Writes all of it.
+    pub(super) async fn write(self, report: Bytes) -> Result<(), Error> {
+        let (path, result) = match self.target {
+            Some(target) => (target.path.clone(), target.write(report).await),
+            None => ("standard output".into(), write_stdout(report).await),
+        };
+        result.map_err(|source| Error::Output { path, source })
+    }
+}
+
+impl Target {
+    async fn open(path: &Path) -> io::Result<Self> {
+        let plain = match fs::metadata(path).await {
+            Ok(existing) => existing.is_file(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(error),
+        };
+        let temporary = plain.then(|| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{}.partial", std::process::id()));
+            PathBuf::from(name)
+        });
+        let to_open = temporary.as_deref().unwrap_or(path);
+        let file =
+            fs::OpenOptions::new().write(true).create(plain).truncate(plain).open(to_open).await?;
+        Ok(Self { path: path.into(), temporary, file })
+    }
+
+    async fn write(mut self, mut report: Bytes) -> io::Result<()> {
+        self.file.write_all_buf(&mut report).await?;
+        self.file.flush().await?;
+        if let Some(temporary) = &self.temporary {
+            fs::rename(temporary, &self.path).await?;
+            self.temporary = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // Nothing complete to keep; if it can't be removed, nobody is worse off.
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}
+
+async fn write_stdout(mut report: Bytes) -> io::Result<()> {
+    let mut stdout = stdout();
+    let written = match stdout.write_all_buf(&mut report).await {
+        Ok(()) => stdout.flush().await,
+        Err(error) => Err(error),
+    };
+    match written {
+        // Whoever read has seen enough, as in `vmexit capture | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,14 @@
+//! What KVM guests exit for, which device it is, and what it costs.
+//!
+//! Data flows one way: kernel maps ([`probe`]) → [`snapshot`] → [`model`] → [`view`]. [`host`] finds
+//! out what the kernel offers, [`guest`] who the VMs are, [`reason`] what exit codes are called;
+//! [`cli`] ties them together.
+
+pub mod cli;
+pub mod guest;
+pub mod host;
+pub mod model;
+pub mod probe;
+pub mod reason;
+pub mod snapshot;
+pub mod view;

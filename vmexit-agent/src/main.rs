@@ -1,0 +1,27 @@
+//! `vmexit`: arguments in, exit code out. Everything else is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use vmexit::cli::{self, args::Cli};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format_timestamp(None)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("vmexit: the event loop can't be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(cli::run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vmexit: {error}");
+            ExitCode::from(error.code())
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! From an interval and the VMs that were found to a [`Report`].
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use vmexit_common::{
+    key::{Key, Kind},
+    vcpu::UNKNOWN_ID,
+};
+
+use super::{
+    Accounting, Direction, Exit, Lost, Port, Report, SCHEMA, Source, Span, Total, Vcpu, Vm,
+    stats::{Stats, Whole, per_second, percent},
+};
+use crate::{
+    guest,
+    host::Host,
+    reason::{self, Vendor},
+    snapshot::{Interval, RowInterval, VcpuInterval},
+};
+
+/// Makes the report. `guests` names the processes; one that nobody could name goes by its number.
+pub fn build(host: Host, span: Span, interval: &Interval, guests: &[guest::Vm]) -> Report {
+    let mut by_pid: BTreeMap<u32, Vec<&VcpuInterval>> =
+        guests.iter().map(|guest| (guest.pid, Vec::new())).collect();
+    for vcpu in &interval.vcpus {
+        by_pid.entry(vcpu.vcpu.pid()).or_default().push(vcpu);
+    }
+    let mut vms: Vec<Vm> = by_pid
+        .into_iter()
+        .map(|(pid, vcpus)| {
+            let guest = guests.iter().find(|guest| guest.pid == pid);
+            vm(pid, guest, &vcpus, host.vendor, interval.span_ns)
+        })
+        .collect();
+    vms.sort_by_key(|vm| std::cmp::Reverse((vm.total.handled_ns, vm.total.samples)));
+    Report {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION"),
+        host,
+        span,
+        source: source(interval),
+        accounting: accounting(interval),
+        vms,
+    }
+}
+
+fn source(interval: &Interval) -> Source {
+    let exits = interval.vcpus.iter().any(|vcpu| vcpu.vcpu.observed() > 0);
+    let others = interval.vcpus.iter().any(|vcpu| !vcpu.details.is_empty());
+    match (exits, others) {
+        (true, _) => Source::Exits,
+        (false, true) => Source::Silent,
+        (false, false) => Source::Nothing,
+    }
+}
+
+fn accounting(interval: &Interval) -> Accounting {
+    let mut sum = Accounting {
+        lost: Lost {
+            no_vcpu_entry: interval.loss.no_vcpu_entry,
+            unreadable: interval.loss.unreadable,
+            ..Lost::default()
+        },
+        observed: interval.loss.no_vcpu_entry + interval.loss.unreadable,
+        torn: interval.torn,
+        ..Accounting::default()
+    };
+    for vcpu in &interval.vcpus {
+        sum.observed += vcpu.observed;
+        sum.recorded += vcpu.recorded();
+        sum.open += vcpu.opened;
+        sum.lost.no_entry += vcpu.lost_no_entry;
+        sum.lost.no_book += vcpu.lost_no_book;
+        sum.untimed += vcpu.details.iter().map(|row| row.untimed).sum::<u64>();
+        sum.unaccounted += vcpu.unaccounted();
+    }
+    sum
+}
+
+fn vm(
+    pid: u32,
+    guest: Option<&guest::Vm>,
+    vcpus: &[&VcpuInterval],
+    host_vendor: Option<Vendor>,
+    span_ns: u64,
+) -> Vm {
+    let vendor_of = |vcpu: &VcpuInterval| Vendor::of_isa(vcpu.vcpu.isa).or(host_vendor);
+    let vendor = vcpus.iter().find_map(|vcpu| vendor_of(vcpu)).or(host_vendor);
+    let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
+    let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
+    let total = total(&reasons, vendor, span_ns);
+    Vm {
+        name: guest.map_or_else(|| format!("pid {pid}"), |guest| guest.name.clone()),
+        pid,
+        vcpus: vcpu_rows(vcpus, guest, vendor, span_ns),
+        exits: exits(&reasons, vendor, &total, span_ns),
+        ports: ports(&details, &total, span_ns),
+        total,
+    }
+}
+
+/// The rows of several vCPUs as one.
+fn merged<'a>(rows: impl Iterator<Item = &'a RowInterval>) -> Vec<RowInterval> {
+    let mut by_key: BTreeMap<Key, RowInterval> = BTreeMap::new();
+    for row in rows {
+        match by_key.entry(row.key) {
+            Entry::Vacant(entry) => drop(entry.insert(row.clone())),
+            Entry::Occupied(mut entry) => entry.get_mut().merge(row),
+        }
+    }
+    by_key.into_values().collect()
+}
+
+/// The exit code behind a row of reasons; `None` for the row of those without one.
+fn code_of(row: &RowInterval) -> Option<u32> {
+    (row.key.kind() == Some(Kind::Reason)).then_some(row.key.value() as u32)
+}
+
+fn row_waits(row: &RowInterval, vendor: Option<Vendor>) -> bool {
+    code_of(row).is_some_and(|code| reason::waits(vendor, code))
+}
+
+fn total(reasons: &[RowInterval], vendor: Option<Vendor>, span_ns: u64) -> Total {
+    let mut total = Total::default();
+    for row in reasons {
+        total.samples += row.exits;
+        let sum =
+            if row_waits(row, vendor) { &mut total.waiting_ns } else { &mut total.handled_ns };
+        *sum += row.total_ns;
+    }
+    total.per_second = per_second(total.samples, span_ns);
+    total.core_percent = percent(total.handled_ns, span_ns);
+    total
+}
+
+fn vcpu_rows(
+    vcpus: &[&VcpuInterval],
+    guest: Option<&guest::Vm>,
+    vendor: Option<Vendor>,
+    span_ns: u64,
+) -> Vec<Vcpu> {
+    let mut rows: Vec<Vcpu> = vcpus
+        .iter()
+        .map(|vcpu| {
+            let tid = vcpu.vcpu.tid();
+            let by_kernel = Some(vcpu.vcpu.vcpu_id).filter(|&id| id != UNKNOWN_ID);
+            let by_thread = || guest.and_then(|guest| guest.threads.get(&tid).copied());
+            let total = total(&vcpu.reasons, vendor, span_ns);
+            Vcpu { id: by_kernel.or_else(by_thread), tid, total }
+        })
+        .collect();
+    rows.sort_by_key(|vcpu| (vcpu.id.unwrap_or(u32::MAX), vcpu.tid));
+    rows
+}
+
+fn exits(rows: &[RowInterval], vendor: Option<Vendor>, total: &Total, span_ns: u64) -> Vec<Exit> {
+    let mut exits: Vec<Exit> = rows
+        .iter()
+        .map(|row| {
+            let (code, waits) = (code_of(row), row_waits(row, vendor));
+            let handled_ns = (!waits).then_some(total.handled_ns);
+            Exit {
+                reason: code
+                    .map_or_else(|| "other".into(), |code| reason::name(vendor, code).into_owned()),
+                code,
+                waits,
+                stats: Stats::of(row, &Whole { samples: total.samples, handled_ns, span_ns }),
+            }
+        })
+        .collect();
+    exits.sort_by_key(|exit| (exit.waits, std::cmp::Reverse(weight(&exit.stats))));
+    exits
+}
+
+fn ports(details: &[RowInterval], total: &Total, span_ns: u64) -> Vec<Port> {
+    let rows: Vec<&RowInterval> = details
+        .iter()
+        .filter(|row| matches!(row.key.kind(), Some(Kind::Pio | Kind::Other)))
+        .collect();
+    let samples = rows.iter().map(|row| row.exits + row.untimed).sum();
+    let whole = Whole { samples, handled_ns: Some(total.handled_ns), span_ns };
+    let mut ports: Vec<Port> = rows
+        .into_iter()
+        .map(|row| {
+            let known = row.key.kind() == Some(Kind::Pio);
+            let direction = if row.key.is_write() { Direction::Out } else { Direction::In };
+            Port {
+                port: known.then_some(row.key.value() as u16),
+                direction: known.then_some(direction),
+                sizes: [1, 2, 4, 8]
+                    .into_iter()
+                    .filter(|&s| row.sizes & u32::from(s) != 0)
+                    .collect(),
+                accesses: row.accesses,
+                untimed: row.untimed,
+                stats: Stats::of(row, &whole),
+            }
+        })
+        .collect();
+    ports.sort_by_key(|port| std::cmp::Reverse(weight(&port.stats)));
+    ports
+}
+
+/// What rows are ordered by: the time that they took, then how many there were.
+fn weight(stats: &Stats) -> (u64, u64) {
+    (stats.total_ns, stats.samples)
+}

@@ -1,0 +1,200 @@
+//! The figures of one row, from its counters and its histogram.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use vmexit_common::histogram::{Buckets, HIGHEST_NS, LAST_BUCKET, bounds_of, midpoint_of};
+
+use crate::snapshot::RowInterval;
+
+/// What a row says. Durations are from exit to entry, nanoseconds; null where no exit was timed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stats {
+    /// Exits; events where the host does not report exits.
+    pub samples: u64,
+    /// Share of the VM's exits (of its port accesses in the table of ports), percent.
+    pub samples_percent: f64,
+    /// Per second.
+    pub per_second: f64,
+    /// Sum of durations.
+    pub total_ns: u64,
+    /// Share of the VM's handled time, percent; null for waiting.
+    pub time_percent: Option<f64>,
+    /// Shortest.
+    pub min_ns: Option<u64>,
+    /// Mean, exact.
+    pub avg_ns: Option<u64>,
+    /// Longest.
+    pub max_ns: Option<u64>,
+    /// Standard deviation, from the histogram.
+    pub stddev_ns: Option<u64>,
+    /// Standard error of the mean, percent of it: what `perf kvm stat` shows as ±.
+    pub avg_error_percent: Option<f64>,
+    /// Median; this and the other percentiles are within 12.5 %.
+    pub p50_ns: Option<u64>,
+    /// 90 % are not longer.
+    pub p90_ns: Option<u64>,
+    /// 99 % are not longer.
+    pub p99_ns: Option<u64>,
+    /// 99.9 % are not longer.
+    pub p999_ns: Option<u64>,
+    /// The distribution: buckets that are not empty, shortest first.
+    pub histogram: Vec<Bucket>,
+}
+
+/// One bucket of a histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bucket {
+    /// Shortest duration in it, nanoseconds.
+    pub from_ns: u64,
+    /// The first duration beyond it, nanoseconds; null for the last bucket, which has no end.
+    pub to_ns: Option<u64>,
+    /// Exits.
+    pub count: u64,
+}
+
+/// What a row's shares are shares of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole {
+    pub samples: u64,
+    /// `None` for a row whose time is no cost.
+    pub handled_ns: Option<u64>,
+    pub span_ns: u64,
+}
+
+impl Stats {
+    pub(super) fn of(row: &RowInterval, whole: &Whole) -> Self {
+        let samples = row.exits + row.untimed;
+        let timed = row.exits > 0;
+        let spread = timed.then(|| Spread::of(&row.histogram)).flatten();
+        let average = row.total_ns.checked_div(row.exits);
+        let percentile = |q: f64| {
+            let value = spread.as_ref()?.0.value_at_quantile(q);
+            // The extremes are exact, the buckets are not.
+            Some(value.max(row.min_ns).min(row.max_ns))
+        };
+        let deviation = spread.as_ref().map(|spread| spread.0.stdev());
+        Self {
+            samples,
+            samples_percent: percent(samples, whole.samples),
+            per_second: per_second(samples, whole.span_ns),
+            total_ns: row.total_ns,
+            time_percent: whole.handled_ns.map(|all| percent(row.total_ns, all)),
+            min_ns: timed.then_some(row.min_ns),
+            avg_ns: average,
+            max_ns: timed.then_some(row.max_ns),
+            stddev_ns: deviation.map(|deviation| deviation.round() as u64),
+            avg_error_percent: deviation.zip(average).map(|(deviation, average)| {
+                let error = deviation / (row.exits as f64).sqrt();
+                100.0 * error / (average as f64).max(1.0)
+            }),
+            p50_ns: percentile(0.5),
+            p90_ns: percentile(0.9),
+            p99_ns: percentile(0.99),
+            p999_ns: percentile(0.999),
+            histogram: buckets(&row.histogram),
+        }
+    }
+}
+
+/// The durations as an HDR histogram of three digits, so that the buckets' own 12.5 % is all the
+/// error there is.
+struct Spread(Histogram<u64>);
+
+impl Spread {
+    fn of(buckets: &Buckets) -> Option<Self> {
+        let mut histogram = Histogram::new_with_bounds(1, HIGHEST_NS, 3).ok()?;
+        for (bucket, &count) in buckets.iter().enumerate().filter(|&(_, &count)| count > 0) {
+            histogram.record_n(midpoint_of(bucket)?, count.into()).ok()?;
+        }
+        Some(Self(histogram))
+    }
+}
+
+fn buckets(buckets: &Buckets) -> Vec<Bucket> {
+    let used = buckets.iter().enumerate().filter(|&(_, &count)| count > 0);
+    used.filter_map(|(bucket, &count)| {
+        let (from_ns, to_ns) = bounds_of(bucket)?;
+        let to_ns = (bucket != LAST_BUCKET).then_some(to_ns);
+        Some(Bucket { from_ns, to_ns, count: count.into() })
+    })
+    .collect()
+}
+
+pub(super) fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+}
+
+pub(super) fn per_second(count: u64, span_ns: u64) -> f64 {
+    if span_ns == 0 { 0.0 } else { count as f64 * 1e9 / span_ns as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use vmexit_common::{
+        histogram::{BUCKETS, bucket_of},
+        key::Key,
+    };
+
+    use super::*;
+
+    fn stats(durations: &[u64]) -> Stats {
+        let mut histogram = Box::new([0; BUCKETS]);
+        for &ns in durations {
+            histogram[bucket_of(ns)] += 1;
+        }
+        let row = RowInterval {
+            key: Key::reason(0),
+            exits: durations.len() as u64,
+            untimed: 0,
+            accesses: durations.len() as u64,
+            total_ns: durations.iter().sum(),
+            min_ns: durations.iter().copied().min().unwrap_or(0),
+            max_ns: durations.iter().copied().max().unwrap_or(0),
+            sizes: 0,
+            histogram,
+        };
+        Stats::of(&row, &Whole { samples: 10, handled_ns: Some(1_000_000), span_ns: 2_000_000_000 })
+    }
+
+    #[test]
+    fn shares_and_rates() {
+        let stats = stats(&[1_000, 2_000, 3_000, 4_000]);
+        assert_eq!((stats.samples, stats.samples_percent, stats.per_second), (4, 40.0, 2.0));
+        assert_eq!(
+            (stats.total_ns, stats.time_percent, stats.avg_ns),
+            (10_000, Some(1.0), Some(2_500))
+        );
+        assert_eq!((stats.min_ns, stats.max_ns), (Some(1_000), Some(4_000)));
+    }
+
+    #[test]
+    fn nothing_timed_shows_no_time() {
+        let stats = stats(&[]);
+        assert_eq!(
+            (stats.avg_ns, stats.p99_ns, stats.min_ns, stats.stddev_ns),
+            (None, None, None, None)
+        );
+    }
+
+    #[test]
+    fn one_sample_is_every_percentile() {
+        let stats = stats(&[12_345]);
+        assert_eq!((stats.p50_ns, stats.p999_ns), (Some(12_345), Some(12_345)));
+        assert_eq!(stats.avg_error_percent, Some(0.0));
+    }
+
+    proptest! {
+        #[test]
+        fn percentiles_are_within_an_eighth(mut durations in prop::collection::vec(64u64..100_000_000_000, 1..400)) {
+            let stats = stats(&durations);
+            durations.sort_unstable();
+            for (q, shown) in [(0.5, stats.p50_ns), (0.9, stats.p90_ns), (0.99, stats.p99_ns)] {
+                let rank = ((durations.len() as f64 * q).ceil() as usize).max(1);
+                let (exact, shown) = (durations[rank - 1], shown.unwrap());
+                let error = shown.abs_diff(exact) as f64 / exact as f64;
+                prop_assert!(error <= 0.126, "p{q}: {exact} ns is shown as {shown} ns");
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What exit codes are called, and which of them mean waiting rather than work. One table for each
+//! vendor: the same number means different things to Intel and to AMD.
+
+mod svm;
+mod vmx;
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use vmexit_common::vcpu::{ISA_SVM, ISA_VMX};
+
+/// Whose exit codes they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vendor {
+    /// Intel VT-x.
+    Vmx,
+    /// AMD SVM.
+    Svm,
+}
+
+/// One exit reason of a vendor's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reason {
+    code: u32,
+    name: &'static str,
+    waits: bool,
+}
+
+/// Upper half of an Intel exit reason: flags, not part of the number (Intel SDM vol. 3, 26.9.1).
+const VMX_FLAGS: &[(u32, &str)] =
+    &[(1 << 31, "FAILED_VMENTRY"), (1 << 27, "ENCLAVE"), (1 << 26, "BUS_LOCK")];
+const VMX_NUMBER: u32 = 0xffff;
+
+impl Reason {
+    const fn works(code: u32, name: &'static str) -> Self {
+        Self { code, name, waits: false }
+    }
+
+    const fn waits(code: u32, name: &'static str) -> Self {
+        Self { code, name, waits: true }
+    }
+}
+
+impl Vendor {
+    /// From the `isa` of a `kvm_exit` record.
+    pub const fn of_isa(isa: u32) -> Option<Self> {
+        match isa {
+            ISA_VMX => Some(Self::Vmx),
+            ISA_SVM => Some(Self::Svm),
+            _ => None,
+        }
+    }
+
+    /// As people call it.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Vmx => "Intel VMX",
+            Self::Svm => "AMD SVM",
+        }
+    }
+
+    fn find(self, code: u32) -> Option<&'static Reason> {
+        let (table, code) = match self {
+            Self::Vmx => (vmx::REASONS, code & VMX_NUMBER),
+            Self::Svm => (svm::REASONS, code),
+        };
+        table.iter().find(|reason| reason.code == code)
+    }
+}
+
+/// The name of an exit code, as Linux prints it; the bare number where nobody has named it yet.
+pub fn name(vendor: Option<Vendor>, code: u32) -> Cow<'static, str> {
+    let Some(vendor) = vendor else { return format!("reason {code:#x}").into() };
+    let number = if vendor == Vendor::Vmx { code & VMX_NUMBER } else { code };
+    let name: Cow<'static, str> = match vendor.find(code) {
+        Some(reason) => reason.name.into(),
+        None => format!("unknown {number:#x}").into(),
+    };
+    if number == code {
+        return name;
+    }
+    VMX_FLAGS
+        .iter()
+        .filter(|(flag, _)| code & flag != 0)
+        .fold(name, |name, (_, flag)| format!("{name} {flag}").into())
+}
+
+/// Whether the vCPU waits in this exit (it has halted) instead of being handled.
+pub fn waits(vendor: Option<Vendor>, code: u32) -> bool {
+    vendor.and_then(|vendor| vendor.find(code)).is_some_and(|reason| reason.waits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vendors_disagree_on_numbers() {
+        assert_eq!(name(Some(Vendor::Vmx), 0x1e), "IO_INSTRUCTION");
+        assert_eq!(name(Some(Vendor::Svm), 0x7b), "io");
+        assert_eq!(name(Some(Vendor::Svm), 0x0c), "unknown 0xc");
+        assert!(waits(Some(Vendor::Vmx), 12) && !waits(Some(Vendor::Svm), 12));
+        assert!(waits(Some(Vendor::Svm), 0x78));
+        assert_eq!(name(Some(Vendor::Svm), u32::MAX), "invalid_guest_state");
+        assert_eq!(name(None, 12), "reason 0xc");
+    }
+
+    #[test]
+    fn flags_are_not_part_of_the_number() {
+        assert_eq!(name(Some(Vendor::Vmx), 0x8000_0021), "INVALID_STATE FAILED_VMENTRY");
+        assert_eq!(name(Some(Vendor::Vmx), 0x0400_0030), "EPT_VIOLATION BUS_LOCK");
+        assert_eq!(name(Some(Vendor::Vmx), 0x0000_03e7), "unknown 0x3e7");
+    }
+
+    #[test]
+    fn no_code_is_named_twice() {
+        for table in [vmx::REASONS, svm::REASONS] {
+            for (at, reason) in table.iter().enumerate() {
+                assert!(!table[..at].iter().any(|other| other.code == reason.code), "{reason:?}");
+            }
+        }
+    }
+}

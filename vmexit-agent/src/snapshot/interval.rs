@@ -1,0 +1,267 @@
+//! The difference of two snapshots. Counters only grow, so it is a subtraction; only the shortest
+//! and the longest duration need care.
+
+use std::collections::HashMap;
+
+use vmexit_common::{
+    histogram::{Buckets, bounds_of},
+    key::Key,
+    vcpu::{Loss, Vcpu},
+};
+
+use super::{RowReading, Snapshot, VcpuReading};
+
+/// What happened between two snapshots.
+#[derive(Clone, Debug, Default)]
+pub struct Interval {
+    /// Its length, nanoseconds.
+    pub span_ns: u64,
+    /// The vCPU threads with an entry at its end.
+    pub vcpus: Vec<VcpuInterval>,
+    /// What could not be noted on a vCPU.
+    pub loss: Loss,
+    /// Readings that may be inconsistent by one exit.
+    pub torn: u64,
+}
+
+/// One vCPU thread's part. `observed = recorded + opened + lost_no_entry + lost_no_book`.
+#[derive(Clone, Debug)]
+pub struct VcpuInterval {
+    /// The thread's entry at the end.
+    pub vcpu: Vcpu,
+    /// Exits seen.
+    pub observed: u64,
+    /// Exits open at the end less those open at the start: -1, 0 or 1.
+    pub opened: i64,
+    /// Exits whose entry was never seen.
+    pub lost_no_entry: u64,
+    /// Exits that had no book to go to.
+    pub lost_no_book: u64,
+    /// By exit reason.
+    pub reasons: Vec<RowInterval>,
+    /// By detail.
+    pub details: Vec<RowInterval>,
+}
+
+/// One row's part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowInterval {
+    /// Which row.
+    pub key: Key,
+    /// Exits with their durations below.
+    pub exits: u64,
+    /// Events without an exit.
+    pub untimed: u64,
+    /// Accesses.
+    pub accesses: u64,
+    /// Sum of durations, nanoseconds.
+    pub total_ns: u64,
+    /// Shortest duration, nanoseconds: exact where the row is new or it fell within the interval,
+    /// else the lower bound of the first bucket hit. 0 without exits.
+    pub min_ns: u64,
+    /// Longest duration, nanoseconds, likewise.
+    pub max_ns: u64,
+    /// Access sizes seen since tracing began, a bit mask of 1, 2, 4 and 8 (bytes).
+    pub sizes: u32,
+    /// Durations.
+    pub histogram: Box<Buckets>,
+}
+
+impl Interval {
+    /// What happened from `start` to `end`. A thread or row that `start` lacks began at zero.
+    pub fn between(start: &Snapshot, end: &Snapshot) -> Self {
+        let before: HashMap<u64, &VcpuReading> =
+            start.vcpus.iter().map(|reading| (reading.vcpu.thread, reading)).collect();
+        Self {
+            span_ns: end.at_ns.saturating_sub(start.at_ns),
+            vcpus: end
+                .vcpus
+                .iter()
+                .map(|after| VcpuInterval::between(before.get(&after.vcpu.thread).copied(), after))
+                .collect(),
+            loss: Loss {
+                no_vcpu_entry: end.loss.no_vcpu_entry.saturating_sub(start.loss.no_vcpu_entry),
+                unreadable: end.loss.unreadable.saturating_sub(start.loss.unreadable),
+            },
+            torn: start.torn + end.torn,
+        }
+    }
+}
+
+impl VcpuInterval {
+    fn between(before: Option<&VcpuReading>, after: &VcpuReading) -> Self {
+        let old = before.map(|before| before.vcpu).unwrap_or_default();
+        let new = after.vcpu;
+        Self {
+            vcpu: new,
+            observed: new.observed().saturating_sub(old.observed()),
+            opened: new.open() as i64 - old.open() as i64,
+            lost_no_entry: new.lost_no_entry.saturating_sub(old.lost_no_entry),
+            lost_no_book: new.lost_no_book.saturating_sub(old.lost_no_book),
+            reasons: rows_between(before.map_or(&[], |before| &before.reasons), &after.reasons),
+            details: rows_between(before.map_or(&[], |before| &before.details), &after.details),
+        }
+    }
+
+    /// Exits booked on a reason.
+    pub fn recorded(&self) -> u64 {
+        self.reasons.iter().map(|row| row.exits).sum()
+    }
+
+    /// Exits seen that are neither booked, open nor lost. Not zero is a defect of this tool, or a
+    /// torn reading.
+    pub fn unaccounted(&self) -> i64 {
+        let accounted = self.recorded() + self.lost_no_entry + self.lost_no_book;
+        self.observed as i64 - self.opened - accounted as i64
+    }
+}
+
+fn rows_between(before: &[RowReading], after: &[RowReading]) -> Vec<RowInterval> {
+    let before: HashMap<u64, &RowReading> =
+        before.iter().map(|reading| (reading.row.key, reading)).collect();
+    after
+        .iter()
+        .map(|after| match before.get(&after.row.key) {
+            Some(before) => RowInterval::between(before, after),
+            None => RowInterval::since_zero(after),
+        })
+        .filter(|row| row.exits > 0 || row.untimed > 0)
+        .collect()
+}
+
+impl RowInterval {
+    fn since_zero(reading: &RowReading) -> Self {
+        let row = &reading.row;
+        Self {
+            key: Key(row.key),
+            exits: row.exits,
+            untimed: row.untimed,
+            accesses: row.accesses,
+            total_ns: row.total_ns,
+            min_ns: row.min_ns,
+            max_ns: row.max_ns,
+            sizes: row.sizes,
+            histogram: reading.histogram.clone(),
+        }
+    }
+
+    fn between(before: &RowReading, after: &RowReading) -> Self {
+        let (old, new) = (&before.row, &after.row);
+        if old.exits == 0 {
+            let mut fresh = Self::since_zero(after);
+            fresh.untimed = new.untimed.saturating_sub(old.untimed);
+            fresh.accesses = new.accesses.saturating_sub(old.accesses);
+            return fresh;
+        }
+        let mut histogram = after.histogram.clone();
+        for (bucket, old) in histogram.iter_mut().zip(before.histogram.iter()) {
+            *bucket = bucket.wrapping_sub(*old);
+        }
+        let (low, high) = range_of(&histogram);
+        Self {
+            key: Key(new.key),
+            exits: new.exits.saturating_sub(old.exits),
+            untimed: new.untimed.saturating_sub(old.untimed),
+            accesses: new.accesses.saturating_sub(old.accesses),
+            total_ns: new.total_ns.saturating_sub(old.total_ns),
+            // A new record fell within the interval; else only the buckets can tell, and they know
+            // no better than the records do.
+            min_ns: if new.min_ns < old.min_ns { new.min_ns } else { low.max(new.min_ns) },
+            max_ns: if new.max_ns > old.max_ns { new.max_ns } else { high.min(new.max_ns) },
+            sizes: new.sizes,
+            histogram,
+        }
+    }
+
+    /// Adds another vCPU's part of the same row.
+    pub fn merge(&mut self, other: &Self) {
+        self.min_ns = match (self.exits, other.exits) {
+            (0, _) => other.min_ns,
+            (_, 0) => self.min_ns,
+            _ => self.min_ns.min(other.min_ns),
+        };
+        self.max_ns = self.max_ns.max(other.max_ns);
+        self.exits += other.exits;
+        self.untimed += other.untimed;
+        self.accesses += other.accesses;
+        self.total_ns += other.total_ns;
+        self.sizes |= other.sizes;
+        for (bucket, more) in self.histogram.iter_mut().zip(other.histogram.iter()) {
+            *bucket = bucket.saturating_add(*more);
+        }
+    }
+}
+
+/// The lowest and highest duration that the buckets allow for, nanoseconds; zeros if all are empty.
+fn range_of(histogram: &Buckets) -> (u64, u64) {
+    let low = histogram.iter().position(|&count| count > 0).and_then(bounds_of);
+    let high = histogram.iter().rposition(|&count| count > 0).and_then(bounds_of);
+    (low.map_or(0, |(low, _)| low), high.map_or(0, |(_, high)| high - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use vmexit_common::{
+        book::Row,
+        histogram::{BUCKETS, bucket_of},
+    };
+
+    use super::*;
+
+    fn reading(durations: &[u64]) -> RowReading {
+        let mut reading = RowReading {
+            row: Row { key: Key::pio(0x608, false).0, ..Row::default() },
+            histogram: Box::new([0; BUCKETS]),
+        };
+        for &ns in durations {
+            reading.row.min_ns =
+                if reading.row.exits == 0 { ns } else { reading.row.min_ns.min(ns) };
+            reading.row.max_ns = reading.row.max_ns.max(ns);
+            reading.row.exits += 1;
+            reading.row.accesses += 1;
+            reading.row.total_ns += ns;
+            reading.histogram[bucket_of(ns)] += 1;
+        }
+        reading
+    }
+
+    fn between(before: &[u64], all: &[u64]) -> RowInterval {
+        rows_between(&[reading(before)], &[reading(all)]).remove(0)
+    }
+
+    #[test]
+    fn a_new_record_is_exact() {
+        let row = between(&[1_000, 2_000], &[1_000, 2_000, 500, 9_999]);
+        assert_eq!((row.exits, row.total_ns), (2, 10_499));
+        assert_eq!((row.min_ns, row.max_ns), (500, 9_999));
+    }
+
+    #[test]
+    fn an_old_record_does_not_leak_into_the_interval() {
+        let row = between(&[100, 1_000_000], &[100, 1_000_000, 5_000]);
+        let (low, high) = bounds_of(bucket_of(5_000)).unwrap();
+        assert_eq!((row.exits, row.min_ns, row.max_ns), (1, low, high - 1));
+    }
+
+    #[test]
+    fn nothing_new_is_no_row() {
+        assert!(rows_between(&[reading(&[700])], &[reading(&[700])]).is_empty());
+    }
+
+    #[test]
+    fn a_wrapped_bucket_subtracts() {
+        let (mut before, mut after) = (reading(&[700]), reading(&[700, 700]));
+        before.histogram[bucket_of(700)] = u32::MAX;
+        after.histogram[bucket_of(700)] = 0;
+        let row = rows_between(&[before], &[after]).remove(0);
+        assert_eq!(row.histogram[bucket_of(700)], 1);
+    }
+
+    #[test]
+    fn merging_keeps_the_extremes_of_both() {
+        let mut row = RowInterval::since_zero(&reading(&[700, 900]));
+        row.merge(&RowInterval::since_zero(&reading(&[300])));
+        row.merge(&RowInterval::since_zero(&reading(&[])));
+        assert_eq!((row.exits, row.min_ns, row.max_ns, row.total_ns), (3, 300, 900, 1_900));
+    }
+}

@@ -1,0 +1,95 @@
+//! The 64-bit key of a row: what is counted (exit reason, I/O port …), which direction, and which
+//! one. A key is never 0, so 0 marks a free row.
+//!
+//! ```text
+//! 63    60 59     58 … 56   55                                    0
+//! ┌───────┬───────┬────────┬───────────────────────────────────────┐
+//! │ kind  │ write │  zero  │ exit code, port (room for a GPA)      │
+//! └───────┴───────┴────────┴───────────────────────────────────────┘
+//! ```
+
+/// What a row counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// A VM exit by reason; the value is the vendor's exit code.
+    Reason = 1,
+    /// An access to an I/O port; the value is the port.
+    Pio = 2,
+    /// Everything that found no row of its own.
+    Other = 15,
+}
+
+/// See the module's documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct Key(pub u64);
+
+const KIND_SHIFT: u32 = 60;
+const WRITE: u64 = 1 << 59;
+const VALUE: u64 = (1 << 56) - 1;
+
+impl Key {
+    /// No key: a free row, or no detail noted.
+    pub const NONE: Self = Self(0);
+    /// The row for everything that found none of its own.
+    pub const OTHER: Self = Self((Kind::Other as u64) << KIND_SHIFT);
+
+    /// The row of an exit reason. All 32 bits of the code are kept: Intel flags a failed entry and
+    /// others in the upper half.
+    #[inline(always)]
+    pub const fn reason(code: u32) -> Self {
+        Self((Kind::Reason as u64) << KIND_SHIFT | code as u64)
+    }
+
+    /// The row of an I/O port and direction.
+    #[inline(always)]
+    pub const fn pio(port: u16, write: bool) -> Self {
+        let direction = if write { WRITE } else { 0 };
+        Self((Kind::Pio as u64) << KIND_SHIFT | direction | port as u64)
+    }
+
+    /// What this row counts; `None` for a key that this version does not know.
+    pub const fn kind(self) -> Option<Kind> {
+        match self.0 >> KIND_SHIFT {
+            1 => Some(Kind::Reason),
+            2 => Some(Kind::Pio),
+            15 => Some(Kind::Other),
+            _ => None,
+        }
+    }
+
+    /// The exit code or port.
+    pub const fn value(self) -> u64 {
+        self.0 & VALUE
+    }
+
+    /// Whether the guest wrote (OUT) rather than read (IN).
+    pub const fn is_write(self) -> bool {
+        self.0 & WRITE != 0
+    }
+
+    /// Spreads keys over `1 << bits` homes (Fibonacci hashing): neighbouring ports and the two
+    /// directions of one port land apart.
+    #[inline(always)]
+    pub const fn home(self, bits: u32) -> usize {
+        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - bits)) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_come_back() {
+        let key = Key::pio(0x608, false);
+        assert_eq!((key.kind(), key.value(), key.is_write()), (Some(Kind::Pio), 0x608, false));
+        let key = Key::pio(0xffff, true);
+        assert_eq!((key.kind(), key.value(), key.is_write()), (Some(Kind::Pio), 0xffff, true));
+        let key = Key::reason(0x8000_0021);
+        assert_eq!((key.kind(), key.value()), (Some(Kind::Reason), 0x8000_0021));
+        assert_eq!(Key::NONE.kind(), None);
+        assert_ne!(Key::reason(0), Key::NONE);
+    }
+}

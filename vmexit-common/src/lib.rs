@@ -1,0 +1,13 @@
+//! What crosses the kernel boundary, in one place: the layouts of the maps' values, the keys that
+//! name a row, the histogram's buckets, and the limits that keep all of it bounded.
+//!
+//! The kernel side (`vmexit-ebpf`) writes these types, the agent reads them through a shared
+//! mapping. Sizes and offsets are asserted, so that the two can not drift apart unnoticed.
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod book;
+pub mod histogram;
+pub mod key;
+pub mod layout;
+pub mod vcpu;

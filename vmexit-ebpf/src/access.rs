@@ -1,0 +1,30 @@
+//! Field access through raw pointers into maps that userspace reads at the same time.
+//!
+//! Volatile: each store happens, once, and in program order, which is what the readers' sequence
+//! counters rely on (x86 keeps stores in order too).
+
+/// Reads a field of a map value.
+macro_rules! load {
+    ($ptr:expr, $field:ident) => {
+        // SAFETY: the pointer comes from a map look-up and is valid for the whole program.
+        unsafe { core::ptr::read_volatile(&raw const (*$ptr).$field) }
+    };
+}
+
+/// Writes a field of a map value.
+macro_rules! store {
+    ($ptr:expr, $field:ident, $value:expr) => {{
+        let value = $value;
+        // SAFETY: as in `load`; the vCPU's own thread is the only writer.
+        unsafe { core::ptr::write_volatile(&raw mut (*$ptr).$field, value) }
+    }};
+}
+
+/// Adds to a counter in a map value.
+macro_rules! add {
+    ($ptr:expr, $field:ident, $amount:expr) => {
+        $crate::access::store!($ptr, $field, $crate::access::load!($ptr, $field) + $amount)
+    };
+}
+
+pub(crate) use {add, load, store};

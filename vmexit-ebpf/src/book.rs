@@ -1,0 +1,81 @@
+//! Adding up on a row of a table. The caller holds the vCPU's `books_seq` odd meanwhile.
+
+use vmexit_common::{
+    book::{KEYED_ROWS, OTHER_ROW, PROBES, ROW_BITS, Row, Table},
+    histogram::{BUCKETS, bucket_of},
+    key::Key,
+};
+
+use crate::access::{add, load, store};
+
+/// A finished exit, or the part of it that goes to one row.
+pub struct Charge {
+    pub key: Key,
+    pub ns: u64,
+    pub accesses: u32,
+    pub sizes: u32,
+}
+
+/// Books a finished exit on its row.
+#[inline(always)]
+pub fn charge(table: *mut Table, charge: &Charge) {
+    let index = index_of(table, charge.key);
+    let row = row_at(table, index);
+    let exits = load!(row, exits);
+    if exits == 0 || charge.ns < load!(row, min_ns) {
+        store!(row, min_ns, charge.ns);
+    }
+    if charge.ns > load!(row, max_ns) {
+        store!(row, max_ns, charge.ns);
+    }
+    store!(row, exits, exits + 1);
+    add!(row, total_ns, charge.ns);
+    note_accesses(row, charge.accesses, charge.sizes);
+    // SAFETY: `index` is below ROWS and the mask keeps the bucket below BUCKETS.
+    unsafe {
+        let histogram = (&raw mut (*table).histograms).cast::<[u32; BUCKETS]>().add(index);
+        let bucket = histogram.cast::<u32>().add(bucket_of(charge.ns) & (BUCKETS - 1));
+        bucket.write_volatile(bucket.read_volatile().wrapping_add(1));
+    }
+}
+
+/// Counts an event that no exit could be found for.
+#[inline(always)]
+pub fn count_untimed(table: *mut Table, key: Key, accesses: u32, sizes: u32) {
+    let row = row_at(table, index_of(table, key));
+    add!(row, untimed, 1);
+    note_accesses(row, accesses, sizes);
+}
+
+#[inline(always)]
+fn note_accesses(row: *mut Row, accesses: u32, sizes: u32) {
+    add!(row, accesses, u64::from(accesses));
+    store!(row, sizes, load!(row, sizes) | sizes);
+}
+
+/// The row of `key`, taken now if it is new; [`OTHER_ROW`] where there is no room near its home.
+/// Rows are never given back while the book is in use, so a free one ends the search.
+#[inline(always)]
+fn index_of(table: *mut Table, key: Key) -> usize {
+    let home = key.home(ROW_BITS);
+    for probe in 0..PROBES {
+        let index = (home + probe) & (KEYED_ROWS - 1);
+        let row = row_at(table, index);
+        let owner = load!(row, key);
+        if owner == key.0 {
+            return index;
+        }
+        if owner == Key::NONE.0 {
+            store!(row, key, key.0);
+            return index;
+        }
+    }
+    store!(row_at(table, OTHER_ROW), key, Key::OTHER.0);
+    OTHER_ROW
+}
+
+#[inline(always)]
+fn row_at(table: *mut Table, index: usize) -> *mut Row {
+    // SAFETY: callers pass an index below ROWS.
+    unsafe { (&raw mut (*table).rows).cast::<Row>().add(index) }
+}

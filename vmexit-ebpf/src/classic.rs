@@ -1,0 +1,75 @@
+//! The programs on classic tracepoints: fields by the offsets of the running kernel's own `format`
+//! files.
+//!
+//! All return 1. The value is ANDed over every program on the tracepoint and 0 would take the event
+//! away from `perf` users beside us (`perf_trace_run_bpf_submit`, kernel/events/core.c).
+
+use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use vmexit_common::{
+    key::Key,
+    layout::{ABSENT, Offset},
+    vcpu::UNKNOWN_ID,
+};
+
+use crate::{
+    access::{add, load, store},
+    detail, exit, maps, vcpu,
+};
+
+const KEEP_FOR_OTHERS: u32 = 1;
+
+#[tracepoint]
+fn kvm_exit(ctx: TracePointContext) -> u32 {
+    if let Some(vcpu) = vcpu::current_or_new(&ctx) {
+        let layout = maps::exit_layout();
+        if load!(vcpu, isa) == 0 {
+            // The first exit of this thread.
+            store!(vcpu, isa, read(&ctx, layout.isa).unwrap_or(0));
+            store!(vcpu, vcpu_id, read(&ctx, layout.vcpu_id).unwrap_or(UNKNOWN_ID));
+        }
+        match read(&ctx, layout.exit_reason) {
+            Some(code) => exit::begin(vcpu, code),
+            None => {
+                if let Some(loss) = maps::loss() {
+                    add!(loss, unreadable, 1);
+                }
+            }
+        }
+    }
+    KEEP_FOR_OTHERS
+}
+
+#[tracepoint]
+fn kvm_entry(_ctx: TracePointContext) -> u32 {
+    if let Some(vcpu) = vcpu::current() {
+        exit::end(vcpu);
+    }
+    KEEP_FOR_OTHERS
+}
+
+#[tracepoint]
+fn kvm_pio(ctx: TracePointContext) -> u32 {
+    if let Some(vcpu) = vcpu::current_or_new(&ctx) {
+        let layout = maps::pio_layout();
+        if let (Some(rw), Some(port), Some(size), Some(count)) = (
+            read(&ctx, layout.rw),
+            read(&ctx, layout.port),
+            read(&ctx, layout.size),
+            read(&ctx, layout.count),
+        ) {
+            detail::note(vcpu, Key::pio(port as u16, rw != 0), count, size);
+        }
+    }
+    KEEP_FOR_OTHERS
+}
+
+/// A u32 field of the record; `None` where this kernel has no such field.
+#[inline(always)]
+fn read(ctx: &TracePointContext, offset: Offset) -> Option<u32> {
+    if offset == ABSENT {
+        return None;
+    }
+    // SAFETY: the agent took the offset from the record's own description; the helper checks the
+    // address all the same.
+    unsafe { ctx.read_at::<u32>(offset as usize) }.ok()
+}

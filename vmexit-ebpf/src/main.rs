@@ -1,0 +1,27 @@
+//! The kernel side of vmexit: it counts, and does nothing else.
+//!
+//! `classic` takes the fields out of the tracepoints' records; `exit` and `detail` run each vCPU's
+//! state machine on them; `vcpu` finds the thread's entry; `book` adds a finished exit up. Names,
+//! shares and findings belong to userspace.
+
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod access;
+mod book;
+mod classic;
+mod detail;
+mod exit;
+mod maps;
+mod vcpu;
+
+/// The helpers for reading kernel memory are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
