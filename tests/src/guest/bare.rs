@@ -1,0 +1,266 @@
+//! A guest without firmware or kernel, whose exits can be predicted one by one.
+//!
+//! In go numbers of exits per round; out come a ROM for `qemu-system-x86_64 -bios` and, for any
+//! number of rounds, the exact counts that a correct observer must arrive at.
+
+use super::expected::address::{
+    APIC_BASE, DEBUG_EXIT, EFER, HPET_COUNTER, PCI_ADDRESS, PCI_DATA, PM_TIMER, RTC_DATA,
+    RTC_INDEX, SERIAL, X2APIC_EOI, X2APIC_LINT0, X2APIC_SPURIOUS, X2APIC_TIMER, X2APIC_TIMER_COUNT,
+    X2APIC_TIMER_DIVIDE,
+};
+use super::expected::{Direction, Expected};
+use super::rom::{self, Slot};
+
+/// What a guest does after its last round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AtEnd {
+    /// One last HLT that nothing ends; QEMU stays.
+    #[default]
+    Halt,
+    /// One OUT to `isa-debug-exit`, inside which QEMU exits (with status 1, its only choice).
+    PowerOff,
+}
+
+/// How many exits of each kind the guest makes per round; a round ends with a dot on the serial
+/// port. See [`BareGuest::expected`] for what these add up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BareGuest {
+    /// Rounds until the end, 0 = for ever.
+    pub rounds: u32,
+    /// 4-byte IN from the ACPI PM timer, port 0x608.
+    pub pm_timer_in: u32,
+    /// 1-byte OUT to the RTC's index port 0x70.
+    pub rtc_out: u32,
+    /// 1-byte IN from the RTC's data port 0x71.
+    pub rtc_in: u32,
+    /// 1-byte OUT to the RTC's data port 0x71 (a byte of CMOS RAM that means nothing).
+    pub rtc_data_out: u32,
+    /// CPUID, leaf 0.
+    pub cpuid: u32,
+    /// RDMSR of `IA32_APIC_BASE`, which KVM intercepts on every CPU.
+    pub msr_read: u32,
+    /// HLT of some 100 µs, ended by the x2APIC timer. Each one brings two WRMSR with it: one
+    /// starts the timer, the other ends its interrupt. QEMU's CPU model must have `x2apic`.
+    pub hlt: u32,
+    /// 4-byte read of the HPET's main counter at 0xfed000f0.
+    pub hpet_read: u32,
+    /// What follows the last round.
+    pub at_end: AtEnd,
+}
+
+impl BareGuest {
+    /// A lively mix for demonstrations, for ever: mostly PM timer, and something of everything
+    /// else that an idle desktop guest does.
+    pub const fn demo() -> Self {
+        Self {
+            rounds: 0,
+            pm_timer_in: 100,
+            rtc_out: 10,
+            rtc_in: 10,
+            rtc_data_out: 0,
+            cpuid: 10,
+            msr_read: 4,
+            hlt: 2,
+            hpet_read: 0,
+            at_end: AtEnd::Halt,
+        }
+    }
+
+    /// Every kind of exit in a number of its own, so that a mix-up of two kinds shows.
+    pub const fn sampler() -> Self {
+        Self {
+            rounds: 0,
+            pm_timer_in: 13,
+            rtc_out: 11,
+            rtc_in: 9,
+            rtc_data_out: 8,
+            cpuid: 7,
+            msr_read: 6,
+            hlt: 3,
+            hpet_read: 5,
+            at_end: AtEnd::Halt,
+        }
+    }
+
+    /// The case of an old Windows guest with the wrong clock: PM timer reads and nothing else.
+    pub const fn pm_timer(per_round: u32) -> Self {
+        Self {
+            pm_timer_in: per_round,
+            rtc_out: 0,
+            rtc_in: 0,
+            cpuid: 0,
+            msr_read: 0,
+            hlt: 0,
+            ..Self::demo()
+        }
+    }
+
+    /// The same guest, ending after this many rounds (0: never).
+    pub const fn rounds(self, rounds: u32) -> Self {
+        Self { rounds, ..self }
+    }
+
+    /// The same guest with another end.
+    pub const fn at_end(self, at_end: AtEnd) -> Self {
+        Self { at_end, ..self }
+    }
+
+    /// The same guest without its HLTs: it then needs no x2APIC and writes no APIC register.
+    pub const fn without_hlt(self) -> Self {
+        Self { hlt: 0, ..self }
+    }
+
+    /// The ROM, to be written to a file for QEMU's `-bios`.
+    pub fn rom(&self) -> Vec<u8> {
+        let mut bytes = rom::blank();
+        for (slot, value) in self.parameters() {
+            rom::set(&mut bytes, slot, value);
+        }
+        bytes
+    }
+
+    fn parameters(&self) -> [(Slot, u32); 10] {
+        [
+            (Slot::Rounds, self.rounds),
+            (Slot::PmTimerIn, self.pm_timer_in),
+            (Slot::RtcOut, self.rtc_out),
+            (Slot::RtcIn, self.rtc_in),
+            (Slot::RtcDataOut, self.rtc_data_out),
+            (Slot::Cpuid, self.cpuid),
+            (Slot::MsrRead, self.msr_read),
+            (Slot::Hlt, self.hlt),
+            (Slot::HpetRead, self.hpet_read),
+            (Slot::PowerOff, u32::from(self.at_end == AtEnd::PowerOff)),
+        ]
+    }
+
+    /// Every exit that can be known after `rounds` complete rounds: [set-up](Self::setup), that
+    /// many [rounds](Self::per_round) and, if they were the guest's last, its [end](Self::end).
+    ///
+    /// Some exits cannot be known, and are not in it: external interrupts (the host's own, and
+    /// whatever kicks the vCPU out), interrupt windows (a timer that fires before its HLT opens
+    /// one), page faults on RAM and ROM (one or more per region, as the host maps it), control
+    /// register accesses of the set-up, and preemption timers. MMIO is exact by address; its exit
+    /// *reason* is `npf` on AMD, while Intel reports the first access as an EPT violation and
+    /// later ones as EPT misconfigurations. With APICv or AVIC the EOI writes make no exit. AMD
+    /// CPUs with idle-HLT leave out a HLT for which the interrupt is already there.
+    ///
+    /// `kvm_pio`, `kvm_msr` and `kvm_cpuid` fire once an exit. `kvm_mmio` fires twice for a read
+    /// that userspace answers, as `unsatisfied-read` and as `read`. Not every exit reaches
+    /// userspace: QEMU has KVM collect the writes to port 0x70.
+    pub fn expected(&self, rounds: u64) -> Expected {
+        let mut sum = self.setup();
+        sum += self.per_round() * rounds;
+        if self.rounds != 0 && rounds >= u64::from(self.rounds) {
+            sum += self.end();
+        }
+        sum
+    }
+
+    /// Exits before the first round. Always one WRMSR of EFER; and what the round needs:
+    ///
+    /// - `pm_timer_in`: 3 OUT to 0xcf8, 1 IN from 0xcfc, 2 OUT to 0xcfc (all of 4 bytes): asks
+    ///   which host bridge there is, and gives the timer its port.
+    /// - `rtc_data_out`: 1 OUT to 0x70.
+    /// - `hlt`: 1 WRMSR each of 0x1b, 0x80f, 0x835, 0x832 and 0x83e.
+    pub fn setup(&self) -> Expected {
+        let mut setup = Expected::default().write_msr(EFER, 1);
+        if self.pm_timer_in > 0 {
+            setup = setup
+                .port(PCI_ADDRESS, Direction::Out, 3)
+                .port(PCI_DATA, Direction::In, 1)
+                .port(PCI_DATA, Direction::Out, 2);
+        }
+        if self.rtc_data_out > 0 {
+            setup = setup.port(RTC_INDEX, Direction::Out, 1);
+        }
+        if self.hlt > 0 {
+            setup = setup
+                .write_msr(APIC_BASE, 1)
+                .write_msr(X2APIC_SPURIOUS, 1)
+                .write_msr(X2APIC_LINT0, 1)
+                .write_msr(X2APIC_TIMER, 1)
+                .write_msr(X2APIC_TIMER_DIVIDE, 1);
+        }
+        setup
+    }
+
+    /// Exits of one round, its dot included.
+    pub fn per_round(&self) -> Expected {
+        Expected { cpuid: u64::from(self.cpuid), hlt: u64::from(self.hlt), ..Expected::default() }
+            .port(PM_TIMER, Direction::In, self.pm_timer_in.into())
+            .port(RTC_INDEX, Direction::Out, self.rtc_out.into())
+            .port(RTC_DATA, Direction::In, self.rtc_in.into())
+            .port(RTC_DATA, Direction::Out, self.rtc_data_out.into())
+            .port(SERIAL, Direction::Out, 1)
+            .read_mmio(HPET_COUNTER, self.hpet_read.into())
+            .read_msr(APIC_BASE, self.msr_read.into())
+            .write_msr(X2APIC_TIMER_COUNT, self.hlt.into())
+            .write_msr(X2APIC_EOI, self.hlt.into())
+    }
+
+    /// Exits after the last round: one HLT, or one OUT to 0xf4. Neither is followed by an entry
+    /// (the HLT not before QEMU ends), so what counts complete exit-entry pairs sees one less.
+    pub fn end(&self) -> Expected {
+        match self.at_end {
+            AtEnd::Halt => Expected { hlt: 1, ..Expected::default() },
+            AtEnd::PowerOff => Expected::default().port(DEBUG_EXIT, Direction::Out, 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(rom: &[u8], slot: Slot) -> u32 {
+        let at = slot as usize;
+        u32::from_le_bytes(rom[at..at + 4].try_into().unwrap())
+    }
+
+    #[test]
+    fn parameters_arrive_in_the_rom_and_nothing_else_changes() {
+        let guest =
+            BareGuest { rounds: 0x0102_0304, ..BareGuest::sampler().at_end(AtEnd::PowerOff) };
+        let rom = guest.rom();
+        for (slot, value) in guest.parameters() {
+            assert_ne!(value, 0, "{slot:?} proves nothing");
+            assert_eq!(read(&rom, slot), value, "{slot:?}");
+        }
+        assert_eq!(rom[rom::CODE..], rom::blank()[rom::CODE..]);
+        assert_eq!(BareGuest::default().rom(), rom::blank());
+    }
+
+    #[test]
+    fn expected_adds_setup_rounds_and_end() {
+        use Direction::{In, Out};
+        let guest = BareGuest::demo().rounds(50);
+        let whole = guest.expected(50);
+        assert_eq!(whole.ports[&(PM_TIMER, In)], 5_000);
+        assert_eq!(whole.ports[&(RTC_INDEX, Out)], 500);
+        assert_eq!(whole.ports[&(RTC_DATA, In)], 500);
+        assert_eq!(whole.ports[&(SERIAL, Out)], 50);
+        assert_eq!(whole.io(), 5_000 + 500 + 500 + 50 + 6);
+        assert_eq!((whole.cpuid, whole.hlt), (500, 101));
+        assert_eq!(whole.msr_reads[&APIC_BASE], 200);
+        assert_eq!(whole.msr_writes[&X2APIC_EOI], 100);
+        assert_eq!(whole.msr_writes[&X2APIC_TIMER_COUNT], 100);
+        assert_eq!(whole.msr(), 200 + 200 + 6);
+
+        assert_eq!(guest.expected(49).hlt, 98, "the end comes with the last round only");
+        assert_eq!(BareGuest::demo().expected(50).hlt, 100, "or never");
+        assert_eq!(guest.at_end(AtEnd::PowerOff).expected(50).hlt, 100);
+        assert_eq!(guest.at_end(AtEnd::PowerOff).expected(50).ports[&(DEBUG_EXIT, Out)], 1);
+    }
+
+    #[test]
+    fn setup_holds_only_what_the_round_needs() {
+        let dots = BareGuest::default();
+        assert_eq!(dots.setup(), Expected::default().write_msr(EFER, 1));
+        assert_eq!(dots.per_round(), Expected::default().port(SERIAL, Direction::Out, 1));
+        assert_eq!(BareGuest::pm_timer(7).setup().io(), 6);
+        assert_eq!(BareGuest::pm_timer(7).per_round().io(), 8);
+        assert_eq!(BareGuest::demo().without_hlt().setup().msr(), 1);
+        assert_eq!(BareGuest::sampler().setup().total(), 1 + 6 + 1 + 5);
+    }
+}

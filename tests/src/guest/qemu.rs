@@ -1,0 +1,231 @@
+//! The QEMU command line of a bare guest.
+//!
+//! The same builder starts a guest on this machine and yields the arguments for a shell script in
+//! another one (a lab). All files of a guest are in one directory, under fixed names.
+
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::{BareGuest, RunningGuest};
+
+/// What executes the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// `/dev/kvm`: the exits are real.
+    Kvm,
+    /// QEMU itself: no exits, but a check that the guest works at all.
+    Tcg,
+}
+
+/// The machine that QEMU emulates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// i440FX with PIIX.
+    Pc,
+    /// Q35 with ICH9.
+    Q35,
+}
+
+/// A QEMU process to be: a guest's name, machine and CPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Qemu {
+    name: String,
+    binary: PathBuf,
+    accelerator: Accelerator,
+    cpu: String,
+    machine: Machine,
+    vcpus: u32,
+    paused: bool,
+    extra: Vec<String>,
+}
+
+impl Qemu {
+    /// File name of the ROM in the guest's directory.
+    pub const ROM: &str = "guest.rom";
+    /// File name of the serial port's output.
+    pub const SERIAL: &str = "guest.serial";
+    /// File name of the QMP socket.
+    pub const QMP: &str = "guest.qmp";
+    /// File name of QEMU's own messages, where QEMU runs as a [`RunningGuest`].
+    pub const LOG: &str = "guest.log";
+
+    /// A guest on this machine's `/dev/kvm`, with a CPU model that every KVM can give.
+    pub fn native(name: &str) -> Self {
+        Self::with_cpu(name, Accelerator::Kvm, "qemu64,+x2apic")
+    }
+
+    /// A guest on the KVM of a lab, with whatever CPU that has.
+    pub fn nested(name: &str) -> Self {
+        Self::with_cpu(name, Accelerator::Kvm, "host")
+    }
+
+    /// A guest without KVM. QEMU emulates no x2APIC before version 9: leave out HLT there.
+    pub fn emulated(name: &str) -> Self {
+        Self::with_cpu(name, Accelerator::Tcg, "qemu64")
+    }
+
+    fn with_cpu(name: &str, accelerator: Accelerator, cpu: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            binary: PathBuf::from("qemu-system-x86_64"),
+            accelerator,
+            cpu: cpu.to_owned(),
+            machine: Machine::Pc,
+            vcpus: 1,
+            paused: false,
+            extra: Vec::new(),
+        }
+    }
+
+    /// Another QEMU than the one in `PATH`.
+    pub fn binary(self, binary: impl Into<PathBuf>) -> Self {
+        Self { binary: binary.into(), ..self }
+    }
+
+    /// Another CPU model.
+    pub fn cpu(self, cpu: &str) -> Self {
+        Self { cpu: cpu.to_owned(), ..self }
+    }
+
+    /// Another machine than [`Machine::Pc`].
+    pub fn machine(self, machine: Machine) -> Self {
+        Self { machine, ..self }
+    }
+
+    /// More vCPUs. A bare guest uses only the first; the others wait to be started, without exits.
+    pub fn vcpus(self, vcpus: u32) -> Self {
+        Self { vcpus, ..self }
+    }
+
+    /// Start with the vCPUs stopped, until [`RunningGuest::resume`] or QMP's `cont`.
+    pub fn paused(self) -> Self {
+        Self { paused: true, ..self }
+    }
+
+    /// One more argument, after all others.
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.extra.push(arg.to_owned());
+        self
+    }
+
+    /// QEMU's arguments, for a guest whose files are (or will be) in `directory`.
+    pub fn args(&self, directory: &Path) -> Vec<String> {
+        let file = |name: &str| option_value(&directory.join(name));
+        let mut args = Vec::new();
+        let mut option = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
+        option("-name", &format!("guest={},debug-threads=on", self.name.replace(',', ",,")));
+        option("-accel", if self.accelerator == Accelerator::Kvm { "kvm" } else { "tcg" });
+        option("-machine", if self.machine == Machine::Pc { "pc" } else { "q35" });
+        option("-cpu", &self.cpu);
+        option("-smp", &self.vcpus.to_string());
+        option("-m", "16");
+        option("-bios", &directory.join(Self::ROM).to_string_lossy());
+        option("-vga", "none");
+        option("-display", "none");
+        option("-serial", &format!("file:{}", directory.join(Self::SERIAL).to_string_lossy()));
+        option("-qmp", &format!("unix:{},server=on,wait=off", file(Self::QMP)));
+        option("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
+        // A broken guest resets for ever; with this it ends QEMU instead.
+        args.extend(["-nodefaults", "-no-reboot"].map(str::to_owned));
+        if self.paused {
+            args.push("-S".to_owned());
+        }
+        args.extend(self.extra.iter().cloned());
+        args
+    }
+
+    /// The process for a guest whose ROM is in `directory`.
+    pub fn command(&self, directory: &Path) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(self.args(directory));
+        command
+    }
+
+    /// The same as one line of shell.
+    pub fn shell(&self, directory: &Path) -> String {
+        let binary = self.binary.to_string_lossy().into_owned();
+        let words: Vec<_> =
+            [binary].into_iter().chain(self.args(directory)).map(|word| quote(&word)).collect();
+        words.join(" ")
+    }
+
+    /// Starts `guest` on this machine, in a temporary directory of its own.
+    pub fn start(&self, guest: &BareGuest) -> Result<RunningGuest> {
+        if self.accelerator == Accelerator::Kvm {
+            kvm_usable()?;
+        }
+        RunningGuest::start(self, guest)
+    }
+
+    pub(super) fn program(&self) -> &OsStr {
+        self.binary.as_os_str()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Whether this process may use KVM; the error says what is missing.
+pub fn kvm_usable() -> Result<()> {
+    OpenOptions::new().read(true).write(true).open("/dev/kvm").map(drop).context(
+        "cannot open /dev/kvm: this needs a machine with KVM, and read and write access to it \
+         (group kvm, or root)",
+    )
+}
+
+/// QEMU's comma-separated options write a comma twice.
+fn option_value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// A word that a POSIX shell leaves as it is.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn native_command_line() {
+        let args = Qemu::native("win10-2").paused().args(Path::new("/run/g"));
+        assert_eq!(
+            args.join(" "),
+            "-name guest=win10-2,debug-threads=on -accel kvm -machine pc -cpu qemu64,+x2apic \
+             -smp 1 -m 16 -bios /run/g/guest.rom -vga none -display none \
+             -serial file:/run/g/guest.serial -qmp unix:/run/g/guest.qmp,server=on,wait=off \
+             -device isa-debug-exit,iobase=0xf4,iosize=4 -nodefaults -no-reboot -S"
+        );
+    }
+
+    #[test]
+    fn builder_reaches_the_command_line() {
+        let qemu = Qemu::nested("a").machine(Machine::Q35).vcpus(2).arg("-L").arg("/share");
+        let args = qemu.args(Path::new("/")).join(" ");
+        for part in ["-accel kvm", "-machine q35", "-cpu host", "-smp 2"] {
+            assert!(args.contains(part), "{part} is not in: {args}");
+        }
+        assert!(args.ends_with("-L /share"));
+        assert!(!args.contains("-S"));
+        let args = Qemu::emulated("a").cpu("max").args(Path::new("/")).join(" ");
+        assert!(args.contains("-accel tcg") && args.contains("-cpu max"));
+    }
+
+    #[test]
+    fn shell_line_quotes_what_needs_it() {
+        let line = Qemu::nested("it's, $HOME").binary("/bin/qemu").shell(Path::new("/my guest"));
+        assert!(line.starts_with(r"/bin/qemu -name 'guest=it'\''s,, $HOME,debug-threads=on' "));
+        assert!(line.contains(" -bios '/my guest/guest.rom' "));
+    }
+}

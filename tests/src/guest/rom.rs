@@ -1,0 +1,91 @@
+//! The bare guest's machine code, assembled into this library by the compiler itself.
+//!
+//! `rom.s` becomes 64 KiB of read-only data without a relocation; what comes out of here is a copy
+//! of them in which all parameters are zero, and the offsets at which parameters belong.
+
+use std::arch::global_asm;
+
+/// Size of the ROM: what one real-mode segment holds.
+pub const ROM_SIZE: usize = 0x1_0000;
+
+/// CPU reset: the last 16 bytes of the ROM.
+pub(super) const RESET: usize = ROM_SIZE - 16;
+
+/// Where the code begins. The parameters come before it.
+pub(super) const CODE: usize = 0x100;
+
+/// What the guest's APIC timer counts down before it ends a HLT. KVM counts nanoseconds.
+pub(super) const TIMER_COUNT: u32 = 100_000;
+
+/// Offset of each parameter in the ROM; each is a little-endian u32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Slot {
+    Rounds = 0x00,
+    PmTimerIn = 0x04,
+    RtcOut = 0x08,
+    RtcIn = 0x0c,
+    RtcDataOut = 0x10,
+    Cpuid = 0x14,
+    MsrRead = 0x18,
+    Hlt = 0x1c,
+    HpetRead = 0x20,
+    PowerOff = 0x24,
+}
+
+global_asm!(
+    include_str!("rom.s"),
+    rounds = const Slot::Rounds as usize,
+    pm_timer_in = const Slot::PmTimerIn as usize,
+    rtc_out = const Slot::RtcOut as usize,
+    rtc_in = const Slot::RtcIn as usize,
+    rtc_data_out = const Slot::RtcDataOut as usize,
+    cpuid = const Slot::Cpuid as usize,
+    msr_read = const Slot::MsrRead as usize,
+    hlt = const Slot::Hlt as usize,
+    hpet_read = const Slot::HpetRead as usize,
+    power_off = const Slot::PowerOff as usize,
+    code = const CODE,
+    timer_count = const TIMER_COUNT,
+    reset = const RESET,
+    size = const ROM_SIZE,
+    options(att_syntax)
+);
+
+unsafe extern "C" {
+    static vmexit_bare_guest_rom: [u8; ROM_SIZE];
+}
+
+/// A copy of the ROM with all parameters zero.
+pub(super) fn blank() -> Vec<u8> {
+    // SAFETY: rom.s defines the symbol in read-only data and its last `.org` makes the section
+    // `ROM_SIZE` bytes long from there, or it would not have assembled. Nothing ever writes it.
+    let rom = unsafe { &vmexit_bare_guest_rom };
+    rom.to_vec()
+}
+
+/// Writes one parameter.
+pub(super) fn set(rom: &mut [u8], slot: Slot, value: u32) {
+    let at = slot as usize;
+    rom[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rom_is_64_kib_and_starts_with_zero_parameters() {
+        let rom = blank();
+        assert_eq!(rom.len(), 65_536);
+        assert!(rom[..CODE].iter().all(|&byte| byte == 0));
+        assert_eq!(rom[CODE], 0xfa, "the code begins with CLI");
+    }
+
+    #[test]
+    fn reset_vector_jumps_to_the_code() {
+        // JMP FAR F000:0100 in 16-bit code: the segment that shows this ROM, at the code's offset.
+        let [low, high] = (CODE as u16).to_le_bytes();
+        assert_eq!(blank()[RESET..RESET + 5], [0xea, low, high, 0x00, 0xf0]);
+    }
+}

@@ -1,0 +1,260 @@
+# The bare guest: a 64 KiB ROM for QEMU's -bios that makes a known number of exits and nothing else.
+#
+# The CPU starts in real mode at the last 16 bytes, goes straight to long mode, sets up only what
+# its parameters ask for, and repeats one round until it is told to stop. It stays in ring 0, keeps
+# interrupts off except inside the HLT block, and calls no firmware.
+#
+# rom.rs assembles this file into the test library's read-only data. Every address is written as a
+# distance from `vmexit_bare_guest_rom`, so there is nothing left to relocate. Words in braces are
+# filled in by rom.rs.
+
+# Where things are, as the guest sees them.
+    .equ    ROM, 0xf0000                # the chipset shows the ROM here, below 1 MiB
+    .equ    PML4, 0x1000                # RAM: page tables, one page each
+    .equ    PDPT, 0x2000
+    .equ    PD_LOW, 0x3000              # 0 to 1 GiB
+    .equ    PD_HIGH, 0x4000             # 3 to 4 GiB
+    .equ    STACK, 0x8000
+
+# Offsets of the parameters, u32 each, in the first 256 bytes of the ROM.
+    .equ    ROUNDS, {rounds}
+    .equ    PM_TIMER_IN, {pm_timer_in}
+    .equ    RTC_OUT, {rtc_out}
+    .equ    RTC_IN, {rtc_in}
+    .equ    RTC_DATA_OUT, {rtc_data_out}
+    .equ    CPUID, {cpuid}
+    .equ    MSR_READ, {msr_read}
+    .equ    HLT, {hlt}
+    .equ    HPET_READ, {hpet_read}
+    .equ    POWER_OFF, {power_off}
+
+    .equ    CODE32, 0x08                # selectors; CODE32 is not used, see the GDT
+    .equ    DATA, 0x10
+    .equ    CODE64, 0x18
+
+    .equ    PAGE, 0x63                  # present, writable; accessed and dirty already set
+    .equ    LARGE_PAGE, 0xe3            # the same with 2 MiB
+    .equ    MSR_EFER, 0xc0000080
+    .equ    TIMER_VECTOR, 0x20
+
+# One block of a round: what stands between `times` and `done` runs as often as the parameter says,
+# with the count in %esi. A count of 0 skips it.
+    .macro  times parameter
+    movl    \parameter(%rbp), %esi
+    testl   %esi, %esi
+    jz      2f
+1:
+    .endm
+    .macro  done
+    decl    %esi
+    jnz     1b
+2:
+    .endm
+
+# One OUT to a port with a constant, and the same for an MSR.
+    .macro  out_l port, value
+    movl    $\port, %edx
+    movl    $\value, %eax
+    outl    %eax, %dx
+    .endm
+    .macro  write_msr msr, value
+    movl    $\msr, %ecx
+    movl    $\value, %eax
+    xorl    %edx, %edx
+    wrmsr
+    .endm
+
+    .pushsection .rodata.vmexit_bare_guest, "a", @progbits
+    .balign 16
+    .globl  vmexit_bare_guest_rom
+    .hidden vmexit_bare_guest_rom
+vmexit_bare_guest_rom:
+
+# ---- 0x0000: the parameters, zero until BareGuest::rom() fills them in --------------------------
+    .org    {code}
+
+# ---- Real mode to long mode ---------------------------------------------------------------------
+    .code16
+.Lvmexit_real_mode:
+    cli
+    xorw    %ax, %ax                    # page tables: flat addresses below 64 KiB
+    movw    %ax, %ds
+    movl    $(PDPT | PAGE), PML4
+    movl    $(PD_LOW | PAGE), PDPT
+    movl    $(PD_HIGH | PAGE), PDPT + 3 * 8
+    movl    $LARGE_PAGE, PD_LOW         # 0 to 2 MiB: RAM and this ROM
+    movl    $(0xfec00000 | LARGE_PAGE), PD_HIGH + 0x1f6 * 8     # 2 MiB with the HPET
+    movw    %cs, %ax
+    movw    %ax, %ds
+    lgdtl   .Lvmexit_gdt_pointer - vmexit_bare_guest_rom
+    movl    $0x20, %eax                 # CR4.PAE
+    movl    %eax, %cr4
+    movl    $PML4, %eax
+    movl    %eax, %cr3
+    write_msr MSR_EFER, 0x100           # LME
+    movl    $0x80000011, %eax           # CR0: paging, extension type, protection
+    movl    %eax, %cr0
+    ljmpl   $CODE64, $(ROM + .Lvmexit_long_mode - vmexit_bare_guest_rom)
+
+    .code64
+.Lvmexit_long_mode:
+    movl    $DATA, %eax
+    movl    %eax, %ss
+    movl    %eax, %ds
+    movl    %eax, %es
+    movl    $STACK, %esp
+    movl    $ROM, %ebp                  # parameters are addressed from here
+    movl    ROUNDS(%rbp), %edi          # rounds left
+
+# ---- Set-up: PM timer ---------------------------------------------------------------------------
+# Firmware would give the timer its port. The host bridge tells the chipset: Q35 has its power
+# management in function 00:1f.0, the older i440FX in 00:01.3. Both get PMBASE 0x600.
+    cmpl    $0, PM_TIMER_IN(%rbp)
+    je      .Lvmexit_pm_done
+    out_l   0xcf8, 0x80000000           # 00:00.0 register 0: device and vendor
+    movl    $0xcfc, %edx
+    inl     %dx, %eax
+    cmpl    $0x29c08086, %eax
+    je      .Lvmexit_q35
+    out_l   0xcf8, 0x80000b40           # PIIX4: PMBASE
+    out_l   0xcfc, 0x601
+    out_l   0xcf8, 0x80000b80           # PMREGMISC: decode PMBASE
+    out_l   0xcfc, 0x1
+    jmp     .Lvmexit_pm_done
+.Lvmexit_q35:
+    out_l   0xcf8, 0x8000f840           # ICH9: PMBASE
+    out_l   0xcfc, 0x601
+    out_l   0xcf8, 0x8000f844           # ACPI_CNTL: decode PMBASE
+    out_l   0xcfc, 0x80
+.Lvmexit_pm_done:
+
+# ---- Set-up: RTC --------------------------------------------------------------------------------
+# After reset the index points at the clock. Point it at an unused byte before data are written.
+    cmpl    $0, RTC_DATA_OUT(%rbp)
+    je      .Lvmexit_rtc_done
+    movb    $0x7f, %al
+    outb    %al, $0x70
+.Lvmexit_rtc_done:
+
+# ---- Set-up: local APIC -------------------------------------------------------------------------
+# LINT0 may come up open to the 8259, which could wake a HLT that counts on the timer: mask it.
+    cmpl    $0, HLT(%rbp)
+    je      .Lvmexit_apic_done
+    lidt    ROM + .Lvmexit_idt_pointer - vmexit_bare_guest_rom
+    write_msr 0x1b, 0xfee00d00          # IA32_APIC_BASE: enabled, x2APIC, boot CPU
+    write_msr 0x80f, 0x1ff              # spurious vector, software enable
+    write_msr 0x835, 0x10000            # LINT0 masked
+    write_msr 0x832, TIMER_VECTOR       # timer: one-shot
+    write_msr 0x83e, 0xb                # divide by 1
+.Lvmexit_apic_done:
+
+# ---- One round ----------------------------------------------------------------------------------
+.Lvmexit_round:
+    times   PM_TIMER_IN
+    movl    $0x608, %edx
+    inl     %dx, %eax
+    done
+
+    times   RTC_OUT
+    movb    $0x7f, %al
+    outb    %al, $0x70
+    done
+
+    times   RTC_IN
+    inb     $0x71, %al
+    done
+
+    times   RTC_DATA_OUT
+    xorl    %eax, %eax
+    outb    %al, $0x71
+    done
+
+    times   CPUID
+    xorl    %eax, %eax
+    xorl    %ecx, %ecx
+    cpuid
+    done
+
+    times   MSR_READ
+    movl    $0x1b, %ecx
+    rdmsr
+    done
+
+# STI holds interrupts back for one more instruction, so HLT is always reached before the timer's
+# interrupt is, however early that comes. The handler continues at .Lvmexit_woken.
+    times   HLT
+    write_msr 0x838, {timer_count}
+    sti
+.Lvmexit_sleep:
+    hlt
+    jmp     .Lvmexit_sleep
+.Lvmexit_woken:
+    done
+
+    times   HPET_READ
+    movl    $0xfed000f0, %edx
+    movl    (%rdx), %eax
+    done
+
+    movl    $0x3f8, %edx                # the dot: this round is complete
+    movb    $'.', %al
+    outb    %al, %dx
+
+    cmpl    $0, ROUNDS(%rbp)
+    je      .Lvmexit_round
+    decl    %edi
+    jnz     .Lvmexit_round
+
+# ---- The end ------------------------------------------------------------------------------------
+    cmpl    $0, POWER_OFF(%rbp)
+    je      .Lvmexit_halt
+    xorl    %eax, %eax
+    outb    %al, $0xf4                  # isa-debug-exit: QEMU exits inside this OUT
+.Lvmexit_halt:
+    cli
+    hlt
+    jmp     .Lvmexit_halt
+
+# ---- The timer's interrupt ----------------------------------------------------------------------
+# The stack is empty wherever HLT is, so dropping the frame is all an IRET would do; and it leaves
+# interrupts off, which is how the rest of the round wants them.
+.Lvmexit_timer:
+    movl    $STACK, %esp
+    write_msr 0x80b, 0                  # end of interrupt
+    jmp     .Lvmexit_woken
+
+# ---- Descriptors --------------------------------------------------------------------------------
+# Their accessed bits are set: the CPU would otherwise write to this ROM, and an emulated one may
+# retry that for ever.
+    .balign 16
+.Lvmexit_gdt:
+    .quad   0
+    .quad   0x00cf9b000000ffff          # CODE32, kept so that the selectors are the usual ones
+    .quad   0x00cf93000000ffff          # DATA
+    .quad   0x00af9b000000ffff          # CODE64
+.Lvmexit_gdt_pointer:
+    .word   . - .Lvmexit_gdt - 1
+    .long   ROM + .Lvmexit_gdt - vmexit_bare_guest_rom
+
+    .balign 16
+.Lvmexit_idt:
+    .org    .Lvmexit_idt + TIMER_VECTOR * 16
+    .word   .Lvmexit_timer - vmexit_bare_guest_rom
+    .word   CODE64, 0x8e00, ROM >> 16   # interrupt gate
+    .quad   0
+.Lvmexit_idt_pointer:
+    .word   . - .Lvmexit_idt - 1
+    .quad   ROM + .Lvmexit_idt - vmexit_bare_guest_rom
+
+# ---- 0xfff0: the reset vector -------------------------------------------------------------------
+    .code16
+    .org    {reset}
+    ljmpw   $0xf000, $.Lvmexit_real_mode - vmexit_bare_guest_rom
+    .org    {size}
+
+    .code64
+    .popsection
+    .purgem times
+    .purgem done
+    .purgem out_l
+    .purgem write_msr

@@ -1,0 +1,92 @@
+//! Bare guests on this machine's KVM: they run to their end, and say so.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use vmexit_tests::guest::{AtEnd, BareGuest, Machine, Qemu, kvm_usable};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const ROUNDS: u32 = 10;
+
+/// Runs a guest from a paused start to its power-off, and demands one dot a round.
+fn run(qemu: &Qemu, guest: BareGuest) -> Result<()> {
+    let guest = guest.rounds(ROUNDS).at_end(AtEnd::PowerOff);
+    let mut running = qemu.clone().paused().start(&guest)?;
+    running.qmp()?;
+    assert_eq!(running.dots(), 0, "a paused guest does not run");
+    running.resume()?;
+    let status = running.wait_exit(PATIENCE).with_context(|| {
+        format!("{qemu:?}: {} of {ROUNDS} dots; QEMU said: {}", running.dots(), running.log())
+    })?;
+    assert_eq!(status.code(), Some(1), "isa-debug-exit ends QEMU; it said: {}", running.log());
+    assert_eq!(running.dots(), u64::from(ROUNDS));
+    Ok(())
+}
+
+#[test]
+fn kvm_is_there() -> Result<()> {
+    kvm_usable().context("tests with real guests cannot run")
+}
+
+#[test]
+fn every_kind_of_exit_on_both_machines() -> Result<()> {
+    for machine in [Machine::Pc, Machine::Q35] {
+        run(&Qemu::native("sampler").machine(machine), BareGuest::sampler())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_kind_of_exit_but_hlt_without_kvm() -> Result<()> {
+    for machine in [Machine::Pc, Machine::Q35] {
+        run(&Qemu::emulated("sampler").machine(machine), BareGuest::sampler().without_hlt())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn demo_never_ends_and_can_be_paused() -> Result<()> {
+    let mut running = Qemu::native("demo").vcpus(2).start(&BareGuest::demo())?;
+    running.wait_dots(5, PATIENCE)?;
+    running.pause()?;
+    let dots = running.dots();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(running.dots(), dots, "a paused guest does not run");
+    running.resume()?;
+    running.wait_dots(dots + 5, PATIENCE)?;
+    Ok(())
+}
+
+#[test]
+fn halted_guest_stays_and_ends_when_dropped() -> Result<()> {
+    let mut running = Qemu::native("halt").start(&BareGuest::pm_timer(10).rounds(3))?;
+    assert_eq!(running.wait_dots(3, PATIENCE)?, 3);
+    let process = format!("/proc/{}", running.pid());
+    let directory = running.directory().to_owned();
+    assert!(running.wait_exit(Duration::from_millis(100)).is_err());
+    drop(running);
+    assert!(!std::path::Path::new(&process).exists());
+    assert!(!directory.exists());
+    Ok(())
+}
+
+#[test]
+fn qemu_that_does_not_start_says_why() -> Result<()> {
+    let mut running = Qemu::native("broken").arg("-no-such-option").start(&BareGuest::demo())?;
+    let error = running.wait_dots(1, PATIENCE).unwrap_err().to_string();
+    assert!(error.contains("no-such-option"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn pm_timer_answers_where_the_guest_put_it() -> Result<()> {
+    for machine in [Machine::Pc, Machine::Q35] {
+        let mut running =
+            Qemu::native("timer").machine(machine).start(&BareGuest::pm_timer(10).rounds(1))?;
+        running.wait_dots(1, PATIENCE)?;
+        let tree = running.qmp()?.human("info mtree -f")?;
+        let line = tree.lines().find(|line| line.contains("acpi-tmr")).unwrap_or_default();
+        assert!(line.contains("0000000000000608-"), "{machine:?}: {line}");
+    }
+    Ok(())
+}
