@@ -1,7 +1,9 @@
 //! Guests that know how many exits they made, and labs that turn them into real ones.
 //!
 //! `guest` builds ROMs with a known round of exits and starts them under QEMU; `lab` boots a stock
-//! kernel under emulation, so that KVM's exit tracepoints fire on a machine without VT-x or SVM.
+//! kernel under emulation, so that KVM's exit tracepoints fire on a machine without VT-x or SVM;
+//! `agent` runs the program under test.
 
+pub mod agent;
 pub mod guest;
 pub mod lab;

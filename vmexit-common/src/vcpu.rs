@@ -49,8 +49,10 @@ pub struct Vcpu {
     pub lost_no_entry: u64,
     /// Exits that were seen to end, but had no book to go to.
     pub lost_no_book: u64,
+    /// Events without an open exit that had no book to go to.
+    pub lost_untimed: u64,
     /// Keeps the entry at two cache lines.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 /// What could not even be noted on an entry, by cause. Per CPU.

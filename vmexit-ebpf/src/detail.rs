@@ -4,7 +4,7 @@
 use vmexit_common::{key::Key, vcpu::Vcpu};
 
 use crate::{
-    access::{load, store},
+    access::{add, load, store},
     book,
     maps::BOOKS,
 };
@@ -27,10 +27,14 @@ pub fn note(vcpu: *mut Vcpu, key: Key, accesses: u32, size: u32) {
 /// There is no time to book, but the event did happen.
 #[inline(always)]
 fn count_untimed(vcpu: *mut Vcpu, key: Key, accesses: u32, size: u32) {
-    let Some(book) = BOOKS.get_ptr_mut(load!(vcpu, book)) else { return };
     let seq = load!(vcpu, books_seq);
     store!(vcpu, books_seq, seq + 1);
-    // SAFETY: within the book that the look-up returned.
-    book::count_untimed(unsafe { &raw mut (*book).details }, key, accesses, size);
+    match BOOKS.get_ptr_mut(load!(vcpu, book)) {
+        // SAFETY: within the book that the look-up returned.
+        Some(book) => {
+            book::count_untimed(unsafe { &raw mut (*book).details }, key, accesses, size);
+        }
+        None => add!(vcpu, lost_untimed, 1),
+    }
     store!(vcpu, books_seq, seq + 2);
 }

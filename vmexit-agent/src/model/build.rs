@@ -72,6 +72,7 @@ fn accounting(interval: &Interval) -> Accounting {
         sum.lost.no_entry += vcpu.lost_no_entry;
         sum.lost.no_book += vcpu.lost_no_book;
         sum.untimed += vcpu.details.iter().map(|row| row.untimed).sum::<u64>();
+        sum.untimed_lost += vcpu.lost_untimed;
         sum.unaccounted += vcpu.unaccounted();
     }
     sum

@@ -72,6 +72,8 @@ pub struct Accounting {
     pub lost: Lost,
     /// Port accesses that no open exit was found for; their time is unknown.
     pub untimed: u64,
+    /// More of those, of vCPUs over `--max-vcpus`: in no table.
+    pub untimed_lost: u64,
     /// Exits that none of this explains: a defect of vmexit if not 0.
     pub unaccounted: i64,
     /// vCPUs that were read while they wrote; each may be off by one exit.

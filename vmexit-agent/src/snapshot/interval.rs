@@ -37,6 +37,8 @@ pub struct VcpuInterval {
     pub lost_no_entry: u64,
     /// Exits that had no book to go to.
     pub lost_no_book: u64,
+    /// Events without an open exit that had no book to go to.
+    pub lost_untimed: u64,
     /// By exit reason.
     pub reasons: Vec<RowInterval>,
     /// By detail.
@@ -98,6 +100,7 @@ impl VcpuInterval {
             opened: new.open() as i64 - old.open() as i64,
             lost_no_entry: new.lost_no_entry.saturating_sub(old.lost_no_entry),
             lost_no_book: new.lost_no_book.saturating_sub(old.lost_no_book),
+            lost_untimed: new.lost_untimed.saturating_sub(old.lost_untimed),
             reasons: rows_between(before.map_or(&[], |before| &before.reasons), &after.reasons),
             details: rows_between(before.map_or(&[], |before| &before.details), &after.details),
         }

@@ -83,6 +83,7 @@ fn losses(accounting: &Accounting) -> String {
         (lost.no_book, "over --max-vcpus"),
         (lost.no_vcpu_entry, "of vCPUs over --max-vcpus"),
         (lost.unreadable, "unreadable"),
+        (accounting.untimed_lost, "port accesses over --max-vcpus"),
         (accounting.unaccounted.unsigned_abs(), "unaccounted for"),
     ];
     let shown: Vec<String> = causes
@@ -128,7 +129,7 @@ fn vm_tables(out: &mut String, vm: &Vm, source: Source) {
     }
     if !vm.exits.is_empty() {
         let rows = vm.exits.iter().map(|exit| (exit.reason.clone(), &exit.stats, exit.waits));
-        table(out, "VM-EXIT", true, rows);
+        table(out, "VM-EXIT", &[Figures::Times, Figures::Waiting], rows);
     }
     if !vm.ports.is_empty() {
         let rows = vm.ports.iter().map(|port| {
@@ -139,22 +140,35 @@ fn vm_tables(out: &mut String, vm: &Vm, source: Source) {
             };
             (name, &port.stats, false)
         });
-        table(out, "IO-PORT", source == Source::Exits, rows);
+        let figures: &[Figures] = if source == Source::Exits { &[Figures::Times] } else { &[] };
+        table(out, "IO-PORT", figures, rows);
     }
 }
 
-/// One table: a name, then figures; those of time only where there are any.
+/// Columns that not every table has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Figures {
+    /// Shares, extremes and percentiles of the time.
+    Times,
+    /// Time that is no cost.
+    Waiting,
+}
+
+/// One table: a name and counts, then the figures asked for.
 fn table<'a>(
     out: &mut String,
     title: &str,
-    timed: bool,
+    figures: &[Figures],
     rows: impl Iterator<Item = (String, &'a Stats, bool)>,
 ) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let mut columns = vec![title, "Samples", "Samples%", "Rate/s"];
-    if timed {
-        columns.extend(["Time%", "Min", "p50", "Avg", "±", "p99", "Max", "Waiting"]);
+    if figures.contains(&Figures::Times) {
+        columns.extend(["Time%", "Min", "p50", "Avg", "±", "p99", "Max"]);
+    }
+    if figures.contains(&Figures::Waiting) {
+        columns.push("Waiting");
     }
     table.set_header(columns);
     for (name, stats, waits) in rows {
@@ -164,8 +178,8 @@ fn table<'a>(
             percent(stats.samples_percent),
             rate(stats.per_second),
         ];
-        if timed {
-            let or_none = |ns: Option<u64>| ns.map_or_else(|| NONE.into(), duration);
+        let or_none = |ns: Option<u64>| ns.map_or_else(|| NONE.into(), duration);
+        if figures.contains(&Figures::Times) {
             cells.extend([
                 stats.time_percent.map_or_else(|| NONE.into(), percent),
                 or_none(stats.min_ns),
@@ -174,8 +188,10 @@ fn table<'a>(
                 stats.avg_error_percent.map_or_else(|| NONE.into(), percent),
                 or_none(stats.p99_ns),
                 or_none(stats.max_ns),
-                or_none(waits.then_some(stats.total_ns)),
             ]);
+        }
+        if figures.contains(&Figures::Waiting) {
+            cells.push(or_none(waits.then_some(stats.total_ns)));
         }
         table.add_row(cells.into_iter().map(Cell::new));
     }

@@ -1,0 +1,198 @@
+//! The agent under test, run as its users run it: a command line in, text or JSON and an exit code
+//! out.
+
+use std::{
+    env, fs,
+    io::Read as _,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::guest::Direction;
+
+/// The agent's program: `VMEXIT`, which `cargo xtask test` sets to what it has just built, else the
+/// one beside the tests.
+pub fn program() -> Result<PathBuf> {
+    let path = match env::var_os("VMEXIT") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let test = env::current_exe().context("where is this test?")?;
+            let profile = test.ancestors().nth(2).context("a test is in target/PROFILE/deps")?;
+            profile.join("vmexit")
+        }
+    };
+    ensure!(path.is_file(), "{} is not there: run `cargo xtask test`", path.display());
+    Ok(path)
+}
+
+/// The agent with these arguments, to be started.
+pub fn command(arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(program()?);
+    command.args(arguments);
+    Ok(command)
+}
+
+/// A capture that runs in the background and is known to count.
+pub struct Capture {
+    child: Child,
+}
+
+/// Links of attached programs; one each for kvm_exit, kvm_entry and kvm_pio.
+const LINKS: usize = 3;
+
+impl Capture {
+    /// Starts it and waits until all its programs are attached.
+    pub fn start(arguments: &[&str]) -> Result<Self> {
+        let mut command = command(&["capture", "--quiet"])?;
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut capture = Self { child: command.spawn().context("start vmexit")? };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while capture.links() < LINKS {
+            if let Some(status) = capture.child.try_wait()? {
+                let mut said = String::new();
+                if let Some(stderr) = &mut capture.child.stderr {
+                    stderr.read_to_string(&mut said)?;
+                }
+                bail!("vmexit ended with {status} before it was attached: {said}");
+            }
+            ensure!(Instant::now() < deadline, "vmexit did not attach within 30 s");
+            sleep(Duration::from_millis(20));
+        }
+        // The first snapshot follows the last link.
+        sleep(Duration::from_millis(200));
+        Ok(capture)
+    }
+
+    /// Links to tracepoints that the process holds (`Documentation/filesystems/proc.rst`, fdinfo).
+    fn links(&self) -> usize {
+        let fds = fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).into_iter().flatten();
+        fds.flatten()
+            .filter(|fd| fs::read_to_string(fd.path()).is_ok_and(|text| text.contains("link_type")))
+            .count()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal by name, such as `INT`.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.pid().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status().context("run kill")?;
+        ensure!(status.success(), "kill -s {name} {pid} failed");
+        Ok(())
+    }
+
+    /// Its output once it has ended.
+    pub fn output(self) -> Result<Output> {
+        self.child.wait_with_output().context("wait for vmexit")
+    }
+
+    /// Ends it by SIGINT, as ctrl-c does, and returns its JSON report.
+    pub fn report(self) -> Result<Report> {
+        self.signal("INT")?;
+        Report::of(&self.output()?)
+    }
+}
+
+/// A JSON report, asked by name. A missing field is an error, so that no test passes for want of
+/// what it tests.
+#[derive(Debug)]
+pub struct Report(Value);
+
+impl Report {
+    /// From a run that must have succeeded.
+    pub fn of(output: &Output) -> Result<Self> {
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "vmexit ended with {}: {said}", output.status);
+        Self::parse(&output.stdout)
+    }
+
+    /// From JSON.
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        Ok(Self(serde_json::from_slice(json).context("the report is not JSON")?))
+    }
+
+    /// A string by JSON pointer.
+    pub fn text(&self, pointer: &str) -> Result<&str> {
+        let value = self.0.pointer(pointer).and_then(Value::as_str);
+        value.with_context(|| format!("the report has no text at {pointer}"))
+    }
+
+    /// A number by JSON pointer.
+    pub fn number(&self, pointer: &str) -> Result<f64> {
+        let value = self.0.pointer(pointer).and_then(Value::as_f64);
+        value.with_context(|| format!("the report has no number at {pointer}"))
+    }
+
+    /// A count by JSON pointer.
+    pub fn count(&self, pointer: &str) -> Result<u64> {
+        let value = self.0.pointer(pointer).and_then(Value::as_u64);
+        value.with_context(|| format!("the report has no count at {pointer}"))
+    }
+
+    /// The VM's exit reasons.
+    pub fn exits(&self, vm: &str) -> Result<Vec<Row<'_>>> {
+        self.rows(vm, "exits")
+    }
+
+    /// The VM's exits of one reason; none is 0.
+    pub fn exits_for(&self, vm: &str, reason: &str) -> Result<u64> {
+        let exits = self.exits(vm)?;
+        exits.iter().find(|row| row.reason() == Some(reason)).map_or(Ok(0), Row::samples)
+    }
+
+    /// The VM's row of one port and direction.
+    pub fn port(&self, vm: &str, port: u16, direction: Direction) -> Result<Option<Row<'_>>> {
+        let direction = match direction {
+            Direction::In => "in",
+            Direction::Out => "out",
+        };
+        let rows = self.rows(vm, "ports")?;
+        Ok(rows.into_iter().find(|row| {
+            row.0["port"].as_u64() == Some(port.into()) && row.0["direction"] == direction
+        }))
+    }
+
+    /// All of the VM's ports.
+    pub fn ports(&self, vm: &str) -> Result<Vec<Row<'_>>> {
+        self.rows(vm, "ports")
+    }
+
+    fn rows(&self, vm: &str, table: &str) -> Result<Vec<Row<'_>>> {
+        let vms = self.0["vms"].as_array().context("the report has no vms")?;
+        let vm = vms
+            .iter()
+            .find(|candidate| candidate["name"] == vm)
+            .with_context(|| format!("the report has no VM {vm}: {}", self.0))?;
+        let rows = vm[table].as_array().with_context(|| format!("the VM has no {table}"))?;
+        Ok(rows.iter().map(Row).collect())
+    }
+}
+
+/// One row of a report.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a>(&'a Value);
+
+impl Row<'_> {
+    /// Name of an exit reason.
+    pub fn reason(&self) -> Option<&str> {
+        self.0["reason"].as_str()
+    }
+
+    /// Exits, or events where there are no exits.
+    pub fn samples(&self) -> Result<u64> {
+        self.count("samples")
+    }
+
+    /// A count by name.
+    pub fn count(&self, field: &str) -> Result<u64> {
+        self.0[field].as_u64().with_context(|| format!("no count '{field}' in {}", self.0))
+    }
+}

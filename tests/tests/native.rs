@@ -1,0 +1,281 @@
+//! The agent on this machine's own KVM. Where that does not emit `kvm_exit` the ports are still
+//! counted, and just as exactly.
+
+use std::{
+    fs,
+    process::{Command, Output},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use aya::{maps::loaded_maps, programs::loaded_programs};
+use vmexit_tests::{
+    agent::{self, Capture, Report},
+    guest::{BareGuest, Direction, Qemu, address},
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The eBPF programs of an agent, as the kernel lists them.
+const PROGRAMS: [&str; 3] = ["kvm_entry", "kvm_exit", "kvm_pio"];
+
+/// One at a time: the tests ask what is loaded in the whole kernel.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a shell line in mount and process namespaces of its own, with the agent as `$VMEXIT`.
+fn apart(line: &str) -> Output {
+    Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", line])
+        .env("VMEXIT", agent::program().unwrap())
+        .output()
+        .expect("unshare (util-linux) must run: be root")
+}
+
+/// It must fail with this exit code and one sentence that says so.
+fn assert_fails(output: &Output, code: i32, says: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(stderr.contains(says), "{stderr:?} does not say {says:?}");
+    assert_eq!(stderr.trim_end().lines().count(), 1, "more than one sentence: {stderr}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn every_port_access_of_a_bounded_guest_is_counted() {
+    let _alone = alone();
+    const ROUNDS: u64 = 50;
+    let guest = BareGuest::demo().rounds(ROUNDS as u32);
+    let mut running = Qemu::native("exact").paused().start(&guest).unwrap();
+    // QMP answers once the machine is there.
+    drop(running.qmp().unwrap());
+    let pid = running.pid().to_string();
+    let capture = Capture::start(&["-d", "10m", "--vm", &pid, "-f", "json"]).unwrap();
+    running.resume().unwrap();
+    running.wait_dots(ROUNDS, PATIENCE).unwrap();
+    // The dot is the guest's last exit but one; let QEMU finish with it.
+    sleep(Duration::from_millis(300));
+    let report = capture.report().unwrap();
+    let expected = guest.expected(ROUNDS);
+    for (&(port, direction), &count) in &expected.ports {
+        let row = report.port("exact", port, direction).unwrap();
+        let row = row.unwrap_or_else(|| panic!("no row for {port:#x} {direction:?}"));
+        assert_eq!(row.samples().unwrap(), count, "{port:#x} {direction:?}");
+        assert_eq!(row.count("accesses").unwrap(), count, "{port:#x} {direction:?}");
+    }
+    assert_eq!(report.ports("exact").unwrap().len(), expected.ports.len());
+    assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
+}
+
+#[test]
+fn a_running_guest_keeps_its_ratio() {
+    let _alone = alone();
+    let guest = BareGuest::demo();
+    let mut running = Qemu::native("endless").start(&guest).unwrap();
+    running.wait_dots(3, PATIENCE).unwrap();
+    let output = agent::command(&["capture", "-q", "-d", "1s", "-f", "json"]).unwrap().output();
+    let report = Report::of(&output.unwrap()).unwrap();
+    let count = |port, direction| {
+        report.port("endless", port, direction).unwrap().map_or(0, |row| row.samples().unwrap())
+    };
+    let rounds = count(address::SERIAL, Direction::Out);
+    assert!(rounds > 3, "{rounds} rounds in a second");
+    let per_round = guest.per_round();
+    for (&(port, direction), &each) in &per_round.ports {
+        let seen = count(port, direction);
+        // It began and ended within a round.
+        let range = (rounds - 1) * each..=(rounds + 1) * each;
+        assert!(range.contains(&seen), "{port:#x} {direction:?}: {seen} in {rounds} rounds");
+    }
+}
+
+#[test]
+fn a_silent_host_is_told_apart_from_an_idle_one() {
+    let _alone = alone();
+    let mut running = Qemu::native("speaks").start(&BareGuest::demo()).unwrap();
+    running.wait_dots(3, PATIENCE).unwrap();
+    let json = agent::command(&["capture", "-q", "-d", "500ms", "-f", "json"]).unwrap().output();
+    let report = Report::of(&json.unwrap()).unwrap();
+    let text = agent::command(&["capture", "-q", "-d", "500ms"]).unwrap().output().unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("0x608 IN"), "{text}");
+    match report.text("/source").unwrap() {
+        "silent" => assert!(text.contains("never emitted kvm_exit"), "{text}"),
+        "exits" => assert!(text.contains("VM-EXIT"), "{text}"),
+        other => panic!("a busy guest, and the report says '{other}'"),
+    }
+}
+
+#[test]
+fn a_filter_leaves_the_neighbour_out() {
+    let _alone = alone();
+    let mut wanted = Qemu::native("wanted").start(&BareGuest::demo()).unwrap();
+    let mut other = Qemu::native("other").start(&BareGuest::demo()).unwrap();
+    wanted.wait_dots(3, PATIENCE).unwrap();
+    other.wait_dots(3, PATIENCE).unwrap();
+    let capture = ["capture", "-q", "-d", "500ms", "-f", "json", "--vm", "wanted"];
+    let report = Report::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
+    assert!(!report.ports("wanted").unwrap().is_empty());
+    assert!(report.ports("other").is_err(), "the neighbour is in the report");
+}
+
+#[test]
+fn a_vm_that_ends_is_still_reported() {
+    let _alone = alone();
+    let mut running = Qemu::native("short-lived").start(&BareGuest::demo()).unwrap();
+    running.wait_dots(3, PATIENCE).unwrap();
+    let capture = Capture::start(&["-d", "10m", "-f", "json"]).unwrap();
+    sleep(Duration::from_millis(500));
+    drop(running);
+    let report = capture.report().unwrap();
+    assert!(!report.ports("short-lived").unwrap().is_empty());
+}
+
+#[test]
+fn vcpus_without_room_are_counted_as_lost() {
+    let _alone = alone();
+    let mut guests =
+        ["one", "two", "three"].map(|name| Qemu::native(name).start(&BareGuest::demo()).unwrap());
+    for guest in &mut guests {
+        guest.wait_dots(3, PATIENCE).unwrap();
+    }
+    let capture = ["capture", "-q", "-d", "500ms", "-f", "json", "--max-vcpus", "1"];
+    let output = agent::command(&capture).unwrap().output().unwrap();
+    let warned = String::from_utf8_lossy(&output.stderr);
+    assert!(warned.contains("raise --max-vcpus"), "{warned}");
+    let report = Report::of(&output).unwrap();
+    let served = ["one", "two", "three"].map(|name| !report.ports(name).unwrap().is_empty());
+    assert_eq!(served.iter().filter(|&&served| served).count(), 1, "one book, one VM");
+    let lost = report.count("/accounting/lost/no_book").unwrap()
+        + report.count("/accounting/untimed_lost").unwrap();
+    assert!(lost > 100, "{lost} lost of two busy guests");
+    assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
+}
+
+#[test]
+fn a_killed_agent_leaves_nothing_behind() {
+    let _alone = alone();
+    let ours = || -> usize {
+        let programs = loaded_programs().flatten();
+        let programs = programs.filter(|p| PROGRAMS.contains(&p.name_as_str().unwrap_or("")));
+        let maps = loaded_maps().flatten();
+        let maps = maps.filter(|map| ["VCPUS", "BOOKS"].contains(&map.name_as_str().unwrap_or("")));
+        programs.count() + maps.count()
+    };
+    assert_eq!(ours(), 0, "another agent is running");
+    let mut running = Qemu::native("survivor").start(&BareGuest::demo()).unwrap();
+    running.wait_dots(1, PATIENCE).unwrap();
+    let capture = Capture::start(&["-d", "10m"]).unwrap();
+    assert_eq!(ours(), PROGRAMS.len() + 2);
+    capture.signal("KILL").unwrap();
+    assert!(!capture.output().unwrap().status.success());
+    let deadline = Instant::now() + PATIENCE;
+    while ours() > 0 {
+        assert!(Instant::now() < deadline, "{} programs and maps are left", ours());
+        sleep(Duration::from_millis(50));
+    }
+    let dots = running.dots();
+    running.wait_dots(dots + 1, PATIENCE).unwrap();
+}
+
+#[test]
+fn ctrl_c_ends_early_and_still_reports() {
+    let _alone = alone();
+    let mut running = Qemu::native("impatient").start(&BareGuest::demo()).unwrap();
+    running.wait_dots(1, PATIENCE).unwrap();
+    let capture = Capture::start(&["-d", "10m"]).unwrap();
+    sleep(Duration::from_millis(300));
+    capture.signal("INT").unwrap();
+    let output = capture.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("(ended early)") && text.contains("impatient"), "{text}");
+}
+
+#[test]
+fn a_file_is_whole_or_not_there() {
+    let _alone = alone();
+    let mut running = Qemu::native("filed").start(&BareGuest::demo()).unwrap();
+    running.wait_dots(1, PATIENCE).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("report.json");
+    let path = file.to_str().unwrap();
+    let mut capture = agent::command(&["capture", "-q", "-d", "300ms", "-f", "json", "-o", path]);
+    assert!(capture.as_mut().unwrap().output().unwrap().status.success());
+    let report = Report::parse(&fs::read(&file).unwrap()).unwrap();
+    assert!(!report.ports("filed").unwrap().is_empty());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "a temporary file is left");
+
+    let nowhere = directory.path().join("no/such/directory/report.json");
+    let began = Instant::now();
+    let output =
+        agent::command(&["capture", "-d", "1m", "-o", nowhere.to_str().unwrap()]).unwrap().output();
+    assert_fails(&output.unwrap(), 7, "can't be written");
+    assert!(began.elapsed() < PATIENCE, "found out only after the capture");
+}
+
+#[test]
+fn no_vm_is_a_clear_answer() {
+    let _alone = alone();
+    assert_fails(&apart("$VMEXIT capture -d 1s"), 5, "no VM is running");
+}
+
+#[test]
+fn an_unknown_vm_is_named_beside_those_that_run() {
+    let _alone = alone();
+    let mut running = Qemu::native("present").start(&BareGuest::demo()).unwrap();
+    running.wait_dots(1, PATIENCE).unwrap();
+    let output = agent::command(&["capture", "--vm", "absent\x1b[2J"]).unwrap().output().unwrap();
+    assert_fails(&output, 6, "no VM answers to 'absent\\u{1b}[2J'");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("present ("));
+}
+
+#[test]
+fn missing_rights_are_named() {
+    let _alone = alone();
+    let output = Command::new("setpriv")
+        .args(["--bounding-set", "-all", "--inh-caps", "-all", "--"])
+        .arg(agent::program().unwrap())
+        .args(["capture", "-d", "1s"])
+        .output()
+        .expect("setpriv (util-linux) must run: be root");
+    assert_fails(&output, 3, "CAP_BPF and CAP_PERFMON");
+}
+
+#[test]
+fn a_host_that_cannot_be_traced_says_why() {
+    let _alone = alone();
+    let empty = "mkdir -p /tmp/vmexit-empty && mount --bind /tmp/vmexit-empty";
+    let output = apart(&format!("{empty} /sys/module && $VMEXIT capture -d 1s"));
+    assert_fails(&output, 4, "no KVM");
+    let output = apart(&format!("{empty} /sys/kernel/tracing && $VMEXIT capture -d 1s"));
+    assert_fails(&output, 4, "tracefs is not mounted");
+}
+
+#[test]
+fn a_missing_tracepoint_is_named() {
+    let _alone = alone();
+    let mut running = Qemu::native("untraceable").start(&BareGuest::demo()).unwrap();
+    running.wait_dots(1, PATIENCE).unwrap();
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c"])
+        .arg(
+            "mkdir -p /tmp/vmexit-empty && \
+             mount --bind /tmp/vmexit-empty /sys/kernel/tracing/events/kvm && $VMEXIT capture -d 1s",
+        )
+        .env("VMEXIT", agent::program().unwrap())
+        .output()
+        .unwrap();
+    assert_fails(&output, 4, "no tracepoint kvm:kvm_exit");
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let output = agent::command(&["capture", "-d", "never"]).unwrap().output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let help = agent::command(&["--help"]).unwrap().output().unwrap();
+    assert!(String::from_utf8_lossy(&help.stdout).contains("Exit codes:"));
+}

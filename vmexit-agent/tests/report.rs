@@ -1,0 +1,151 @@
+//! One recorded interval through model and views: what each says, and that they agree.
+
+use std::collections::BTreeMap;
+
+use vmexit::{
+    guest,
+    host::Host,
+    model::{self, Report, Source, Span},
+    reason::Vendor,
+    snapshot::{Interval, RowReading, Snapshot, VcpuReading},
+    view::{self, Format},
+};
+use vmexit_common::{
+    book::Row,
+    histogram::{BUCKETS, bucket_of},
+    key::Key,
+    vcpu::{ISA_VMX, Vcpu},
+};
+
+const SECOND: u64 = 1_000_000_000;
+const PID: u32 = 4_242;
+
+fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
+    let mut histogram = Box::new([0; BUCKETS]);
+    let mut row = Row { key: key.0, sizes: 4, ..Row::default() };
+    for &(ns, count) in durations {
+        row.min_ns = if row.exits == 0 { ns } else { row.min_ns.min(ns) };
+        row.max_ns = row.max_ns.max(ns);
+        row.exits += u64::from(count);
+        row.accesses += u64::from(count);
+        row.total_ns += ns * u64::from(count);
+        histogram[bucket_of(ns)] += count;
+    }
+    RowReading { row, histogram }
+}
+
+fn untimed(key: Key, count: u64) -> RowReading {
+    let row = Row { key: key.0, untimed: count, accesses: count, sizes: 4, ..Row::default() };
+    RowReading { row, histogram: Box::new([0; BUCKETS]) }
+}
+
+fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuReading {
+    let booked: u64 = reasons.iter().map(|reading| reading.row.exits).sum();
+    let silent = booked == 0;
+    let vcpu = Vcpu {
+        thread: u64::from(PID) << 32 | u64::from(PID + 1 + id),
+        vcpu_id: id,
+        isa: if silent { 0 } else { ISA_VMX },
+        // One more is open.
+        exits_seq: if silent { 0 } else { 2 * (booked + 1) },
+        exit_ns: u64::from(!silent),
+        ..Vcpu::default()
+    };
+    VcpuReading { vcpu, reasons, details }
+}
+
+/// Proportions of a Windows guest whose clock is the ACPI PM timer.
+fn windows() -> Report {
+    let first = vcpu(
+        0,
+        vec![
+            row(Key::reason(30), &[(6_000, 120_000), (30_000, 8_000)]),
+            row(Key::reason(1), &[(900, 18_000)]),
+            row(Key::reason(12), &[(40_000_000, 100)]),
+        ],
+        vec![
+            row(Key::pio(0x608, false), &[(6_000, 79_000)]),
+            row(Key::pio(0x70, true), &[(6_000, 25_000), (30_000, 8_000)]),
+        ],
+    );
+    let second = vcpu(
+        1,
+        vec![
+            row(Key::reason(30), &[(5_000, 100_000)]),
+            row(Key::reason(0x8000_0021), &[(64, 1)]),
+            row(Key::OTHER, &[(700, 3)]),
+        ],
+        vec![row(Key::pio(0x608, false), &[(5_000, 79_788)])],
+    );
+    report(Some(Vendor::Vmx), "win10", vec![first, second])
+}
+
+fn silent() -> Report {
+    let details = vec![untimed(Key::pio(0x608, false), 1_000), untimed(Key::pio(0x3f8, true), 10)];
+    report(None, "evil\x1b[31m\nname", vec![vcpu(0, Vec::new(), details)])
+}
+
+fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Report {
+    let threads = BTreeMap::new();
+    let guest = guest::Vm { pid: PID, name: name.into(), vcpus: vcpus.len(), threads };
+    let end = Snapshot { at_ns: 10 * SECOND, vcpus, ..Snapshot::default() };
+    let host = Host {
+        name: "host".into(),
+        kernel: "6.1.0".into(),
+        cpus: 8,
+        vendor,
+        kvm_module: Some(if vendor.is_some() { "kvm_intel" } else { "kvm_other" }.into()),
+    };
+    let span = Span { start: "2026-01-02T03:04:05Z".into(), seconds: 10.0, interrupted: false };
+    model::build(host, span, &Interval::between(&Snapshot::default(), &end), &[guest])
+}
+
+fn rendered(report: &Report, format: Format) -> String {
+    String::from_utf8(view::render(report, format).unwrap().to_vec()).unwrap()
+}
+
+#[test]
+fn text_of_a_busy_guest() {
+    insta::assert_snapshot!(rendered(&windows(), Format::Text));
+}
+
+#[test]
+fn text_of_a_silent_host() {
+    insta::assert_snapshot!(rendered(&silent(), Format::Text));
+}
+
+#[test]
+fn json_of_a_busy_guest() {
+    insta::assert_snapshot!(rendered(&windows(), Format::Json));
+}
+
+#[test]
+fn every_exit_is_accounted_for() {
+    let report = windows();
+    let accounting = &report.accounting;
+    let rows: u64 = report.vms[0].exits.iter().map(|exit| exit.stats.samples).sum();
+    assert_eq!(rows, accounting.recorded);
+    assert_eq!(accounting.observed, accounting.recorded + accounting.open as u64);
+    assert_eq!(accounting.unaccounted, 0);
+    let vcpus: u64 = report.vms[0].vcpus.iter().map(|vcpu| vcpu.total.samples).sum();
+    assert_eq!(vcpus, rows);
+}
+
+#[test]
+fn waiting_is_no_cost() {
+    let vm = &windows().vms[0];
+    let halted = vm.exits.last().unwrap();
+    assert_eq!((halted.reason.as_str(), halted.waits), ("HLT", true));
+    assert_eq!(halted.stats.time_percent, None);
+    assert_eq!(vm.total.waiting_ns, 4 * SECOND);
+    let shares: f64 = vm.exits.iter().filter_map(|exit| exit.stats.time_percent).sum();
+    assert!((shares - 100.0).abs() < 0.01, "{shares}");
+}
+
+#[test]
+fn a_silent_host_is_not_taken_for_an_idle_one() {
+    let report = silent();
+    assert_eq!(report.source, Source::Silent);
+    assert_eq!(report.vms[0].ports[0].stats.samples, 1_000);
+    assert_eq!(report.vms[0].ports[0].stats.avg_ns, None);
+}
