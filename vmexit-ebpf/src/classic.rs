@@ -1,14 +1,17 @@
 //! The programs on classic tracepoints: fields by the offsets of the running kernel's own `format`
 //! files.
 //!
-//! All return 1. The value is ANDed over every program on the tracepoint and 0 would take the event
-//! away from `perf` users beside us (`perf_trace_run_bpf_submit`, kernel/events/core.c).
+//! All return 1. The value is ANDed over every program on the tracepoint, and 0 takes the event away
+//! from `perf` users beside us (`perf_trace_run_bpf_submit`, kernel/events/core.c). That is why they
+//! do without `#[aya_ebpf::macros::tracepoint]`, which returns 0 whatever the function says.
 
-use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use core::ffi::c_void;
+
+use aya_ebpf::programs::TracePointContext;
 use vmexit_common::{
     key::Key,
     layout::{ABSENT, Offset},
-    vcpu::UNKNOWN_ID,
+    vcpu::{UNKNOWN_ID, Vcpu},
 };
 
 use crate::{
@@ -18,49 +21,64 @@ use crate::{
 
 const KEEP_FOR_OTHERS: u32 = 1;
 
-#[tracepoint]
-fn kvm_exit(ctx: TracePointContext) -> u32 {
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tracepoint")]
+fn kvm_exit(ctx: *mut c_void) -> u32 {
+    let ctx = TracePointContext::new(ctx);
     if let Some(vcpu) = vcpu::current_or_new(&ctx) {
-        let layout = maps::exit_layout();
-        if load!(vcpu, isa) == 0 {
-            // The first exit of this thread.
-            store!(vcpu, isa, read(&ctx, layout.isa).unwrap_or(0));
-            store!(vcpu, vcpu_id, read(&ctx, layout.vcpu_id).unwrap_or(UNKNOWN_ID));
-        }
-        match read(&ctx, layout.exit_reason) {
-            Some(code) => exit::begin(vcpu, code),
-            None => {
-                if let Some(loss) = maps::loss() {
-                    add!(loss, unreadable, 1);
-                }
-            }
-        }
+        on_exit(&ctx, vcpu);
     }
     KEEP_FOR_OTHERS
 }
 
-#[tracepoint]
-fn kvm_entry(_ctx: TracePointContext) -> u32 {
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tracepoint")]
+fn kvm_entry(_ctx: *mut c_void) -> u32 {
     if let Some(vcpu) = vcpu::current() {
         exit::end(vcpu);
     }
     KEEP_FOR_OTHERS
 }
 
-#[tracepoint]
-fn kvm_pio(ctx: TracePointContext) -> u32 {
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tracepoint")]
+fn kvm_pio(ctx: *mut c_void) -> u32 {
+    let ctx = TracePointContext::new(ctx);
     if let Some(vcpu) = vcpu::current_or_new(&ctx) {
-        let layout = maps::pio_layout();
-        if let (Some(rw), Some(port), Some(size), Some(count)) = (
-            read(&ctx, layout.rw),
-            read(&ctx, layout.port),
-            read(&ctx, layout.size),
-            read(&ctx, layout.count),
-        ) {
-            detail::note(vcpu, Key::pio(port as u16, rw != 0), count, size);
-        }
+        on_pio(&ctx, vcpu);
     }
     KEEP_FOR_OTHERS
+}
+
+#[inline(always)]
+fn on_exit(ctx: &TracePointContext, vcpu: *mut Vcpu) {
+    let layout = maps::exit_layout();
+    if load!(vcpu, isa) == 0 {
+        // The first exit of this thread.
+        store!(vcpu, isa, read(ctx, layout.isa).unwrap_or(0));
+        store!(vcpu, vcpu_id, read(ctx, layout.vcpu_id).unwrap_or(UNKNOWN_ID));
+    }
+    match read(ctx, layout.exit_reason) {
+        Some(code) => exit::begin(vcpu, code),
+        None => {
+            if let Some(loss) = maps::loss() {
+                add!(loss, unreadable, 1);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn on_pio(ctx: &TracePointContext, vcpu: *mut Vcpu) {
+    let layout = maps::pio_layout();
+    if let (Some(rw), Some(port), Some(size), Some(count)) = (
+        read(ctx, layout.rw),
+        read(ctx, layout.port),
+        read(ctx, layout.size),
+        read(ctx, layout.count),
+    ) {
+        detail::note(vcpu, Key::pio(port as u16, rw != 0), count, size);
+    }
 }
 
 /// A u32 field of the record; `None` where this kernel has no such field.
