@@ -165,6 +165,11 @@ impl Report {
         self.rows(vm, "ports")
     }
 
+    /// Where every exit went, to be shown when a count is not as expected.
+    pub fn accounting(&self) -> String {
+        self.0["accounting"].to_string()
+    }
+
     fn rows(&self, vm: &str, table: &str) -> Result<Vec<Row<'_>>> {
         let vms = self.0["vms"].as_array().context("the report has no vms")?;
         let vm = vms

@@ -1,6 +1,12 @@
 //! The agent on this machine's own KVM. Where that does not emit `kvm_exit` the ports are still
 //! counted, and just as exactly.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
 use std::{
     fs,
     process::{Command, Output},
@@ -243,6 +249,20 @@ fn missing_rights_are_named() {
         .output()
         .expect("setpriv (util-linux) must run: be root");
     assert_fails(&output, 3, "CAP_BPF and CAP_PERFMON");
+}
+
+#[test]
+fn rights_in_a_user_namespace_are_not_enough() {
+    let _alone = alone();
+    let mut running = Qemu::native("out-of-reach").start(&BareGuest::demo()).unwrap();
+    running.wait_dots(1, PATIENCE).unwrap();
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user"])
+        .arg(agent::program().unwrap())
+        .args(["capture", "-d", "1s"])
+        .output()
+        .unwrap();
+    assert_fails(&output, 3, "not permitted");
 }
 
 #[test]

@@ -1,5 +1,11 @@
 //! One recorded interval through model and views: what each says, and that they agree.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
 use std::collections::BTreeMap;
 
 use vmexit::{
@@ -148,4 +154,29 @@ fn a_silent_host_is_not_taken_for_an_idle_one() {
     assert_eq!(report.source, Source::Silent);
     assert_eq!(report.vms[0].ports[0].stats.samples, 1_000);
     assert_eq!(report.vms[0].ports[0].stats.avg_ns, None);
+}
+
+/// Names of all fields in a JSON value.
+fn fields(value: &serde_json::Value, into: &mut std::collections::BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (name, value) in object {
+                into.insert(name.clone());
+                fields(value, into);
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| fields(value, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_json_field_is_documented() {
+    let docs = include_str!("../../docs/json.md");
+    let mut names = std::collections::BTreeSet::new();
+    fields(&serde_json::to_value(windows()).unwrap(), &mut names);
+    assert!(names.len() > 40, "{names:?}");
+    for name in names {
+        assert!(docs.contains(&format!("`{name}`")), "{name} is not in docs/json.md");
+    }
 }

@@ -30,9 +30,10 @@ fn count_untimed(vcpu: *mut Vcpu, key: Key, accesses: u32, size: u32) {
     let seq = load!(vcpu, books_seq);
     store!(vcpu, books_seq, seq + 1);
     match BOOKS.get_ptr_mut(load!(vcpu, book)) {
-        // SAFETY: within the book that the look-up returned.
         Some(book) => {
-            book::count_untimed(unsafe { &raw mut (*book).details }, key, accesses, size);
+            // SAFETY: within the book that the look-up returned.
+            let details = unsafe { &raw mut (*book).details };
+            book::count_untimed(details, key, accesses, size);
         }
         None => add!(vcpu, lost_untimed, 1),
     }

@@ -18,7 +18,7 @@ use crate::{
     model::{self, Span},
     probe::{Options, Probe},
     snapshot::Interval,
-    view,
+    view::{self, units},
 };
 
 /// Room for vCPUs where few or none run yet.
@@ -72,11 +72,11 @@ async fn watch(args: &CaptureArgs, probe: &Probe, guests: &mut Guests, stop: &mu
                 guests.look_again();
                 progress.set_position(started.elapsed().as_millis() as u64);
                 progress.set_message(format!(
-                    "{}s of {}, {} exits of {} VMs (ctrl-c ends early)",
+                    "{} s of {}, {}, {} (ctrl-c ends early)",
                     started.elapsed().as_secs(),
                     humantime::format_duration(args.duration),
-                    probe.exits_seen(),
-                    guests.known.len(),
+                    units::plural(guests.known.len() as u64, "VM"),
+                    units::plural(probe.events_seen(), "event"),
                 ));
             }
         }
@@ -130,9 +130,9 @@ struct Guests {
 
 impl Guests {
     fn find(wanted: &[String]) -> Result<Self, Error> {
-        let running = guest::find_all()?;
+        let guest::Found { vms: running, hidden } = guest::find_all()?;
         if running.is_empty() {
-            return Err(Error::NoVm);
+            return Err(if hidden > 0 { Error::HiddenVms(hidden) } else { Error::NoVm });
         }
         let filter = match wanted {
             [] => None,
@@ -153,7 +153,7 @@ impl Guests {
     /// only nameless.
     fn look_again(&mut self) {
         match guest::find_all() {
-            Ok(vms) => self.add(vms),
+            Ok(found) => self.add(found.vms),
             Err(error) => log::debug!("{error}"),
         }
     }

@@ -28,6 +28,12 @@ pub enum Error {
     /// There is nothing to trace.
     #[error("no VM is running on this host: start one and try again")]
     NoVm,
+    /// There may be something to trace, but not for us to see.
+    #[error(
+        "not permitted: no VM can be seen, but neither can the files of {0} processes, which takes \
+         CAP_SYS_PTRACE; run vmexit as root on the host itself"
+    )]
+    HiddenVms(usize),
     /// None of the running VMs is meant.
     #[error("no VM answers to '{wanted}'; running are: {running}")]
     UnknownVm {
@@ -57,6 +63,8 @@ impl Error {
     pub fn code(&self) -> u8 {
         match self {
             Self::Preflight(PreflightError::NotPermitted(_))
+            | Self::Probe(ProbeError::Forbidden)
+            | Self::HiddenVms(_)
             | Self::Layout(LayoutError::Forbidden(_))
             | Self::Probe(ProbeError::Layout(LayoutError::Forbidden(_))) => 3,
             Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) => 4,

@@ -2,15 +2,18 @@
 
 mod qemu;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use procfs::process::{FDTarget, Process, all_processes};
 use thiserror::Error;
 
 /// `/proc` can't be read.
 #[derive(Debug, Error)]
 #[error("/proc can't be read, so no VM can be found: {0}")]
-pub struct ProcError(#[from] procfs::ProcError);
+pub struct ProcError(#[from] io::Error);
 
 /// A process that holds a KVM VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,37 +29,53 @@ pub struct Vm {
     pub threads: BTreeMap<u32, u32>,
 }
 
-/// All VMs that `/proc` lets us see, by process id. Processes that end meanwhile are passed over.
-pub fn find_all() -> Result<Vec<Vm>, ProcError> {
-    let mut vms: Vec<Vm> = all_processes()?.flatten().filter_map(|p| Vm::of(&p)).collect();
-    vms.sort_by_key(|vm| vm.pid);
-    Ok(vms)
+/// What `/proc` shows.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// VMs by process id.
+    pub vms: Vec<Vm>,
+    /// Processes whose files we may not see: each could be a VM.
+    pub hidden: usize,
 }
 
-/// The VM of one process, if it holds one.
-pub fn find(pid: u32) -> Option<Vm> {
-    Vm::of(&Process::new(pid as i32).ok()?)
+/// Looks at every process. Those that end meanwhile are passed over.
+pub fn find_all() -> Result<Found, ProcError> {
+    let mut found = Found::default();
+    for (pid, path) in numbered(Path::new("/proc"))? {
+        match Vm::of(pid, &path) {
+            Ok(vm) => found.vms.extend(vm),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => found.hidden += 1,
+            Err(_) => {}
+        }
+    }
+    found.vms.sort_by_key(|vm| vm.pid);
+    Ok(found)
 }
 
 impl Vm {
-    fn of(process: &Process) -> Option<Self> {
+    /// The VM that a process holds, if it does.
+    fn of(pid: u32, process: &Path) -> io::Result<Option<Self>> {
         let (mut is_vm, mut vcpus) = (false, 0);
-        for fd in process.fd().ok()?.flatten() {
-            // `anon_inode:kvm-vm`, `anon_inode:kvm-vcpu:0` (virt/kvm/kvm_main.c).
-            let FDTarget::AnonInode(kind) = fd.target else { continue };
-            is_vm |= kind == "kvm-vm";
-            vcpus += usize::from(kind.starts_with("kvm-vcpu:"));
+        for (_, link) in numbered(&process.join("fd"))? {
+            let target = match fs::read_link(link) {
+                Ok(target) => target,
+                // Closed since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            // virt/kvm/kvm_main.c: kvm_dev_ioctl_create_vm, create_vcpu_fd.
+            let target = target.to_string_lossy();
+            is_vm |= target == "anon_inode:kvm-vm";
+            vcpus += usize::from(target.starts_with("anon_inode:kvm-vcpu:"));
         }
         if !is_vm {
-            return None;
+            return Ok(None);
         }
-        let name = process
-            .cmdline()
+        let name = fs::read(process.join("cmdline"))
             .ok()
-            .and_then(|arguments| qemu::name(&arguments))
-            .or_else(|| process.stat().ok().map(|stat| stat.comm))
-            .unwrap_or_default();
-        Some(Self { pid: process.pid() as u32, name, vcpus, threads: threads(process) })
+            .and_then(|line| qemu::name(&arguments(&line)))
+            .unwrap_or_else(|| comm(process));
+        Ok(Some(Self { pid, name, vcpus, threads: threads(process) }))
     }
 
     /// Whether the user means this VM: its process id or its very name.
@@ -65,10 +84,29 @@ impl Vm {
     }
 }
 
-fn threads(process: &Process) -> BTreeMap<u32, u32> {
-    let Ok(tasks) = process.tasks() else { return BTreeMap::new() };
+/// The entries of a directory of `/proc` whose names are numbers.
+fn numbered(directory: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+    let entries = fs::read_dir(directory)?.flatten();
+    Ok(entries
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+        .collect())
+}
+
+/// A command line's arguments; what is not UTF-8 is replaced.
+fn arguments(line: &[u8]) -> Vec<String> {
+    line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// The name of a process or thread; empty if it has gone.
+fn comm(directory: &Path) -> String {
+    let name = fs::read(directory.join("comm")).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim_end().to_owned()
+}
+
+fn threads(process: &Path) -> BTreeMap<u32, u32> {
+    let tasks = numbered(&process.join("task")).unwrap_or_default();
     tasks
-        .flatten()
-        .filter_map(|task| Some((task.tid as u32, qemu::vcpu_of_thread(&task.stat().ok()?.comm)?)))
+        .into_iter()
+        .filter_map(|(tid, task)| Some((tid, qemu::vcpu_of_thread(&comm(&task))?)))
         .collect()
 }

@@ -6,7 +6,7 @@
 mod mapping;
 mod reader;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -39,6 +39,12 @@ pub enum ProbeError {
     /// The kernel took no map or object.
     #[error("the eBPF object can't be loaded: {0}")]
     Load(#[from] aya::EbpfError),
+    /// Capabilities that count in a user namespace only.
+    #[error(
+        "not permitted: eBPF is for the initial user namespace; run vmexit on the host itself, or in a \
+         container with CAP_BPF, CAP_PERFMON and no user namespace of its own"
+    )]
+    Forbidden,
     /// The kernel refused a program.
     #[error("the kernel refused the program for kvm:{program}: {source}")]
     Program {
@@ -59,7 +65,7 @@ pub enum ProbeError {
         /// Which.
         name: &'static str,
         /// What the kernel said.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -101,7 +107,10 @@ impl Probe {
             .map_max_entries("BOOKS", books)
             .map_max_entries("FREE_BOOKS", books)
             .map_max_entries("VMS", pids.clone().count().max(1) as u32)
-            .load(OBJECT)?;
+            .load(OBJECT)
+            .map_err(
+                |error| if is_forbidden(&error) { ProbeError::Forbidden } else { error.into() },
+            )?;
         forward_log(&mut ebpf);
         // Programs hold the maps they use; a map taken out before would be closed with its handle.
         for name in PROGRAMS {
@@ -137,10 +146,16 @@ impl Probe {
         Ok(snapshot)
     }
 
-    /// Exits seen so far, over all vCPUs: cheap enough for a progress line.
-    pub fn exits_seen(&self) -> u64 {
-        reader::exits_seen(&self.vcpus)
+    /// Events counted so far, over all vCPUs: cheap enough for a progress line.
+    pub fn events_seen(&self) -> u64 {
+        reader::events_seen(&self.vcpus)
     }
+}
+
+/// Whether the kernel refused for want of rights, somewhere down the chain of causes.
+fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::PermissionDenied) || error.source().is_some_and(is_forbidden)
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, ProbeError> {

@@ -2,7 +2,7 @@
 
 mod terminal;
 mod text;
-mod units;
+pub mod units;
 
 use bytes::Bytes;
 

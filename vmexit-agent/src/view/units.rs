@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 /// Three or four digits and a unit: `64 ns`, `5.96 µs`, `12.3 ms`, `9.98 s`.
-pub(super) fn duration(ns: u64) -> String {
+pub fn duration(ns: u64) -> String {
     const UNITS: [(f64, &str); 3] = [(1e3, "µs"), (1e6, "ms"), (1e9, "s")];
     // A value that rounds up to the next unit is shown in it.
     let unit = UNITS.iter().rev().find(|(unit, _)| ns as f64 >= unit * 0.9995);
@@ -23,7 +23,7 @@ fn three_digits(value: f64) -> String {
 }
 
 /// With a comma between thousands: `1,234,567`.
-pub(super) fn count(count: u64) -> String {
+pub fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -36,17 +36,17 @@ pub(super) fn count(count: u64) -> String {
 }
 
 /// A rate per second: whole from 10 on, one decimal below.
-pub(super) fn rate(per_second: f64) -> String {
+pub fn rate(per_second: f64) -> String {
     if per_second >= 9.95 { count(per_second.round() as u64) } else { format!("{per_second:.1}") }
 }
 
 /// `72.97%`, as `perf kvm stat` has it.
-pub(super) fn percent(percent: f64) -> String {
+pub fn percent(percent: f64) -> String {
     format!("{percent:.2}%")
 }
 
 /// `1 vCPU`, `2 vCPUs`.
-pub(super) fn plural(number: u64, one: &str) -> String {
+pub fn plural(number: u64, one: &str) -> String {
     format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
 }
 

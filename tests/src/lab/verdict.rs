@@ -1,0 +1,175 @@
+//! How a lab ended, read from its console: one verdict line with the run's token, or the traces of a
+//! crash. The console's text and QEMU's end come in; the script's exit code or a `LabError` comes out.
+
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use super::error::LabError;
+
+/// What every verdict line starts with, before the token.
+const MARK: &str = "vmexit-lab";
+
+/// What the kernel prints only when it is broken. With `oops=panic` most of these are its last words,
+/// but a soft lockup passes, and what was measured during it is worth nothing.
+const CRASHES: [&str; 8] = [
+    "Kernel panic",
+    "Oops: ",
+    "BUG: ",
+    "kernel BUG at",
+    "soft lockup",
+    "hard LOCKUP",
+    "general protection fault, ",
+    "unable to handle",
+];
+
+/// How QEMU ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// By itself.
+    Exited { status: ExitStatus, stderr: String },
+    /// It was killed, because this much time was over.
+    Killed { limit: Duration },
+}
+
+/// What a verdict line says.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Exit(i32),
+    Broken(String),
+    Garbled,
+}
+
+fn verdicts(console: &str, token: &str) -> Vec<Verdict> {
+    let mark = format!("{MARK} {token} ");
+    let said =
+        console.lines().filter_map(|line| line.split_once(&mark)).map(|(_, said)| said.trim());
+    said.map(|said| {
+        if let Some(code) = said.strip_prefix("exit ").and_then(|code| code.parse().ok()) {
+            Verdict::Exit(code)
+        } else if let Some(step) = said.strip_prefix("broken ") {
+            Verdict::Broken(step.to_owned())
+        } else {
+            Verdict::Garbled
+        }
+    })
+    .collect()
+}
+
+/// Whether the lab has said its last word.
+pub(super) fn is_over(console: &str, token: &str) -> bool {
+    console.contains(&format!("{MARK} {token} ")) || console.contains("Kernel panic")
+}
+
+/// The script's exit code, or why there is none.
+pub(super) fn judge(
+    console: &str,
+    token: &str,
+    end: End,
+    scene: impl Fn() -> String,
+) -> Result<i32, LabError> {
+    if let Some(scene) = crash(console) {
+        return Err(LabError::Crashed { scene });
+    }
+    let mut verdicts = verdicts(console, token);
+    let count = verdicts.len();
+    match (verdicts.pop(), count, end) {
+        (Some(Verdict::Exit(code)), 1, _) => Ok(code),
+        (Some(Verdict::Broken(step)), 1, _) => Err(LabError::Setup { step, scene: scene() }),
+        (Some(_), ..) => Err(LabError::Verdicts { count, scene: scene() }),
+        (None, _, End::Killed { limit }) => Err(LabError::Hung { limit, scene: scene() }),
+        (None, _, End::Exited { status, stderr }) if !status.success() => {
+            Err(LabError::Died { status, stderr, scene: scene() })
+        }
+        (None, _, End::Exited { .. }) => Err(LabError::NoVerdict { scene: scene() }),
+    }
+}
+
+/// The console from the first line of a crash on.
+fn crash(console: &str) -> Option<String> {
+    let lines: Vec<&str> = console.lines().collect();
+    let first = lines.iter().position(|line| CRASHES.iter().any(|crash| line.contains(crash)))?;
+    let excerpt = &lines[first..lines.len().min(first + 60)];
+    Some(excerpt.join("\n"))
+}
+
+/// The last lines of a text, under a heading; nothing for an empty text.
+pub(super) fn tail(heading: &str, text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!(
+        "--- {heading}, last lines ---\n{}\n",
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    fn ended(raw: i32) -> End {
+        End::Exited { status: ExitStatus::from_raw(raw), stderr: "qemu: oh".to_owned() }
+    }
+
+    fn judged(console: &str, end: End) -> Result<i32, LabError> {
+        judge(console, "t0k", end, || "scene".to_owned())
+    }
+
+    #[test]
+    fn one_verdict_counts() {
+        let console = "boot\n[    3.1] vmexit-lab t0k exit 7\n[    3.2] reboot: Power down\n";
+        assert!(matches!(judged(console, ended(0)), Ok(7)));
+        // The machine said how it ended before it got stuck.
+        assert!(matches!(judged(console, End::Killed { limit: Duration::ZERO }), Ok(7)));
+    }
+
+    #[test]
+    fn another_token_does_not() {
+        let console = "[    3.1] vmexit-lab other exit 0\n";
+        assert!(matches!(judged(console, ended(0)), Err(LabError::NoVerdict { .. })));
+    }
+
+    #[test]
+    fn two_verdicts_or_a_garbled_one_are_errors() {
+        let twice = "vmexit-lab t0k exit 0\nvmexit-lab t0k exit 0\n";
+        assert!(matches!(judged(twice, ended(0)), Err(LabError::Verdicts { count: 2, .. })));
+        let garbled = "vmexit-lab t0k exit [  3.2] what\n";
+        assert!(matches!(judged(garbled, ended(0)), Err(LabError::Verdicts { count: 1, .. })));
+    }
+
+    #[test]
+    fn a_broken_set_up_names_its_step() {
+        let error = judged("vmexit-lab t0k broken insmod kvm.ko\n", ended(0)).unwrap_err();
+        assert!(error.to_string().contains("insmod kvm.ko"), "{error}");
+    }
+
+    #[test]
+    fn a_crash_outweighs_a_verdict() {
+        let console = "fine\n[ 9.0] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!\n\
+                       [ 30.1] vmexit-lab t0k exit 0\n";
+        let error = judged(console, ended(0)).unwrap_err();
+        assert!(matches!(error, LabError::Crashed { .. }));
+        let text = error.to_string();
+        assert!(text.contains("soft lockup") && !text.contains("fine"), "{text}");
+    }
+
+    #[test]
+    fn no_verdict_depends_on_how_it_ended() {
+        let limit = Duration::from_secs(5);
+        assert!(matches!(judged("boot\n", End::Killed { limit }), Err(LabError::Hung { .. })));
+        assert!(matches!(judged("", ended(1 << 8)), Err(LabError::Died { .. })));
+        assert!(matches!(judged("", ended(0)), Err(LabError::NoVerdict { .. })));
+    }
+
+    #[test]
+    fn tails_are_short() {
+        let text: String = (0..50).map(|line| format!("line {line}\n")).collect();
+        let tail = tail("console", text.as_bytes());
+        assert!(tail.starts_with("--- console") && tail.ends_with("line 49\n"));
+        assert!(!tail.contains("line 29\n"));
+    }
+}

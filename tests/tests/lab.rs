@@ -1,0 +1,56 @@
+//! Labs that really boot: what comes out of one, and how each way of going wrong is told.
+//!
+//! They need QEMU, and the network on the first run; without these they fail.
+
+use std::time::{Duration, Instant};
+
+use vmexit_tests::lab::{Kernel, Lab, LabError, Stream, default_cache};
+
+fn lab() -> Result<Lab, LabError> {
+    Ok(Lab::new(Kernel::find(&default_cache(), None)?))
+}
+
+#[test]
+fn a_script_gives_its_streams_and_its_exit_code() {
+    let script = "cat /root/bytes; echo to stderr >&2; test -c /dev/kvm || exit 1; \
+                  test -r /sys/kernel/btf/kvm || exit 2; test -d /sys/kernel/tracing/events/kvm || exit 3; \
+                  sleep 1000 & exit 7";
+    let bytes: Vec<u8> = (0..=255).cycle().take(10_000).collect();
+    let mut streamed = Vec::new();
+    let run = lab()
+        .unwrap()
+        .file("/root/bytes", bytes.clone(), 0o644)
+        .run_streaming(script, |stream, new| {
+            if stream == Stream::Stdout {
+                streamed.extend_from_slice(new);
+            }
+        })
+        .unwrap();
+    assert_eq!(run.code, 7, "{run:?}");
+    assert_eq!(run.stdout, bytes);
+    assert_eq!(streamed, bytes);
+    assert_eq!(run.stderr, b"to stderr\n");
+}
+
+#[test]
+fn a_script_that_hangs_is_stopped() {
+    let limit = Duration::from_secs(15);
+    let begin = Instant::now();
+    let error = lab().unwrap().timeout(limit).run("echo started; sleep 1000").unwrap_err();
+    assert!(matches!(error, LabError::Hung { .. }), "{error}");
+    assert!(error.to_string().contains("started"), "{error}");
+    assert!(begin.elapsed() < limit * 2);
+}
+
+#[test]
+fn a_crash_is_not_an_exit_code() {
+    let error = lab().unwrap().run("echo c > /proc/sysrq-trigger; exit 0").unwrap_err();
+    assert!(matches!(error, LabError::Crashed { .. }), "{error}");
+    assert!(error.to_string().contains("sysrq triggered crash"), "{error}");
+}
+
+#[test]
+fn a_lab_that_goes_down_early_has_no_verdict() {
+    let error = lab().unwrap().run("echo last words; poweroff -f").unwrap_err();
+    assert!(matches!(error, LabError::NoVerdict { .. }), "{error}");
+}

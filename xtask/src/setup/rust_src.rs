@@ -1,0 +1,113 @@
+//! The sources of Rust's core library, for the pinned toolchain: from rustup; else from Debian's
+//! package of exactly that version; else from an archive that `VMEXIT_RUST_SRC` names.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use vmexit_tests::lab::{default_cache, unpack_package};
+
+use crate::tool::{root, run, stdout};
+
+const ARCHIVE: &str = "VMEXIT_RUST_SRC";
+
+pub(super) fn ensure() -> Result<()> {
+    let version = pinned()?;
+    let place = Place::of_toolchain()?;
+    if place.is_filled() {
+        return Ok(());
+    }
+    eprintln!("setup: fetching Rust's sources ({version})");
+    let mut failures = Vec::new();
+    for (name, way) in WAYS {
+        match way(&version, &place) {
+            Ok(()) if place.is_filled() => return Ok(()),
+            Ok(()) => failures.push(format!("{name}: it has no library/core")),
+            Err(error) => failures.push(format!("{name}: {error:#}")),
+        }
+    }
+    bail!(
+        "{}\nrun: rustup component add rust-src --toolchain {version}\nor set {ARCHIVE} to a tar archive of \
+         Rust {version}'s library directory",
+        failures.join("\n")
+    )
+}
+
+type Way = fn(&str, &Place) -> Result<()>;
+
+const WAYS: &[(&str, Way)] =
+    &[("rustup", from_rustup), ("Debian's rust-src", from_debian), (ARCHIVE, from_archive)];
+
+/// Where `-Z build-std` looks for the sources.
+struct Place {
+    library: PathBuf,
+}
+
+impl Place {
+    fn of_toolchain() -> Result<Self> {
+        let sysroot =
+            stdout(Command::new("rustc").args(["--print", "sysroot"]).current_dir(root()))
+                .context("rustc can't be run: install rustup from https://rustup.rs")?;
+        Ok(Self { library: Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library") })
+    }
+
+    fn is_filled(&self) -> bool {
+        self.library.join("core/src/lib.rs").is_file()
+    }
+
+    /// Copies a complete `library` directory there, under another name until it is all there.
+    fn fill_from(&self, library: &Path) -> Result<()> {
+        let parent = self.library.parent().context("a library has a parent directory")?;
+        fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+        let partial = parent.join("library.partial");
+        remove(&partial)?;
+        run(Command::new("cp").args(["-r", "--"]).arg(library).arg(&partial))?;
+        remove(&self.library)?;
+        fs::rename(&partial, &self.library).with_context(|| format!("fill {}", parent.display()))
+    }
+}
+
+/// Removes a directory that may not be there.
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The channel of `rust-toolchain.toml`.
+fn pinned() -> Result<String> {
+    let path = root().join("rust-toolchain.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let channel = text.lines().find_map(|line| line.trim().strip_prefix("channel = "));
+    Ok(channel.context("rust-toolchain.toml names no channel")?.trim_matches('"').to_owned())
+}
+
+fn from_rustup(version: &str, _place: &Place) -> Result<()> {
+    let mut add = Command::new("rustup");
+    add.args(["component", "add", "rust-src", "--toolchain", version]).current_dir(root());
+    let output = add.output().context("rustup can't be run")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", said.trim().lines().last().unwrap_or("it failed"));
+    }
+    Ok(())
+}
+
+fn from_debian(version: &str, place: &Place) -> Result<()> {
+    let unpacked = tempfile::tempdir().context("create a temporary directory")?;
+    unpack_package(&default_cache(), "rust-src", &format!("{version}+"), unpacked.path())?;
+    place.fill_from(&unpacked.path().join(format!("usr/src/rustc-{version}/library")))
+}
+
+fn from_archive(_version: &str, place: &Place) -> Result<()> {
+    let archive = env::var_os(ARCHIVE).with_context(|| format!("{ARCHIVE} is not set"))?;
+    let unpacked = tempfile::tempdir().context("create a temporary directory")?;
+    run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(unpacked.path()))?;
+    place.fill_from(&unpacked.path().join("library"))
+}
