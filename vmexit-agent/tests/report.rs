@@ -180,3 +180,17 @@ fn every_json_field_is_documented() {
         assert!(docs.contains(&format!("`{name}`")), "{name} is not in docs/json.md");
     }
 }
+
+#[test]
+fn an_access_whose_exit_began_before_the_capture_is_no_sample() {
+    let mut port = row(Key::pio(0x608, false), &[(6_000, 10)]);
+    port.row.untimed = 1;
+    port.row.accesses += 1;
+    let reasons = vec![row(Key::reason(30), &[(6_000, 10)])];
+    let details = vec![port, untimed(Key::pio(0x71, false), 1)];
+    let report = report(Some(Vendor::Vmx), "caught", vec![vcpu(0, reasons, details)]);
+    let ports = &report.vms[0].ports;
+    assert_eq!(ports.len(), 1, "a row without a sample");
+    assert_eq!((ports[0].stats.samples, ports[0].untimed), (10, 1));
+    assert_eq!(report.accounting.untimed, 2);
+}

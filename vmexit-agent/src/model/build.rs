@@ -29,7 +29,7 @@ pub fn build(host: Host, span: Span, interval: &Interval, guests: &[guest::Vm]) 
         .into_iter()
         .map(|(pid, vcpus)| {
             let guest = guests.iter().find(|guest| guest.pid == pid);
-            vm(pid, guest, &vcpus, host.vendor, interval.span_ns)
+            vm(pid, guest, &vcpus, host.vendor, interval)
         })
         .collect();
     vms.sort_by_key(|vm| std::cmp::Reverse((vm.total.handled_ns, vm.total.samples)));
@@ -78,24 +78,36 @@ fn accounting(interval: &Interval) -> Accounting {
     sum
 }
 
+/// What holds for all rows of a VM.
+#[derive(Clone, Copy)]
+struct Frame {
+    vendor: Option<Vendor>,
+    span_ns: u64,
+    /// Events without an exit are samples: this host reports no exits at all.
+    untimed: bool,
+}
+
 fn vm(
     pid: u32,
     guest: Option<&guest::Vm>,
     vcpus: &[&VcpuInterval],
     host_vendor: Option<Vendor>,
-    span_ns: u64,
+    interval: &Interval,
 ) -> Vm {
-    let vendor_of = |vcpu: &VcpuInterval| Vendor::of_isa(vcpu.vcpu.isa).or(host_vendor);
-    let vendor = vcpus.iter().find_map(|vcpu| vendor_of(vcpu)).or(host_vendor);
+    let frame = Frame {
+        vendor: vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.vcpu.isa)).or(host_vendor),
+        span_ns: interval.span_ns,
+        untimed: source(interval) != Source::Exits,
+    };
     let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
-    let total = total(&reasons, vendor, span_ns);
+    let total = total(&reasons, frame);
     Vm {
         name: guest.map_or_else(|| format!("pid {pid}"), |guest| guest.name.clone()),
         pid,
-        vcpus: vcpu_rows(vcpus, guest, vendor, span_ns),
-        exits: exits(&reasons, vendor, &total, span_ns),
-        ports: ports(&details, &total, span_ns),
+        vcpus: vcpu_rows(vcpus, guest, frame),
+        exits: exits(&reasons, &total, frame),
+        ports: ports(&details, &total, frame),
         total,
     }
 }
@@ -121,32 +133,26 @@ fn row_waits(row: &RowInterval, vendor: Option<Vendor>) -> bool {
     code_of(row).is_some_and(|code| reason::waits(vendor, code))
 }
 
-fn total(reasons: &[RowInterval], vendor: Option<Vendor>, span_ns: u64) -> Total {
+fn total(reasons: &[RowInterval], frame: Frame) -> Total {
     let mut total = Total::default();
     for row in reasons {
         total.samples += row.exits;
-        let sum =
-            if row_waits(row, vendor) { &mut total.waiting_ns } else { &mut total.handled_ns };
-        *sum += row.total_ns;
+        let waits = row_waits(row, frame.vendor);
+        *(if waits { &mut total.waiting_ns } else { &mut total.handled_ns }) += row.total_ns;
     }
-    total.per_second = per_second(total.samples, span_ns);
-    total.core_percent = percent(total.handled_ns, span_ns);
+    total.per_second = per_second(total.samples, frame.span_ns);
+    total.core_percent = percent(total.handled_ns, frame.span_ns);
     total
 }
 
-fn vcpu_rows(
-    vcpus: &[&VcpuInterval],
-    guest: Option<&guest::Vm>,
-    vendor: Option<Vendor>,
-    span_ns: u64,
-) -> Vec<Vcpu> {
+fn vcpu_rows(vcpus: &[&VcpuInterval], guest: Option<&guest::Vm>, frame: Frame) -> Vec<Vcpu> {
     let mut rows: Vec<Vcpu> = vcpus
         .iter()
         .map(|vcpu| {
             let tid = vcpu.vcpu.tid();
             let by_kernel = Some(vcpu.vcpu.vcpu_id).filter(|&id| id != UNKNOWN_ID);
             let by_thread = || guest.and_then(|guest| guest.threads.get(&tid).copied());
-            let total = total(&vcpu.reasons, vendor, span_ns);
+            let total = total(&vcpu.reasons, frame);
             Vcpu { id: by_kernel.or_else(by_thread), tid, total }
         })
         .collect();
@@ -154,18 +160,20 @@ fn vcpu_rows(
     rows
 }
 
-fn exits(rows: &[RowInterval], vendor: Option<Vendor>, total: &Total, span_ns: u64) -> Vec<Exit> {
+fn exits(rows: &[RowInterval], total: &Total, frame: Frame) -> Vec<Exit> {
+    let Frame { vendor, span_ns, .. } = frame;
     let mut exits: Vec<Exit> = rows
         .iter()
         .map(|row| {
             let (code, waits) = (code_of(row), row_waits(row, vendor));
             let handled_ns = (!waits).then_some(total.handled_ns);
+            let whole = Whole { samples: total.samples, handled_ns, span_ns, untimed: false };
             Exit {
                 reason: code
                     .map_or_else(|| "other".into(), |code| reason::name(vendor, code).into_owned()),
                 code,
                 waits,
-                stats: Stats::of(row, &Whole { samples: total.samples, handled_ns, span_ns }),
+                stats: Stats::of(row, &whole),
             }
         })
         .collect();
@@ -173,13 +181,15 @@ fn exits(rows: &[RowInterval], vendor: Option<Vendor>, total: &Total, span_ns: u
     exits
 }
 
-fn ports(details: &[RowInterval], total: &Total, span_ns: u64) -> Vec<Port> {
+fn ports(details: &[RowInterval], total: &Total, frame: Frame) -> Vec<Port> {
+    let Frame { span_ns, untimed, .. } = frame;
+    let mut whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, untimed };
     let rows: Vec<&RowInterval> = details
         .iter()
         .filter(|row| matches!(row.key.kind(), Some(Kind::Pio | Kind::Other)))
+        .filter(|row| whole.samples_of(row) > 0)
         .collect();
-    let samples = rows.iter().map(|row| row.exits + row.untimed).sum();
-    let whole = Whole { samples, handled_ns: Some(total.handled_ns), span_ns };
+    whole.samples = rows.iter().map(|row| whole.samples_of(row)).sum();
     let mut ports: Vec<Port> = rows
         .into_iter()
         .map(|row| {

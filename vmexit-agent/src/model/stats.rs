@@ -59,11 +59,20 @@ pub(super) struct Whole {
     /// `None` for a row whose time is no cost.
     pub handled_ns: Option<u64>,
     pub span_ns: u64,
+    /// Count events without an exit as samples: where the host reports no exits at all.
+    pub untimed: bool,
+}
+
+impl Whole {
+    /// How many samples a row has.
+    pub(super) fn samples_of(&self, row: &RowInterval) -> u64 {
+        if self.untimed { row.exits + row.untimed } else { row.exits }
+    }
 }
 
 impl Stats {
     pub(super) fn of(row: &RowInterval, whole: &Whole) -> Self {
-        let samples = row.exits + row.untimed;
+        let samples = whole.samples_of(row);
         let timed = row.exits > 0;
         let spread = timed.then(|| Spread::of(&row.histogram)).flatten();
         let average = row.total_ns.checked_div(row.exits);
@@ -154,7 +163,8 @@ mod tests {
             sizes: 0,
             histogram,
         };
-        Stats::of(&row, &Whole { samples: 10, handled_ns: Some(1_000_000), span_ns: 2_000_000_000 })
+        let (handled_ns, span_ns) = (Some(1_000_000), 2_000_000_000);
+        Stats::of(&row, &Whole { samples: 10, handled_ns, span_ns, untimed: false })
     }
 
     #[test]
