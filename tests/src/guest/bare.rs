@@ -145,6 +145,9 @@ impl BareGuest {
     /// later ones as EPT misconfigurations. With APICv or AVIC the EOI writes make no exit. AMD
     /// CPUs with idle-HLT leave out a HLT for which the interrupt is already there.
     ///
+    /// An emulated CPU may let the interrupt in just before the HLT. The guest notices, prints a
+    /// dash instead, and is still exact: see [`Expected::with_missed_hlts`].
+    ///
     /// `kvm_pio`, `kvm_msr` and `kvm_cpuid` fire once an exit. `kvm_mmio` fires twice for a read
     /// that userspace answers, as `unsatisfied-read` and as `read`. Not every exit reaches
     /// userspace: QEMU has KVM collect the writes to port 0x70.

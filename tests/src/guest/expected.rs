@@ -91,6 +91,13 @@ impl Expected {
         self.io() + self.mmio() + self.msr() + self.cpuid + self.hlt
     }
 
+    /// The same for a guest that reported so many HLTs as missed, each by a dash on its serial port.
+    #[must_use]
+    pub fn with_missed_hlts(mut self, missed: u64) -> Self {
+        self.hlt -= missed;
+        self.port(address::SERIAL, Direction::Out, missed)
+    }
+
     pub(super) fn port(mut self, port: u16, direction: Direction, count: u64) -> Self {
         add(&mut self.ports, (port, direction), count);
         self

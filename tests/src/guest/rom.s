@@ -180,8 +180,9 @@ vmexit_bare_guest_rom:
     rdmsr
     done
 
-# STI holds interrupts back for one more instruction, so HLT is always reached before the timer's
-# interrupt is, however early that comes. The handler continues at .Lvmexit_woken.
+# STI holds interrupts back for one more instruction, so HLT is reached before the timer's interrupt
+# is, however early that comes. The handler continues at .Lvmexit_woken. An emulator that lets an
+# exit fall between the two can lose that hold; the handler then says so.
     times   HLT
     write_msr 0x838, {timer_count}
     sti
@@ -219,6 +220,13 @@ vmexit_bare_guest_rom:
 # The stack is empty wherever HLT is, so dropping the frame is all an IRET would do; and it leaves
 # interrupts off, which is how the rest of the round wants them.
 .Lvmexit_timer:
+    leaq    .Lvmexit_sleep(%rip), %rax
+    cmpq    %rax, (%rsp)
+    jne     .Lvmexit_slept
+    movl    $0x3f8, %edx                # HLT was not reached: this one makes no exit
+    movb    $'-', %al
+    outb    %al, %dx
+.Lvmexit_slept:
     movl    $STACK, %esp
     write_msr 0x80b, 0                  # end of interrupt
     jmp     .Lvmexit_woken

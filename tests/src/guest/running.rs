@@ -87,9 +87,18 @@ impl RunningGuest {
 
     /// Complete rounds so far.
     pub fn dots(&self) -> u64 {
-        // QEMU creates the file: before it has, there are no dots.
+        self.printed(b'.')
+    }
+
+    /// HLTs that the CPU passed over, so far: see [`BareGuest::expected`].
+    pub fn missed_hlts(&self) -> u64 {
+        self.printed(b'-')
+    }
+
+    fn printed(&self, wanted: u8) -> u64 {
+        // QEMU creates the file: before it has, nothing is printed.
         let serial = fs::read(self.directory().join(Qemu::SERIAL)).unwrap_or_default();
-        serial.iter().filter(|&&byte| byte == b'.').count() as u64
+        serial.iter().filter(|&&byte| byte == wanted).count() as u64
     }
 
     /// Waits for this many complete rounds; returns how many there are by then.

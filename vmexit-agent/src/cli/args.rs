@@ -8,7 +8,7 @@ use crate::view::Format;
 
 /// What KVM guests exit for, and what it costs.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(name = "vmexit", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
