@@ -38,9 +38,8 @@ fn bpf_linker() -> Result<()> {
         return Ok(());
     }
     eprintln!("setup: installing bpf-linker {BPF_LINKER} (a minute or two)");
-    // The linker's own directory: the workspace's settings are not its business.
     let mut install = cargo();
-    install.current_dir("/").args(["install", "--locked", "--force", "--quiet"]);
+    install.args(["install", "--locked", "--force", "--quiet"]);
     install.arg(format!("bpf-linker@{BPF_LINKER}"));
     run(&mut install)
         .with_context(|| format!("run: cargo install --locked bpf-linker@{BPF_LINKER}"))
