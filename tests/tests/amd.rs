@@ -89,12 +89,21 @@ fn assert_exact(report: &Report, vm: &str, expected: &Expected) {
 }
 
 #[test]
-fn counts_are_the_guests_own_and_kvms_own() {
+fn counts_on_raw_tracepoints_are_the_guests_own_and_kvms_own() {
+    counts_are_the_guests_own_and_kvms_own("raw");
+}
+
+#[test]
+fn counts_on_classic_tracepoints_are_the_guests_own_and_kvms_own() {
+    counts_are_the_guests_own_and_kvms_own("classic");
+}
+
+fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
     let script = start("exact")
         + &format!(
             r#"
-vmexit capture -q -d 10m -f json -o /tmp/report.json &
+vmexit capture -q -d 10m -f json -o /tmp/report.json --tracepoints {tracepoints} &
 agent=$!
 wait_attached $agent
 before=$(cat $kvm/exits)

@@ -23,7 +23,8 @@ use vmexit_tests::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The eBPF programs of an agent, as the kernel lists them.
+/// The eBPF programs of an agent, as the kernel lists them; those on classic tracepoints have `tp_`
+/// before that.
 const PROGRAMS: [&str; 3] = ["kvm_entry", "kvm_exit", "kvm_pio"];
 
 /// One at a time: the tests ask what is loaded in the whole kernel.
@@ -167,7 +168,10 @@ fn a_killed_agent_leaves_nothing_behind() {
     let _alone = alone();
     let ours = || -> usize {
         let programs = loaded_programs().flatten();
-        let programs = programs.filter(|p| PROGRAMS.contains(&p.name_as_str().unwrap_or("")));
+        let programs = programs.filter(|program| {
+            let name = program.name_as_str().unwrap_or_default();
+            PROGRAMS.contains(&name.strip_prefix("tp_").unwrap_or(name))
+        });
         let maps = loaded_maps().flatten();
         let maps = maps.filter(|map| ["VCPUS", "BOOKS"].contains(&map.name_as_str().unwrap_or("")));
         programs.count() + maps.count()
@@ -272,7 +276,8 @@ fn a_host_that_cannot_be_traced_says_why() {
     let empty = "mkdir -p /tmp/vmexit-empty && mount --bind /tmp/vmexit-empty";
     let output = apart(&format!("{empty} /sys/module && $VMEXIT capture -d 1s"));
     assert_fails(&output, 4, "no KVM");
-    let output = apart(&format!("{empty} /sys/kernel/tracing && $VMEXIT capture -d 1s"));
+    let capture = "$VMEXIT capture -d 1s --tracepoints classic";
+    let output = apart(&format!("{empty} /sys/kernel/tracing && {capture}"));
     assert_fails(&output, 4, "tracefs is not mounted");
 }
 
@@ -285,7 +290,8 @@ fn a_missing_tracepoint_is_named() {
         .args(["--mount", "sh", "-c"])
         .arg(
             "mkdir -p /tmp/vmexit-empty && \
-             mount --bind /tmp/vmexit-empty /sys/kernel/tracing/events/kvm && $VMEXIT capture -d 1s",
+             mount --bind /tmp/vmexit-empty /sys/kernel/tracing/events/kvm && \
+             $VMEXIT capture -d 1s --tracepoints classic",
         )
         .env("VMEXIT", agent::program().unwrap())
         .output()

@@ -30,7 +30,7 @@ pub struct Row {
     pub exits: u64,
     /// Events that no open exit could be found for (counted, not timed).
     pub untimed: u64,
-    /// Accesses: more than exits where one string instruction makes many.
+    /// Accesses, of details only: more than exits where one string instruction makes many.
     pub accesses: u64,
     /// Sum of exit→entry durations, nanoseconds.
     pub total_ns: u64,

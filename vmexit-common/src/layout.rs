@@ -1,6 +1,6 @@
-//! Where the fields of KVM's tracepoint records are. The agent finds out at start and hands these
-//! to the programs as frozen globals: kernels differ, and enterprise kernels shift records by
-//! padding.
+//! Where programs find what they need: in the records of classic tracepoints, or in the arguments
+//! of raw ones and the structs behind them. The agent finds out at start and hands these over as
+//! frozen globals: kernels differ, and enterprise kernels shift records by padding.
 
 /// Byte offset of a field in a record; [`ABSENT`] where this kernel's record lacks it.
 pub type Offset = u32;
@@ -34,6 +34,35 @@ pub struct PioLayout {
     pub count: Offset,
 }
 
+/// Where a raw `kvm_exit` finds the exit code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RawExitLayout {
+    /// One of the constants of [`reason_in`].
+    pub reason_in: u32,
+    /// Which argument is the `struct kvm_vcpu *`.
+    pub vcpu_argument: u32,
+    /// With [`reason_in::POINTEE`]: bytes from the vCPU to the pointer.
+    pub pointer: Offset,
+    /// Bytes from the vCPU or the pointee to the exit code; which argument with
+    /// [`reason_in::ARGUMENT`].
+    pub reason: Offset,
+    /// Bytes from the vCPU to its number, u32.
+    pub vcpu_id: Offset,
+    /// Whose exit codes they are: `ISA_VMX` or `ISA_SVM`.
+    pub isa: u32,
+}
+
+/// Where the exit code is, as seen from a raw `kvm_exit`.
+pub mod reason_in {
+    /// An argument of the tracepoint: Linux up to 5.15.
+    pub const ARGUMENT: u32 = 0;
+    /// A field of the vendor's struct around the vCPU: Intel.
+    pub const FIELD: u32 = 1;
+    /// A field of what a pointer in that struct points to: AMD, in the VMCB.
+    pub const POINTEE: u32 = 2;
+}
+
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "aya hands globals over as bytes")]
 mod pod {
@@ -41,6 +70,8 @@ mod pod {
     unsafe impl aya::Pod for super::ExitLayout {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::PioLayout {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::RawExitLayout {}
     // SAFETY: `repr(C)`, two u64, no padding.
     unsafe impl aya::Pod for crate::vcpu::Loss {}
 }

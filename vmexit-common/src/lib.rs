@@ -5,6 +5,7 @@
 //! mapping. Sizes and offsets are asserted, so that the two can not drift apart unnoticed.
 
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod book;
 pub mod histogram;

@@ -8,35 +8,27 @@ use vmexit_common::{
 
 use crate::access::{add, load, store};
 
-/// A finished exit, or the part of it that goes to one row.
-pub struct Charge {
-    pub key: Key,
-    pub ns: u64,
-    pub accesses: u32,
-    pub sizes: u32,
-}
-
-/// Books a finished exit on its row.
+/// Books a finished exit on the row of `key`, and returns the row.
 #[inline(always)]
-pub fn charge(table: *mut Table, charge: &Charge) {
-    let index = index_of(table, charge.key);
+pub fn charge(table: *mut Table, key: Key, ns: u64) -> *mut Row {
+    let index = index_of(table, key);
     let row = row_at(table, index);
     let exits = load!(row, exits);
-    if exits == 0 || charge.ns < load!(row, min_ns) {
-        store!(row, min_ns, charge.ns);
+    if exits == 0 || ns < load!(row, min_ns) {
+        store!(row, min_ns, ns);
     }
-    if charge.ns > load!(row, max_ns) {
-        store!(row, max_ns, charge.ns);
+    if ns > load!(row, max_ns) {
+        store!(row, max_ns, ns);
     }
     store!(row, exits, exits + 1);
-    add!(row, total_ns, charge.ns);
-    note_accesses(row, charge.accesses, charge.sizes);
+    add!(row, total_ns, ns);
     // SAFETY: `index` is below ROWS and the mask keeps the bucket below BUCKETS.
     unsafe {
         let histogram = (&raw mut (*table).histograms).cast::<[u32; BUCKETS]>().add(index);
-        let bucket = histogram.cast::<u32>().add(bucket_of(charge.ns) & (BUCKETS - 1));
+        let bucket = histogram.cast::<u32>().add(bucket_of(ns) & (BUCKETS - 1));
         bucket.write_volatile(bucket.read_volatile().wrapping_add(1));
     }
+    row
 }
 
 /// Counts an event that no exit could be found for.
@@ -47,8 +39,9 @@ pub fn count_untimed(table: *mut Table, key: Key, accesses: u32, sizes: u32) {
     note_accesses(row, accesses, sizes);
 }
 
+/// Counts accesses and their sizes on a row.
 #[inline(always)]
-fn note_accesses(row: *mut Row, accesses: u32, sizes: u32) {
+pub fn note_accesses(row: *mut Row, accesses: u32, sizes: u32) {
     add!(row, accesses, u64::from(accesses));
     store!(row, sizes, load!(row, sizes) | sizes);
 }

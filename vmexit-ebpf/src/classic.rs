@@ -23,7 +23,7 @@ const KEEP_FOR_OTHERS: u32 = 1;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
-fn kvm_exit(ctx: *mut c_void) -> u32 {
+fn tp_kvm_exit(ctx: *mut c_void) -> u32 {
     let ctx = TracePointContext::new(ctx);
     if let Some(vcpu) = vcpu::current_or_new(&ctx) {
         on_exit(&ctx, vcpu);
@@ -33,7 +33,7 @@ fn kvm_exit(ctx: *mut c_void) -> u32 {
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
-fn kvm_entry(_ctx: *mut c_void) -> u32 {
+fn tp_kvm_entry(_ctx: *mut c_void) -> u32 {
     if let Some(vcpu) = vcpu::current() {
         exit::end(vcpu);
     }
@@ -42,7 +42,7 @@ fn kvm_entry(_ctx: *mut c_void) -> u32 {
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
-fn kvm_pio(ctx: *mut c_void) -> u32 {
+fn tp_kvm_pio(ctx: *mut c_void) -> u32 {
     let ctx = TracePointContext::new(ctx);
     if let Some(vcpu) = vcpu::current_or_new(&ctx) {
         on_pio(&ctx, vcpu);

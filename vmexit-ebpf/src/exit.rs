@@ -2,14 +2,11 @@
 //! reason and on what it was for.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use vmexit_common::{
-    key::Key,
-    vcpu::{IGNORED, NO_BOOK, Vcpu},
-};
+use vmexit_common::{book::Book, key::Key, vcpu::Vcpu};
 
 use crate::{
     access::{add, load, store},
-    book::{Charge, charge},
+    book::{charge, note_accesses},
     maps::BOOKS,
     vcpu,
 };
@@ -35,13 +32,10 @@ pub fn begin(vcpu: *mut Vcpu, code: u32) {
 /// The guest is about to run again.
 #[inline(always)]
 pub fn end(vcpu: *mut Vcpu) {
-    let mut index = load!(vcpu, book);
-    if index == IGNORED {
-        return;
-    }
     let began = load!(vcpu, exit_ns);
     if began == 0 {
-        // Nothing was open: the first entry of a vCPU, or one after a run that failed.
+        // Nothing is open: the first entry of a vCPU, one after a run that failed, or a thread that
+        // the filter leaves out.
         forget_detail(vcpu);
         return;
     }
@@ -50,22 +44,16 @@ pub fn end(vcpu: *mut Vcpu) {
 
     let seq = load!(vcpu, books_seq);
     store!(vcpu, books_seq, seq + 1);
-    if index == NO_BOOK {
-        // Userspace may have returned one since.
-        index = vcpu::free_book();
-        store!(vcpu, book, index);
-    }
-    match BOOKS.get_ptr_mut(index) {
+    match book_of(vcpu) {
         Some(book) => {
-            let reason = Key::reason(load!(vcpu, exit_code));
             // SAFETY: within the book that the look-up returned.
             let (reasons, details) =
                 unsafe { (&raw mut (*book).reasons, &raw mut (*book).details) };
-            charge(reasons, &Charge { key: reason, ns, accesses: 1, sizes: 0 });
+            charge(reasons, Key::reason(load!(vcpu, exit_code)), ns);
             let detail = load!(vcpu, detail);
             if detail != Key::NONE.0 {
-                let (accesses, sizes) = (load!(vcpu, accesses), load!(vcpu, sizes));
-                charge(details, &Charge { key: Key(detail), ns, accesses, sizes });
+                let row = charge(details, Key(detail), ns);
+                note_accesses(row, load!(vcpu, accesses), load!(vcpu, sizes));
             }
         }
         None => add!(vcpu, lost_no_book, 1),
@@ -73,6 +61,18 @@ pub fn end(vcpu: *mut Vcpu) {
     forget_detail(vcpu);
     store!(vcpu, exit_ns, 0);
     store!(vcpu, books_seq, seq + 2);
+}
+
+/// This thread's book. One that has none looks again: userspace may have returned one since.
+#[inline(always)]
+fn book_of(vcpu: *mut Vcpu) -> Option<*mut Book> {
+    let book = BOOKS.get_ptr_mut(load!(vcpu, book));
+    if book.is_some() {
+        return book;
+    }
+    let index = vcpu::free_book();
+    store!(vcpu, book, index);
+    BOOKS.get_ptr_mut(index)
 }
 
 #[inline(always)]

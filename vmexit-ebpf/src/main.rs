@@ -1,7 +1,7 @@
 //! The kernel side of vmexit: it counts, and does nothing else.
 //!
-//! `classic` takes the fields out of the tracepoints' records; `exit` and `detail` run each vCPU's
-//! state machine on them; `vcpu` finds the thread's entry; `book` adds a finished exit up. Names,
+//! `raw` takes what it needs from the tracepoints' arguments and the structs behind them, `classic`
+//! from the records that the kernel makes of these; `exit` and `detail` run each vCPU's state machine on it; `vcpu` finds the thread's entry; `book` adds a finished exit up. Names,
 //! shares and findings belong to userspace.
 
 #![no_std]
@@ -14,6 +14,7 @@ mod classic;
 mod detail;
 mod exit;
 mod maps;
+mod raw;
 mod vcpu;
 
 /// The helpers for reading kernel memory are for GPL-compatible programs only.

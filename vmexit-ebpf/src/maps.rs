@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use vmexit_common::{
     book::Book,
-    layout::{ExitLayout, PioLayout},
+    layout::{ExitLayout, PioLayout, RawExitLayout},
     vcpu::{Loss, Vcpu},
 };
 
@@ -41,6 +41,11 @@ static VCPU_MASK: u32 = 0;
 #[unsafe(no_mangle)]
 static FILTER: u8 = 0;
 
+/// Where a raw `kvm_exit` finds the exit code.
+#[unsafe(no_mangle)]
+static RAW_EXIT_LAYOUT: RawExitLayout =
+    RawExitLayout { reason_in: 0, vcpu_argument: 0, pointer: 0, reason: 0, vcpu_id: 0, isa: 0 };
+
 /// Where `kvm_exit`'s fields are.
 #[unsafe(no_mangle)]
 static EXIT_LAYOUT: ExitLayout = ExitLayout { exit_reason: 0, isa: 0, vcpu_id: 0 };
@@ -66,6 +71,11 @@ pub fn vcpu_mask() -> u32 {
 #[inline(always)]
 pub fn filter() -> bool {
     global!(FILTER, u8) != 0
+}
+
+#[inline(always)]
+pub fn raw_exit_layout() -> RawExitLayout {
+    global!(RAW_EXIT_LAYOUT, RawExitLayout)
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::view::Format;
+use crate::{probe::plan::Tracepoints, view::Format};
 
 /// What KVM guests exit for, and what it costs.
 #[derive(Debug, Parser)]
@@ -46,6 +46,10 @@ pub struct CaptureArgs {
     /// now, at least 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_vcpus: Option<u32>,
+
+    /// Which tracepoints to use
+    #[arg(long, value_enum, default_value_t, hide_short_help = true)]
+    pub tracepoints: Tracepoints,
 
     /// No progress line
     #[arg(short, long)]

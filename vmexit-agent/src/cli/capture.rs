@@ -14,9 +14,9 @@ use tokio::{
 use super::{args::CaptureArgs, error::Error, output::Output};
 use crate::{
     guest::{self, Vm},
-    host::{Host, preflight, tracefs::Tracefs},
+    host::{Host, preflight},
     model::{self, Span},
-    probe::{Options, Probe},
+    probe::{Options, Probe, plan::Plan},
     snapshot::Interval,
     view::{self, units},
 };
@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     preflight::check()?;
-    let tracefs = Tracefs::find()?;
+    let plan = Plan::make(args.tracepoints)?;
     let mut guests = Guests::find(&args.vms)?;
     let options = Options {
         max_vcpus: args.max_vcpus.unwrap_or_else(|| guests.room()),
@@ -38,7 +38,7 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     let output = Output::open(args.output.as_deref()).await?;
     let mut stop = Stop::new()?;
 
-    let probe = Probe::start(&tracefs, &options)?;
+    let probe = Probe::start(&plan, &options)?;
     let start = probe.snapshot()?;
     let started = SystemTime::now();
     let interrupted = watch(&args, &probe, &mut guests, &mut stop).await;

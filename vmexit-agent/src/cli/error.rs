@@ -65,12 +65,9 @@ impl Error {
             Self::Preflight(PreflightError::NotPermitted(_))
             | Self::Probe(ProbeError::Forbidden)
             | Self::HiddenVms(_)
-            | Self::Layout(LayoutError::Forbidden(_))
-            | Self::Probe(ProbeError::Layout(LayoutError::Forbidden(_))) => 3,
+            | Self::Layout(LayoutError::Forbidden(_)) => 3,
             Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) => 4,
-            Self::Probe(
-                ProbeError::Layout(_) | ProbeError::Program { .. } | ProbeError::Mmap { .. },
-            ) => 4,
+            Self::Probe(ProbeError::Program { .. } | ProbeError::Mmap { .. }) => 4,
             Self::NoVm => 5,
             Self::UnknownVm { .. } => 6,
             Self::Output { .. } => 7,

@@ -1,6 +1,7 @@
 //! What this host offers: the kernel, whose KVM it is, what tracepoints it has, and whether we may
 //! use them.
 
+pub mod btf;
 pub mod preflight;
 pub mod tracefs;
 

@@ -24,6 +24,9 @@ pub enum LayoutError {
     /// It is there, but not for us.
     #[error("{0} can't be read: run vmexit as root")]
     Forbidden(PathBuf),
+    /// Only raw tracepoints were asked for.
+    #[error("no raw tracepoint can be used: {0}; leave out `--tracepoints raw`")]
+    NoRaw(String),
     /// KVM is loaded, but this kernel lacks the tracepoint.
     #[error("this kernel has no tracepoint kvm:{0}: it needs CONFIG_KVM and CONFIG_FTRACE")]
     NoTracepoint(&'static str),

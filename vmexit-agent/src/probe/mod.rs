@@ -4,6 +4,7 @@
 //! frees it all. Nothing is pinned.
 
 mod mapping;
+pub mod plan;
 mod reader;
 
 use std::{collections::BTreeSet, io};
@@ -11,7 +12,7 @@ use std::{collections::BTreeSet, io};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{HashMap, MapData, MapError, PerCpuArray, Queue},
-    programs::{ProgramError, TracePoint},
+    programs::{Program, ProgramError},
 };
 use aya_log::EbpfLogger;
 use thiserror::Error;
@@ -21,21 +22,15 @@ use vmexit_common::{
     vcpu::{ENTRIES_PER_BOOK, Loss, Vcpu},
 };
 
-use self::mapping::Mapping;
-use crate::{
-    host::tracefs::{LayoutError, Tracefs},
-    snapshot::Snapshot,
+use self::{
+    mapping::Mapping,
+    plan::{Plan, Way},
 };
-
-/// Attached in this order, so that no exit is opened before its entry can close it.
-const PROGRAMS: [&str; 3] = ["kvm_entry", "kvm_pio", "kvm_exit"];
+use crate::snapshot::Snapshot;
 
 /// Why tracing could not be started.
 #[derive(Debug, Error)]
 pub enum ProbeError {
-    /// The tracepoints are not as needed.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
     /// The kernel took no map or object.
     #[error("the eBPF object can't be loaded: {0}")]
     Load(#[from] aya::EbpfError),
@@ -92,17 +87,22 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vm
 
 impl Probe {
     /// Loads and attaches. From here on everything is counted.
-    pub fn start(tracefs: &Tracefs, options: &Options) -> Result<Self, ProbeError> {
-        let (exit_layout, pio_layout) = (tracefs.exit_layout()?, tracefs.pio_layout()?);
-        tracefs.require("kvm_entry")?;
+    pub fn start(plan: &Plan, options: &Options) -> Result<Self, ProbeError> {
         let books = options.max_vcpus.max(1);
         let entries = (books * ENTRIES_PER_BOOK).next_power_of_two();
         let pids = options.pids.iter().flatten().copied();
-        let mut ebpf = EbpfLoader::new()
-            .override_global("EXIT_LAYOUT", &exit_layout, true)
-            .override_global("PIO_LAYOUT", &pio_layout, true)
-            .override_global("VCPU_MASK", &(entries - 1), true)
-            .override_global("FILTER", &u8::from(options.pids.is_some()), true)
+        let (vcpu_mask, filter) = (entries - 1, u8::from(options.pids.is_some()));
+        let mut loader = EbpfLoader::new();
+        match &plan.exit {
+            Way::Raw(layout) => loader.override_global("RAW_EXIT_LAYOUT", layout, true),
+            Way::Classic(layout, _) => loader.override_global("EXIT_LAYOUT", layout, true),
+        };
+        if let Way::Classic(layout, _) = &plan.pio {
+            loader.override_global("PIO_LAYOUT", layout, true);
+        }
+        let mut ebpf = loader
+            .override_global("VCPU_MASK", &vcpu_mask, true)
+            .override_global("FILTER", &filter, true)
             .map_max_entries("VCPUS", entries)
             .map_max_entries("BOOKS", books)
             .map_max_entries("FREE_BOOKS", books)
@@ -113,8 +113,9 @@ impl Probe {
             )?;
         forward_log(&mut ebpf);
         // Programs hold the maps they use; a map taken out before would be closed with its handle.
-        for name in PROGRAMS {
-            program(&mut ebpf, name)?.load().map_err(|source| refused(name, source))?;
+        let programs = programs(plan);
+        for program in &programs {
+            program.load(&mut ebpf)?;
         }
 
         let mut free = Queue::<_, u32>::try_from(take(&mut ebpf, "FREE_BOOKS")?)?;
@@ -129,9 +130,8 @@ impl Probe {
         let books = Mapping::new("BOOKS", &take(&mut ebpf, "BOOKS")?, books)?;
         let loss = PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?;
 
-        for name in PROGRAMS {
-            let program = program(&mut ebpf, name)?;
-            program.attach("kvm", name).map_err(|source| refused(name, source))?;
+        for program in &programs {
+            program.attach(&mut ebpf)?;
         }
         Ok(Self { vcpus, books, loss, _ebpf: ebpf })
     }
@@ -162,13 +162,52 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, ProbeErro
     ebpf.take_map(name).ok_or(ProbeError::Missing(name))
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut TracePoint, ProbeError> {
-    let program = ebpf.program_mut(name).ok_or(ProbeError::Missing(name))?;
-    program.try_into().map_err(|source| refused(name, source))
+/// One program of the object and the tracepoint that it is for.
+struct Attachment {
+    tracepoint: &'static str,
+    program: &'static str,
 }
 
-fn refused(program: &'static str, source: ProgramError) -> ProbeError {
-    ProbeError::Program { program, source }
+/// The programs of a plan, in the order to attach them: no exit is opened before its entry can
+/// close it.
+fn programs(plan: &Plan) -> [Attachment; 3] {
+    let of = |tracepoint, raw, classic, is_raw| Attachment {
+        tracepoint,
+        program: if is_raw { raw } else { classic },
+    };
+    [
+        of("kvm_entry", "kvm_entry", "tp_kvm_entry", matches!(plan.entry, Way::Raw(_))),
+        of("kvm_pio", "kvm_pio", "tp_kvm_pio", matches!(plan.pio, Way::Raw(_))),
+        of("kvm_exit", "kvm_exit", "tp_kvm_exit", matches!(plan.exit, Way::Raw(_))),
+    ]
+}
+
+impl Attachment {
+    fn load(&self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
+        match self.program(ebpf)? {
+            Program::RawTracePoint(program) => program.load(),
+            Program::TracePoint(program) => program.load(),
+            _ => return Err(ProbeError::Missing(self.program)),
+        }
+        .map_err(|source| self.refused(source))
+    }
+
+    fn attach(&self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
+        match self.program(ebpf)? {
+            Program::RawTracePoint(program) => program.attach(self.tracepoint).map(drop),
+            Program::TracePoint(program) => program.attach("kvm", self.tracepoint).map(drop),
+            _ => return Err(ProbeError::Missing(self.program)),
+        }
+        .map_err(|source| self.refused(source))
+    }
+
+    fn program<'a>(&self, ebpf: &'a mut Ebpf) -> Result<&'a mut Program, ProbeError> {
+        ebpf.program_mut(self.program).ok_or(ProbeError::Missing(self.program))
+    }
+
+    fn refused(&self, source: ProgramError) -> ProbeError {
+        ProbeError::Program { program: self.tracepoint, source }
+    }
 }
 
 /// Passes the kernel side's rare warnings to this process's log. Without them nothing is lost but

@@ -1,0 +1,222 @@
+//! What a type is once its typedefs and qualifiers are looked through, and what a tracepoint's
+//! arguments are.
+
+use std::fmt;
+
+use super::{Btf, BtfError, Record, wire::kind};
+
+/// Longest chain of types that is followed, as in the kernel (`MAX_RESOLVE_DEPTH` in
+/// kernel/bpf/btf.c). A cycle ends here.
+const MAX_CHAIN: usize = 32;
+
+/// A pointer's size: the agent describes the kernel that it runs on.
+const POINTER: u32 = 8;
+
+/// What a value is, typedefs and qualifiers looked through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `void`.
+    Void,
+    /// An integer or an enumeration.
+    Int {
+        /// Whether it can be negative.
+        signed: bool,
+    },
+    /// `bool`.
+    Bool,
+    /// Floating point.
+    Float,
+    /// A pointer, with the name of the struct or union that it points to, if that is what it does.
+    Pointer(Option<String>),
+    /// An array.
+    Array,
+    /// A struct or union, with its name if it has one.
+    Composite(Option<String>),
+    /// Only declared, function, or whatever else has no value to read.
+    Opaque,
+}
+
+/// A type, described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Type {
+    /// What it is.
+    pub shape: Shape,
+    /// Bytes; 0 for what has none.
+    pub size: u32,
+    /// As C calls it, without qualifiers: `u32`, `struct kvm_vcpu *`.
+    pub name: String,
+}
+
+/// One argument of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// Its name; prototypes behind a typedef mostly have none.
+    pub name: Option<String>,
+    /// Its type.
+    pub ty: Type,
+}
+
+impl Type {
+    /// Whether it is a pointer to a struct or union of this name.
+    pub fn is_pointer_to(&self, name: &str) -> bool {
+        matches!(&self.shape, Shape::Pointer(Some(to)) if to == name)
+    }
+
+    /// Whether it is an integer, signed or not, or an enumeration, of so many bytes.
+    pub fn is_int(&self, size: u32) -> bool {
+        matches!(self.shape, Shape::Int { .. }) && self.size == size
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Btf {
+    /// What a tracepoint hands to its programs, in order; `None` where this BTF does not describe
+    /// it. It is the prototype behind `btf_trace_<name>`, a typedef made for this purpose
+    /// (`__DEFINE_EVENT` in include/trace/bpf_probe.h), less its first parameter `void *__data`.
+    pub fn params_of_tracepoint(&self, name: &str) -> Option<Vec<Param>> {
+        let name = format!("btf_trace_{name}");
+        let mut btf = Some(self);
+        while let Some(own) = btf {
+            let found = own
+                .named(&name)
+                .filter(|(_, record)| record.kind() == kind::TYPEDEF)
+                .find_map(|(_, record)| own.params_behind(record).ok().flatten());
+            if found.is_some() {
+                return found;
+            }
+            btf = own.base.as_deref();
+        }
+        None
+    }
+
+    fn params_behind(&self, typedef: Record) -> Result<Option<Vec<Param>>, BtfError> {
+        let (_, _, pointer) = self.resolve(typedef.link)?;
+        if pointer.kind() != kind::PTR {
+            return Ok(None);
+        }
+        let (_, btf, proto) = self.resolve(pointer.link)?;
+        if proto.kind() != kind::FUNC_PROTO {
+            return Ok(None);
+        }
+        (1..proto.vlen())
+            .map(|at| {
+                Ok(Param {
+                    name: btf.name(btf.word(proto, 2 * at)?),
+                    ty: self.describe(btf.word(proto, 2 * at + 1)?)?,
+                })
+            })
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    /// Looks through typedefs and qualifiers. Void comes back as a record of kind 0.
+    pub(super) fn resolve(&self, mut id: u32) -> Result<(u32, &Self, Record), BtfError> {
+        for _ in 0..MAX_CHAIN {
+            if id == 0 {
+                return Ok((0, self, Record::VOID));
+            }
+            let (btf, record) = self.record(id)?;
+            if !record.is_alias() {
+                return Ok((id, btf, record));
+            }
+            id = record.link;
+        }
+        Err(BtfError::TooDeep)
+    }
+
+    /// Bytes that a value of the type takes.
+    pub(super) fn size_of_type(&self, mut id: u32) -> Result<u32, BtfError> {
+        let mut count = 1u32;
+        for _ in 0..MAX_CHAIN {
+            let (_, btf, record) = self.resolve(id)?;
+            let size = match record.kind() {
+                kind::ARRAY => {
+                    count = count
+                        .checked_mul(btf.word(record, 2)?)
+                        .ok_or(BtfError::Damaged("an array is longer than memory"))?;
+                    id = btf.word(record, 0)?;
+                    continue;
+                }
+                kind::PTR => POINTER,
+                kind::INT
+                | kind::ENUM
+                | kind::ENUM64
+                | kind::FLOAT
+                | kind::STRUCT
+                | kind::UNION => record.link,
+                _ => 0,
+            };
+            return count
+                .checked_mul(size)
+                .ok_or(BtfError::Damaged("an array is longer than memory"));
+        }
+        Err(BtfError::TooDeep)
+    }
+
+    /// Describes a type.
+    pub(super) fn describe(&self, id: u32) -> Result<Type, BtfError> {
+        let (_, btf, record) = self.resolve(id)?;
+        let shape = match record.kind() {
+            0 => Shape::Void,
+            kind::INT => match btf.word(record, 0)? >> 24 {
+                encoding if encoding & 4 != 0 => Shape::Bool,
+                encoding => Shape::Int { signed: encoding & 1 != 0 },
+            },
+            // The flag tells a signed enumeration since 6.0; older kernels never set it.
+            kind::ENUM | kind::ENUM64 => Shape::Int { signed: record.flag() },
+            kind::FLOAT => Shape::Float,
+            kind::PTR => {
+                let (_, to, target) = self.resolve(record.link)?;
+                let named = target.is_composite() || target.kind() == kind::FWD;
+                Shape::Pointer(if named { to.name(target.name) } else { None })
+            }
+            kind::ARRAY => Shape::Array,
+            kind::STRUCT | kind::UNION => Shape::Composite(btf.name(record.name)),
+            _ => Shape::Opaque,
+        };
+        Ok(Type { shape, size: self.size_of_type(id)?, name: self.spell(id)? })
+    }
+
+    /// A type as C spells it, up to the first typedef, without qualifiers.
+    fn spell(&self, mut id: u32) -> Result<String, BtfError> {
+        let mut stars = String::new();
+        for _ in 0..MAX_CHAIN {
+            if id == 0 {
+                return Ok(join("void", &stars));
+            }
+            let (btf, record) = self.record(id)?;
+            let name = btf.name(record.name);
+            let name = name.as_deref().unwrap_or("<unnamed>");
+            let tag = match record.kind() {
+                kind::PTR => {
+                    stars.push('*');
+                    id = record.link;
+                    continue;
+                }
+                kind::CONST | kind::VOLATILE | kind::RESTRICT | kind::TYPE_TAG => {
+                    id = record.link;
+                    continue;
+                }
+                kind::STRUCT => "struct ",
+                kind::UNION => "union ",
+                kind::FWD if record.flag() => "union ",
+                kind::FWD => "struct ",
+                kind::ENUM | kind::ENUM64 => "enum ",
+                kind::FUNC_PROTO => return Ok(join("<function>", &stars)),
+                kind::ARRAY => return Ok(join("<array>", &stars)),
+                _ => "",
+            };
+            return Ok(join(&format!("{tag}{name}"), &stars));
+        }
+        Err(BtfError::TooDeep)
+    }
+}
+
+fn join(name: &str, stars: &str) -> String {
+    if stars.is_empty() { name.to_owned() } else { format!("{name} {stars}") }
+}

@@ -1,0 +1,199 @@
+//! How each tracepoint is read: raw where the running kernel's BTF tells where things are, else from
+//! the classic record. Decided for each by itself, never by version number: kernels backport.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use vmexit_common::{
+    layout::{ExitLayout, PioLayout, RawExitLayout, reason_in},
+    vcpu::{ISA_SVM, ISA_VMX},
+};
+
+use crate::host::{
+    btf::{Btf, BtfError, Param},
+    tracefs::{LayoutError, Tracefs},
+};
+
+/// Which kind of tracepoint to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tracepoints {
+    /// Raw where possible, classic where not.
+    #[default]
+    Auto,
+    /// Raw ones only: cheapest, and without tracefs.
+    Raw,
+    /// Classic ones only.
+    Classic,
+}
+
+/// A tracepoint's way to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way<R, C> {
+    /// By its arguments.
+    Raw(R),
+    /// By its record, and why not by its arguments.
+    Classic(C, Why),
+}
+
+/// Why a tracepoint is not read raw, as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why(pub String);
+
+impl fmt::Display for Why {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// The ways of all tracepoints.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `kvm_exit`.
+    pub exit: Way<RawExitLayout, ExitLayout>,
+    /// `kvm_entry`; nothing is read from it.
+    pub entry: Way<(), ()>,
+    /// `kvm_pio`.
+    pub pio: Way<(), PioLayout>,
+}
+
+/// Where each vendor's KVM keeps the exit code, most recent place first: struct, path to a pointer
+/// if there is one, struct behind it, path to the code.
+struct Place {
+    module: &'static str,
+    isa: u32,
+    vcpu: &'static str,
+    pointer: Option<(&'static str, &'static str)>,
+    reason: &'static str,
+}
+
+#[rustfmt::skip]
+const PLACES: &[Place] = &[
+    // arch/x86/kvm/vmx/vmx.h, common.h: moved into vcpu_vt in 6.16.
+    Place { module: "kvm_intel", isa: ISA_VMX, vcpu: "vcpu_vmx", pointer: None, reason: "vt.exit_reason" },
+    Place { module: "kvm_intel", isa: ISA_VMX, vcpu: "vcpu_vmx", pointer: None, reason: "exit_reason" },
+    // arch/x86/kvm/svm/svm.h, arch/x86/include/asm/svm.h.
+    Place { module: "kvm_amd", isa: ISA_SVM, vcpu: "vcpu_svm", pointer: Some(("vmcb", "vmcb")), reason: "control.exit_code" },
+];
+
+impl Plan {
+    /// Finds a way for each tracepoint.
+    ///
+    /// # Errors
+    /// Where neither way is there, or not the one that was asked for.
+    pub fn make(wanted: Tracepoints) -> Result<Self, LayoutError> {
+        let mut kernel = Kernel::default();
+        Ok(Self {
+            exit: choose(wanted, kernel.exit(), || Tracefs::find()?.exit_layout())?,
+            entry: choose(wanted, Ok(()), || Tracefs::find()?.require("kvm_entry"))?,
+            pio: choose(wanted, kernel.pio(), || Tracefs::find()?.pio_layout())?,
+        })
+    }
+}
+
+fn choose<R, C>(
+    wanted: Tracepoints,
+    raw: Result<R, Why>,
+    classic: impl FnOnce() -> Result<C, LayoutError>,
+) -> Result<Way<R, C>, LayoutError> {
+    let why = match (wanted, raw) {
+        (Tracepoints::Classic, _) => Why("classic tracepoints were asked for".into()),
+        (_, Ok(raw)) => return Ok(Way::Raw(raw)),
+        (Tracepoints::Raw, Err(Why(why))) => return Err(LayoutError::NoRaw(why)),
+        (Tracepoints::Auto, Err(why)) => why,
+    };
+    Ok(Way::Classic(classic()?, why))
+}
+
+/// The running kernel's BTF, loaded once and only if needed.
+#[derive(Default)]
+struct Kernel {
+    vmlinux: Option<Arc<Btf>>,
+}
+
+impl Kernel {
+    fn module(&mut self, name: &str) -> Result<Arc<Btf>, Why> {
+        let vmlinux = match &self.vmlinux {
+            Some(vmlinux) => vmlinux,
+            None => self.vmlinux.insert(Btf::vmlinux()?),
+        };
+        Ok(Btf::module(name, vmlinux)?)
+    }
+
+    fn parameters(&mut self, tracepoint: &str) -> Result<Vec<Param>, Why> {
+        self.module("kvm")?
+            .params_of_tracepoint(tracepoint)
+            .ok_or_else(|| Why(format!("this kernel's BTF does not describe kvm:{tracepoint}")))
+    }
+
+    fn exit(&mut self) -> Result<RawExitLayout, Why> {
+        let parameters = self.parameters("kvm_exit")?;
+        let is_vcpu = |parameter: &Param| parameter.ty.is_pointer_to("kvm_vcpu");
+        let vcpu = parameters
+            .iter()
+            .position(is_vcpu)
+            .filter(|&at| at < 2)
+            .ok_or_else(|| Why("kvm:kvm_exit does not pass the vCPU".into()))?;
+        let layout = RawExitLayout {
+            vcpu_argument: vcpu as u32,
+            vcpu_id: self.module("kvm")?.field("kvm_vcpu", "vcpu_id")?.offset,
+            ..self.reason()?
+        };
+        // Up to 5.15 the code comes before the vCPU, and the structs need not be looked into.
+        let passed = vcpu == 1 && parameters[0].ty.is_int(4);
+        Ok(if passed {
+            RawExitLayout { reason_in: reason_in::ARGUMENT, reason: 0, ..layout }
+        } else {
+            layout
+        })
+    }
+
+    /// Where the vendor's module, whichever is loaded, keeps the exit code.
+    fn reason(&mut self) -> Result<RawExitLayout, Why> {
+        let loaded = |place: &&Place| Path::new("/sys/module").join(place.module).exists();
+        let mut why = Why("neither kvm_intel nor kvm_amd is loaded".into());
+        for place in PLACES.iter().filter(loaded) {
+            match self.module(place.module).and_then(|btf| place.find(&btf)) {
+                Ok(layout) => return Ok(layout),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+
+    /// Four integers and a pointer, always; yet a kernel might change that one day.
+    fn pio(&mut self) -> Result<(), Why> {
+        let parameters = self.parameters("kvm_pio")?;
+        let names: Vec<&str> =
+            parameters.iter().filter_map(|parameter| parameter.name.as_deref()).collect();
+        let as_known = parameters.len() == 5 && parameters[..4].iter().all(|p| p.ty.is_int(4));
+        // BTF keeps the names of a prototype's parameters in recent kernels only.
+        let named = names.is_empty() || names.starts_with(&["rw", "port", "size", "count"]);
+        if as_known && named {
+            Ok(())
+        } else {
+            Err(Why("kvm:kvm_pio has other arguments than any known kernel's".into()))
+        }
+    }
+}
+
+impl Place {
+    fn find(&self, btf: &Btf) -> Result<RawExitLayout, Why> {
+        let layout = RawExitLayout { isa: self.isa, ..RawExitLayout::default() };
+        let Some((pointer, pointee)) = self.pointer else {
+            let reason = btf.field(self.vcpu, self.reason)?.offset;
+            return Ok(RawExitLayout { reason_in: reason_in::FIELD, reason, ..layout });
+        };
+        // From 7.x on SVM's code has 64 bits; the lower half comes first and is enough.
+        Ok(RawExitLayout {
+            reason_in: reason_in::POINTEE,
+            pointer: btf.field(self.vcpu, pointer)?.offset,
+            reason: btf.field(pointee, self.reason)?.offset,
+            ..layout
+        })
+    }
+}
+
+impl From<BtfError> for Why {
+    fn from(error: BtfError) -> Self {
+        Self(error.to_string())
+    }
+}
