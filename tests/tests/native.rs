@@ -306,3 +306,35 @@ fn wrong_usage_ends_with_2() {
     let help = agent::command(&["--help"]).unwrap().output().unwrap();
     assert!(String::from_utf8_lossy(&help.stdout).contains("Exit codes:"));
 }
+
+#[test]
+fn doctor_says_how_a_capture_would_fare() {
+    let _alone = alone();
+    let mut running = Qemu::native("patient").start(&BareGuest::demo()).unwrap();
+    running.wait_dots(1, PATIENCE).unwrap();
+    let output = agent::command(&["doctor"]).unwrap().output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    let socket = running.qmp_socket();
+    for line in ["kvm_exit ", "kvm_entry ", "kvm_pio ", "exits ", "memory ", "patient (pid "] {
+        assert!(text.contains(line), "no {line}in {text}");
+    }
+    assert!(text.contains(socket.to_str().unwrap()), "{text}");
+
+    let output = agent::command(&["doctor", "--format", "json"]).unwrap().output().unwrap();
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = checks.as_array().unwrap();
+    assert_eq!(checks.len(), text.lines().count());
+    assert!(checks.iter().all(|check| check["state"] != "problem"));
+}
+
+#[test]
+fn doctor_ends_with_4_where_a_capture_would_fail() {
+    let _alone = alone();
+    let line = "mkdir -p /tmp/vmexit-empty && mount --bind /tmp/vmexit-empty /sys/module && \
+                $VMEXIT doctor";
+    let output = apart(line);
+    assert_eq!(output.status.code(), Some(4));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().any(|line| line.starts_with("PROBLEM  kvm ")), "{text}");
+}

@@ -2,9 +2,10 @@
 //!
 //! Data flows one way: kernel maps ([`probe`]) → [`snapshot`] → [`model`] → [`view`]. [`host`] finds
 //! out what the kernel offers, [`guest`] who the VMs are, [`reason`] what exit codes are called;
-//! [`cli`] ties them together.
+//! [`cli`] ties them together, [`doctor`] says how they fare on this host.
 
 pub mod cli;
+pub mod doctor;
 pub mod guest;
 pub mod host;
 pub mod model;

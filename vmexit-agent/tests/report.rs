@@ -93,7 +93,8 @@ fn silent() -> Report {
 
 fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Report {
     let threads = BTreeMap::new();
-    let guest = guest::Vm { pid: PID, name: name.into(), vcpus: vcpus.len(), threads };
+    let guest =
+        guest::Vm { pid: PID, name: name.into(), vcpus: vcpus.len(), qmp: Vec::new(), threads };
     let end = Snapshot { at_ns: 10 * SECOND, vcpus, ..Snapshot::default() };
     let host = Host {
         name: "host".into(),

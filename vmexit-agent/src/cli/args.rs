@@ -20,6 +20,16 @@ pub struct Cli {
 pub enum Command {
     /// Count and time every VM exit for a while, then report
     Capture(CaptureArgs),
+    /// Say what a capture would meet on this host, and what to do about it
+    Doctor(DoctorArgs),
+}
+
+/// Arguments of `vmexit doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// How to write the findings
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// Arguments of `vmexit capture`.

@@ -30,6 +30,9 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     preflight::check()?;
     let plan = Plan::make(args.tracepoints)?;
+    if let Err(error) = &plan.pio {
+        log::warn!("no I/O ports will be shown: {error}");
+    }
     let mut guests = Guests::find(&args.vms)?;
     let options = Options {
         max_vcpus: args.max_vcpus.unwrap_or_else(|| guests.room()),
@@ -130,10 +133,12 @@ struct Guests {
 
 impl Guests {
     fn find(wanted: &[String]) -> Result<Self, Error> {
-        let guest::Found { vms: running, hidden } = guest::find_all()?;
-        if running.is_empty() {
-            return Err(if hidden > 0 { Error::HiddenVms(hidden) } else { Error::NoVm });
+        let found = guest::find_all()?;
+        if found.vms.is_empty() {
+            let blind = found.is_blind();
+            return Err(if blind { Error::HiddenVms(found.hidden) } else { Error::NoVm });
         }
+        let running = found.vms;
         let filter = match wanted {
             [] => None,
             wanted => Some(choose(&running, wanted)?),

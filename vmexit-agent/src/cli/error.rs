@@ -42,6 +42,9 @@ pub enum Error {
         /// Names and process ids.
         running: String,
     },
+    /// A check of `vmexit doctor` failed; it has said which.
+    #[error("{0} of these checks would keep a capture from working")]
+    Unwell(usize),
     /// The report has nowhere to go.
     #[error("{path} can't be written: {source}")]
     Output {
@@ -66,7 +69,7 @@ impl Error {
             | Self::Probe(ProbeError::Forbidden)
             | Self::HiddenVms(_)
             | Self::Layout(LayoutError::Forbidden(_)) => 3,
-            Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) => 4,
+            Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) | Self::Unwell(_) => 4,
             Self::Probe(ProbeError::Program { .. } | ProbeError::Mmap { .. }) => 4,
             Self::NoVm => 5,
             Self::UnknownVm { .. } => 6,

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod capture;
+mod doctor;
 pub mod error;
 mod output;
 
@@ -14,5 +15,6 @@ use self::{args::Command, error::Error};
 pub async fn run(cli: args::Cli) -> Result<(), Error> {
     match cli.command {
         Command::Capture(args) => capture::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
     }
 }

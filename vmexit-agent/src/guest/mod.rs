@@ -25,6 +25,8 @@ pub struct Vm {
     pub name: String,
     /// vCPUs by file descriptor.
     pub vcpus: usize,
+    /// UNIX sockets on which QEMU was told to speak QMP.
+    pub qmp: Vec<PathBuf>,
     /// vCPU number by thread id, where the VMM names its threads as QEMU does.
     pub threads: BTreeMap<u32, u32>,
 }
@@ -34,8 +36,18 @@ pub struct Vm {
 pub struct Found {
     /// VMs by process id.
     pub vms: Vec<Vm>,
+    /// Processes whose files we have seen; kernel threads have none.
+    pub seen: usize,
     /// Processes whose files we may not see: each could be a VM.
     pub hidden: usize,
+}
+
+impl Found {
+    /// Whether so much is hidden that finding no VM means nothing. Even root may be kept from a
+    /// process or two, such as a container's init.
+    pub fn is_blind(&self) -> bool {
+        self.hidden > self.seen
+    }
 }
 
 /// Looks at every process. Those that end meanwhile are passed over.
@@ -43,7 +55,10 @@ pub fn find_all() -> Result<Found, ProcError> {
     let mut found = Found::default();
     for (pid, path) in numbered(Path::new("/proc"))? {
         match Vm::of(pid, &path) {
-            Ok(vm) => found.vms.extend(vm),
+            Ok((files, vm)) => {
+                found.seen += usize::from(files > 0);
+                found.vms.extend(vm);
+            }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => found.hidden += 1,
             Err(_) => {}
         }
@@ -53,10 +68,12 @@ pub fn find_all() -> Result<Found, ProcError> {
 }
 
 impl Vm {
-    /// The VM that a process holds, if it does.
-    fn of(pid: u32, process: &Path) -> io::Result<Option<Self>> {
+    /// How many open files a process has, and the VM among them.
+    fn of(pid: u32, process: &Path) -> io::Result<(usize, Option<Self>)> {
         let (mut is_vm, mut vcpus) = (false, 0);
-        for (_, link) in numbered(&process.join("fd"))? {
+        let links = numbered(&process.join("fd"))?;
+        let files = links.len();
+        for (_, link) in links {
             let target = match fs::read_link(link) {
                 Ok(target) => target,
                 // Closed since it was listed.
@@ -69,13 +86,17 @@ impl Vm {
             vcpus += usize::from(target.starts_with("anon_inode:kvm-vcpu:"));
         }
         if !is_vm {
-            return Ok(None);
+            return Ok((files, None));
         }
-        let name = fs::read(process.join("cmdline"))
-            .ok()
-            .and_then(|line| qemu::name(&arguments(&line)))
-            .unwrap_or_else(|| comm(process));
-        Ok(Some(Self { pid, name, vcpus, threads: threads(process) }))
+        let arguments = arguments(&fs::read(process.join("cmdline")).unwrap_or_default());
+        let vm = Self {
+            pid,
+            name: qemu::name(&arguments).unwrap_or_else(|| comm(process)),
+            vcpus,
+            qmp: qemu::qmp_sockets(&arguments),
+            threads: threads(process),
+        };
+        Ok((files, Some(vm)))
     }
 
     /// Whether the user means this VM: its process id or its very name.

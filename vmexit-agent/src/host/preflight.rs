@@ -21,12 +21,23 @@ pub enum PreflightError {
 
 /// Looks for capabilities first, for without them the rest can't be seen, then for KVM.
 pub fn check() -> Result<(), PreflightError> {
+    permission()?;
+    kvm()
+}
+
+/// May we load and attach programs?
+pub fn permission() -> Result<(), PreflightError> {
     let missing = missing_capabilities(|capability| {
         caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
     });
-    if !missing.is_empty() {
-        return Err(PreflightError::NotPermitted(missing.join(" and ")));
+    if missing.is_empty() {
+        return Ok(());
     }
+    Err(PreflightError::NotPermitted(missing.join(" and ")))
+}
+
+/// Is there a KVM?
+pub fn kvm() -> Result<(), PreflightError> {
     // Built in or a module, KVM has its parameters here.
     if Path::new("/sys/module/kvm").exists() { Ok(()) } else { Err(PreflightError::NoKvm) }
 }

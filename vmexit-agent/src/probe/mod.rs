@@ -3,6 +3,7 @@
 //! Everything belongs to this process: when it ends, even by SIGKILL, the kernel detaches and
 //! frees it all. Nothing is pinned.
 
+pub mod compat;
 mod mapping;
 pub mod plan;
 mod reader;
@@ -23,6 +24,7 @@ use vmexit_common::{
 };
 
 use self::{
+    compat::TRACEPOINTS,
     mapping::Mapping,
     plan::{Plan, Way},
 };
@@ -41,7 +43,7 @@ pub enum ProbeError {
     )]
     Forbidden,
     /// The kernel refused a program.
-    #[error("the kernel refused the program for kvm:{program}: {source}")]
+    #[error("the kernel refused the program for kvm:{program}: {}", briefly(source))]
     Program {
         /// Which.
         program: &'static str,
@@ -88,8 +90,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vm
 impl Probe {
     /// Loads and attaches. From here on everything is counted.
     pub fn start(plan: &Plan, options: &Options) -> Result<Self, ProbeError> {
-        let books = options.max_vcpus.max(1);
-        let entries = (books * ENTRIES_PER_BOOK).next_power_of_two();
+        let (entries, books) = sizes(options.max_vcpus);
         let pids = options.pids.iter().flatten().copied();
         let (vcpu_mask, filter) = (entries - 1, u8::from(options.pids.is_some()));
         let mut loader = EbpfLoader::new();
@@ -97,7 +98,7 @@ impl Probe {
             Way::Raw(layout) => loader.override_global("RAW_EXIT_LAYOUT", layout, true),
             Way::Classic(layout, _) => loader.override_global("EXIT_LAYOUT", layout, true),
         };
-        if let Way::Classic(layout, _) = &plan.pio {
+        if let Ok(Way::Classic(layout, _)) = &plan.pio {
             loader.override_global("PIO_LAYOUT", layout, true);
         }
         let mut ebpf = loader
@@ -152,10 +153,42 @@ impl Probe {
     }
 }
 
+/// The verifier's log ends with the reason, some lines before its statistics; the whole of it has
+/// thousands of lines and is in the debug log.
+fn briefly(source: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = source else {
+        return source.to_string();
+    };
+    let log = verifier_log.to_string();
+    log::debug!("{log}");
+    let statistics = ["verification time", "stack depth", "processed "];
+    let reason =
+        log.lines().rev().map(str::trim).find(|line| {
+            !line.is_empty() && !statistics.iter().any(|start| line.starts_with(start))
+        });
+    format!("{io_error}: {}", reason.unwrap_or("the verifier says nothing"))
+}
+
 /// Whether the kernel refused for want of rights, somewhere down the chain of causes.
 fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
     let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
     kind == Some(io::ErrorKind::PermissionDenied) || error.source().is_some_and(is_forbidden)
+}
+
+/// Entries and books for so many vCPUs.
+fn sizes(max_vcpus: u32) -> (u32, u32) {
+    let books = max_vcpus.max(1);
+    ((books * ENTRIES_PER_BOOK).next_power_of_two(), books)
+}
+
+/// Kernel memory that the maps take for so many vCPUs, in bytes, whatever the guests do. None of it
+/// grows with the host's CPUs but the few bytes of the loss counters.
+pub fn memory(max_vcpus: u32) -> u64 {
+    let (entries, books) = sizes(max_vcpus);
+    let values = |number: u32, size: usize| u64::from(number) * size as u64;
+    values(entries, size_of::<Vcpu>())
+        + values(books, size_of::<Book>())
+        + values(books, size_of::<u32>())
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, ProbeError> {
@@ -168,18 +201,14 @@ struct Attachment {
     program: &'static str,
 }
 
-/// The programs of a plan, in the order to attach them: no exit is opened before its entry can
-/// close it.
-fn programs(plan: &Plan) -> [Attachment; 3] {
-    let of = |tracepoint, raw, classic, is_raw| Attachment {
-        tracepoint,
-        program: if is_raw { raw } else { classic },
-    };
-    [
-        of("kvm_entry", "kvm_entry", "tp_kvm_entry", matches!(plan.entry, Way::Raw(_))),
-        of("kvm_pio", "kvm_pio", "tp_kvm_pio", matches!(plan.pio, Way::Raw(_))),
-        of("kvm_exit", "kvm_exit", "tp_kvm_exit", matches!(plan.exit, Way::Raw(_))),
-    ]
+/// The programs of a plan, in the order to attach them.
+fn programs(plan: &Plan) -> Vec<Attachment> {
+    TRACEPOINTS
+        .iter()
+        .filter_map(|tracepoint| {
+            Some(Attachment { tracepoint: tracepoint.name, program: tracepoint.program(plan)? })
+        })
+        .collect()
 }
 
 impl Attachment {
@@ -228,5 +257,15 @@ fn forward_log(ebpf: &mut Ebpf) {
             });
         }
         Err(error) => log::debug!("the kernel-side log can't be polled: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_thousand_vcpus_fit_in_256_mib() {
+        assert!(memory(2_000) <= 256 << 20, "{} bytes", memory(2_000));
     }
 }

@@ -45,14 +45,14 @@ impl fmt::Display for Why {
 }
 
 /// The ways of all tracepoints.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Plan {
     /// `kvm_exit`.
     pub exit: Way<RawExitLayout, ExitLayout>,
     /// `kvm_entry`; nothing is read from it.
     pub entry: Way<(), ()>,
-    /// `kvm_pio`.
-    pub pio: Way<(), PioLayout>,
+    /// `kvm_pio`; the error says why there is none, for much works without.
+    pub pio: Result<Way<(), PioLayout>, LayoutError>,
 }
 
 /// Where each vendor's KVM keeps the exit code, most recent place first: struct, path to a pointer
@@ -78,13 +78,13 @@ impl Plan {
     /// Finds a way for each tracepoint.
     ///
     /// # Errors
-    /// Where neither way is there, or not the one that was asked for.
+    /// Where a required tracepoint can be read neither way, or not the one that was asked for.
     pub fn make(wanted: Tracepoints) -> Result<Self, LayoutError> {
         let mut kernel = Kernel::default();
         Ok(Self {
             exit: choose(wanted, kernel.exit(), || Tracefs::find()?.exit_layout())?,
             entry: choose(wanted, Ok(()), || Tracefs::find()?.require("kvm_entry"))?,
-            pio: choose(wanted, kernel.pio(), || Tracefs::find()?.pio_layout())?,
+            pio: choose(wanted, kernel.pio(), || Tracefs::find()?.pio_layout()),
         })
     }
 }

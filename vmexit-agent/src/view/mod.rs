@@ -6,7 +6,7 @@ pub mod units;
 
 use bytes::Bytes;
 
-pub use self::terminal::safe;
+pub use self::terminal::{escaped, safe};
 
 use crate::model::Report;
 

@@ -5,12 +5,16 @@ const LONGEST: usize = 64;
 
 /// The name without anything that could steer a terminal or break a line, cut to 64 characters.
 pub fn safe(name: &str) -> String {
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => escaped(&name[..end]) + "…",
+        None => escaped(name),
+    }
+}
+
+/// The text without anything that could steer a terminal or break a line, whole.
+pub fn escaped(text: &str) -> String {
     let mut shown = String::new();
-    for (at, c) in name.chars().enumerate() {
-        if at == LONGEST {
-            shown.push('…');
-            break;
-        }
+    for c in text.chars() {
         if is_plain(c) { shown.push(c) } else { shown.extend(c.escape_default()) }
     }
     shown

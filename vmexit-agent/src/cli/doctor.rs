@@ -1,0 +1,84 @@
+//! `vmexit doctor`: what a capture would meet on this host, one line each; programs are really
+//! loaded, and exits looked for, where there is a VM to have them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use super::{args::DoctorArgs, error::Error, output::Output};
+use crate::{
+    doctor::{self, Check, State},
+    guest,
+    probe::{
+        Options, Probe, ProbeError,
+        plan::{Plan, Tracepoints},
+    },
+    snapshot::{Interval, Snapshot},
+    view::{Format, escaped},
+};
+
+/// How long exits are looked for.
+const LISTEN: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(args: DoctorArgs) -> Result<(), Error> {
+    let mut checks = doctor::examine();
+    let works = checks.iter().all(|check| check.state < State::Problem);
+    if works {
+        checks.push(programs().await);
+    }
+    let problems = checks.iter().filter(|check| check.state == State::Problem).count();
+    Output::open(None).await?.write(render(&checks, args.format)?).await?;
+    if problems > 0 { Err(Error::Unwell(problems)) } else { Ok(()) }
+}
+
+/// Loads and attaches for a second.
+async fn programs() -> Check {
+    let vms = guest::find_all().map(|found| found.vms).unwrap_or_default();
+    match listen(&vms).await {
+        Err(error) => {
+            Check { name: "programs".into(), state: State::Problem, says: error.to_string() }
+        }
+        Ok(None) => Check {
+            name: "programs".into(),
+            state: State::Ok,
+            says: "loaded and attached; without a VM there is nothing to see".into(),
+        },
+        Ok(Some((exits, others))) => doctor::exits(exits, others),
+    }
+}
+
+/// Exits and other events of a second; nothing where no VM could have them.
+async fn listen(vms: &[guest::Vm]) -> Result<Option<(u64, u64)>, Error> {
+    let plan = Plan::make(Tracepoints::Auto)?;
+    let vcpus: usize = vms.iter().map(|vm| vm.vcpus).sum();
+    let options = Options { max_vcpus: u32::try_from(vcpus).unwrap_or(1), pids: None };
+    let probe = Probe::start(&plan, &options)?;
+    if vms.is_empty() {
+        return Ok(None);
+    }
+    sleep(LISTEN).await;
+    let end: Result<Snapshot, ProbeError> = probe.snapshot();
+    let interval = Interval::between(&Snapshot::default(), &end?);
+    let exits = interval.vcpus.iter().map(|vcpu| vcpu.observed).sum();
+    let others = interval.vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.untimed).sum();
+    Ok(Some((exits, others)))
+}
+
+fn render(checks: &[Check], format: Format) -> Result<Bytes, Error> {
+    if format == Format::Json {
+        let mut json = serde_json::to_vec_pretty(checks)?;
+        json.push(b'\n');
+        return Ok(json.into());
+    }
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let lines = checks.iter().map(|check| {
+        let state = match check.state {
+            State::Ok => "ok",
+            State::Note => "note",
+            State::Problem => "PROBLEM",
+        };
+        format!("{state:7}  {:width$}  {}\n", check.name, escaped(&check.says))
+    });
+    Ok(lines.collect::<String>().into())
+}

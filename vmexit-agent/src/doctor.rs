@@ -1,0 +1,188 @@
+//! What stands between this host and a capture, one line each: what `vmexit doctor` shows.
+
+use serde::Serialize;
+
+use crate::{
+    guest,
+    host::{Host, btf::Btf, preflight, tracefs::Tracefs},
+    probe::{
+        self,
+        compat::TRACEPOINTS,
+        plan::{Plan, Tracepoints, Way},
+    },
+};
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// Works, but with less or at a higher cost.
+    Note,
+    /// Stands in the way of a capture.
+    Problem,
+}
+
+/// One line.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// How it came out.
+    pub state: State,
+    /// What was found, and what to do where that helps.
+    pub says: String,
+}
+
+/// vCPUs that the stated memory is for.
+const CROWDED: u32 = 2_000;
+
+/// Looks at everything that can be seen without loading a program.
+pub fn examine() -> Vec<Check> {
+    let mut checks = vec![permission(), kernel(), kvm(), btf(), tracefs()];
+    checks.extend(tracepoints());
+    checks.push(memory());
+    checks.extend(vms());
+    checks
+}
+
+fn check(name: impl Into<String>, state: State, says: impl Into<String>) -> Check {
+    Check { name: name.into(), state, says: says.into() }
+}
+
+fn plural(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn permission() -> Check {
+    match preflight::permission() {
+        Ok(()) => check("permission", State::Ok, "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN"),
+        Err(error) => check("permission", State::Problem, error.to_string()),
+    }
+}
+
+fn kernel() -> Check {
+    let host = Host::current();
+    let cpus = plural(host.cpus as u64, "CPU", "CPUs");
+    check("kernel", State::Ok, format!("Linux {}, {cpus}", host.kernel))
+}
+
+fn kvm() -> Check {
+    let host = Host::current();
+    match (preflight::kvm(), host.vendor, host.kvm_module) {
+        (Err(error), ..) => check("kvm", State::Problem, error.to_string()),
+        (Ok(()), Some(vendor), module) => {
+            check("kvm", State::Ok, format!("{} ({})", vendor.title(), module.unwrap_or_default()))
+        }
+        (Ok(()), None, Some(module)) => {
+            let says = format!("{module}, which may not report exits at all");
+            check("kvm", State::Note, says)
+        }
+        (Ok(()), None, None) => {
+            let says = "neither kvm_intel nor kvm_amd is loaded, so no VM can run";
+            check("kvm", State::Note, says)
+        }
+    }
+}
+
+fn btf() -> Check {
+    match Btf::vmlinux() {
+        Ok(btf) => check("btf", State::Ok, format!("{} types", btf.len())),
+        Err(error) => check("btf", State::Note, format!("{error}; classic tracepoints do without")),
+    }
+}
+
+fn tracefs() -> Check {
+    match Tracefs::find() {
+        Ok(_) => check("tracefs", State::Ok, "mounted"),
+        Err(error) => check("tracefs", State::Note, format!("{error}; raw tracepoints do without")),
+    }
+}
+
+/// Which way each tracepoint is read, and why.
+fn tracepoints() -> Vec<Check> {
+    let plan = match Plan::make(Tracepoints::Auto) {
+        Ok(plan) => plan,
+        Err(error) => return vec![check("tracepoints", State::Problem, error.to_string())],
+    };
+    TRACEPOINTS
+        .iter()
+        .map(|tracepoint| {
+            let (state, says) = match tracepoint.name {
+                "kvm_exit" => way(&plan.exit),
+                "kvm_entry" => way(&plan.entry),
+                _ => match &plan.pio {
+                    Ok(pio) => way(pio),
+                    Err(error) => {
+                        (State::Note, format!("not shown: {}; {error}", tracepoint.without))
+                    }
+                },
+            };
+            check(tracepoint.name, state, says)
+        })
+        .collect()
+}
+
+fn way<R, C>(way: &Way<R, C>) -> (State, String) {
+    match way {
+        Way::Raw(_) => (State::Ok, "raw tracepoint".into()),
+        Way::Classic(_, why) => {
+            (State::Note, format!("classic tracepoint, which costs more: {why}"))
+        }
+    }
+}
+
+fn memory() -> Check {
+    let mib = |vcpus| probe::memory(vcpus).div_ceil(1 << 20);
+    let says = format!(
+        "at most {} MiB of kernel memory for {CROWDED} vCPUs, {} MiB for 64",
+        mib(CROWDED),
+        mib(64)
+    );
+    check("memory", State::Ok, says)
+}
+
+fn vms() -> Vec<Check> {
+    let found = match guest::find_all() {
+        Ok(found) => found,
+        Err(error) => return vec![check("vms", State::Problem, error.to_string())],
+    };
+    let mut checks: Vec<Check> = found.vms.iter().map(vm).collect();
+    if found.hidden > 0 {
+        let says = format!(
+            "{} can't be looked into, which takes CAP_SYS_PTRACE: a VM could be among them",
+            plural(found.hidden as u64, "process", "processes"),
+        );
+        checks.push(check("vms", State::Note, says));
+    }
+    if found.vms.is_empty() {
+        checks.push(check("vms", State::Note, "none is running"));
+    }
+    checks
+}
+
+fn vm(vm: &guest::Vm) -> Check {
+    let qmp = match vm.qmp.as_slice() {
+        [] => "no QMP socket".to_owned(),
+        sockets => {
+            let paths: Vec<String> =
+                sockets.iter().map(|path| path.display().to_string()).collect();
+            format!("QMP at {}", paths.join(", "))
+        }
+    };
+    let vcpus = plural(vm.vcpus as u64, "vCPU", "vCPUs");
+    check("vm", State::Ok, format!("{} (pid {}, {vcpus}), {qmp}", vm.name, vm.pid))
+}
+
+/// Whether exits come, once a capture has been tried.
+pub fn exits(seen: u64, others: u64) -> Check {
+    match (seen, others) {
+        (1.., _) => check("exits", State::Ok, format!("{seen} seen in a second")),
+        (0, 1..) => {
+            let says = "this KVM reports other events but no exits: there will be counts, no times";
+            check("exits", State::Note, says)
+        }
+        (0, 0) => check("exits", State::Note, "none seen in a second: the VMs may be halted"),
+    }
+}

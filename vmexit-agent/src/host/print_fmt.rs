@@ -1,0 +1,284 @@
+//! What this kernel calls its exit reasons: the symbol tables in the `print fmt:` line of
+//! `kvm_exit`'s `format` file. It knows names that did not exist when this program was built. In
+//! comes the file's text; out come a table for each vendor, and the flags of Intel's.
+//!
+//! The line is C, expanded from `kvm_print_exit_reason` in arch/x86/kvm/trace.h, with macros and
+//! enumerators replaced by what they stand for:
+//!
+//! ```text
+//! (REC->isa == 1) ? __print_symbolic(REC->exit_reason & 0xffff, { 0, "EXCEPTION_NMI" }, …)
+//!                 : __print_symbolic(REC->exit_reason, { 0x040 + 14, "PF excp" }, { -1ull, "…" })
+//! ```
+//!
+//! Kernels differ in parentheses, masks and suffixes, so this looks for the calls and for the
+//! condition that they hang on, and passes over what it does not know.
+
+use std::{iter::Peekable, vec};
+
+use vmexit_common::vcpu::{ISA_SVM, ISA_VMX};
+
+/// Longest text that is looked at, as of `format` files altogether.
+const MAX_TEXT: usize = 256 * 1024;
+/// Rows of a table, and tokens of a row: the kernel has some 110, and some five.
+const MAX_ROWS: usize = 1024;
+const MAX_ROW: usize = 64;
+/// Longest name that is believed; the kernel's have up to 30 letters.
+const MAX_NAME: usize = 80;
+/// Parentheses within parentheses in a number.
+const MAX_NESTING: usize = 16;
+
+/// Codes and their names, in the kernel's order.
+pub type Names = Vec<(u32, String)>;
+
+/// The names that the running kernel has for exit reasons; empty where it does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReasonNames {
+    /// Intel's exit reasons.
+    pub vmx: Names,
+    /// AMD's exit codes.
+    pub svm: Names,
+    /// Bits of Intel's that are not part of the number, such as `FAILED_VMENTRY`.
+    pub flags: Names,
+}
+
+impl ReasonNames {
+    /// From the text of `kvm_exit`'s `format` file, or of its `print fmt:` line alone.
+    pub fn parse(format: &str) -> Self {
+        let line = format.split_once("print fmt:").map_or(format, |(_, line)| line);
+        let mut names = Self::default();
+        let mut branches = Branches::default();
+        let mut tokens = tokens(line).into_iter().peekable();
+        while let Some(token) = tokens.next() {
+            let call = match token {
+                Token::Word(word) if tokens.peek() == Some(&Token::Sign("(")) => word,
+                token => {
+                    branches.follow(token, &mut tokens);
+                    continue;
+                }
+            };
+            let table = match (call, branches.isa()) {
+                ("__print_symbolic" | "__print_symbolic64", Some(ISA_VMX)) => &mut names.vmx,
+                ("__print_symbolic" | "__print_symbolic64", Some(ISA_SVM)) => &mut names.svm,
+                ("__print_flags" | "__print_flags64", None | Some(ISA_VMX)) => &mut names.flags,
+                _ => continue,
+            };
+            let rows = rows(&mut tokens);
+            if table.is_empty() {
+                *table = rows;
+            }
+        }
+        names
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token<'a> {
+    Word(&'a str),
+    Number(u64),
+    /// What is between quotation marks, as it stands there.
+    Text(&'a str),
+    Sign(&'a str),
+}
+
+type Tokens<'a> = Peekable<vec::IntoIter<Token<'a>>>;
+
+fn tokens(text: &str) -> Vec<Token<'_>> {
+    let end = (0..=MAX_TEXT.min(text.len())).rfind(|&at| text.is_char_boundary(at));
+    let mut rest = text.get(..end.unwrap_or(0)).unwrap_or_default().trim_start();
+    let mut tokens = Vec::new();
+    while let Some(first) = rest.chars().next() {
+        let (token, length) = match first {
+            '"' => {
+                let text = &rest[1..];
+                let mut escaped = false;
+                let end = text.find(|letter| {
+                    let ends = letter == '"' && !escaped;
+                    escaped = letter == '\\' && !escaped;
+                    ends
+                });
+                let Some(end) = end else { break };
+                (Token::Text(&text[..end]), end + 2)
+            }
+            'a'..='z' | 'A'..='Z' | '_' | '0'..='9' => {
+                let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+                let length = rest.find(|letter| !word(letter)).unwrap_or(rest.len());
+                let word = &rest[..length];
+                (number(word).map_or(Token::Word(word), Token::Number), length)
+            }
+            _ => {
+                let pairs = ["==", "!=", "<=", ">=", "<<", ">>", "&&", "||", "->"];
+                let pair = pairs.iter().any(|pair| rest.starts_with(pair));
+                let length = if pair { 2 } else { first.len_utf8() };
+                (Token::Sign(&rest[..length]), length)
+            }
+        };
+        tokens.push(token);
+        rest = rest[length..].trim_start();
+    }
+    tokens
+}
+
+/// A number of C: decimal, octal or hexadecimal, whatever its suffix.
+fn number(word: &str) -> Option<u64> {
+    if !word.starts_with(|letter: char| letter.is_ascii_digit()) {
+        return None;
+    }
+    let digits = word.trim_end_matches(['u', 'U', 'l', 'L']);
+    let (digits, radix) = match digits.get(..2) {
+        Some("0x" | "0X") => (&digits[2..], 16),
+        Some(prefix) if prefix.starts_with('0') => (&digits[1..], 8),
+        _ => (digits, 10),
+    };
+    u64::from_str_radix(digits, radix).ok()
+}
+
+/// Which branches of `isa == … ? … : …` we are in.
+#[derive(Default)]
+struct Branches {
+    depth: usize,
+    /// The `isa` of the condition that is being read, and whether there is more to the condition.
+    isa: Option<u32>,
+    mixed: bool,
+    /// Conditions that hold here, each with the parentheses that it is in, and whether the other
+    /// branch is for all other values.
+    hold: Vec<(usize, Option<u32>, bool)>,
+    /// Values that are ruled out here.
+    excluded: Vec<(usize, u32)>,
+}
+
+impl Branches {
+    fn follow(&mut self, token: Token<'_>, tokens: &mut Tokens<'_>) {
+        match token {
+            Token::Word("isa") if tokens.next_if_eq(&Token::Sign("==")).is_some() => {
+                self.isa = match tokens.next_if(|token| matches!(token, Token::Number(_))) {
+                    Some(Token::Number(isa)) => u32::try_from(isa).ok(),
+                    _ => None,
+                };
+            }
+            Token::Sign("&&" | "||") => self.mixed = true,
+            Token::Sign("(") => self.depth += 1,
+            Token::Sign(")") => {
+                self.depth = self.depth.saturating_sub(1);
+                self.leave(self.depth + 1);
+            }
+            Token::Sign("?") => {
+                self.hold.push((self.depth, self.isa.take(), !self.mixed));
+                self.mixed = false;
+            }
+            Token::Sign(":") => {
+                if let Some((depth, Some(isa), true)) = self.hold.pop() {
+                    self.excluded.push((depth, isa));
+                }
+            }
+            // An argument's end.
+            Token::Sign(",") => {
+                (self.isa, self.mixed) = (None, false);
+                self.leave(self.depth);
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets what was within so many parentheses.
+    fn leave(&mut self, depth: usize) {
+        while self.hold.last().is_some_and(|(at, ..)| *at >= depth) {
+            self.hold.pop();
+        }
+        while self.excluded.last().is_some_and(|(at, _)| *at >= depth) {
+            self.excluded.pop();
+        }
+    }
+
+    /// Whose exit codes are meant here; `None` where the text does not say.
+    fn isa(&self) -> Option<u32> {
+        if let Some(isa) = self.hold.iter().rev().find_map(|(_, isa, _)| *isa) {
+            return Some(isa);
+        }
+        let excluded = |isa| self.excluded.iter().any(|(_, other)| *other == isa);
+        match (excluded(ISA_VMX), excluded(ISA_SVM)) {
+            (true, false) => Some(ISA_SVM),
+            (false, true) => Some(ISA_VMX),
+            _ => None,
+        }
+    }
+}
+
+/// The `{ number, "name" }` of a call whose opening parenthesis comes next; none if it is not about
+/// the exit reason.
+fn rows(tokens: &mut Tokens<'_>) -> Names {
+    let (mut rows, mut depth, mut ours) = (Names::new(), 0usize, false);
+    while let Some(token) = tokens.next() {
+        match token {
+            Token::Sign("(") => depth += 1,
+            Token::Sign(")") if depth <= 1 => break,
+            Token::Sign(")") => depth -= 1,
+            Token::Word("exit_reason") => ours = true,
+            Token::Sign("{") => {
+                let row: Vec<Token<'_>> =
+                    tokens.by_ref().take_while(|token| *token != Token::Sign("}")).collect();
+                if rows.len() < MAX_ROWS && row.len() <= MAX_ROW {
+                    rows.extend(self::row(&row));
+                }
+            }
+            _ => {}
+        }
+    }
+    if ours { rows } else { Names::new() }
+}
+
+fn row(tokens: &[Token<'_>]) -> Option<(u32, String)> {
+    let [code @ .., Token::Sign(","), Token::Text(name)] = tokens else { return None };
+    let mut code = code;
+    let value = expression(&mut code, 0, 0).filter(|_| code.is_empty())?;
+    // Negative ones are errors: the field has 32 bits, and is compared without a sign.
+    let value = u32::try_from(value).ok().or_else(|| {
+        i32::try_from(value.cast_signed()).ok().map(i32::cast_unsigned)
+    })?;
+    let sound = !name.is_empty()
+        && name.len() <= MAX_NAME
+        && !name.contains(|letter: char| letter.is_control() || letter == '\\');
+    sound.then(|| (value, (*name).to_owned()))
+}
+
+/// Binary operators, those that bind least first.
+const OPERATORS: [&[&str]; 3] = [&["|"], &["<<", ">>"], &["+", "-"]];
+
+/// A constant expression of C, as far as tables of numbers need it, with 64 bits that wrap.
+fn expression(tokens: &mut &[Token<'_>], level: usize, nesting: usize) -> Option<u64> {
+    let Some(operators) = OPERATORS.get(level) else { return operand(tokens, nesting) };
+    let mut value = expression(tokens, level + 1, nesting)?;
+    while let [Token::Sign(sign), rest @ ..] = *tokens
+        && operators.contains(sign)
+    {
+        *tokens = rest;
+        let other = expression(tokens, level + 1, nesting)?;
+        value = match *sign {
+            "|" => value | other,
+            "<<" => value.checked_shl(u32::try_from(other).ok()?)?,
+            ">>" => value.checked_shr(u32::try_from(other).ok()?)?,
+            "+" => value.wrapping_add(other),
+            _ => value.wrapping_sub(other),
+        };
+    }
+    Some(value)
+}
+
+fn operand(tokens: &mut &[Token<'_>], nesting: usize) -> Option<u64> {
+    let (first, rest) = tokens.split_first()?;
+    *tokens = rest;
+    if nesting == MAX_NESTING {
+        return None;
+    }
+    match first {
+        Token::Number(value) => Some(*value),
+        Token::Sign("-") => operand(tokens, nesting + 1).map(u64::wrapping_neg),
+        Token::Sign("~") => operand(tokens, nesting + 1).map(|value| !value),
+        Token::Sign("(") => {
+            let value = expression(tokens, 0, nesting + 1)?;
+            let (last, rest) = tokens.split_first()?;
+            *tokens = rest;
+            (*last == Token::Sign(")")).then_some(value)
+        }
+        _ => None,
+    }
+}
