@@ -62,6 +62,7 @@ fn accounting(interval: &Interval) -> Accounting {
             ..Lost::default()
         },
         observed: interval.loss.no_vcpu_entry + interval.loss.unreadable,
+        missed: interval.missed.iter().map(|(&name, &missed)| (name.to_owned(), missed)).collect(),
         torn: interval.torn,
         ..Accounting::default()
     };

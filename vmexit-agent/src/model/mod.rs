@@ -4,6 +4,8 @@
 mod build;
 mod stats;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 pub use self::{
@@ -74,6 +76,9 @@ pub struct Accounting {
     pub untimed: u64,
     /// More of those, of vCPUs over `--max-vcpus`: in no table.
     pub untimed_lost: u64,
+    /// Events that no program was run for, by tracepoint, as the kernel counts them. Beyond
+    /// `observed`: an exit missed was not seen, an entry missed loses its exit's time.
+    pub missed: BTreeMap<String, u64>,
     /// Exits that none of this explains: a defect of vmexit if not 0.
     pub unaccounted: i64,
     /// vCPUs that were read while they wrote; each may be off by one exit.

@@ -8,7 +8,11 @@ mod mapping;
 pub mod plan;
 mod reader;
 
-use std::{collections::BTreeSet, io};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -80,8 +84,9 @@ pub struct Probe {
     vcpus: Mapping<Vcpu>,
     books: Mapping<Book>,
     loss: PerCpuArray<MapData, Loss>,
+    programs: Vec<Attachment>,
     // Owns programs and links; dropping it detaches.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
 }
 
 /// The eBPF object, built with the agent.
@@ -134,7 +139,7 @@ impl Probe {
         for program in &programs {
             program.attach(&mut ebpf)?;
         }
-        Ok(Self { vcpus, books, loss, _ebpf: ebpf })
+        Ok(Self { vcpus, books, loss, programs, ebpf })
     }
 
     /// What has been counted so far. Neither stops nor clears anything.
@@ -143,6 +148,9 @@ impl Probe {
         for loss in self.loss.get(&0, 0)?.iter() {
             snapshot.loss.no_vcpu_entry += loss.no_vcpu_entry;
             snapshot.loss.unreadable += loss.unreadable;
+        }
+        for program in &self.programs {
+            snapshot.missed.insert(program.tracepoint, program.missed(&self.ebpf).unwrap_or(0));
         }
         Ok(snapshot)
     }
@@ -232,6 +240,15 @@ impl Attachment {
 
     fn program<'a>(&self, ebpf: &'a mut Ebpf) -> Result<&'a mut Program, ProbeError> {
         ebpf.program_mut(self.program).ok_or(ProbeError::Missing(self.program))
+    }
+
+    /// Events that the kernel did not run it for (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c); from
+    /// Linux 5.12 on, for classic tracepoints from 6.8.
+    fn missed(&self, ebpf: &Ebpf) -> Option<u64> {
+        let fd = ebpf.program(self.program)?.fd().ok()?.as_fd().as_raw_fd();
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let misses = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+        misses.trim().parse().ok()
     }
 
     fn refused(&self, source: ProgramError) -> ProbeError {

@@ -1,7 +1,7 @@
 //! The difference of two snapshots. Counters only grow, so it is a subtraction; only the shortest
 //! and the longest duration need care.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use vmexit_common::{
     histogram::{Buckets, bounds_of},
@@ -20,6 +20,8 @@ pub struct Interval {
     pub vcpus: Vec<VcpuInterval>,
     /// What could not be noted on a vCPU.
     pub loss: Loss,
+    /// Events that a program was not run for, by tracepoint.
+    pub missed: BTreeMap<&'static str, u64>,
     /// Readings that may be inconsistent by one exit.
     pub torn: u64,
 }
@@ -85,6 +87,14 @@ impl Interval {
                 no_vcpu_entry: end.loss.no_vcpu_entry.saturating_sub(start.loss.no_vcpu_entry),
                 unreadable: end.loss.unreadable.saturating_sub(start.loss.unreadable),
             },
+            missed: end
+                .missed
+                .iter()
+                .map(|(&name, &missed)| {
+                    let before = start.missed.get(name).copied().unwrap_or(0);
+                    (name, missed.saturating_sub(before))
+                })
+                .collect(),
             torn: start.torn + end.torn,
         }
     }

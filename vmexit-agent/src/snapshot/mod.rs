@@ -3,6 +3,8 @@
 
 mod interval;
 
+use std::collections::BTreeMap;
+
 pub use interval::{Interval, RowInterval, VcpuInterval};
 use vmexit_common::{
     book::Row,
@@ -19,6 +21,9 @@ pub struct Snapshot {
     pub vcpus: Vec<VcpuReading>,
     /// What could not be noted on a vCPU, over all CPUs.
     pub loss: Loss,
+    /// Events that a program was not run for, by tracepoint: it, or another on the same CPU, was
+    /// running already. The kernel's own count; 0 where it keeps none.
+    pub missed: BTreeMap<&'static str, u64>,
     /// Entries that a writer held so long that the reading may be inconsistent by one exit.
     pub torn: u64,
 }

@@ -84,6 +84,7 @@ fn losses(accounting: &Accounting) -> String {
         (lost.no_vcpu_entry, "of vCPUs over --max-vcpus"),
         (lost.unreadable, "unreadable"),
         (accounting.untimed_lost, "port accesses over --max-vcpus"),
+        (accounting.missed.values().sum(), "events missed by the kernel"),
         (accounting.unaccounted.unsigned_abs(), "unaccounted for"),
     ];
     let shown: Vec<String> = causes
