@@ -158,7 +158,7 @@ fn vcpus_without_room_are_counted_as_lost() {
     let served = ["one", "two", "three"].map(|name| !report.ports(name).unwrap().is_empty());
     assert_eq!(served.iter().filter(|&&served| served).count(), 1, "one book, one VM");
     let lost = report.count("/accounting/lost/no_book").unwrap()
-        + report.count("/accounting/untimed_lost").unwrap();
+        + report.count("/accounting/stray_lost").unwrap();
     assert!(lost > 100, "{lost} lost of two busy guests");
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
 }

@@ -12,6 +12,7 @@ use vmexit::{
     guest,
     host::Host,
     model::{self, Report, Source, Span},
+    probe::Timing,
     reason::Vendor,
     snapshot::{Interval, RowReading, Snapshot, VcpuReading},
     view::{self, Format},
@@ -40,8 +41,8 @@ fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
     RowReading { row, histogram }
 }
 
-fn untimed(key: Key, count: u64) -> RowReading {
-    let row = Row { key: key.0, untimed: count, accesses: count, sizes: 4, ..Row::default() };
+fn stray(key: Key, count: u64) -> RowReading {
+    let row = Row { key: key.0, stray: count, accesses: count, sizes: 4, ..Row::default() };
     RowReading { row, histogram: Box::new([0; BUCKETS]) }
 }
 
@@ -87,7 +88,7 @@ fn windows() -> Report {
 }
 
 fn silent() -> Report {
-    let details = vec![untimed(Key::pio(0x608, false), 1_000), untimed(Key::pio(0x3f8, true), 10)];
+    let details = vec![stray(Key::pio(0x608, false), 1_000), stray(Key::pio(0x3f8, true), 10)];
     report(None, "evil\x1b[31m\nname", vec![vcpu(0, Vec::new(), details)])
 }
 
@@ -104,7 +105,7 @@ fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Report
         kvm_module: Some(if vendor.is_some() { "kvm_intel" } else { "kvm_other" }.into()),
     };
     let span = Span { start: "2026-01-02T03:04:05Z".into(), seconds: 10.0, interrupted: false };
-    model::build(host, span, &Interval::between(&Snapshot::default(), &end), &[guest])
+    model::build(host, span, Timing::All, &Interval::between(&Snapshot::default(), &end), &[guest])
 }
 
 fn rendered(report: &Report, format: Format) -> String {
@@ -185,13 +186,13 @@ fn every_json_field_is_documented() {
 #[test]
 fn an_access_whose_exit_began_before_the_capture_is_no_sample() {
     let mut port = row(Key::pio(0x608, false), &[(6_000, 10)]);
-    port.row.untimed = 1;
+    port.row.stray = 1;
     port.row.accesses += 1;
     let reasons = vec![row(Key::reason(30), &[(6_000, 10)])];
-    let details = vec![port, untimed(Key::pio(0x71, false), 1)];
+    let details = vec![port, stray(Key::pio(0x71, false), 1)];
     let report = report(Some(Vendor::Vmx), "caught", vec![vcpu(0, reasons, details)]);
     let ports = &report.vms[0].ports;
     assert_eq!(ports.len(), 1, "a row without a sample");
-    assert_eq!((ports[0].stats.samples, ports[0].untimed), (10, 1));
-    assert_eq!(report.accounting.untimed, 2);
+    assert_eq!((ports[0].stats.samples, ports[0].stray), (10, 1));
+    assert_eq!(report.accounting.stray, 2);
 }

@@ -26,15 +26,16 @@ pub const PROBES: usize = 8;
 pub struct Row {
     /// Whose row this is; [`Key::NONE`] while free. Never changes once set.
     pub key: u64,
-    /// Exits with both ends seen: each has its duration in the fields below and in the histogram.
+    /// Exits, timed or not. Those with both ends timed have their duration in the fields below and
+    /// in the histogram, whose sum is their number.
     pub exits: u64,
-    /// Events that no open exit could be found for (counted, not timed).
-    pub untimed: u64,
+    /// Events that no open exit could be found for.
+    pub stray: u64,
     /// Accesses, of details only: more than exits where one string instruction makes many.
     pub accesses: u64,
-    /// Sum of exit→entry durations, nanoseconds.
+    /// Sum of the timed exits' exit→entry durations, nanoseconds.
     pub total_ns: u64,
-    /// Shortest duration, nanoseconds; 0 while `exits` is 0.
+    /// Shortest duration, nanoseconds; 0 while no exit was timed.
     pub min_ns: u64,
     /// Longest duration, nanoseconds.
     pub max_ns: u64,

@@ -14,6 +14,8 @@ pub const PROBES: u32 = 8;
 pub const NO_BOOK: u32 = u32::MAX;
 /// [`Vcpu::book`] of a thread that the filter leaves out.
 pub const IGNORED: u32 = u32::MAX - 1;
+/// [`Vcpu::exit_ns`] of an exit that is counted and not timed.
+pub const UNTIMED: u64 = 1;
 /// [`Vcpu::vcpu_id`] where the kernel's tracepoint does not tell.
 pub const UNKNOWN_ID: u32 = u32::MAX;
 
@@ -24,7 +26,7 @@ pub struct Vcpu {
     /// Process (upper half) and thread id (lower half) as the initial PID namespace has them; 0
     /// while the entry is free.
     pub thread: u64,
-    /// When the open exit began; 0 while the guest runs.
+    /// When the open exit began, or [`UNTIMED`]; 0 while the guest runs.
     pub exit_ns: u64,
     /// Exit code of the open exit, as the vendor defines it.
     pub exit_code: u32,
@@ -50,7 +52,7 @@ pub struct Vcpu {
     /// Exits that were seen to end, but had no book to go to.
     pub lost_no_book: u64,
     /// Events without an open exit that had no book to go to.
-    pub lost_untimed: u64,
+    pub lost_stray: u64,
     /// Keeps the entry at two cache lines.
     pub reserved: [u64; 3],
 }

@@ -8,19 +8,29 @@ use vmexit_common::{
 
 use crate::access::{add, load, store};
 
-/// Books a finished exit on the row of `key`, and returns the row.
+/// Counts an exit on the row of `key`, and returns the row; with its time, `ns` nanoseconds, if it was
+/// timed.
 #[inline(always)]
-pub fn charge(table: *mut Table, key: Key, ns: u64) -> *mut Row {
+pub fn add_up(table: *mut Table, key: Key, ns: Option<u64>) -> *mut Row {
     let index = index_of(table, key);
     let row = row_at(table, index);
-    let exits = load!(row, exits);
-    if exits == 0 || ns < load!(row, min_ns) {
+    add!(row, exits, 1);
+    if let Some(ns) = ns {
+        add_time(table, index, row, ns);
+    }
+    row
+}
+
+#[inline(always)]
+fn add_time(table: *mut Table, index: usize, row: *mut Row, ns: u64) {
+    // The longest is 0 until the first: no exit takes no time.
+    let longest = load!(row, max_ns);
+    if longest == 0 || ns < load!(row, min_ns) {
         store!(row, min_ns, ns);
     }
-    if ns > load!(row, max_ns) {
+    if ns > longest {
         store!(row, max_ns, ns);
     }
-    store!(row, exits, exits + 1);
     add!(row, total_ns, ns);
     // SAFETY: `index` is below ROWS and the mask keeps the bucket below BUCKETS.
     unsafe {
@@ -28,14 +38,13 @@ pub fn charge(table: *mut Table, key: Key, ns: u64) -> *mut Row {
         let bucket = histogram.cast::<u32>().add(bucket_of(ns) & (BUCKETS - 1));
         bucket.write_volatile(bucket.read_volatile().wrapping_add(1));
     }
-    row
 }
 
 /// Counts an event that no exit could be found for.
 #[inline(always)]
-pub fn count_untimed(table: *mut Table, key: Key, accesses: u32, sizes: u32) {
+pub fn count_stray(table: *mut Table, key: Key, accesses: u32, sizes: u32) {
     let row = row_at(table, index_of(table, key));
-    add!(row, untimed, 1);
+    add!(row, stray, 1);
     note_accesses(row, accesses, sizes);
 }
 

@@ -16,7 +16,9 @@ use vmexit_common::{
 
 use crate::{
     access::{add, load, store},
-    detail, exit, maps, vcpu,
+    detail,
+    exit::{self, Timing},
+    maps, vcpu,
 };
 
 const KEEP_FOR_OTHERS: u32 = 1;
@@ -24,11 +26,19 @@ const KEEP_FOR_OTHERS: u32 = 1;
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
 fn tp_kvm_exit(ctx: *mut c_void) -> u32 {
-    let ctx = TracePointContext::new(ctx);
-    if let Some(vcpu) = vcpu::current_or_new(&ctx) {
-        on_exit(&ctx, vcpu);
-    }
-    KEEP_FOR_OTHERS
+    on_exit(&TracePointContext::new(ctx), Timing::All)
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tracepoint")]
+fn tp_exit_some(ctx: *mut c_void) -> u32 {
+    on_exit(&TracePointContext::new(ctx), Timing::Some)
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tracepoint")]
+fn tp_exit_count(ctx: *mut c_void) -> u32 {
+    on_exit(&TracePointContext::new(ctx), Timing::None)
 }
 
 #[unsafe(no_mangle)]
@@ -51,7 +61,8 @@ fn tp_kvm_pio(ctx: *mut c_void) -> u32 {
 }
 
 #[inline(always)]
-fn on_exit(ctx: &TracePointContext, vcpu: *mut Vcpu) {
+fn on_exit(ctx: &TracePointContext, timing: Timing) -> u32 {
+    let Some(vcpu) = vcpu::current_or_new(ctx) else { return KEEP_FOR_OTHERS };
     let layout = maps::exit_layout();
     if load!(vcpu, isa) == 0 {
         // The first exit of this thread.
@@ -59,13 +70,14 @@ fn on_exit(ctx: &TracePointContext, vcpu: *mut Vcpu) {
         store!(vcpu, vcpu_id, read(ctx, layout.vcpu_id).unwrap_or(UNKNOWN_ID));
     }
     match read(ctx, layout.exit_reason) {
-        Some(code) => exit::begin(vcpu, code),
+        Some(code) => exit::begin(vcpu, code, timing),
         None => {
             if let Some(loss) = maps::loss() {
                 add!(loss, unreadable, 1);
             }
         }
     }
+    KEEP_FOR_OTHERS
 }
 
 #[inline(always)]

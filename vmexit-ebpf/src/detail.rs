@@ -13,7 +13,7 @@ use crate::{
 #[inline(always)]
 pub fn note(vcpu: *mut Vcpu, key: Key, accesses: u32, size: u32) {
     if load!(vcpu, exit_ns) == 0 {
-        count_untimed(vcpu, key, accesses, size);
+        count_stray(vcpu, key, accesses, size);
         return;
     }
     let same = load!(vcpu, detail) == key.0;
@@ -26,16 +26,16 @@ pub fn note(vcpu: *mut Vcpu, key: Key, accesses: u32, size: u32) {
 /// No exit is open: this host's KVM does not emit `kvm_exit`, or tracing began within the exit.
 /// There is no time to book, but the event did happen.
 #[inline(always)]
-fn count_untimed(vcpu: *mut Vcpu, key: Key, accesses: u32, size: u32) {
+fn count_stray(vcpu: *mut Vcpu, key: Key, accesses: u32, size: u32) {
     let seq = load!(vcpu, books_seq);
     store!(vcpu, books_seq, seq + 1);
     match BOOKS.get_ptr_mut(load!(vcpu, book)) {
         Some(book) => {
             // SAFETY: within the book that the look-up returned.
             let details = unsafe { &raw mut (*book).details };
-            book::count_untimed(details, key, accesses, size);
+            book::count_stray(details, key, accesses, size);
         }
-        None => add!(vcpu, lost_untimed, 1),
+        None => add!(vcpu, lost_stray, 1),
     }
     store!(vcpu, books_seq, seq + 2);
 }

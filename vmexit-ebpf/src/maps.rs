@@ -41,6 +41,10 @@ static VCPU_MASK: u32 = 0;
 #[unsafe(no_mangle)]
 static FILTER: u8 = 0;
 
+/// With timing by chance: the share of exits to time, of 2^32.
+#[unsafe(no_mangle)]
+static TIMING_SHARE: u32 = 0;
+
 /// Where a raw `kvm_exit` finds the exit code.
 #[unsafe(no_mangle)]
 static RAW_EXIT_LAYOUT: RawExitLayout =
@@ -71,6 +75,11 @@ pub fn vcpu_mask() -> u32 {
 #[inline(always)]
 pub fn filter() -> bool {
     global!(FILTER, u8) != 0
+}
+
+#[inline(always)]
+pub fn timing_share() -> u32 {
+    global!(TIMING_SHARE, u32)
 }
 
 #[inline(always)]

@@ -8,19 +8,29 @@ use aya_ebpf::{
 use vmexit_common::{
     key::Key,
     layout::{RawExitLayout, reason_in},
-    vcpu::{UNKNOWN_ID, Vcpu},
+    vcpu::UNKNOWN_ID,
 };
 
 use crate::{
     access::{add, load, store},
-    detail, exit, maps, vcpu,
+    detail,
+    exit::{self, Timing},
+    maps, vcpu,
 };
 
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit(ctx: RawTracePointContext) {
-    if let Some(vcpu) = vcpu::current_or_new(&ctx) {
-        on_exit(&ctx, vcpu);
-    }
+    on_exit(&ctx, Timing::All);
+}
+
+#[raw_tracepoint(tracepoint = "kvm_exit")]
+fn kvm_exit_some(ctx: RawTracePointContext) {
+    on_exit(&ctx, Timing::Some);
+}
+
+#[raw_tracepoint(tracepoint = "kvm_exit")]
+fn kvm_exit_count(ctx: RawTracePointContext) {
+    on_exit(&ctx, Timing::None);
 }
 
 #[raw_tracepoint(tracepoint = "kvm_entry")]
@@ -40,7 +50,8 @@ fn kvm_pio(ctx: RawTracePointContext) {
 }
 
 #[inline(always)]
-fn on_exit(ctx: &RawTracePointContext, vcpu: *mut Vcpu) {
+fn on_exit(ctx: &RawTracePointContext, timing: Timing) {
+    let Some(vcpu) = vcpu::current_or_new(ctx) else { return };
     let layout = maps::raw_exit_layout();
     if load!(vcpu, isa) == 0 {
         // The first exit of this thread.
@@ -50,7 +61,7 @@ fn on_exit(ctx: &RawTracePointContext, vcpu: *mut Vcpu) {
         store!(vcpu, vcpu_id, id.unwrap_or(UNKNOWN_ID));
     }
     match reason(ctx, &layout) {
-        Some(code) => exit::begin(vcpu, code),
+        Some(code) => exit::begin(vcpu, code, timing),
         None => {
             if let Some(loss) = maps::loss() {
                 add!(loss, unreadable, 1);

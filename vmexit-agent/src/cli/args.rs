@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{probe::plan::Tracepoints, view::Format};
+use crate::{
+    probe::{Timing, plan::Tracepoints},
+    view::Format,
+};
 
 /// What KVM guests exit for, and what it costs.
 #[derive(Debug, Parser)]
@@ -56,6 +59,10 @@ pub struct CaptureArgs {
     /// now, at least 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_vcpus: Option<u32>,
+
+    /// Which exits to time: all, one in N (as 1/N), or off; all are counted
+    #[arg(long, value_name = "all|1/N|off", default_value = "all")]
+    pub timing: Timing,
 
     /// Which tracepoints to use
     #[arg(long, value_enum, default_value_t, hide_short_help = true)]

@@ -37,6 +37,7 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     let options = Options {
         max_vcpus: args.max_vcpus.unwrap_or_else(|| guests.room()),
         pids: guests.filter.clone(),
+        timing: args.timing,
     };
     let output = Output::open(args.output.as_deref()).await?;
     let mut stop = Stop::new()?;
@@ -54,7 +55,7 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
         seconds: interval.span_ns as f64 / 1e9,
         interrupted,
     };
-    let report = model::build(Host::current(), span, &interval, &guests.seen());
+    let report = model::build(Host::current(), span, args.timing, &interval, &guests.seen());
     output.write(view::render(&report, args.format)?).await
 }
 

@@ -11,7 +11,7 @@ use crate::{
     doctor::{self, Check, State},
     guest,
     probe::{
-        Options, Probe, ProbeError,
+        Options, Probe, ProbeError, Timing,
         plan::{Plan, Tracepoints},
     },
     snapshot::{Interval, Snapshot},
@@ -52,7 +52,8 @@ async fn programs() -> Check {
 async fn listen(vms: &[guest::Vm]) -> Result<Option<(u64, u64)>, Error> {
     let plan = Plan::make(Tracepoints::Auto)?;
     let vcpus: usize = vms.iter().map(|vm| vm.vcpus).sum();
-    let options = Options { max_vcpus: u32::try_from(vcpus).unwrap_or(1), pids: None };
+    let options =
+        Options { max_vcpus: u32::try_from(vcpus).unwrap_or(1), pids: None, timing: Timing::All };
     let probe = Probe::start(&plan, &options)?;
     if vms.is_empty() {
         return Ok(None);
@@ -61,7 +62,7 @@ async fn listen(vms: &[guest::Vm]) -> Result<Option<(u64, u64)>, Error> {
     let end: Result<Snapshot, ProbeError> = probe.snapshot();
     let interval = Interval::between(&Snapshot::default(), &end?);
     let exits = interval.vcpus.iter().map(|vcpu| vcpu.observed).sum();
-    let others = interval.vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.untimed).sum();
+    let others = interval.vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.stray).sum();
     Ok(Some((exits, others)))
 }
 

@@ -3,6 +3,7 @@
 
 pub mod btf;
 pub mod preflight;
+pub mod print_fmt;
 pub mod tracefs;
 
 use std::{fs, path::Path};

@@ -24,7 +24,7 @@ const MAX_ROWS: usize = 1024;
 const MAX_ROW: usize = 64;
 /// Longest name that is believed; the kernel's have up to 30 letters.
 const MAX_NAME: usize = 80;
-/// Parentheses within parentheses in a number.
+/// Parentheses within one another in a number, conditions within one another around a table.
 const MAX_NESTING: usize = 16;
 
 /// Codes and their names, in the kernel's order.
@@ -49,13 +49,11 @@ impl ReasonNames {
         let mut branches = Branches::default();
         let mut tokens = tokens(line).into_iter().peekable();
         while let Some(token) = tokens.next() {
-            let call = match token {
-                Token::Word(word) if tokens.peek() == Some(&Token::Sign("(")) => word,
-                token => {
-                    branches.follow(token, &mut tokens);
-                    continue;
-                }
-            };
+            branches.follow(token);
+            if branches.hold.len() + branches.excluded.len() > MAX_NESTING {
+                break;
+            }
+            let Token::Word(call) = token else { continue };
             let table = match (call, branches.isa()) {
                 ("__print_symbolic" | "__print_symbolic64", Some(ISA_VMX)) => &mut names.vmx,
                 ("__print_symbolic" | "__print_symbolic64", Some(ISA_SVM)) => &mut names.svm,
@@ -132,10 +130,20 @@ fn number(word: &str) -> Option<u64> {
     u64::from_str_radix(digits, radix).ok()
 }
 
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Reading {
+    #[default]
+    Nothing,
+    Isa,
+    Equals,
+}
+
 /// Which branches of `isa == … ? … : …` we are in.
 #[derive(Default)]
 struct Branches {
     depth: usize,
+    /// How far a comparison of `isa` has been read.
+    reading: Reading,
     /// The `isa` of the condition that is being read, and whether there is more to the condition.
     isa: Option<u32>,
     mixed: bool,
@@ -147,14 +155,18 @@ struct Branches {
 }
 
 impl Branches {
-    fn follow(&mut self, token: Token<'_>, tokens: &mut Tokens<'_>) {
-        match token {
-            Token::Word("isa") if tokens.next_if_eq(&Token::Sign("==")).is_some() => {
-                self.isa = match tokens.next_if(|token| matches!(token, Token::Number(_))) {
-                    Some(Token::Number(isa)) => u32::try_from(isa).ok(),
-                    _ => None,
-                };
+    fn follow(&mut self, token: Token<'_>) {
+        self.reading = match (token, self.reading) {
+            (Token::Word("isa"), _) => Reading::Isa,
+            (Token::Sign("=="), Reading::Isa) => Reading::Equals,
+            (Token::Sign("(" | ")"), reading) => reading,
+            (Token::Number(isa), Reading::Equals) => {
+                self.isa = u32::try_from(isa).ok();
+                Reading::Nothing
             }
+            _ => Reading::Nothing,
+        };
+        match token {
             Token::Sign("&&" | "||") => self.mixed = true,
             Token::Sign("(") => self.depth += 1,
             Token::Sign(")") => {
@@ -206,11 +218,14 @@ impl Branches {
 /// The `{ number, "name" }` of a call whose opening parenthesis comes next; none if it is not about
 /// the exit reason.
 fn rows(tokens: &mut Tokens<'_>) -> Names {
-    let (mut rows, mut depth, mut ours) = (Names::new(), 0usize, false);
+    let (mut rows, mut depth, mut ours) = (Names::new(), 1usize, false);
+    if tokens.next_if_eq(&Token::Sign("(")).is_none() {
+        return rows;
+    }
     while let Some(token) = tokens.next() {
         match token {
             Token::Sign("(") => depth += 1,
-            Token::Sign(")") if depth <= 1 => break,
+            Token::Sign(")") if depth == 1 => break,
             Token::Sign(")") => depth -= 1,
             Token::Word("exit_reason") => ours = true,
             Token::Sign("{") => {
@@ -231,9 +246,9 @@ fn row(tokens: &[Token<'_>]) -> Option<(u32, String)> {
     let mut code = code;
     let value = expression(&mut code, 0, 0).filter(|_| code.is_empty())?;
     // Negative ones are errors: the field has 32 bits, and is compared without a sign.
-    let value = u32::try_from(value).ok().or_else(|| {
-        i32::try_from(value.cast_signed()).ok().map(i32::cast_unsigned)
-    })?;
+    let value = u32::try_from(value)
+        .ok()
+        .or_else(|| i32::try_from(value.cast_signed()).ok().map(i32::cast_unsigned))?;
     let sound = !name.is_empty()
         && name.len() <= MAX_NAME
         && !name.contains(|letter: char| letter.is_control() || letter == '\\');

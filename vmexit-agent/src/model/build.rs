@@ -9,17 +9,24 @@ use vmexit_common::{
 
 use super::{
     Accounting, Direction, Exit, Lost, Port, Report, SCHEMA, Source, Span, Total, Vcpu, Vm,
-    stats::{Stats, Whole, per_second, percent},
+    stats::{Stats, Whole, per_second, percent, total_ns},
 };
 use crate::{
     guest,
     host::Host,
+    probe::Timing,
     reason::{self, Vendor},
     snapshot::{Interval, RowInterval, VcpuInterval},
 };
 
 /// Makes the report. `guests` names the processes; one that nobody could name goes by its number.
-pub fn build(host: Host, span: Span, interval: &Interval, guests: &[guest::Vm]) -> Report {
+pub fn build(
+    host: Host,
+    span: Span,
+    timing: Timing,
+    interval: &Interval,
+    guests: &[guest::Vm],
+) -> Report {
     let mut by_pid: BTreeMap<u32, Vec<&VcpuInterval>> =
         guests.iter().map(|guest| (guest.pid, Vec::new())).collect();
     for vcpu in &interval.vcpus {
@@ -29,7 +36,7 @@ pub fn build(host: Host, span: Span, interval: &Interval, guests: &[guest::Vm]) 
         .into_iter()
         .map(|(pid, vcpus)| {
             let guest = guests.iter().find(|guest| guest.pid == pid);
-            vm(pid, guest, &vcpus, host.vendor, interval)
+            vm(pid, guest, &vcpus, host.vendor, interval, timing)
         })
         .collect();
     vms.sort_by_key(|vm| std::cmp::Reverse((vm.total.handled_ns, vm.total.samples)));
@@ -39,6 +46,7 @@ pub fn build(host: Host, span: Span, interval: &Interval, guests: &[guest::Vm]) 
         host,
         span,
         source: source(interval),
+        timing,
         accounting: accounting(interval),
         vms,
     }
@@ -72,8 +80,8 @@ fn accounting(interval: &Interval) -> Accounting {
         sum.open += vcpu.opened;
         sum.lost.no_entry += vcpu.lost_no_entry;
         sum.lost.no_book += vcpu.lost_no_book;
-        sum.untimed += vcpu.details.iter().map(|row| row.untimed).sum::<u64>();
-        sum.untimed_lost += vcpu.lost_untimed;
+        sum.stray += vcpu.details.iter().map(|row| row.stray).sum::<u64>();
+        sum.stray_lost += vcpu.lost_stray;
         sum.unaccounted += vcpu.unaccounted();
     }
     sum
@@ -84,8 +92,9 @@ fn accounting(interval: &Interval) -> Accounting {
 struct Frame {
     vendor: Option<Vendor>,
     span_ns: u64,
-    /// Events without an exit are samples: this host reports no exits at all.
-    untimed: bool,
+    /// Events without an exit are samples: this host reports no exits at all, or none were timed and
+    /// so none were open when the events came.
+    stray: bool,
 }
 
 fn vm(
@@ -94,11 +103,12 @@ fn vm(
     vcpus: &[&VcpuInterval],
     host_vendor: Option<Vendor>,
     interval: &Interval,
+    timing: Timing,
 ) -> Vm {
     let frame = Frame {
         vendor: vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.vcpu.isa)).or(host_vendor),
         span_ns: interval.span_ns,
-        untimed: source(interval) != Source::Exits,
+        stray: source(interval) != Source::Exits || timing == Timing::Off,
     };
     let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
@@ -139,7 +149,7 @@ fn total(reasons: &[RowInterval], frame: Frame) -> Total {
     for row in reasons {
         total.samples += row.exits;
         let waits = row_waits(row, frame.vendor);
-        *(if waits { &mut total.waiting_ns } else { &mut total.handled_ns }) += row.total_ns;
+        *(if waits { &mut total.waiting_ns } else { &mut total.handled_ns }) += total_ns(row);
     }
     total.per_second = per_second(total.samples, frame.span_ns);
     total.core_percent = percent(total.handled_ns, frame.span_ns);
@@ -168,7 +178,7 @@ fn exits(rows: &[RowInterval], total: &Total, frame: Frame) -> Vec<Exit> {
         .map(|row| {
             let (code, waits) = (code_of(row), row_waits(row, vendor));
             let handled_ns = (!waits).then_some(total.handled_ns);
-            let whole = Whole { samples: total.samples, handled_ns, span_ns, untimed: false };
+            let whole = Whole { samples: total.samples, handled_ns, span_ns, stray: false };
             Exit {
                 reason: code
                     .map_or_else(|| "other".into(), |code| reason::name(vendor, code).into_owned()),
@@ -183,8 +193,8 @@ fn exits(rows: &[RowInterval], total: &Total, frame: Frame) -> Vec<Exit> {
 }
 
 fn ports(details: &[RowInterval], total: &Total, frame: Frame) -> Vec<Port> {
-    let Frame { span_ns, untimed, .. } = frame;
-    let mut whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, untimed };
+    let Frame { span_ns, stray, .. } = frame;
+    let mut whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray };
     let rows: Vec<&RowInterval> = details
         .iter()
         .filter(|row| matches!(row.key.kind(), Some(Kind::Pio | Kind::Other)))
@@ -204,7 +214,7 @@ fn ports(details: &[RowInterval], total: &Total, frame: Frame) -> Vec<Port> {
                     .filter(|&s| row.sizes & u32::from(s) != 0)
                     .collect(),
                 accesses: row.accesses,
-                untimed: row.untimed,
+                stray: row.stray,
                 stats: Stats::of(row, &whole),
             }
         })

@@ -12,7 +12,7 @@ pub use self::{
     build::build,
     stats::{Bucket, Stats},
 };
-use crate::host::Host;
+use crate::{host::Host, probe::Timing};
 
 /// Version of the report's shape. It grows by one when a field goes away or changes its meaning;
 /// new fields alone leave it.
@@ -31,6 +31,8 @@ pub struct Report {
     pub span: Span,
     /// Whether KVM's exit tracepoints fired.
     pub source: Source,
+    /// Which exits were timed: `all`, `1/N` or `off`. With `1/N`, sums of time are estimates.
+    pub timing: Timing,
     /// What was seen, and where it went.
     pub accounting: Accounting,
     /// The VMs, those that cost most first.
@@ -72,10 +74,10 @@ pub struct Accounting {
     pub open: i64,
     /// Exits that were not recorded, by cause.
     pub lost: Lost,
-    /// Port accesses that no open exit was found for; their time is unknown.
-    pub untimed: u64,
+    /// Port accesses that no open exit was found for.
+    pub stray: u64,
     /// More of those, of vCPUs over `--max-vcpus`: in no table.
-    pub untimed_lost: u64,
+    pub stray_lost: u64,
     /// Events that no program was run for, by tracepoint, as the kernel counts them. Beyond
     /// `observed`: an exit missed was not seen, an entry missed loses its exit's time.
     pub missed: BTreeMap<String, u64>,
@@ -166,8 +168,8 @@ pub struct Port {
     pub sizes: Vec<u8>,
     /// Accesses; more than samples where a string instruction made many.
     pub accesses: u64,
-    /// Accesses without a known exit: counted, but in none of the figures of time.
-    pub untimed: u64,
+    /// Accesses without a known exit.
+    pub stray: u64,
     /// Figures; the time is that of the whole exit.
     #[serde(flatten)]
     pub stats: Stats,

@@ -15,13 +15,15 @@ pub struct Stats {
     pub samples_percent: f64,
     /// Per second.
     pub per_second: f64,
-    /// Sum of durations.
+    /// Exits whose duration is known.
+    pub timed: u64,
+    /// Sum of durations; where not every exit was timed, estimated from those that were.
     pub total_ns: u64,
     /// Share of the VM's handled time, percent; null for waiting.
     pub time_percent: Option<f64>,
     /// Shortest.
     pub min_ns: Option<u64>,
-    /// Mean, exact.
+    /// Mean of the timed exits, exact.
     pub avg_ns: Option<u64>,
     /// Longest.
     pub max_ns: Option<u64>,
@@ -59,23 +61,24 @@ pub(super) struct Whole {
     /// `None` for a row whose time is no cost.
     pub handled_ns: Option<u64>,
     pub span_ns: u64,
-    /// Count events without an exit as samples: where the host reports no exits at all.
-    pub untimed: bool,
+    /// Count events without an exit as samples: where exits are not told apart from them.
+    pub stray: bool,
 }
 
 impl Whole {
     /// How many samples a row has.
     pub(super) fn samples_of(&self, row: &RowInterval) -> u64 {
-        if self.untimed { row.exits + row.untimed } else { row.exits }
+        if self.stray { row.exits + row.stray } else { row.exits }
     }
 }
 
 impl Stats {
     pub(super) fn of(row: &RowInterval, whole: &Whole) -> Self {
         let samples = whole.samples_of(row);
-        let timed = row.exits > 0;
-        let spread = timed.then(|| Spread::of(&row.histogram)).flatten();
-        let average = row.total_ns.checked_div(row.exits);
+        let timed = row.timed();
+        let spread = if timed > 0 { Spread::of(&row.histogram) } else { None };
+        let average = row.total_ns.checked_div(timed);
+        let total_ns = total_ns(row);
         let percentile = |q: f64| {
             let value = spread.as_ref()?.0.value_at_quantile(q);
             // The extremes are exact, the buckets are not.
@@ -86,14 +89,15 @@ impl Stats {
             samples,
             samples_percent: percent(samples, whole.samples),
             per_second: per_second(samples, whole.span_ns),
-            total_ns: row.total_ns,
-            time_percent: whole.handled_ns.map(|all| percent(row.total_ns, all)),
-            min_ns: timed.then_some(row.min_ns),
+            timed,
+            total_ns,
+            time_percent: whole.handled_ns.map(|all| percent(total_ns, all)),
+            min_ns: (timed > 0).then_some(row.min_ns),
             avg_ns: average,
-            max_ns: timed.then_some(row.max_ns),
+            max_ns: (timed > 0).then_some(row.max_ns),
             stddev_ns: deviation.map(|deviation| deviation.round() as u64),
             avg_error_percent: deviation.zip(average).map(|(deviation, average)| {
-                let error = deviation / (row.exits as f64).sqrt();
+                let error = deviation / (timed as f64).sqrt();
                 100.0 * error / (average as f64).max(1.0)
             }),
             p50_ns: percentile(0.5),
@@ -103,6 +107,17 @@ impl Stats {
             histogram: buckets(&row.histogram),
         }
     }
+}
+
+/// The time of all exits of a row, nanoseconds: of those that were timed, as many times over as there
+/// are exits for each of them.
+pub(super) fn total_ns(row: &RowInterval) -> u64 {
+    let timed = row.timed();
+    if timed == 0 || timed == row.exits {
+        return row.total_ns;
+    }
+    let scaled = u128::from(row.total_ns) * u128::from(row.exits) / u128::from(timed);
+    u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
 /// The durations as an HDR histogram of three digits, so that the buckets' own 12.5 % is all the
@@ -147,24 +162,27 @@ mod tests {
 
     use super::*;
 
-    fn stats(durations: &[u64]) -> Stats {
+    fn row(durations: &[u64]) -> RowInterval {
         let mut histogram = Box::new([0; BUCKETS]);
         for &ns in durations {
             histogram[bucket_of(ns)] += 1;
         }
-        let row = RowInterval {
+        RowInterval {
             key: Key::reason(0),
             exits: durations.len() as u64,
-            untimed: 0,
+            stray: 0,
             accesses: durations.len() as u64,
             total_ns: durations.iter().sum(),
             min_ns: durations.iter().copied().min().unwrap_or(0),
             max_ns: durations.iter().copied().max().unwrap_or(0),
             sizes: 0,
             histogram,
-        };
+        }
+    }
+
+    fn stats(durations: &[u64]) -> Stats {
         let (handled_ns, span_ns) = (Some(1_000_000), 2_000_000_000);
-        Stats::of(&row, &Whole { samples: 10, handled_ns, span_ns, untimed: false })
+        Stats::of(&row(durations), &Whole { samples: 10, handled_ns, span_ns, stray: false })
     }
 
     #[test]
@@ -185,6 +203,16 @@ mod tests {
             (stats.avg_ns, stats.p99_ns, stats.min_ns, stats.stddev_ns),
             (None, None, None, None)
         );
+    }
+
+    #[test]
+    fn sums_are_estimated_where_one_in_so_many_was_timed() {
+        let mut row = row(&[1_000, 3_000]);
+        row.exits = 100;
+        assert_eq!(total_ns(&row), 200_000);
+        let whole = Whole { samples: 100, handled_ns: None, span_ns: 1, stray: false };
+        let stats = Stats::of(&row, &whole);
+        assert_eq!((stats.samples, stats.timed, stats.avg_ns), (100, 2, Some(2_000)));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The tracepoints that vmexit uses: which it can do without, and what is lost then.
 
-use super::plan::{Plan, Way};
+use super::{
+    Timing,
+    plan::{Plan, Way},
+};
 
 /// A tracepoint of KVM's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,29 +16,59 @@ pub struct Tracepoint {
     pub since: &'static str,
     /// What can't be shown without it.
     pub without: &'static str,
-    /// The program for the raw tracepoint.
-    pub(super) raw: &'static str,
-    /// The program for the classic one.
-    pub(super) classic: &'static str,
+    /// The programs for the raw tracepoint: where all exits are timed, some, and none.
+    raw: [Option<&'static str>; 3],
+    /// The programs for the classic one, likewise.
+    classic: [Option<&'static str>; 3],
+}
+
+/// The same program, whatever is timed.
+const fn always(program: &'static str) -> [Option<&'static str>; 3] {
+    [Some(program); 3]
 }
 
 /// In the order to attach them: no exit is opened before its entry can close it.
-#[rustfmt::skip]
 pub const TRACEPOINTS: [Tracepoint; 3] = [
-    Tracepoint { name: "kvm_entry", required: true,  since: "2.6.32", without: "the time of an exit", raw: "kvm_entry", classic: "tp_kvm_entry" },
-    Tracepoint { name: "kvm_pio",   required: false, since: "2.6.32", without: "I/O ports",           raw: "kvm_pio",   classic: "tp_kvm_pio" },
-    Tracepoint { name: "kvm_exit",  required: true,  since: "2.6.32", without: "exits",               raw: "kvm_exit",  classic: "tp_kvm_exit" },
+    Tracepoint {
+        name: "kvm_entry",
+        required: true,
+        since: "2.6.32",
+        without: "the time of an exit",
+        raw: [Some("kvm_entry"), Some("kvm_entry"), None],
+        classic: [Some("tp_kvm_entry"), Some("tp_kvm_entry"), None],
+    },
+    Tracepoint {
+        name: "kvm_pio",
+        required: false,
+        since: "2.6.32",
+        without: "I/O ports",
+        raw: always("kvm_pio"),
+        classic: always("tp_kvm_pio"),
+    },
+    Tracepoint {
+        name: "kvm_exit",
+        required: true,
+        since: "2.6.32",
+        without: "exits",
+        raw: [Some("kvm_exit"), Some("kvm_exit_some"), Some("kvm_exit_count")],
+        classic: [Some("tp_kvm_exit"), Some("tp_exit_some"), Some("tp_exit_count")],
+    },
 ];
 
 impl Tracepoint {
     /// The program that a plan has for it, if it has one.
-    pub(super) fn program(&self, plan: &Plan) -> Option<&'static str> {
+    pub(super) fn program(&self, plan: &Plan, timing: Timing) -> Option<&'static str> {
         let is_raw = match self.name {
             "kvm_entry" => is_raw(&plan.entry),
             "kvm_pio" => is_raw(plan.pio.as_ref().ok()?),
             _ => is_raw(&plan.exit),
         };
-        Some(if is_raw { self.raw } else { self.classic })
+        let programs = if is_raw { self.raw } else { self.classic };
+        match timing {
+            Timing::All => programs[0],
+            Timing::OneIn(_) => programs[1],
+            Timing::Off => programs[2],
+        }
     }
 }
 

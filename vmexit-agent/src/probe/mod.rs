@@ -7,6 +7,7 @@ pub mod compat;
 mod mapping;
 pub mod plan;
 mod reader;
+mod timing;
 
 use std::{
     collections::BTreeSet,
@@ -27,6 +28,7 @@ use vmexit_common::{
     vcpu::{ENTRIES_PER_BOOK, Loss, Vcpu},
 };
 
+pub use self::timing::Timing;
 use self::{
     compat::TRACEPOINTS,
     mapping::Mapping,
@@ -77,6 +79,8 @@ pub struct Options {
     pub max_vcpus: u32,
     /// Processes to trace; all if `None`.
     pub pids: Option<BTreeSet<u32>>,
+    /// Which exits to time.
+    pub timing: Timing,
 }
 
 /// Attached programs and their maps.
@@ -98,6 +102,7 @@ impl Probe {
         let (entries, books) = sizes(options.max_vcpus);
         let pids = options.pids.iter().flatten().copied();
         let (vcpu_mask, filter) = (entries - 1, u8::from(options.pids.is_some()));
+        let timing_share = options.timing.share();
         let mut loader = EbpfLoader::new();
         match &plan.exit {
             Way::Raw(layout) => loader.override_global("RAW_EXIT_LAYOUT", layout, true),
@@ -109,6 +114,7 @@ impl Probe {
         let mut ebpf = loader
             .override_global("VCPU_MASK", &vcpu_mask, true)
             .override_global("FILTER", &filter, true)
+            .override_global("TIMING_SHARE", &timing_share, true)
             .map_max_entries("VCPUS", entries)
             .map_max_entries("BOOKS", books)
             .map_max_entries("FREE_BOOKS", books)
@@ -119,7 +125,7 @@ impl Probe {
             )?;
         forward_log(&mut ebpf);
         // Programs hold the maps they use; a map taken out before would be closed with its handle.
-        let programs = programs(plan);
+        let programs = programs(plan, options.timing);
         for program in &programs {
             program.load(&mut ebpf)?;
         }
@@ -210,11 +216,14 @@ struct Attachment {
 }
 
 /// The programs of a plan, in the order to attach them.
-fn programs(plan: &Plan) -> Vec<Attachment> {
+fn programs(plan: &Plan, timing: Timing) -> Vec<Attachment> {
     TRACEPOINTS
         .iter()
         .filter_map(|tracepoint| {
-            Some(Attachment { tracepoint: tracepoint.name, program: tracepoint.program(plan)? })
+            Some(Attachment {
+                tracepoint: tracepoint.name,
+                program: tracepoint.program(plan, timing)?,
+            })
         })
         .collect()
 }

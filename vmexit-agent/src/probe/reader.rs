@@ -93,7 +93,7 @@ fn read_table(table: *const Table) -> Vec<RowReading> {
             continue;
         }
         let mut histogram: Box<Buckets> = Box::new([0; BUCKETS]);
-        if row.exits > 0 {
+        if row.max_ns > 0 {
             // SAFETY: as above.
             *histogram = unsafe { ptr::read_volatile(&raw const (*table).histograms[index]) };
         }

@@ -40,7 +40,7 @@ pub struct VcpuInterval {
     /// Exits that had no book to go to.
     pub lost_no_book: u64,
     /// Events without an open exit that had no book to go to.
-    pub lost_untimed: u64,
+    pub lost_stray: u64,
     /// By exit reason.
     pub reasons: Vec<RowInterval>,
     /// By detail.
@@ -52,22 +52,22 @@ pub struct VcpuInterval {
 pub struct RowInterval {
     /// Which row.
     pub key: Key,
-    /// Exits with their durations below.
+    /// Exits, timed or not.
     pub exits: u64,
     /// Events without an exit.
-    pub untimed: u64,
+    pub stray: u64,
     /// Accesses.
     pub accesses: u64,
-    /// Sum of durations, nanoseconds.
+    /// Sum of the timed exits' durations, nanoseconds.
     pub total_ns: u64,
     /// Shortest duration, nanoseconds: exact where the row is new or it fell within the interval,
-    /// else the lower bound of the first bucket hit. 0 without exits.
+    /// else the lower bound of the first bucket hit. 0 if none was timed.
     pub min_ns: u64,
     /// Longest duration, nanoseconds, likewise.
     pub max_ns: u64,
     /// Access sizes seen since tracing began, a bit mask of 1, 2, 4 and 8 (bytes).
     pub sizes: u32,
-    /// Durations.
+    /// Durations of the timed exits.
     pub histogram: Box<Buckets>,
 }
 
@@ -110,7 +110,7 @@ impl VcpuInterval {
             opened: new.open() as i64 - old.open() as i64,
             lost_no_entry: new.lost_no_entry.saturating_sub(old.lost_no_entry),
             lost_no_book: new.lost_no_book.saturating_sub(old.lost_no_book),
-            lost_untimed: new.lost_untimed.saturating_sub(old.lost_untimed),
+            lost_stray: new.lost_stray.saturating_sub(old.lost_stray),
             reasons: rows_between(before.map_or(&[], |before| &before.reasons), &after.reasons),
             details: rows_between(before.map_or(&[], |before| &before.details), &after.details),
         }
@@ -138,17 +138,22 @@ fn rows_between(before: &[RowReading], after: &[RowReading]) -> Vec<RowInterval>
             Some(before) => RowInterval::between(before, after),
             None => RowInterval::since_zero(after),
         })
-        .filter(|row| row.exits > 0 || row.untimed > 0)
+        .filter(|row| row.exits > 0 || row.stray > 0)
         .collect()
 }
 
 impl RowInterval {
+    /// How many of the exits were timed.
+    pub fn timed(&self) -> u64 {
+        self.histogram.iter().map(|&count| u64::from(count)).sum()
+    }
+
     fn since_zero(reading: &RowReading) -> Self {
         let row = &reading.row;
         Self {
             key: Key(row.key),
             exits: row.exits,
-            untimed: row.untimed,
+            stray: row.stray,
             accesses: row.accesses,
             total_ns: row.total_ns,
             min_ns: row.min_ns,
@@ -160,9 +165,10 @@ impl RowInterval {
 
     fn between(before: &RowReading, after: &RowReading) -> Self {
         let (old, new) = (&before.row, &after.row);
-        if old.exits == 0 {
+        if old.max_ns == 0 {
             let mut fresh = Self::since_zero(after);
-            fresh.untimed = new.untimed.saturating_sub(old.untimed);
+            fresh.stray = new.stray.saturating_sub(old.stray);
+            fresh.exits = new.exits.saturating_sub(old.exits);
             fresh.accesses = new.accesses.saturating_sub(old.accesses);
             return fresh;
         }
@@ -174,7 +180,7 @@ impl RowInterval {
         Self {
             key: Key(new.key),
             exits: new.exits.saturating_sub(old.exits),
-            untimed: new.untimed.saturating_sub(old.untimed),
+            stray: new.stray.saturating_sub(old.stray),
             accesses: new.accesses.saturating_sub(old.accesses),
             total_ns: new.total_ns.saturating_sub(old.total_ns),
             // A new record fell within the interval; else only the buckets can tell, and they know
@@ -188,14 +194,15 @@ impl RowInterval {
 
     /// Adds another vCPU's part of the same row.
     pub fn merge(&mut self, other: &Self) {
-        self.min_ns = match (self.exits, other.exits) {
+        // The longest is 0 where none was timed.
+        self.min_ns = match (self.max_ns, other.max_ns) {
             (0, _) => other.min_ns,
             (_, 0) => self.min_ns,
             _ => self.min_ns.min(other.min_ns),
         };
         self.max_ns = self.max_ns.max(other.max_ns);
         self.exits += other.exits;
-        self.untimed += other.untimed;
+        self.stray += other.stray;
         self.accesses += other.accesses;
         self.total_ns += other.total_ns;
         self.sizes |= other.sizes;

@@ -8,7 +8,10 @@ use super::{
     terminal::safe,
     units::{count, duration, percent, plural, rate},
 };
-use crate::model::{Accounting, Direction, Report, Source, Stats, Vm};
+use crate::{
+    model::{Accounting, Direction, Report, Source, Stats, Vm},
+    probe::Timing,
+};
 
 /// What a cell shows where there is nothing to show.
 const NONE: &str = "-";
@@ -18,7 +21,7 @@ pub(super) fn render(report: &Report) -> String {
     header(&mut out, report);
     for vm in &report.vms {
         out.push('\n');
-        vm_tables(&mut out, vm, report.source);
+        vm_tables(&mut out, vm, shows(report));
     }
     out
 }
@@ -44,10 +47,15 @@ fn header(out: &mut String, report: &Report) {
         plural(host.cpus as u64, "CPU")
     );
     let vcpus: usize = report.vms.iter().map(|vm| vm.vcpus.len()).sum();
+    let timing = match report.timing {
+        Timing::All => String::new(),
+        Timing::OneIn(_) => format!(" (timed: {}, sums of time are estimates)", report.timing),
+        Timing::Off => " (not timed)".to_owned(),
+    };
     let early = if report.span.interrupted { " (ended early)" } else { "" };
     line!(
         out,
-        "{}, {:.2} s{early}: {}, {}, {}, {}",
+        "{}, {:.2} s{early}{timing}: {}, {}, {}, {}",
         report.span.start,
         report.span.seconds,
         plural(report.vms.len() as u64, "VM"),
@@ -83,7 +91,7 @@ fn losses(accounting: &Accounting) -> String {
         (lost.no_book, "over --max-vcpus"),
         (lost.no_vcpu_entry, "of vCPUs over --max-vcpus"),
         (lost.unreadable, "unreadable"),
-        (accounting.untimed_lost, "port accesses over --max-vcpus"),
+        (accounting.stray_lost, "port accesses over --max-vcpus"),
         (accounting.missed.values().sum(), "events missed by the kernel"),
         (accounting.unaccounted.unsigned_abs(), "unaccounted for"),
     ];
@@ -103,7 +111,19 @@ fn losses(accounting: &Accounting) -> String {
     text
 }
 
-fn vm_tables(out: &mut String, vm: &Vm, source: Source) {
+/// What a report has figures of.
+#[derive(Clone, Copy)]
+struct Shows {
+    exits: bool,
+    times: bool,
+}
+
+fn shows(report: &Report) -> Shows {
+    let exits = report.source == Source::Exits;
+    Shows { exits, times: exits && report.timing != Timing::Off }
+}
+
+fn vm_tables(out: &mut String, vm: &Vm, shows: Shows) {
     let total = &vm.total;
     let _ = write!(
         out,
@@ -112,12 +132,13 @@ fn vm_tables(out: &mut String, vm: &Vm, source: Source) {
         vm.pid,
         plural(vm.vcpus.len() as u64, "vCPU")
     );
-    if source == Source::Exits {
+    if shows.exits {
+        let _ = write!(out, ": {} exits, {}/s", count(total.samples), rate(total.per_second));
+    }
+    if shows.times {
         let _ = write!(
             out,
-            ": {} exits, {}/s; handled {}, {:.1}% of a core; waiting {}",
-            count(total.samples),
-            rate(total.per_second),
+            "; handled {}, {:.1}% of a core; waiting {}",
             duration(total.handled_ns),
             total.core_percent,
             duration(total.waiting_ns),
@@ -130,7 +151,9 @@ fn vm_tables(out: &mut String, vm: &Vm, source: Source) {
     }
     if !vm.exits.is_empty() {
         let rows = vm.exits.iter().map(|exit| (exit.reason.clone(), &exit.stats, exit.waits));
-        table(out, "VM-EXIT", &[Figures::Times, Figures::Waiting], rows);
+        let figures: &[Figures] =
+            if shows.times { &[Figures::Times, Figures::Waiting] } else { &[] };
+        table(out, "VM-EXIT", figures, rows);
     }
     if !vm.ports.is_empty() {
         let rows = vm.ports.iter().map(|port| {
@@ -141,7 +164,7 @@ fn vm_tables(out: &mut String, vm: &Vm, source: Source) {
             };
             (name, &port.stats, false)
         });
-        let figures: &[Figures] = if source == Source::Exits { &[Figures::Times] } else { &[] };
+        let figures: &[Figures] = if shows.times { &[Figures::Times] } else { &[] };
         table(out, "IO-PORT", figures, rows);
     }
 }

@@ -151,8 +151,8 @@ fn write(btf: &Btf, ids: &BTreeSet<u32>, new: &BTreeMap<u32, u32>, writer: &mut 
 /// Whether one of the words behind a record is a name.
 fn is_name(kind: u8, at: usize) -> bool {
     match kind {
-        kind::STRUCT | kind::UNION => at % 3 == 0,
-        kind::FUNC_PROTO => at % 2 == 0,
+        kind::STRUCT | kind::UNION => at.is_multiple_of(3),
+        kind::FUNC_PROTO => at.is_multiple_of(2),
         _ => false,
     }
 }

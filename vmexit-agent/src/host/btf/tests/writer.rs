@@ -51,7 +51,7 @@ impl Writer {
 
     /// Any type: kind, `vlen` with flag, name, size or type, and the words that follow.
     pub fn add(&mut self, kind: u8, vlen: u32, name: &str, link: u32, words: &[u32]) -> u32 {
-        let info = u32::from(kind) << 24 | vlen;
+        let info = (u32::from(kind) << 24) | vlen;
         let name = self.string(name);
         for word in [name, info, link].iter().chain(words) {
             self.types.extend(word.to_le_bytes());
@@ -61,7 +61,7 @@ impl Writer {
     }
 
     pub fn int(&mut self, name: &str, size: u32, encoding: u32) -> u32 {
-        self.add(kind::INT, 0, name, size, &[encoding << 24 | size * 8])
+        self.add(kind::INT, 0, name, size, &[(encoding << 24) | (size * 8)])
     }
 
     pub fn refers(&mut self, kind: u8, name: &str, to: u32) -> u32 {

@@ -1,0 +1,135 @@
+//! The names that kernels have for exit reasons, read from what they print. `fixtures/print_fmt` has
+//! the `print fmt:` lines of Debian's kernels; 6.12 writes the same as 6.1.
+
+use proptest::{prelude::*, sample::Index};
+use vmexit::{
+    host::print_fmt::ReasonNames,
+    reason::{self, Vendor},
+};
+
+const KERNELS: [(&str, &str, usize, usize); 3] = [
+    ("6.1", include_str!("fixtures/print_fmt/6.1.txt"), 62, 108),
+    ("6.18", include_str!("fixtures/print_fmt/6.18.txt"), 65, 110),
+    ("7.3", include_str!("fixtures/print_fmt/7.3.txt"), 65, 110),
+];
+
+fn find(names: &[(u32, String)], code: u32) -> Option<&str> {
+    names.iter().find(|(other, _)| *other == code).map(|(_, name)| name.as_str())
+}
+
+#[test]
+fn real_kernels_name_all_their_reasons() {
+    for (kernel, line, vmx, svm) in KERNELS {
+        let names = ReasonNames::parse(line);
+        assert_eq!((names.vmx.len(), names.svm.len()), (vmx, svm), "{kernel}");
+        assert_eq!(names.vmx.first(), Some(&(0, "EXCEPTION_NMI".into())), "{kernel}");
+        assert_eq!(find(&names.vmx, 30), Some("IO_INSTRUCTION"), "{kernel}");
+        assert_eq!(find(&names.vmx, 75), Some("NOTIFY"), "{kernel}");
+        assert_eq!(find(&names.svm, 0), Some("read_cr0"), "{kernel}");
+        assert_eq!(find(&names.svm, 0x4e), Some("PF excp"), "{kernel}");
+        assert_eq!(find(&names.svm, 0x8000_fffd), Some("vmgexit_hypervisor_feature"), "{kernel}");
+        assert_eq!(find(&names.svm, u32::MAX), Some("invalid_guest_state"), "{kernel}");
+        assert_eq!(names.flags, [(1 << 31, "FAILED_VMENTRY".to_owned())], "{kernel}");
+    }
+}
+
+#[test]
+fn the_names_built_in_are_the_kernels() {
+    for (kernel, line, ..) in KERNELS {
+        let names = ReasonNames::parse(line);
+        for (vendor, names) in [(Vendor::Vmx, names.vmx), (Vendor::Svm, names.svm)] {
+            for (code, name) in names {
+                assert_eq!(reason::name(Some(vendor), code), name, "{kernel} {code:#x}");
+            }
+        }
+    }
+}
+
+/// Ways to write the same two tables.
+#[test]
+fn spelling_does_not_matter() {
+    let same = [
+        // 5.4, with all of the file around it.
+        r#"name: kvm_exit
+ID: 1
+format:
+	field:u32 isa;	offset:24;	size:4;	signed:0;
+
+print fmt: "reason %s rip 0x%lx info %llx %llx", (REC->isa == 1) ? __print_symbolic(REC->exit_reason, { 48, "EPT" }) : __print_symbolic(REC->exit_reason, { 0x400, "npf" }), REC->guest_rip, REC->info1, REC->info2
+"#,
+        r#""%s", (((REC->isa) == (1)) ? __print_symbolic((REC->exit_reason & 0xffff), {48,"EPT"}) : __print_symbolic((REC->exit_reason), {0x400,"npf"}))"#,
+        r#""%s", ((REC->isa == 2) ? __print_symbolic(exit_reason, { 0x400ull, "npf" }) : __print_symbolic64(exit_reason, { 060UL, "EPT" }))"#,
+        r#"REC->isa == 3 ? __print_symbolic(REC->exit_reason, { 1, "pvm" }) : REC->isa == 1 ? __print_symbolic(REC->exit_reason, { (1 << 5) + 16, "EPT" }) : __print_symbolic(REC->exit_reason, { 0x400 | 0x400, "npf" })"#,
+        r#"(isa == 1) ? (isa == 3 ? "" : __print_symbolic(exit_reason, { 48, "EPT" })) : (x ? __print_symbolic(exit_reason, { ((((1UL))) << (10)), "npf" }) : "")"#,
+        // Another field's names, and rows that make no sense.
+        r#"(isa == 1) ? __print_symbolic(info1, { 1, "no" }) : "", (isa == 1) ? __print_symbolic(exit_reason, { X, "no" }, { 48, "EPT" }, { 1 }, { 2, 3 }, { 0x1ffffffff, "no" }, { 4, "" }, { 5 5, "no" }) : __print_symbolic(exit_reason, {}, { 0x400, "npf" })"#,
+    ];
+    for text in same {
+        let names = ReasonNames::parse(text);
+        assert_eq!(names.vmx, [(48, "EPT".to_owned())], "{text}");
+        assert_eq!(names.svm, [(0x400, "npf".to_owned())], "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_said_is_not_guessed() {
+    for text in [
+        "",
+        "print fmt:",
+        r#"__print_symbolic(REC->exit_reason, { 1, "whose?" })"#,
+        r#"(isa == 3) ? __print_symbolic(exit_reason, { 1, "a" }) : __print_symbolic(exit_reason, { 1, "b" })"#,
+        r#"(isa != 1) ? __print_symbolic(exit_reason, { 1, "a" }) : __print_symbolic(exit_reason, { 1, "b" })"#,
+        r#"(isa == 1) ? "" : "", __print_symbolic(exit_reason, { 1, "a" })"#,
+        r#"(isa == 1 && x) ? "" : __print_symbolic(exit_reason, { 1, "a" })"#,
+        r#""(isa == 1) ? __print_symbolic(exit_reason, { 1, \"quoted\" })""#,
+        r#"(isa == 1) ? __print_symbolic(exit_reason, { 1, "a"#,
+    ] {
+        assert_eq!(ReasonNames::parse(text), ReasonNames::default(), "{text}");
+    }
+}
+
+#[test]
+fn tables_and_nesting_have_bounds() {
+    let rows: String = (0..100_000).map(|code| format!(", {{ {code}, \"n\" }}")).collect();
+    let names = ReasonNames::parse(&format!("isa == 1 ? __print_symbolic(exit_reason{rows}) : 0"));
+    assert_eq!(names.vmx.len(), 1024);
+    for deep in ["(", "-", "{", "~(", "?", "isa==1?", "__print_symbolic(", "\"", "1|("] {
+        let text = format!("isa == 1 ? __print_symbolic(exit_reason, {{ {}", deep.repeat(500_000));
+        assert_eq!(ReasonNames::parse(&text), ReasonNames::default(), "{deep}");
+    }
+    let wide =
+        format!("isa == 1 ? __print_symbolic(exit_reason, {{ {}1, \"x\" }})", "(".repeat(60));
+    assert!(ReasonNames::parse(&wide).vmx.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_survived(text in "\\PC*") {
+        ReasonNames::parse(&text);
+    }
+
+    #[test]
+    fn any_words_of_the_language_are_survived(words in prop::collection::vec(
+        prop::sample::select(vec![
+            "__print_symbolic", "__print_flags", "(", ")", "{", "}", ",", "?", ":", "isa", "==",
+            "1", "2", "-1", "0x", "09", "exit_reason", "\"n\"", "\"", "\\", "&&", "+", "<<", "~",
+        ]),
+        0..200,
+    )) {
+        ReasonNames::parse(&words.join(" "));
+    }
+
+    #[test]
+    fn any_damage_to_a_kernels_line_is_survived(
+        at in any::<Index>(),
+        gone in 0usize..40,
+        junk in "[ -~é]{0,8}",
+    ) {
+        let line = KERNELS[2].1;
+        let at = at.index(line.len());
+        let text = format!("{}{junk}{}", &line[..at], &line[(at + gone).min(line.len())..]);
+        let names = ReasonNames::parse(&text);
+        // Where the line between the tables is lost, rows go astray; but none comes from nowhere.
+        prop_assert!(names.vmx.len() + names.svm.len() <= 65 + 110 + 1);
+    }
+}
