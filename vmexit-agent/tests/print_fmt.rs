@@ -4,7 +4,7 @@
 use proptest::{prelude::*, sample::Index};
 use vmexit::{
     host::print_fmt::ReasonNames,
-    reason::{self, Vendor},
+    reason::{Names, Vendor},
 };
 
 const KERNELS: [(&str, &str, usize, usize); 3] = [
@@ -39,7 +39,7 @@ fn the_names_built_in_are_the_kernels() {
         let names = ReasonNames::parse(line);
         for (vendor, names) in [(Vendor::Vmx, names.vmx), (Vendor::Svm, names.svm)] {
             for (code, name) in names {
-                assert_eq!(reason::name(Some(vendor), code), name, "{kernel} {code:#x}");
+                assert_eq!(Names::default().name(Some(vendor), code), name, "{kernel} {code:#x}");
             }
         }
     }

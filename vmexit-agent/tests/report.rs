@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use vmexit::{
     guest,
     host::Host,
-    model::{self, Report, Source, Span},
+    model::{self, Report, Source, Sources, Span},
     probe::Timing,
-    reason::Vendor,
+    reason::{Names, Vendor},
     snapshot::{Interval, RowReading, Snapshot, VcpuReading},
     view::{self, Format},
 };
@@ -105,7 +105,9 @@ fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Report
         kvm_module: Some(if vendor.is_some() { "kvm_intel" } else { "kvm_other" }.into()),
     };
     let span = Span { start: "2026-01-02T03:04:05Z".into(), seconds: 10.0, interrupted: false };
-    model::build(host, span, Timing::All, &Interval::between(&Snapshot::default(), &end), &[guest])
+    let (reasons, guests) = (&Names::default(), &[guest]);
+    let sources = Sources { host, span, timing: Timing::All, reasons, guests };
+    model::build(&Interval::between(&Snapshot::default(), &end), sources)
 }
 
 fn rendered(report: &Report, format: Format) -> String {

@@ -15,8 +15,9 @@ use super::{args::CaptureArgs, error::Error, output::Output};
 use crate::{
     guest::{self, Vm},
     host::{Host, preflight},
-    model::{self, Span},
+    model::{self, Sources, Span},
     probe::{Options, Probe, plan::Plan},
+    reason::Names,
     snapshot::Interval,
     view::{self, units},
 };
@@ -55,7 +56,14 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
         seconds: interval.span_ns as f64 / 1e9,
         interrupted,
     };
-    let report = model::build(Host::current(), span, args.timing, &interval, &guests.seen());
+    let sources = Sources {
+        host: Host::current(),
+        span,
+        timing: args.timing,
+        reasons: &Names::of_this_kernel(),
+        guests: &guests.seen(),
+    };
+    let report = model::build(&interval, sources);
     output.write(view::render(&report, args.format)?).await
 }
 

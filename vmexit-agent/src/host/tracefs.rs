@@ -107,9 +107,14 @@ impl Tracefs {
     }
 
     fn fields(&self, event: &'static str) -> Result<Vec<Field>, LayoutError> {
+        self.format(event).map(|text| parse_format(&text))
+    }
+
+    /// The text that describes one of KVM's tracepoints.
+    pub fn format(&self, event: &'static str) -> Result<String, LayoutError> {
         let path = self.root.join("events/kvm").join(event).join("format");
         match read_bounded(&path) {
-            Ok(text) => Ok(parse_format(&text)),
+            Ok(text) => Ok(text),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::NotFound => LayoutError::NoTracepoint(event),
                 io::ErrorKind::PermissionDenied => LayoutError::Forbidden(path),

@@ -15,18 +15,27 @@ use crate::{
     guest,
     host::Host,
     probe::Timing,
-    reason::{self, Vendor},
+    reason::{self, Names, Vendor},
     snapshot::{Interval, RowInterval, VcpuInterval},
 };
 
-/// Makes the report. `guests` names the processes; one that nobody could name goes by its number.
-pub fn build(
-    host: Host,
-    span: Span,
-    timing: Timing,
-    interval: &Interval,
-    guests: &[guest::Vm],
-) -> Report {
+/// What an interval is put into words with.
+pub struct Sources<'a> {
+    /// Where it was measured.
+    pub host: Host,
+    /// When.
+    pub span: Span,
+    /// Which exits were timed.
+    pub timing: Timing,
+    /// What exit codes are called.
+    pub reasons: &'a Names,
+    /// Who the processes are; one that nobody could name goes by its number.
+    pub guests: &'a [guest::Vm],
+}
+
+/// Makes the report.
+pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
+    let Sources { host, span, timing, reasons, guests } = sources;
     let mut by_pid: BTreeMap<u32, Vec<&VcpuInterval>> =
         guests.iter().map(|guest| (guest.pid, Vec::new())).collect();
     for vcpu in &interval.vcpus {
@@ -36,7 +45,7 @@ pub fn build(
         .into_iter()
         .map(|(pid, vcpus)| {
             let guest = guests.iter().find(|guest| guest.pid == pid);
-            vm(pid, guest, &vcpus, host.vendor, interval, timing)
+            vm(pid, guest, &vcpus, host.vendor, interval, timing, reasons)
         })
         .collect();
     vms.sort_by_key(|vm| std::cmp::Reverse((vm.total.handled_ns, vm.total.samples)));
@@ -89,7 +98,8 @@ fn accounting(interval: &Interval) -> Accounting {
 
 /// What holds for all rows of a VM.
 #[derive(Clone, Copy)]
-struct Frame {
+struct Frame<'a> {
+    reasons: &'a Names,
     vendor: Option<Vendor>,
     span_ns: u64,
     /// Events without an exit are samples: this host reports no exits at all, or none were timed and
@@ -104,20 +114,22 @@ fn vm(
     host_vendor: Option<Vendor>,
     interval: &Interval,
     timing: Timing,
+    reasons: &Names,
 ) -> Vm {
     let frame = Frame {
+        reasons,
         vendor: vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.vcpu.isa)).or(host_vendor),
         span_ns: interval.span_ns,
         stray: source(interval) != Source::Exits || timing == Timing::Off,
     };
-    let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
+    let rows = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
-    let total = total(&reasons, frame);
+    let total = total(&rows, frame);
     Vm {
         name: guest.map_or_else(|| format!("pid {pid}"), |guest| guest.name.clone()),
         pid,
         vcpus: vcpu_rows(vcpus, guest, frame),
-        exits: exits(&reasons, &total, frame),
+        exits: exits(&rows, &total, frame),
         ports: ports(&details, &total, frame),
         total,
     }
@@ -144,7 +156,7 @@ fn row_waits(row: &RowInterval, vendor: Option<Vendor>) -> bool {
     code_of(row).is_some_and(|code| reason::waits(vendor, code))
 }
 
-fn total(reasons: &[RowInterval], frame: Frame) -> Total {
+fn total(reasons: &[RowInterval], frame: Frame<'_>) -> Total {
     let mut total = Total::default();
     for row in reasons {
         total.samples += row.exits;
@@ -156,7 +168,7 @@ fn total(reasons: &[RowInterval], frame: Frame) -> Total {
     total
 }
 
-fn vcpu_rows(vcpus: &[&VcpuInterval], guest: Option<&guest::Vm>, frame: Frame) -> Vec<Vcpu> {
+fn vcpu_rows(vcpus: &[&VcpuInterval], guest: Option<&guest::Vm>, frame: Frame<'_>) -> Vec<Vcpu> {
     let mut rows: Vec<Vcpu> = vcpus
         .iter()
         .map(|vcpu| {
@@ -171,8 +183,8 @@ fn vcpu_rows(vcpus: &[&VcpuInterval], guest: Option<&guest::Vm>, frame: Frame) -
     rows
 }
 
-fn exits(rows: &[RowInterval], total: &Total, frame: Frame) -> Vec<Exit> {
-    let Frame { vendor, span_ns, .. } = frame;
+fn exits(rows: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Exit> {
+    let Frame { reasons, vendor, span_ns, .. } = frame;
     let mut exits: Vec<Exit> = rows
         .iter()
         .map(|row| {
@@ -181,7 +193,7 @@ fn exits(rows: &[RowInterval], total: &Total, frame: Frame) -> Vec<Exit> {
             let whole = Whole { samples: total.samples, handled_ns, span_ns, stray: false };
             Exit {
                 reason: code
-                    .map_or_else(|| "other".into(), |code| reason::name(vendor, code).into_owned()),
+                    .map_or_else(|| "other".into(), |code| reasons.name(vendor, code).into_owned()),
                 code,
                 waits,
                 stats: Stats::of(row, &whole),
@@ -192,7 +204,7 @@ fn exits(rows: &[RowInterval], total: &Total, frame: Frame) -> Vec<Exit> {
     exits
 }
 
-fn ports(details: &[RowInterval], total: &Total, frame: Frame) -> Vec<Port> {
+fn ports(details: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Port> {
     let Frame { span_ns, stray, .. } = frame;
     let mut whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray };
     let rows: Vec<&RowInterval> = details

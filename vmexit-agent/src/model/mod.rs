@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use self::{
-    build::build,
+    build::{Sources, build},
     stats::{Bucket, Stats},
 };
 use crate::{host::Host, probe::Timing};

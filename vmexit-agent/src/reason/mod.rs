@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use serde::Serialize;
 use vmexit_common::vcpu::{ISA_SVM, ISA_VMX};
 
+use crate::host::{print_fmt::ReasonNames, tracefs::Tracefs};
+
 /// Whose exit codes they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,21 +71,55 @@ impl Vendor {
     }
 }
 
-/// The name of an exit code, as Linux prints it; the bare number where nobody has named it yet.
-pub fn name(vendor: Option<Vendor>, code: u32) -> Cow<'static, str> {
-    let Some(vendor) = vendor else { return format!("reason {code:#x}").into() };
-    let number = if vendor == Vendor::Vmx { code & VMX_NUMBER } else { code };
-    let name: Cow<'static, str> = match vendor.find(code) {
-        Some(reason) => reason.name.into(),
-        None => format!("unknown {number:#x}").into(),
-    };
-    if number == code {
-        return name;
+/// What exit codes are called: the running kernel's own names, and the built-in ones behind them.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    kernel: ReasonNames,
+}
+
+impl Names {
+    /// The running kernel's, where tracefs shows them; else the built-in ones alone.
+    pub fn of_this_kernel() -> Self {
+        let format = Tracefs::find().and_then(|tracefs| tracefs.format("kvm_exit"));
+        match format {
+            Ok(format) => Self::of_format(&format),
+            Err(error) => {
+                log::debug!("built-in names of exit reasons: {error}");
+                Self::default()
+            }
+        }
     }
-    VMX_FLAGS
-        .iter()
-        .filter(|(flag, _)| code & flag != 0)
-        .fold(name, |name, (_, flag)| format!("{name} {flag}").into())
+
+    /// Those of the text of `kvm_exit`'s `format` file.
+    pub fn of_format(format: &str) -> Self {
+        Self { kernel: ReasonNames::parse(format) }
+    }
+
+    /// The name of an exit code, as Linux prints it; the bare number where nobody has named it yet.
+    pub fn name(&self, vendor: Option<Vendor>, code: u32) -> Cow<'_, str> {
+        let Some(vendor) = vendor else { return format!("reason {code:#x}").into() };
+        let (own, number) = match vendor {
+            Vendor::Vmx => (&self.kernel.vmx, code & VMX_NUMBER),
+            Vendor::Svm => (&self.kernel.svm, code),
+        };
+        let own = own.iter().find(|(known, _)| *known == number).map(|(_, name)| name.as_str());
+        let name: Cow<'_, str> = match own.or_else(|| Some(vendor.find(code)?.name)) {
+            Some(name) => name.into(),
+            None => format!("unknown {number:#x}").into(),
+        };
+        if number == code {
+            return name;
+        }
+        let kernel = self.kernel.flags.iter().map(|(flag, name)| (*flag, name.as_str()));
+        let built_in = VMX_FLAGS
+            .iter()
+            .copied()
+            .filter(|(flag, _)| !self.kernel.flags.iter().any(|(known, _)| known == flag));
+        kernel
+            .chain(built_in)
+            .filter(|(flag, _)| code & flag != 0)
+            .fold(name, |name, (_, flag)| format!("{name} {flag}").into())
+    }
 }
 
 /// Whether the vCPU waits in this exit (it has halted) instead of being handled.
@@ -95,22 +131,38 @@ pub fn waits(vendor: Option<Vendor>, code: u32) -> bool {
 mod tests {
     use super::*;
 
+    fn built_in(vendor: Option<Vendor>, code: u32) -> String {
+        Names::default().name(vendor, code).into_owned()
+    }
+
     #[test]
     fn vendors_disagree_on_numbers() {
-        assert_eq!(name(Some(Vendor::Vmx), 0x1e), "IO_INSTRUCTION");
-        assert_eq!(name(Some(Vendor::Svm), 0x7b), "io");
-        assert_eq!(name(Some(Vendor::Svm), 0x0c), "unknown 0xc");
+        assert_eq!(built_in(Some(Vendor::Vmx), 0x1e), "IO_INSTRUCTION");
+        assert_eq!(built_in(Some(Vendor::Svm), 0x7b), "io");
+        assert_eq!(built_in(Some(Vendor::Svm), 0x0c), "unknown 0xc");
         assert!(waits(Some(Vendor::Vmx), 12) && !waits(Some(Vendor::Svm), 12));
         assert!(waits(Some(Vendor::Svm), 0x78));
-        assert_eq!(name(Some(Vendor::Svm), u32::MAX), "invalid_guest_state");
-        assert_eq!(name(None, 12), "reason 0xc");
+        assert_eq!(built_in(Some(Vendor::Svm), u32::MAX), "invalid_guest_state");
+        assert_eq!(built_in(None, 12), "reason 0xc");
     }
 
     #[test]
     fn flags_are_not_part_of_the_number() {
-        assert_eq!(name(Some(Vendor::Vmx), 0x8000_0021), "INVALID_STATE FAILED_VMENTRY");
-        assert_eq!(name(Some(Vendor::Vmx), 0x0400_0030), "EPT_VIOLATION BUS_LOCK");
-        assert_eq!(name(Some(Vendor::Vmx), 0x0000_03e7), "unknown 0x3e7");
+        assert_eq!(built_in(Some(Vendor::Vmx), 0x8000_0021), "INVALID_STATE FAILED_VMENTRY");
+        assert_eq!(built_in(Some(Vendor::Vmx), 0x0400_0030), "EPT_VIOLATION BUS_LOCK");
+        assert_eq!(built_in(Some(Vendor::Vmx), 0x0000_03e7), "unknown 0x3e7");
+    }
+
+    #[test]
+    fn the_kernels_names_come_first() {
+        let names = Names::of_format(
+            "print fmt: \"%s\", (REC->isa == 1) ? __print_symbolic(REC->exit_reason & 0xffff, \
+             { 30, \"IO\" }, { 999, \"NEW\" }) : __print_symbolic(REC->exit_reason, { 0x7b, \"io2\" })",
+        );
+        assert_eq!(names.name(Some(Vendor::Vmx), 30), "IO");
+        assert_eq!(names.name(Some(Vendor::Vmx), 999), "NEW");
+        assert_eq!(names.name(Some(Vendor::Svm), 0x7b), "io2");
+        assert_eq!(names.name(Some(Vendor::Vmx), 10), "CPUID");
     }
 
     #[test]
