@@ -191,6 +191,11 @@ impl Row<'_> {
         self.0["reason"].as_str()
     }
 
+    /// Whether it is the row of what found none of its own.
+    pub fn is_other(&self) -> bool {
+        self.0["port"].is_null() && self.0["code"].is_null()
+    }
+
     /// Exits, or events where there are no exits.
     pub fn samples(&self) -> Result<u64> {
         self.count("samples")

@@ -338,3 +338,40 @@ fn doctor_ends_with_4_where_a_capture_would_fail() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().any(|line| line.starts_with("PROBLEM  kvm ")), "{text}");
 }
+
+#[test]
+fn a_guest_that_fills_its_table_takes_nothing_from_its_neighbour() {
+    let _alone = alone();
+    const ROUNDS: u64 = 30;
+    const PORTS: u32 = 500;
+    let quiet = BareGuest::demo().rounds(ROUNDS as u32);
+    let noisy = BareGuest { port_sweep: PORTS, ..BareGuest::default() }.rounds(ROUNDS as u32);
+    let mut neighbour = Qemu::native("neighbour").paused().start(&quiet).unwrap();
+    let mut sprayer = Qemu::native("sprayer").paused().start(&noisy).unwrap();
+    drop((neighbour.qmp().unwrap(), sprayer.qmp().unwrap()));
+    let capture = Capture::start(&["-d", "10m", "-f", "json"]).unwrap();
+    neighbour.resume().unwrap();
+    sprayer.resume().unwrap();
+    neighbour.wait_dots(ROUNDS, PATIENCE).unwrap();
+    sprayer.wait_dots(ROUNDS, PATIENCE).unwrap();
+    sleep(Duration::from_millis(300));
+    let report = capture.report().unwrap();
+
+    let expected = quiet.expected(ROUNDS).with_missed_hlts(neighbour.missed_hlts());
+    for (&(port, direction), &count) in &expected.ports {
+        let row = report.port("neighbour", port, direction).unwrap().unwrap();
+        assert_eq!(row.samples().unwrap(), count, "{port:#x} {direction:?}");
+    }
+    assert_eq!(report.ports("neighbour").unwrap().len(), expected.ports.len());
+
+    let rows = report.ports("sprayer").unwrap();
+    let samples: u64 = rows.iter().map(|row| row.samples().unwrap()).sum();
+    assert_eq!(samples, noisy.expected(ROUNDS).io(), "nothing is lost uncounted");
+    let other: Vec<_> = rows.iter().filter(|row| row.is_other()).collect();
+    assert_eq!(other.len(), 1);
+    // 64 rows at most have a key of their own, and each holds a port's count or none at all.
+    assert!(rows.len() <= 65 && other[0].samples().unwrap() >= u64::from(PORTS - 64) * ROUNDS);
+    for row in rows.iter().filter(|row| !row.is_other()) {
+        assert_eq!(row.samples().unwrap(), ROUNDS);
+    }
+}

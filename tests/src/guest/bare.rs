@@ -44,6 +44,8 @@ pub struct BareGuest {
     pub hlt: u32,
     /// 4-byte read of the HPET's main counter at 0xfed000f0.
     pub hpet_read: u32,
+    /// 1-byte IN from so many ports, each once, from 0x5001 on: what fills a table on purpose.
+    pub port_sweep: u32,
     /// What follows the last round.
     pub at_end: AtEnd,
 }
@@ -62,6 +64,7 @@ impl BareGuest {
             msr_read: 4,
             hlt: 2,
             hpet_read: 0,
+            port_sweep: 0,
             at_end: AtEnd::Halt,
         }
     }
@@ -78,6 +81,7 @@ impl BareGuest {
             msr_read: 6,
             hlt: 3,
             hpet_read: 5,
+            port_sweep: 2,
             at_end: AtEnd::Halt,
         }
     }
@@ -119,7 +123,7 @@ impl BareGuest {
         bytes
     }
 
-    fn parameters(&self) -> [(Slot, u32); 10] {
+    fn parameters(&self) -> [(Slot, u32); 11] {
         [
             (Slot::Rounds, self.rounds),
             (Slot::PmTimerIn, self.pm_timer_in),
@@ -130,6 +134,7 @@ impl BareGuest {
             (Slot::MsrRead, self.msr_read),
             (Slot::Hlt, self.hlt),
             (Slot::HpetRead, self.hpet_read),
+            (Slot::PortSweep, self.port_sweep),
             (Slot::PowerOff, u32::from(self.at_end == AtEnd::PowerOff)),
         ]
     }
@@ -190,7 +195,15 @@ impl BareGuest {
 
     /// Exits of one round, its dot included.
     pub fn per_round(&self) -> Expected {
-        Expected { cpuid: u64::from(self.cpuid), hlt: u64::from(self.hlt), ..Expected::default() }
+        let mut round = Expected {
+            cpuid: u64::from(self.cpuid),
+            hlt: u64::from(self.hlt),
+            ..Expected::default()
+        };
+        for port in 1..=self.port_sweep {
+            round = round.port(rom::SWEEP_BASE + port as u16, Direction::In, 1);
+        }
+        round
             .port(PM_TIMER, Direction::In, self.pm_timer_in.into())
             .port(RTC_INDEX, Direction::Out, self.rtc_out.into())
             .port(RTC_DATA, Direction::In, self.rtc_in.into())

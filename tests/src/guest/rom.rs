@@ -17,6 +17,9 @@ pub(super) const CODE: usize = 0x100;
 /// What the guest's APIC timer counts down before it ends a HLT. KVM counts nanoseconds.
 pub(super) const TIMER_COUNT: u32 = 100_000;
 
+/// A sweep reads the ports after this one. No machine has devices there.
+pub(super) const SWEEP_BASE: u16 = 0x5000;
+
 /// Offset of each parameter in the ROM; each is a little-endian u32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -31,6 +34,7 @@ pub(super) enum Slot {
     Hlt = 0x1c,
     HpetRead = 0x20,
     PowerOff = 0x24,
+    PortSweep = 0x28,
 }
 
 global_asm!(
@@ -44,6 +48,8 @@ global_asm!(
     msr_read = const Slot::MsrRead as usize,
     hlt = const Slot::Hlt as usize,
     hpet_read = const Slot::HpetRead as usize,
+    port_sweep = const Slot::PortSweep as usize,
+    sweep_base = const SWEEP_BASE,
     power_off = const Slot::PowerOff as usize,
     code = const CODE,
     timer_count = const TIMER_COUNT,

@@ -26,6 +26,7 @@
     .equ    MSR_READ, {msr_read}
     .equ    HLT, {hlt}
     .equ    HPET_READ, {hpet_read}
+    .equ    PORT_SWEEP, {port_sweep}
     .equ    POWER_OFF, {power_off}
 
     .equ    CODE32, 0x08                # selectors; CODE32 is not used, see the GDT
@@ -195,6 +196,11 @@ vmexit_bare_guest_rom:
     times   HPET_READ
     movl    $0xfed000f0, %edx
     movl    (%rdx), %eax
+    done
+
+    times   PORT_SWEEP                  # each port once: the count is part of its number
+    leal    {sweep_base}(%rsi), %edx
+    inb     %dx, %al
     done
 
     movl    $0x3f8, %edx                # the dot: this round is complete
