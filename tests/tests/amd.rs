@@ -7,67 +7,20 @@
     reason = "a test may panic, and so may its helpers"
 )]
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use vmexit_tests::{
-    agent::{self, Report, Row},
-    guest::{BareGuest, Direction, Expected, Qemu, address},
-    lab::{Kernel, Lab, default_cache},
+    agent::{Report, Row},
+    guest::{BareGuest, Direction, Expected, address},
+    lab::{Lab, Vendor},
+    scenario::{self, Printed, capture_all, start},
 };
 
 const ROUNDS: u64 = 60;
 
-fn lab(guest: &BareGuest) -> Lab {
-    // A newer kernel than the machine's own for those who ask: VMEXIT_LAB_KERNEL=6.12.
-    let version = std::env::var("VMEXIT_LAB_KERNEL").ok();
-    let kernel = Kernel::find(&default_cache(), version.as_deref()).unwrap();
-    Lab::new(kernel)
-        .qemu()
-        .binary("/usr/bin/vmexit", agent::program().unwrap())
-        .file(format!("/tmp/{}", Qemu::ROM), guest.rom(), 0o644)
-        .timeout(Duration::from_secs(240))
-}
-
-/// Starts the guest, halted until something says `cont` to file descriptor 3, and defines what the
-/// scripts below use: `kvm`, KVM's own directory of this VM, and waiting for the guest and the agent.
-fn start(name: &str) -> String {
-    let qemu = Qemu::nested(name).paused().arg("-monitor").arg("stdio").shell(Path::new("/tmp"));
-    format!(
-        r#"
-set -e
-mkfifo /tmp/monitor
-{qemu} < /tmp/monitor > /tmp/qemu.log 2>&1 &
-exec 3> /tmp/monitor
-until kvm=$(ls -d /sys/kernel/debug/kvm/*-* 2> /dev/null); do sleep 0.1; done
-pid=${{kvm##*/}}
-pid=${{pid%-*}}
-dots() {{ tr -cd . < /tmp/{serial} | wc -c; }}
-missed() {{ tr -cd - < /tmp/{serial} | wc -c; }}
-wait_dots() {{ until [ "$(dots)" -ge "$1" ]; do sleep 0.2; done; }}
-attached() {{ [ "$(cat /proc/$1/fdinfo/* 2> /dev/null | grep -c link_type)" -ge 3 ]; }}
-wait_attached() {{ until attached "$1"; do kill -0 "$1"; sleep 0.1; done; sleep 1; }}
-"#,
-        serial = Qemu::SERIAL,
-    )
-}
-
-/// What the script printed under a heading of the form `== name`.
-fn section<'a>(output: &'a str, name: &str) -> &'a str {
-    let (_, rest) = output
-        .split_once(&format!("== {name}\n"))
-        .unwrap_or_else(|| panic!("no section '{name}' in {output}"));
-    rest.split("\n== ").next().unwrap_or(rest).trim()
-}
-
-fn number(output: &str, name: &str) -> u64 {
-    section(output, name).parse().unwrap_or_else(|_| panic!("no number in section '{name}'"))
-}
-
-fn run(guest: &BareGuest, lab: impl FnOnce(Lab) -> Lab, script: &str) -> String {
-    let run = lab(self::lab(guest)).run(script).unwrap_or_else(|error| panic!("{error}"));
-    let stderr = String::from_utf8_lossy(&run.stderr);
-    assert_eq!(run.code, 0, "{stderr}\n{}", String::from_utf8_lossy(&run.stdout));
-    String::from_utf8(run.stdout).unwrap()
+fn run(guest: &BareGuest, lab: impl FnOnce(Lab) -> Lab, script: &str) -> Printed {
+    let lab = lab(scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(240)));
+    Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 fn samples(row: Option<Row<'_>>) -> u64 {
@@ -100,32 +53,15 @@ fn counts_on_classic_tracepoints_are_the_guests_own_and_kvms_own() {
 
 fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
-    let script = start("exact")
-        + &format!(
-            r#"
-vmexit capture -q -d 10m -f json -o /tmp/report.json --tracepoints {tracepoints} &
-agent=$!
-wait_attached $agent
-before=$(cat $kvm/exits)
-echo cont >&3
-wait_dots {ROUNDS}
-sleep 2
-after=$(cat $kvm/exits)
-kill -INT $agent
-wait $agent
-echo "== dots"; dots
-echo "== missed"; missed
-echo "== exits"; echo $((after - before))
-echo "== report"; cat /tmp/report.json
-"#
-        );
-    let output = run(&guest, |lab| lab, &script);
-    let report = Report::parse(section(&output, "report").as_bytes()).unwrap();
+    let script = capture_all("exact", ROUNDS, &format!("--tracepoints {tracepoints}"));
+    let printed = run(&guest, |lab| lab, &script);
+    let report = printed.report().unwrap();
+    let exits = printed.number("exits").unwrap();
 
-    println!("{}, KVM's own counter: {}", report.accounting(), number(&output, "exits"));
-    let rounds = number(&output, "dots");
+    println!("{}, KVM's own counter: {exits}", report.accounting());
+    let rounds = printed.number("dots").unwrap();
     assert_eq!(rounds, ROUNDS);
-    let mut expected = guest.expected(rounds).with_missed_hlts(number(&output, "missed"));
+    let mut expected = guest.expected(rounds).with_missed_hlts(printed.number("missed").unwrap());
     assert_exact(&report, "exact", &expected);
     // The last HLT never ends.
     expected.hlt -= 1;
@@ -133,14 +69,60 @@ echo "== report"; cat /tmp/report.json
     assert_eq!(report.count("/accounting/open").unwrap(), 1);
 
     let observed = report.count("/accounting/observed").unwrap();
-    let exits = report.exits("exact").unwrap();
-    let recorded: u64 = exits.iter().map(|row| row.samples().unwrap()).sum();
+    let rows = report.exits("exact").unwrap();
+    let recorded: u64 = rows.iter().map(|row| row.samples().unwrap()).sum();
     assert_eq!(observed, recorded + 1, "nothing is lost");
     assert_eq!(report.count("/accounting/recorded").unwrap(), recorded);
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
-    assert_eq!(observed, number(&output, "exits"), "KVM's own counter");
+    assert_eq!(observed, exits, "KVM's own counter");
     assert_eq!(report.text("/source").unwrap(), "exits");
     assert_eq!(report.text("/host/vendor").unwrap(), "svm");
+}
+
+#[test]
+fn counts_stay_exact_whatever_is_timed() {
+    let guest = BareGuest::demo().rounds(ROUNDS as u32);
+    let script = start("untimed")
+        + &format!(
+            r#"
+for timing in off 1/16; do
+    vmexit capture -q -d 10m -f json -o /tmp/report-${{timing%/*}}.json --timing $timing &
+    agents="$agents $!"
+done
+# Counting alone takes a program less.
+until [ "$(cat $(printf '/proc/%s/fdinfo/* ' $agents) 2> /dev/null | grep -c link_type)" -ge 5 ]; do
+    kill -0 $agents; sleep 0.1
+done
+sleep 1
+echo cont >&3
+wait_dots {ROUNDS}
+sleep 2
+kill -INT $agents
+wait $agents
+echo "== missed"; missed
+echo "== off"; cat /tmp/report-off.json
+echo "== some"; cat /tmp/report-1.json
+"#
+        );
+    let printed = run(&guest, |lab| lab, &script);
+    let expected = guest.expected(ROUNDS).with_missed_hlts(printed.number("missed").unwrap());
+    let off = Report::parse(printed.section("off").unwrap().as_bytes()).unwrap();
+    assert_exact(&off, "untimed", &expected);
+    // Counted when it begins, so the last HLT too.
+    assert_eq!(off.exits_for("untimed", "hlt").unwrap(), expected.hlt);
+    assert_eq!(off.count("/accounting/unaccounted").unwrap(), 0);
+    assert!(off.exits("untimed").unwrap().iter().all(|row| row.count("timed").unwrap() == 0));
+
+    let some = Report::parse(printed.section("some").unwrap().as_bytes()).unwrap();
+    assert_exact(&some, "untimed", &expected);
+    assert_eq!(some.count("/accounting/unaccounted").unwrap(), 0);
+    let exits = some.exits("untimed").unwrap();
+    let io = exits.iter().find(|row| row.reason() == Some("io")).unwrap();
+    let share = io.samples().unwrap() / io.count("timed").unwrap();
+    assert!((8..=32).contains(&share), "1/{share} was timed, not 1/16");
+    let estimate = io.count("avg_ns").unwrap() * io.samples().unwrap();
+    let total = io.count("total_ns").unwrap();
+    assert!(total.abs_diff(estimate) * 100 < total, "{total} ns is no estimate of {estimate} ns");
 }
 
 #[test]
@@ -154,14 +136,14 @@ vmexit capture -q -d 5s -f json > /tmp/report.json
 echo '== missed'; missed
 echo '== report'; cat /tmp/report.json
 ";
-    let output = run(&guest, |lab| lab, &script);
-    let report = Report::parse(section(&output, "report").as_bytes()).unwrap();
+    let printed = run(&guest, |lab| lab, &script);
+    let report = printed.report().unwrap();
     let port = |port, direction| samples(report.port("endless", port, direction).unwrap());
     let each = guest.per_round();
     let rtc = (address::RTC_INDEX, Direction::Out);
     let rounds = port(rtc.0, rtc.1) / each.ports[&rtc];
     assert!(rounds > 3, "{rounds} rounds in 5 s");
-    let missed = number(&output, "missed");
+    let missed = printed.number("missed").unwrap();
     let near = |what: &str, seen: u64, each: u64| {
         // It began and ended within a round; a dash on the serial port stands for a HLT.
         let range = (rounds - 1) * each - missed..=(rounds + 2) * each + missed;
@@ -217,22 +199,22 @@ echo "== ioport"; perf kvm -i /tmp/perf.data stat report --event=ioport 2>&1
 echo "== report"; cat /tmp/report.json
 "#
         );
-    let output = run(&guest, Lab::perf, &script);
-    let report = Report::parse(section(&output, "report").as_bytes()).unwrap();
+    let printed = run(&guest, Lab::perf, &script);
+    let report = printed.report().unwrap();
     let close = |what: &str, ours: u64, perfs: u64| {
         assert!(ours.abs_diff(perfs) * 100 <= perfs, "{what}: {ours} here, {perfs} in perf");
     };
 
-    let by_reason = perf_rows(section(&output, "vmexit"));
-    assert!(by_reason.len() >= 5, "perf's report: {output}");
+    let by_reason = perf_rows(printed.section("vmexit").unwrap());
+    assert!(by_reason.len() >= 5, "perf's report: {printed:?}");
     for (reason, samples, _) in &by_reason {
         // One of a handful is more than a percent.
         if *samples >= 100 {
             close(reason, report.exits_for("beside-perf", reason).unwrap(), *samples);
         }
     }
-    let by_port = perf_rows(section(&output, "ioport"));
-    assert!(by_port.len() >= 4, "perf's report: {output}");
+    let by_port = perf_rows(printed.section("ioport").unwrap());
+    assert!(by_port.len() >= 4, "perf's report: {printed:?}");
     let mut perf_read_us = None;
     for (name, perfs, average_us) in by_port {
         let (number, direction) = name.split_once(':').unwrap();

@@ -1,5 +1,5 @@
-//! `cargo xtask lab -- CMD`: a command in a stock kernel whose KVM reports exits, with vmexit,
-//! QEMU and perf on board.
+//! `cargo xtask lab -- CMD`: a command in a stock kernel whose KVM reports exits, with vmexit and
+//! QEMU on board, and on AMD perf too.
 
 use std::{
     io::{Write as _, stderr, stdout},
@@ -8,9 +8,10 @@ use std::{
 };
 
 use anyhow::Result;
-use vmexit_tests::lab::{Kernel, Lab, Stream, default_cache};
+use clap::ValueEnum;
+use vmexit_tests::lab::{self, Kernel, Lab, Stream, default_cache};
 
-use crate::{build, setup};
+use crate::{build, matrix, setup};
 
 /// Arguments of `cargo xtask lab`.
 #[derive(clap::Args)]
@@ -18,10 +19,15 @@ use crate::{build, setup};
 Examples:
   cargo xtask lab -- uname -a
   cargo xtask lab --kernel 6.12 -- vmexit --version
+  cargo xtask lab --vendor intel -- grep -m1 'vmx flags' /proc/cpuinfo
   cargo xtask lab -- 'ls /sys/kernel/tracing/events/kvm | wc -l'
 
 The command's exit code is returned; 101 means that the lab itself failed.")]
 pub(crate) struct Args {
+    /// Whose virtualization the CPU has
+    #[arg(long, value_enum, default_value_t)]
+    vendor: Vendor,
+
     /// Newest kernel of Debian's whose version begins so, such as 6.12 [default: that of this
     /// machine's Debian release]
     #[arg(long, value_name = "VERSION")]
@@ -35,9 +41,22 @@ pub(crate) struct Args {
     #[arg(long)]
     console: bool,
 
+    /// Instead of a command: the labs' tests, on every kernel that matters
+    #[arg(long, conflicts_with_all = ["command", "kernel", "vendor"])]
+    matrix: bool,
+
     /// The command; one word is taken as a line for the shell
-    #[arg(last = true, required = true)]
+    #[arg(last = true, required_unless_present = "matrix")]
     command: Vec<String>,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Vendor {
+    /// SVM, in QEMU; the faster lab, with perf on board
+    #[default]
+    Amd,
+    /// VMX, in Bochs; its clock counts instructions, so times are the same run after run
+    Intel,
 }
 
 /// What tells a lab that failed from a command that did.
@@ -45,7 +64,15 @@ const LAB_FAILED: u8 = 101;
 
 pub(crate) fn lab(args: &Args) -> Result<ExitCode> {
     setup::all()?;
-    let lab = with_agent(args.kernel.as_deref())?.perf().timeout(Duration::from_secs(args.timeout));
+    if args.matrix {
+        return matrix::matrix();
+    }
+    let lab = with_agent(args.kernel.as_deref())?.timeout(Duration::from_secs(args.timeout));
+    let lab = match args.vendor {
+        Vendor::Amd => lab.vendor(lab::Vendor::Amd).perf(),
+        // perf would take minutes to start.
+        Vendor::Intel => lab.vendor(lab::Vendor::Intel),
+    };
     match lab
         .run_streaming(&script(&args.command), |stream, bytes| pass_on(stream, bytes, args.console))
     {

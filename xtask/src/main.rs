@@ -4,6 +4,7 @@ mod build;
 mod check;
 mod demo;
 mod lab;
+mod matrix;
 mod setup;
 mod test;
 mod tool;

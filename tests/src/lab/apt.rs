@@ -143,6 +143,14 @@ impl Suite {
         Ok(parse_depends(&String::from_utf8_lossy(&text)))
     }
 
+    /// What an installation of these packages would bring with it here, each as `package=version`:
+    /// themselves and their dependencies, as far as this machine lacks them.
+    pub(super) fn missing(&self, packages: &[&str]) -> Result<Vec<String>, LabError> {
+        let mut install = self.apt("apt-get")?;
+        install.args(["install", "--simulate", "--no-install-recommends"]).args(packages);
+        Ok(parse_simulation(&String::from_utf8_lossy(&output(&mut install)?)))
+    }
+
     /// Downloads packages and unpacks them all into one directory.
     pub(super) fn unpack(&self, packages: &[String], into: &Path) -> Result<(), LabError> {
         let debs = into.join("debs");
@@ -191,6 +199,17 @@ fn parse_depends(show: &str) -> Vec<String> {
     };
     let first_word = |dependency: &str| dependency.split_whitespace().next().map(str::to_owned);
     field.split([',', '|']).filter_map(first_word).collect()
+}
+
+/// What lines of `Inst package [installed] (version …)` say would be installed.
+fn parse_simulation(text: &str) -> Vec<String> {
+    let package = |line: &str| {
+        let rest = line.strip_prefix("Inst ")?;
+        let name = rest.split_whitespace().next()?;
+        let version = rest.split_once('(')?.1.split_whitespace().next()?;
+        Some(format!("{name}={version}"))
+    };
+    text.lines().filter_map(package).collect()
 }
 
 #[cfg(test)]
@@ -251,6 +270,15 @@ Suites: bookworm bookworm-updates
         let text =
             " p | 1.95.0+dfsg1-2~bpo13+1 | http://a.example x/main amd64 Packages\n p | 1.63 | y\n";
         assert_eq!(parse_madison(text), ["1.95.0+dfsg1-2~bpo13+1", "1.63"]);
+    }
+
+    #[test]
+    fn simulations() {
+        let text = "NOTE: This is only a simulation!\n\
+                    Inst bochs-term (2.7+dfsg-4 Debian:12.15/oldstable [amd64]) []\n\
+                    Inst xorriso [1.5.4-3] (1.5.4-4 Debian:12.15/oldstable [amd64])\n\
+                    Conf xorriso (1.5.4-4 Debian:12.15/oldstable [amd64])\n";
+        assert_eq!(parse_simulation(text), ["bochs-term=2.7+dfsg-4", "xorriso=1.5.4-4"]);
     }
 
     #[test]

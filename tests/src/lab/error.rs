@@ -85,9 +85,11 @@ pub enum LabError {
         /// The last lines of the console and of the script's output.
         scene: String,
     },
-    /// QEMU itself failed.
-    #[error("QEMU ended with {status} before the script did: {stderr}\n{scene}")]
+    /// The emulator itself failed.
+    #[error("{emulator} ended with {status} before the script did: {stderr}\n{scene}")]
     Died {
+        /// Its name.
+        emulator: &'static str,
         /// How it ended.
         status: ExitStatus,
         /// What it said.

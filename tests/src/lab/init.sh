@@ -42,11 +42,12 @@ for module in irqbypass kvm $vendor; do
     insmod "/lab/modules/$module.ko" || finish broken "insmod $module.ko"
 done
 
-# Pipes, so that no program takes its output for a terminal; raw, so that no byte is changed.
+# Pipes, so that no program takes its output for a terminal; raw, so that no byte is changed. An
+# emulator may take the speed at its word, and a port is drained before cat ends.
 mkfifo /lab/stdout /lab/stderr
-{ stty raw -echo <&1; exec cat /lab/stdout; } >/dev/ttyS1 &
+{ stty 115200 raw -echo <&1; exec cat /lab/stdout; } >/dev/ttyS1 &
 stdout=$!
-{ stty raw -echo <&1; exec cat /lab/stderr; } >/dev/ttyS2 &
+{ stty 115200 raw -echo <&1; exec cat /lab/stderr; } >/dev/ttyS2 &
 stderr=$!
 
 # Init, its children and the kernel's threads are in session 0; the script is not, so that all it

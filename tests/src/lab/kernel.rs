@@ -141,6 +141,21 @@ fn newest_release(
     })
 }
 
+/// What follows a module's signature and its description, the last of which is the signature's size
+/// (`struct module_signature` in the kernel's `include/linux/module_signature.h`).
+const SIGNED: &[u8] = b"~Module signature appended~\n";
+const SIGNATURE_DESCRIPTION: usize = 12;
+
+/// A module without its signature: a stock kernel takes it, and is spared the check.
+pub(super) fn unsigned(module: &[u8]) -> &[u8] {
+    let bare = || {
+        let (signature, size) = module.strip_suffix(SIGNED)?.split_last_chunk()?;
+        let rest = signature.len().checked_sub(SIGNATURE_DESCRIPTION - size.len())?;
+        module.get(..rest.checked_sub(u32::from_be_bytes(*size) as usize)?)
+    };
+    bare().unwrap_or(module)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +184,18 @@ mod tests {
         {
             assert_eq!(release_of(&format!("linux-image-{other}")), None, "{other}");
         }
+    }
+
+    #[test]
+    fn signatures_are_cut_off() {
+        let mut module = b"code and data".to_vec();
+        module.extend(b"SIGNATURE");
+        module.extend([0, 0, 2, 0, 0, 0, 0, 0]);
+        module.extend(9_u32.to_be_bytes());
+        module.extend(SIGNED);
+        assert_eq!(unsigned(&module), b"code and data");
+        assert_eq!(unsigned(b"code and data"), b"code and data");
+        assert_eq!(unsigned(SIGNED), SIGNED);
     }
 
     #[test]

@@ -1,43 +1,68 @@
-//! The emulated machine: a kernel, an initramfs and a token come in; what arrives on its serial ports
-//! goes to the caller as it comes, and is judged when the machine has ended. One vCPU and one emulator
-//! thread always: with more, switching a tracepoint on while a vCPU runs can crash the lab's kernel.
+//! The emulated machine: a program that emulates it and a token come in; what arrives on its serial
+//! ports goes to the caller as it comes, and is judged when the machine has ended.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::{DuringIo, LabError};
-use super::host::{qemu, tool};
+use super::host::tool;
 use super::verdict::{End, is_over, judge, tail};
 use super::{LabRun, Stream};
 
 /// How long a machine may take to switch off once all is said.
 const SWITCH_OFF: Duration = Duration::from_secs(10);
 
-/// Console for the kernel; an oops is the end, and a reboot ends QEMU; records of the lab's own are
-/// never dropped for coming too fast.
-const KERNEL_ARGUMENTS: &str =
-    "console=ttyS0 quiet panic=-1 oops=panic printk.devkmsg=on rdinit=/init";
+/// Console for the kernel, at full speed where an emulator has speeds; an oops is the end, and a reboot
+/// ends the emulator; records of the lab's own are never dropped for coming too fast.
+pub(super) const KERNEL_ARGUMENTS: &str =
+    "console=ttyS0,115200 quiet panic=-1 oops=panic printk.devkmsg=on rdinit=/init";
 
-/// What to boot.
+/// What to boot, and on what.
 #[derive(Debug)]
-pub(super) struct Boot<'a> {
+pub(super) struct Guest<'a> {
     pub(super) vmlinuz: &'a Path,
     pub(super) initramfs: &'a Path,
     pub(super) memory_mb: u32,
-    pub(super) timeout: Duration,
-    pub(super) token: &'a str,
-    /// For the serial ports' files.
+    /// Files for the first three serial ports: console, stdout, stderr.
+    pub(super) ports: [PathBuf; 3],
+    /// For the emulator's own files.
     pub(super) dir: &'a Path,
 }
 
-/// A QEMU process that does not outlive its owner.
-struct Qemu(Child);
+impl<'a> Guest<'a> {
+    /// A guest whose files are all in one directory.
+    pub(super) fn new(
+        vmlinuz: &'a Path,
+        initramfs: &'a Path,
+        memory_mb: u32,
+        dir: &'a Path,
+    ) -> Self {
+        let ports = ["console", "stdout", "stderr"].map(|name| dir.join(name));
+        Self { vmlinuz, initramfs, memory_mb, ports, dir }
+    }
+}
 
-impl Drop for Qemu {
+/// An emulator with a guest, to be started.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) name: &'static str,
+    pub(super) command: Command,
+    /// The file that is in the machine's memory as soon as its kernel says a word.
+    pub(super) boots_from: PathBuf,
+    /// Whether it ended in order, by its exit status and what it said.
+    pub(super) switched_off: fn(ExitStatus, &str) -> bool,
+    /// What it said without what it always says.
+    pub(super) complaints: fn(&str) -> String,
+}
+
+/// An emulator that does not outlive its owner.
+struct Emulator(Child);
+
+impl Drop for Emulator {
     fn drop(&mut self) {
         // It may have ended already, which is as good.
         let _ = self.0.kill();
@@ -45,7 +70,7 @@ impl Drop for Qemu {
     }
 }
 
-/// A file that QEMU appends to, and what has been read of it.
+/// A file that the emulator appends to, and what has been read of it.
 struct Port {
     stream: Stream,
     path: PathBuf,
@@ -54,8 +79,7 @@ struct Port {
 }
 
 impl Port {
-    fn new(dir: &Path, stream: Stream) -> Self {
-        let path = dir.join(format!("{stream:?}").to_lowercase());
+    fn new(stream: Stream, path: PathBuf) -> Self {
         Self { stream, path, file: None, bytes: Vec::new() }
     }
 
@@ -80,27 +104,37 @@ impl Port {
     }
 }
 
-impl Boot<'_> {
-    /// Boots, follows the serial ports until the end, and judges it.
-    pub(super) fn run(&self, on: &mut dyn FnMut(Stream, &[u8])) -> Result<LabRun, LabError> {
+impl Program {
+    /// Starts it, follows the guest's serial ports until the end, and judges that.
+    pub(super) fn run(
+        self,
+        guest: Guest<'_>,
+        token: &str,
+        timeout: Duration,
+        on: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<LabRun, LabError> {
         let begin = Instant::now();
-        let mut ports = [Stream::Console, Stream::Stdout, Stream::Stderr]
-            .map(|stream| Port::new(self.dir, stream));
-        let said = self.dir.join("qemu");
-        let mut qemu = self.start(&ports, &said)?;
-        let mut deadline = begin + self.timeout;
+        let [console, stdout, stderr] = guest.ports;
+        let mut ports = [
+            Port::new(Stream::Console, console),
+            Port::new(Stream::Stdout, stdout),
+            Port::new(Stream::Stderr, stderr),
+        ];
+        let said = guest.dir.join("said");
+        let mut emulator = self.start(&said)?;
+        let mut deadline = begin + timeout;
         let (mut loaded, mut over) = (false, false);
         let ended = loop {
             // In this order, so that nothing written before the end is missed.
-            let status = qemu.0.try_wait().during(|| "wait for QEMU".to_owned())?;
+            let status = emulator.0.try_wait().during(|| format!("wait for {}", self.name))?;
             for port in &mut ports {
                 let news = port.read(on).during(|| format!("read {}", port.path.display()))?;
                 if news && !loaded {
-                    // It is in the machine's memory now. If this process is killed, nobody else removes it.
-                    loaded = fs::remove_file(self.initramfs).is_ok();
+                    // If this process is killed, nobody else removes it.
+                    loaded = fs::remove_file(&self.boots_from).is_ok();
                 }
                 if news && !over && port.stream == Stream::Console {
-                    over = is_over(&text(&port.bytes), self.token);
+                    over = is_over(&text(&port.bytes), token);
                     if over {
                         deadline = deadline.min(Instant::now() + SWITCH_OFF);
                     }
@@ -111,13 +145,13 @@ impl Boot<'_> {
             }
             thread::sleep(Duration::from_millis(20));
         };
-        drop(qemu);
+        drop(emulator);
         let end = match ended {
             Some(status) => {
-                let stderr = fs::read(&said).during(|| format!("read {}", said.display()))?;
-                End::Exited { status, stderr: complaints(&stderr) }
+                let said = fs::read(&said).during(|| format!("read {}", said.display()))?;
+                self.end(status, &text(&said))
             }
-            None => End::Killed { limit: self.timeout },
+            None => End::Killed { limit: timeout },
         };
 
         let [console, stdout, stderr] = ports.map(|port| port.bytes);
@@ -127,38 +161,38 @@ impl Boot<'_> {
                 + &tail("stdout", &stdout)
                 + &tail("stderr", &stderr)
         };
-        let code = judge(&console, self.token, end, scene)?;
+        let code = judge(&console, token, end, scene)?;
         Ok(LabRun { code, stdout, stderr, console, wall: begin.elapsed() })
     }
 
-    fn start(&self, ports: &[Port], said: &Path) -> Result<Qemu, LabError> {
+    fn start(&self, said: &Path) -> Result<Emulator, LabError> {
         // Killed, too, when this thread ends without a Drop (a signal, an abort). The kernel ties that
-        // to the thread that started QEMU, which is the one that waits for it below.
+        // to the thread that started it, which is the one that waits for it.
         let mut command = Command::new(tool("setpriv", "util-linux")?);
-        command.args(["--pdeathsig", "KILL", "--"]).arg(qemu()?);
-        command.args(["-accel", "tcg,thread=single", "-cpu", "EPYC", "-smp", "1"]);
-        command.arg("-m").arg(self.memory_mb.to_string());
-        command.args(["-nodefaults", "-no-user-config", "-vga", "none", "-display", "none"]);
-        command.args(["-nic", "none", "-no-reboot"]);
-        for port in ports {
-            command.arg("-serial").arg(format!("file:{}", port.path.display()));
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
         }
-        command.arg("-kernel").arg(self.vmlinuz).arg("-initrd").arg(self.initramfs);
-        command.args(["-append", KERNEL_ARGUMENTS]);
         let stderr = File::create(said).during(|| format!("create {}", said.display()))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        let child = command.spawn().during(|| "start QEMU".to_owned())?;
-        Ok(Qemu(child))
+        let child = command.spawn().during(|| format!("start {}", self.name))?;
+        Ok(Emulator(child))
+    }
+
+    fn end(&self, status: ExitStatus, said: &str) -> End {
+        if (self.switched_off)(status, said) {
+            End::SwitchedOff
+        } else {
+            End::Died { emulator: self.name, status, stderr: (self.complaints)(said) }
+        }
     }
 }
 
-/// A console's text, with plain line ends.
+/// Text with plain line ends.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\r', "")
-}
-
-/// What QEMU said, without its warnings: it has one for each CPU feature that it does not emulate.
-fn complaints(bytes: &[u8]) -> String {
-    let text = text(bytes);
-    text.lines().filter(|line| !line.contains(": warning: ")).collect::<Vec<_>>().join("\n")
 }

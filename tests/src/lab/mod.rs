@@ -1,11 +1,13 @@
-//! A lab is a stock Debian kernel under an emulator that has SVM, so that `/dev/kvm` works and KVM's
-//! exit tracepoints fire on any machine, without root. A kernel, programs and a shell script come in;
-//! the script runs in there as root, and its stdout, stderr and exit code come out.
+//! A lab is a stock Debian kernel under an emulator that has SVM or VMX, so that `/dev/kvm` works and
+//! KVM's exit tracepoints fire on any machine, without root. A kernel, programs and a shell script come
+//! in; the script runs in there as root, and its stdout, stderr and exit code come out.
 //!
-//! The host needs `qemu-system-x86_64` and, to get a kernel for the first time, a Debian archive in
-//! apt's sources. A boot takes a few seconds; everything inside runs many times slower than outside.
+//! The first run needs a Debian archive in apt's sources: kernel, busybox and (for Intel) Bochs are
+//! unpacked from its packages and kept. For AMD the host needs `qemu-system-x86_64`. Everything inside
+//! runs many times slower than outside: a boot takes a few seconds on AMD, and ten to twenty on Intel.
 
 mod apt;
+mod bochs;
 mod cache;
 mod error;
 mod host;
@@ -13,20 +15,22 @@ mod initramfs;
 mod kernel;
 mod machine;
 mod package;
+mod qemu;
 mod sources;
 mod unpack;
 mod verdict;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::bochs::Bochs;
 use self::error::DuringIo;
 pub use self::error::LabError;
 use self::initramfs::Tree;
 pub use self::kernel::Kernel;
-use self::machine::Boot;
+use self::machine::Guest;
 pub use self::package::unpack_package;
 
 /// Where labs keep kernels and archives: `VMEXIT_LAB_CACHE`, or `target/lab` in the workspace.
@@ -66,30 +70,65 @@ pub struct LabRun {
     pub wall: Duration,
 }
 
+/// Whose virtualization extension the lab's CPU has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Vendor {
+    /// AMD's SVM, in QEMU: the faster lab. Its clock is that of the host.
+    #[default]
+    Amd,
+    /// Intel's VMX, in Bochs. Its clock counts instructions, so that times are the same run after run.
+    Intel,
+}
+
+impl Vendor {
+    const fn timeout(self) -> Duration {
+        match self {
+            Self::Amd => Duration::from_secs(120),
+            Self::Intel => Duration::from_secs(300),
+        }
+    }
+
+    const fn memory_mb(self) -> u32 {
+        match self {
+            Self::Amd => 2048,
+            Self::Intel => 1024,
+        }
+    }
+}
+
 /// A lab in the making: what is added is copied when a script is run, each time anew.
 #[derive(Clone, Debug)]
 pub struct Lab {
     kernel: Kernel,
+    vendor: Vendor,
     qemu: bool,
     perf: bool,
     binaries: Vec<(String, PathBuf)>,
     files: Vec<(String, Vec<u8>, u32)>,
-    timeout: Duration,
-    memory_mb: u32,
+    timeout: Option<Duration>,
+    memory_mb: Option<u32>,
 }
 
 impl Lab {
-    /// A lab with this kernel, busybox and nothing else, 2 GB of memory and two minutes of time.
+    /// A lab with this kernel, busybox and nothing else, on AMD.
     pub fn new(kernel: Kernel) -> Self {
         Self {
             kernel,
+            vendor: Vendor::default(),
             qemu: false,
             perf: false,
             binaries: Vec::new(),
             files: Vec::new(),
-            timeout: Duration::from_secs(120),
-            memory_mb: 2048,
+            timeout: None,
+            memory_mb: None,
         }
+    }
+
+    /// The same lab on a CPU of this vendor.
+    #[must_use]
+    pub fn vendor(mut self, vendor: Vendor) -> Self {
+        self.vendor = vendor;
+        self
     }
 
     /// Adds a program of the host at a path of the lab, with its shared libraries.
@@ -114,24 +153,25 @@ impl Lab {
         self
     }
 
-    /// Adds the host's `perf`.
+    /// Adds the host's `perf`. On Intel it takes minutes to start.
     #[must_use]
     pub fn perf(mut self) -> Self {
         self.perf = true;
         self
     }
 
-    /// How long a run may take, boot included.
+    /// How long a run may take, boot included: two minutes on AMD and five on Intel, if nothing is said.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = Some(timeout);
         self
     }
 
-    /// The memory of the lab, which holds its files too.
+    /// The memory of the lab, which holds its files too: 2 GB on AMD and 1 GB on Intel, if nothing is
+    /// said.
     #[must_use]
     pub fn memory(mut self, mb: u32) -> Self {
-        self.memory_mb = mb;
+        self.memory_mb = Some(mb);
         self
     }
 
@@ -155,17 +195,18 @@ impl Lab {
         let own = self.own(&base, script, &token)?;
         let dir = tempfile::tempdir().during(|| "create a temporary directory".to_owned())?;
         let initramfs = dir.path().join("initramfs");
-        initramfs::join(&base.cached(cache)?, &own, &initramfs)
-            .during(|| format!("write {}", initramfs.display()))?;
-        let boot = Boot {
-            vmlinuz: &self.kernel.vmlinuz,
-            initramfs: &initramfs,
-            memory_mb: self.memory_mb,
-            timeout: self.timeout,
-            token: &token,
-            dir: dir.path(),
+        match self.vendor {
+            Vendor::Amd => initramfs::join(&base.cached(cache)?, &own, &initramfs),
+            Vendor::Intel => initramfs::join_plain(&base, &own, &initramfs),
+        }
+        .during(|| format!("write {}", initramfs.display()))?;
+        let memory_mb = self.memory_mb.unwrap_or(self.vendor.memory_mb());
+        let guest = Guest::new(&self.kernel.vmlinuz, &initramfs, memory_mb, dir.path());
+        let program = match self.vendor {
+            Vendor::Amd => qemu::prepare(&guest)?,
+            Vendor::Intel => Bochs::get(cache)?.prepare(&guest)?,
         };
-        boot.run(&mut on)
+        program.run(guest, &token, self.timeout.unwrap_or(self.vendor.timeout()), &mut on)
     }
 
     /// What stays the same from run to run and from kernel to kernel.
@@ -192,7 +233,15 @@ impl Lab {
         let mut tree = Tree::default();
         for module in &self.kernel.modules {
             let name = module.file_name().unwrap_or_default().to_string_lossy();
-            tree.host(&format!("/lab/modules/{name}"), module)?;
+            let path = format!("/lab/modules/{name}");
+            match self.vendor {
+                Vendor::Amd => tree.host(&path, module)?,
+                // Bochs would check the signatures for seconds.
+                Vendor::Intel => {
+                    let bytes = fs::read(module).during(|| format!("read {}", module.display()))?;
+                    tree.bytes(&path, kernel::unsigned(&bytes), 0o644)?;
+                }
+            }
         }
         let paths = self.binaries.iter().map(|(path, _)| path);
         for path in paths.chain(self.files.iter().map(|(path, ..)| path)) {

@@ -1,5 +1,5 @@
 //! How a lab ended, read from its console: one verdict line with the run's token, or the traces of a
-//! crash. The console's text and QEMU's end come in; the script's exit code or a `LabError` comes out.
+//! crash. The console's text and the emulator's end come in; the script's exit code or a `LabError` comes out.
 
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -22,11 +22,16 @@ const CRASHES: [&str; 8] = [
     "unable to handle",
 ];
 
-/// How QEMU ended.
+/// The kernel's last words before a reboot, which not every emulator takes for an orderly end.
+const REBOOT: &str = "reboot: Restarting system";
+
+/// How the emulator ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// By itself.
-    Exited { status: ExitStatus, stderr: String },
+    /// In order, with its machine.
+    SwitchedOff,
+    /// By itself, for a reason of its own.
+    Died { emulator: &'static str, status: ExitStatus, stderr: String },
     /// It was killed, because this much time was over.
     Killed { limit: Duration },
 }
@@ -77,10 +82,12 @@ pub(super) fn judge(
         (Some(Verdict::Broken(step)), 1, _) => Err(LabError::Setup { step, scene: scene() }),
         (Some(_), ..) => Err(LabError::Verdicts { count, scene: scene() }),
         (None, _, End::Killed { limit }) => Err(LabError::Hung { limit, scene: scene() }),
-        (None, _, End::Exited { status, stderr }) if !status.success() => {
-            Err(LabError::Died { status, stderr, scene: scene() })
+        (None, _, End::Died { emulator, status, stderr }) if !console.contains(REBOOT) => {
+            Err(LabError::Died { emulator, status, stderr, scene: scene() })
         }
-        (None, _, End::Exited { .. }) => Err(LabError::NoVerdict { scene: scene() }),
+        (None, _, End::SwitchedOff | End::Died { .. }) => {
+            Err(LabError::NoVerdict { scene: scene() })
+        }
     }
 }
 
@@ -111,8 +118,9 @@ mod tests {
 
     use super::*;
 
-    fn ended(raw: i32) -> End {
-        End::Exited { status: ExitStatus::from_raw(raw), stderr: "qemu: oh".to_owned() }
+    fn died() -> End {
+        let status = ExitStatus::from_raw(1 << 8);
+        End::Died { emulator: "QEMU", status, stderr: "qemu: oh".to_owned() }
     }
 
     fn judged(console: &str, end: End) -> Result<i32, LabError> {
@@ -122,7 +130,7 @@ mod tests {
     #[test]
     fn one_verdict_counts() {
         let console = "boot\n[    3.1] vmexit-lab t0k exit 7\n[    3.2] reboot: Power down\n";
-        assert!(matches!(judged(console, ended(0)), Ok(7)));
+        assert!(matches!(judged(console, End::SwitchedOff), Ok(7)));
         // The machine said how it ended before it got stuck.
         assert!(matches!(judged(console, End::Killed { limit: Duration::ZERO }), Ok(7)));
     }
@@ -130,20 +138,26 @@ mod tests {
     #[test]
     fn another_token_does_not() {
         let console = "[    3.1] vmexit-lab other exit 0\n";
-        assert!(matches!(judged(console, ended(0)), Err(LabError::NoVerdict { .. })));
+        assert!(matches!(judged(console, End::SwitchedOff), Err(LabError::NoVerdict { .. })));
     }
 
     #[test]
     fn two_verdicts_or_a_garbled_one_are_errors() {
         let twice = "vmexit-lab t0k exit 0\nvmexit-lab t0k exit 0\n";
-        assert!(matches!(judged(twice, ended(0)), Err(LabError::Verdicts { count: 2, .. })));
+        assert!(matches!(
+            judged(twice, End::SwitchedOff),
+            Err(LabError::Verdicts { count: 2, .. })
+        ));
         let garbled = "vmexit-lab t0k exit [  3.2] what\n";
-        assert!(matches!(judged(garbled, ended(0)), Err(LabError::Verdicts { count: 1, .. })));
+        assert!(matches!(
+            judged(garbled, End::SwitchedOff),
+            Err(LabError::Verdicts { count: 1, .. })
+        ));
     }
 
     #[test]
     fn a_broken_set_up_names_its_step() {
-        let error = judged("vmexit-lab t0k broken insmod kvm.ko\n", ended(0)).unwrap_err();
+        let error = judged("vmexit-lab t0k broken insmod kvm.ko\n", End::SwitchedOff).unwrap_err();
         assert!(error.to_string().contains("insmod kvm.ko"), "{error}");
     }
 
@@ -151,7 +165,7 @@ mod tests {
     fn a_crash_outweighs_a_verdict() {
         let console = "fine\n[ 9.0] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!\n\
                        [ 30.1] vmexit-lab t0k exit 0\n";
-        let error = judged(console, ended(0)).unwrap_err();
+        let error = judged(console, End::SwitchedOff).unwrap_err();
         assert!(matches!(error, LabError::Crashed { .. }));
         let text = error.to_string();
         assert!(text.contains("soft lockup") && !text.contains("fine"), "{text}");
@@ -161,8 +175,10 @@ mod tests {
     fn no_verdict_depends_on_how_it_ended() {
         let limit = Duration::from_secs(5);
         assert!(matches!(judged("boot\n", End::Killed { limit }), Err(LabError::Hung { .. })));
-        assert!(matches!(judged("", ended(1 << 8)), Err(LabError::Died { .. })));
-        assert!(matches!(judged("", ended(0)), Err(LabError::NoVerdict { .. })));
+        assert!(matches!(judged("", died()), Err(LabError::Died { .. })));
+        let reboot = "[ 6.8] reboot: Restarting system\n";
+        assert!(matches!(judged(reboot, died()), Err(LabError::NoVerdict { .. })));
+        assert!(matches!(judged("", End::SwitchedOff), Err(LabError::NoVerdict { .. })));
     }
 
     #[test]

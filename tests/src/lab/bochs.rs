@@ -1,0 +1,194 @@
+//! The machine with VMX: Bochs, from Debian packages that are unpacked and not installed. A kernel, an
+//! initramfs and serial ports come in; a bootable CD, which is how Bochs takes them, and a command come
+//! out.
+//!
+//! Time in there is a count of instructions, a hundred to the microsecond, whatever the machine
+//! outside does: what is measured in this lab is the same run after run.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::apt::Archive;
+use super::cache::Workplace;
+use super::error::{DuringIo, LabError, output};
+use super::machine::{Guest, KERNEL_ARGUMENTS, Program};
+
+/// Bochs with a screen for terminals, firmware, a boot loader, and what writes it on a CD.
+const PACKAGES: [&str; 7] =
+    ["bochs", "bochs-term", "bochsbios", "isolinux", "syslinux-common", "vgabios", "xorriso"];
+
+/// Without the self-tests of ciphers, which take longer than all the rest of the boot; a reboot becomes a
+/// triple fault, which ends Bochs. Mitigations stay as stock: nothing here changes what an exit costs.
+const BOOT_ARGUMENTS: &str = "cryptomgr.notests reboot=triple";
+
+/// What Bochs says at an orderly end, which it calls a panic too.
+const SWITCHED_OFF: &str = "ACPI control: soft power off";
+
+/// Files of packages: from the host, if it has them, else from where the lab unpacked them.
+#[derive(Debug)]
+pub(super) struct Bochs {
+    unpacked: PathBuf,
+}
+
+impl Bochs {
+    /// Downloads what the host lacks, once.
+    pub(super) fn get(cache: &Path) -> Result<Self, LabError> {
+        let unpacked = cache.join("bochs");
+        if !unpacked.is_dir() {
+            let work = Workplace::enter(cache)?;
+            if !unpacked.is_dir() {
+                let suite = Archive::of_this_machine()?.own(cache);
+                suite.update()?;
+                let tree = work.path("tree");
+                fs::create_dir(&tree).during(|| format!("create {}", tree.display()))?;
+                let missing = suite.missing(&PACKAGES)?;
+                if !missing.is_empty() {
+                    suite.unpack(&missing, &tree)?;
+                }
+                work.finish(&tree, &unpacked)?;
+            }
+        }
+        // Plugins are not looked for by relative paths.
+        let unpacked =
+            fs::canonicalize(&unpacked).during(|| format!("find {}", unpacked.display()))?;
+        Ok(Self { unpacked })
+    }
+
+    /// A file of one of the packages, by its path without the leading slash.
+    fn file(&self, path: &str) -> Result<PathBuf, LabError> {
+        let places = [&self.unpacked, Path::new("/")].map(|root| root.join(path));
+        places.into_iter().find(|place| place.is_file()).ok_or_else(|| LabError::MissingFile {
+            what: format!("/{path} of Debian's Bochs"),
+            hint: format!("delete {} to have it unpacked again", self.unpacked.display()),
+        })
+    }
+
+    /// A program of one of the packages, with its libraries in reach.
+    fn program(&self, path: &str) -> Result<Command, LabError> {
+        let mut command = Command::new(self.file(path)?);
+        command.env("LD_LIBRARY_PATH", self.unpacked.join("usr/lib/x86_64-linux-gnu"));
+        Ok(command)
+    }
+
+    /// Writes the CD and the settings for a guest into its directory; returns how to start it.
+    pub(super) fn prepare(&self, guest: &Guest<'_>) -> Result<Program, LabError> {
+        let cd = guest.dir.join("cd");
+        self.burn(guest, &cd)?;
+        let settings = guest.dir.join("bochsrc");
+        let log = guest.dir.join("log");
+        fs::write(&settings, self.settings(guest, &cd, &log)?)
+            .during(|| format!("write {}", settings.display()))?;
+        // Debian's Bochs has a debugger in it, which would wait for somebody to say "continue".
+        let debugger = guest.dir.join("debugger");
+        fs::write(&debugger, "continue\n").during(|| format!("write {}", debugger.display()))?;
+
+        let mut command = self.program("usr/bin/bochs-bin")?;
+        command.arg("-q").arg("-f").arg(settings).arg("-rc").arg(debugger);
+        command.env("LTDL_LIBRARY_PATH", self.plugins()).env("TERM", "xterm");
+        Ok(Program {
+            name: "Bochs",
+            command,
+            boots_from: cd,
+            switched_off: |_, said| said.contains(SWITCHED_OFF),
+            complaints,
+        })
+    }
+
+    /// Where Bochs's devices are: Debian has them in packages apart, so it may be two places.
+    fn plugins(&self) -> OsString {
+        let directory = "usr/lib/x86_64-linux-gnu/bochs/plugins";
+        let mut places = self.unpacked.join(directory).into_os_string();
+        places.push(":/");
+        places.push(directory);
+        places
+    }
+
+    fn burn(&self, guest: &Guest<'_>, cd: &Path) -> Result<(), LabError> {
+        let menu = guest.dir.join("isolinux.cfg");
+        let text = format!(
+            "DEFAULT lab\nLABEL lab\nKERNEL /vmlinuz\nINITRD /initrd\nAPPEND {KERNEL_ARGUMENTS} {BOOT_ARGUMENTS}\n"
+        );
+        fs::write(&menu, text).during(|| format!("write {}", menu.display()))?;
+        let loader = self.file("usr/lib/ISOLINUX/isolinux.bin")?;
+        let module = self.file("usr/lib/syslinux/modules/bios/ldlinux.c32")?;
+        let files = [
+            ("isolinux.bin", loader.as_path()),
+            ("ldlinux.c32", &module),
+            ("isolinux.cfg", &menu),
+            ("vmlinuz", guest.vmlinuz),
+            ("initrd", guest.initramfs),
+        ];
+        let mut xorriso = self.program("usr/bin/xorriso")?;
+        xorriso.args(["-no_rc", "-as", "mkisofs", "-quiet", "-graft-points"]);
+        xorriso.args(["-b", "isolinux.bin", "-c", "boot.cat", "-no-emul-boot"]);
+        xorriso.args(["-boot-load-size", "4", "-boot-info-table", "-o"]).arg(cd);
+        for (name, file) in files {
+            let mut graft = OsString::from(format!("{name}="));
+            graft.push(file);
+            xorriso.arg(graft);
+        }
+        output(&mut xorriso)?;
+        // It is on the CD now, and not needed twice.
+        fs::remove_file(guest.initramfs).during(|| format!("remove {}", guest.initramfs.display()))
+    }
+
+    fn settings(&self, guest: &Guest<'_>, cd: &Path, log: &Path) -> Result<String, LabError> {
+        let bios = self.file("usr/share/bochs/BIOS-bochs-latest")?;
+        let vga_bios = self.file("usr/share/vgabios/vgabios.bin")?;
+        let mut text = format!(
+            "megs: {memory}\n\
+             cpu: model=corei7_haswell_4770, count=1, ips=100000000, reset_on_triple_fault=0\n\
+             clock: sync=none, time0=utc\n\
+             romimage: file=\"{bios}\", options=fastboot\n\
+             vgaromimage: file=\"{vga_bios}\"\n\
+             ata0-master: type=cdrom, path=\"{cd}\", status=inserted\n\
+             boot: cdrom\n\
+             display_library: term\n\
+             log: {log}\n\
+             panic: action=fatal\n\
+             error: action=ignore\n\
+             info: action=ignore\n",
+            memory = guest.memory_mb,
+            bios = bios.display(),
+            vga_bios = vga_bios.display(),
+            cd = cd.display(),
+            log = log.display(),
+        );
+        for (number, port) in (1..).zip(&guest.ports) {
+            text += &format!("com{number}: enabled=1, mode=file, dev=\"{}\"\n", port.display());
+        }
+        Ok(text)
+    }
+}
+
+/// What Bochs said last, which is why it ended; before that it is about this machine's sound card.
+fn complaints(said: &str) -> String {
+    let (_, reason) = said.rsplit_once("exiting with the following message:").unwrap_or(("", said));
+    let lines = reason.lines().filter(|line| !line.starts_with("===") && !line.is_empty());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_an_end_is_found_in_the_noise() {
+        let said = "ALSA lib confmisc.c:855: cannot find card '0'\n=====\n\
+                    Bochs is exiting with the following message:\n[CPU0  ] oh\n=====\n";
+        assert_eq!(complaints(said), "[CPU0  ] oh");
+        assert_eq!(complaints("bochs: not found\n"), "bochs: not found");
+    }
+
+    #[test]
+    fn files_come_from_where_they_were_unpacked() {
+        let dir = tempfile::tempdir().unwrap();
+        let bochs = Bochs { unpacked: dir.path().to_owned() };
+        fs::write(dir.path().join("here"), "").unwrap();
+        assert_eq!(bochs.file("here").unwrap(), dir.path().join("here"));
+        assert_eq!(bochs.file("etc/os-release").unwrap(), Path::new("/etc/os-release"));
+        assert!(matches!(bochs.file("nowhere"), Err(LabError::MissingFile { .. })));
+    }
+}

@@ -1,0 +1,34 @@
+//! The machine with SVM: the host's QEMU. One vCPU and one emulator thread always: with more, switching
+//! a tracepoint on while a vCPU runs can crash the lab's kernel.
+
+use std::process::Command;
+
+use super::error::LabError;
+use super::host::qemu;
+use super::machine::{Guest, KERNEL_ARGUMENTS, Program};
+
+/// How to start a guest.
+pub(super) fn prepare(guest: &Guest<'_>) -> Result<Program, LabError> {
+    let mut command = Command::new(qemu()?);
+    command.args(["-accel", "tcg,thread=single", "-cpu", "EPYC", "-smp", "1"]);
+    command.arg("-m").arg(guest.memory_mb.to_string());
+    command.args(["-nodefaults", "-no-user-config", "-vga", "none", "-display", "none"]);
+    command.args(["-nic", "none", "-no-reboot"]);
+    for port in &guest.ports {
+        command.arg("-serial").arg(format!("file:{}", port.display()));
+    }
+    command.arg("-kernel").arg(guest.vmlinuz).arg("-initrd").arg(guest.initramfs);
+    command.args(["-append", KERNEL_ARGUMENTS]);
+    Ok(Program {
+        name: "QEMU",
+        command,
+        boots_from: guest.initramfs.to_owned(),
+        switched_off: |status, _| status.success(),
+        complaints,
+    })
+}
+
+/// What QEMU said, without its warnings: it has one for each CPU feature that it does not emulate.
+fn complaints(said: &str) -> String {
+    said.lines().filter(|line| !line.contains(": warning: ")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,122 @@
+//! A bare guest and the agent side by side in a lab: scripts that run them, and the sections of output
+//! that these print.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    agent,
+    guest::{BareGuest, Qemu},
+    lab::{Kernel, Lab, Vendor, default_cache},
+};
+
+/// A lab with QEMU, the guest's ROM and the agent, as `vmexit`.
+///
+/// Its kernel is Debian's own, or a newer one for those who ask: `VMEXIT_LAB_KERNEL=6.12`.
+pub fn lab(vendor: Vendor, guest: &BareGuest) -> Result<Lab> {
+    let version = std::env::var("VMEXIT_LAB_KERNEL").ok();
+    let kernel = Kernel::find(&default_cache(), version.as_deref())?;
+    Ok(Lab::new(kernel).vendor(vendor).qemu().binary("/usr/bin/vmexit", agent::program()?).file(
+        format!("/tmp/{}", Qemu::ROM),
+        guest.rom(),
+        0o644,
+    ))
+}
+
+/// Starts the guest, halted until something says `cont` to file descriptor 3, and defines what the
+/// scripts below use: `kvm`, KVM's own directory of this VM, and waiting for the guest and the agent.
+pub fn start(name: &str) -> String {
+    let qemu = Qemu::nested(name).paused().arg("-monitor").arg("stdio").shell(Path::new("/tmp"));
+    format!(
+        r#"
+set -e
+mkfifo /tmp/monitor
+{qemu} < /tmp/monitor > /tmp/qemu.log 2>&1 &
+exec 3> /tmp/monitor
+until kvm=$(ls -d /sys/kernel/debug/kvm/*-* 2> /dev/null); do sleep 0.1; done
+pid=${{kvm##*/}}
+pid=${{pid%-*}}
+dots() {{ tr -cd . < /tmp/{serial} | wc -c; }}
+missed() {{ tr -cd - < /tmp/{serial} | wc -c; }}
+wait_dots() {{ until [ "$(dots)" -ge "$1" ]; do sleep 0.2; done; }}
+attached() {{ [ "$(cat /proc/$1/fdinfo/* 2> /dev/null | grep -c link_type)" -ge 3 ]; }}
+wait_attached() {{ until attached "$1"; do kill -0 "$1"; sleep 0.1; done; sleep 1; }}
+"#,
+        serial = Qemu::SERIAL,
+    )
+}
+
+/// Captures a guest of so many rounds from its first exit to its last, with these options more. Prints
+/// the sections `dots`, `missed` (HLTs that the guest reported as such), `exits` (KVM's own count) and
+/// `report` (JSON).
+pub fn capture_all(name: &str, rounds: u64, options: &str) -> String {
+    start(name)
+        + &format!(
+            r#"
+vmexit capture -q -d 10m -f json -o /tmp/report.json {options} &
+agent=$!
+wait_attached $agent
+before=$(cat $kvm/exits)
+echo cont >&3
+wait_dots {rounds}
+sleep 2
+after=$(cat $kvm/exits)
+kill -INT $agent
+wait $agent
+echo "== dots"; dots
+echo "== missed"; missed
+echo "== exits"; echo $((after - before))
+echo "== report"; cat /tmp/report.json
+"#
+        )
+}
+
+/// What a script printed: sections under headings of the form `== name`.
+#[derive(Debug)]
+pub struct Printed(String);
+
+impl Printed {
+    /// Runs a script that must succeed.
+    pub fn by(lab: &Lab, script: &str) -> Result<Self> {
+        let run = lab.run(script)?;
+        let stdout = String::from_utf8(run.stdout).context("the script's output is not text")?;
+        let stderr = String::from_utf8_lossy(&run.stderr);
+        ensure!(run.code == 0, "the script ended with {}: {stderr}\n{stdout}", run.code);
+        Ok(Self(stdout))
+    }
+
+    /// The text of a section.
+    pub fn section(&self, name: &str) -> Result<&str> {
+        let heading = format!("== {name}\n");
+        let (_, rest) = self
+            .0
+            .split_once(&heading)
+            .with_context(|| format!("no section '{name}' in {}", self.0))?;
+        Ok(rest.split("\n== ").next().unwrap_or(rest).trim())
+    }
+
+    /// A section that is a number.
+    pub fn number(&self, name: &str) -> Result<u64> {
+        let text = self.section(name)?;
+        text.parse().with_context(|| format!("'{text}' in section '{name}' is no number"))
+    }
+
+    /// The section `report`.
+    pub fn report(&self) -> Result<agent::Report> {
+        agent::Report::parse(self.section("report")?.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_end_where_the_next_begins() {
+        let printed = Printed("noise\n== a\n1\n== b\ntwo\nlines\n".to_owned());
+        assert_eq!(printed.number("a").unwrap(), 1);
+        assert_eq!(printed.section("b").unwrap(), "two\nlines");
+        assert!(printed.section("c").is_err() && printed.number("b").is_err());
+    }
+}

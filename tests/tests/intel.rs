@@ -1,0 +1,90 @@
+//! The Intel lab, and the agent on its exits: against the guest's own ground truth and KVM's own
+//! counter.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use vmexit_tests::{
+    guest::BareGuest,
+    lab::{Kernel, Lab, LabError, Vendor, default_cache},
+    scenario::{self, Printed, capture_all},
+};
+
+/// Few, because everything takes long here.
+const ROUNDS: u64 = 20;
+
+#[test]
+fn counts_on_raw_tracepoints_are_the_guests_own_and_kvms_own() {
+    counts_are_the_guests_own_and_kvms_own("raw");
+}
+
+#[test]
+fn counts_on_classic_tracepoints_are_the_guests_own_and_kvms_own() {
+    counts_are_the_guests_own_and_kvms_own("classic");
+}
+
+fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
+    let guest = BareGuest::demo().rounds(ROUNDS as u32);
+    let lab = scenario::lab(Vendor::Intel, &guest).unwrap();
+    let script = capture_all("exact", ROUNDS, &format!("--tracepoints {tracepoints}"));
+    let printed = Printed::by(&lab, &script).unwrap_or_else(|error| panic!("{error:#}"));
+    let report = printed.report().unwrap();
+    let exits = printed.number("exits").unwrap();
+
+    println!("{}, KVM's own counter: {exits}", report.accounting());
+    assert_eq!(report.text("/host/vendor").unwrap(), "vmx");
+    assert_eq!(report.text("/source").unwrap(), "exits");
+    let rounds = printed.number("dots").unwrap();
+    assert_eq!(rounds, ROUNDS);
+    let expected = guest.expected(rounds).with_missed_hlts(printed.number("missed").unwrap());
+    for (&(port, direction), &count) in &expected.ports {
+        let row = report.port("exact", port, direction).unwrap();
+        let samples = row.map_or(0, |row| row.samples().unwrap());
+        assert_eq!(samples, count, "{port:#x} {direction:?}");
+    }
+    assert_eq!(report.ports("exact").unwrap().len(), expected.ports.len());
+    for (reason, count) in [
+        ("IO_INSTRUCTION", expected.io()),
+        ("CPUID", expected.cpuid),
+        ("MSR_READ", expected.msr_reads.values().sum()),
+        ("MSR_WRITE", expected.msr_writes.values().sum()),
+        // The last HLT never ends.
+        ("HLT", expected.hlt - 1),
+    ] {
+        assert_eq!(report.exits_for("exact", reason).unwrap(), count, "{reason}");
+    }
+
+    let observed = report.count("/accounting/observed").unwrap();
+    assert_eq!(report.count("/accounting/open").unwrap(), 1);
+    assert_eq!(report.count("/accounting/recorded").unwrap(), observed - 1, "nothing is lost");
+    assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
+    assert_eq!(observed, exits, "KVM's own counter");
+}
+
+fn bare_lab() -> Lab {
+    Lab::new(Kernel::find(&default_cache(), None).unwrap()).vendor(Vendor::Intel)
+}
+
+#[test]
+fn a_script_gives_its_streams_and_its_exit_code() {
+    let script = "cat /root/bytes; cat /root/bytes >&2; test -c /dev/kvm || exit 1; \
+                  test -r /sys/kernel/btf/kvm_intel || exit 2; sleep 1000 & exit 7";
+    let bytes: Vec<u8> = (0..=255).cycle().take(10_000).collect();
+    let run = bare_lab().file("/root/bytes", bytes.clone(), 0o644).run(script).unwrap();
+    assert_eq!(run.code, 7, "{run:?}");
+    // To the last byte, though the machine is switched off right after it.
+    assert_eq!(run.stdout, bytes);
+    assert_eq!(run.stderr, bytes);
+}
+
+#[test]
+fn a_crash_is_not_an_exit_code() {
+    let error = bare_lab().run("echo c > /proc/sysrq-trigger; exit 0").unwrap_err();
+    assert!(matches!(error, LabError::Crashed { .. }), "{error}");
+}
+
+#[test]
+fn a_reboot_is_no_second_run() {
+    let error = bare_lab().run("echo last words; reboot -f").unwrap_err();
+    assert!(matches!(error, LabError::NoVerdict { .. }), "{error}");
+    assert!(error.to_string().contains("last words"), "{error}");
+}
