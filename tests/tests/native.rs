@@ -375,3 +375,19 @@ fn a_guest_that_fills_its_table_takes_nothing_from_its_neighbour() {
         assert_eq!(row.samples().unwrap(), ROUNDS);
     }
 }
+
+#[test]
+fn a_vm_that_starts_meanwhile_is_named() {
+    let _alone = alone();
+    let mut first = Qemu::native("first").start(&BareGuest::demo()).unwrap();
+    first.wait_dots(1, PATIENCE).unwrap();
+    let capture = Capture::start(&["-d", "10m", "-f", "json"]).unwrap();
+    let mut late = Qemu::native("latecomer").start(&BareGuest::demo()).unwrap();
+    late.wait_dots(3, PATIENCE).unwrap();
+    // Names are looked up twice a second.
+    sleep(Duration::from_secs(1));
+    drop(late);
+    let report = capture.report().unwrap();
+    assert!(!report.ports("latecomer").unwrap().is_empty());
+    assert!(!report.ports("first").unwrap().is_empty());
+}

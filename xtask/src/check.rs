@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     setup,
-    tool::{cargo, line, status, target},
+    tool::{FOR_BPF, cargo, line, status, target},
 };
 
 pub(crate) fn check() -> Result<ExitCode> {
@@ -27,23 +27,19 @@ pub(crate) fn check() -> Result<ExitCode> {
 }
 
 fn gates() -> Vec<Command> {
-    let mut docs = with(&["doc", "--no-deps", "--workspace", "--exclude", "vmexit-ebpf"]);
+    let mut docs = for_host("doc");
+    docs.arg("--no-deps");
     docs.env("RUSTDOCFLAGS", "-D warnings");
-    vec![
-        with(&["fmt", "--all", "--check"]),
-        with(&[
-            "clippy",
-            "--workspace",
-            "--exclude",
-            "vmexit-ebpf",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]),
-        clippy_for_bpf(),
-        docs,
-    ]
+    let mut clippy = for_host("clippy");
+    clippy.args(["--all-targets", "--", "-D", "warnings"]);
+    vec![with(&["fmt", "--all", "--check"]), clippy, clippy_for_bpf(), docs]
+}
+
+/// A cargo command for all packages that are not for the BPF target.
+fn for_host(verb: &str) -> Command {
+    let mut cargo = with(&[verb, "--workspace"]);
+    cargo.args(FOR_BPF.iter().flat_map(|package| ["--exclude", package]));
+    cargo
 }
 
 fn with(args: &[&str]) -> Command {
@@ -54,7 +50,8 @@ fn with(args: &[&str]) -> Command {
 
 /// The kernel side is for another target, whose core library has to be built first.
 fn clippy_for_bpf() -> Command {
-    let mut clippy = with(&["clippy", "--package", "vmexit-ebpf", "--release"]);
+    let mut clippy = with(&["clippy", "--release"]);
+    clippy.args(FOR_BPF.iter().flat_map(|package| ["--package", package]));
     clippy.args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"]);
     clippy.arg(target().join("bpf")).args(["--", "-D", "warnings"]);
     clippy.env("RUSTC_BOOTSTRAP", "1");

@@ -8,6 +8,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+/// The packages that are for the BPF target, and for no other.
+pub(crate) const FOR_BPF: [&str; 2] = ["vmexit-ebpf", "vmexit-bench-ebpf"];
+
 /// The workspace's root.
 pub(crate) fn root() -> &'static Path {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));

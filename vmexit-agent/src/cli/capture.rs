@@ -25,7 +25,7 @@ use crate::{
 /// Room for vCPUs where few or none run yet.
 const FEWEST_VCPUS: usize = 64;
 
-/// How often the progress line changes and new VMs are looked for.
+/// How often the progress line changes and new VMs are named.
 const TICK: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
@@ -81,7 +81,7 @@ async fn watch(args: &CaptureArgs, probe: &Probe, guests: &mut Guests, stop: &mu
             () = stop.asked() => break true,
             () = &mut end => break false,
             _ = tick.tick() => {
-                guests.look_again();
+                guests.note(&probe.pids());
                 progress.set_position(started.elapsed().as_millis() as u64);
                 progress.set_message(format!(
                     "{} s of {}, {}, {} (ctrl-c ends early)",
@@ -163,13 +163,19 @@ impl Guests {
         self.known.extend(vms.collect::<Vec<_>>());
     }
 
-    /// Notes VMs that have come since. One that comes and goes between two looks is still counted,
-    /// only nameless.
-    fn look_again(&mut self) {
-        match guest::find_all() {
-            Ok(found) => self.add(found.vms),
-            Err(error) => log::debug!("{error}"),
+    /// Notes VMs that have come since, by the processes whose exits were seen: nobody else in `/proc`
+    /// is looked at. One that comes and goes between two looks is still counted, only nameless.
+    fn note(&mut self, pids: &BTreeSet<u32>) {
+        if self.filter.is_some() {
+            // Those asked for were all there at the start.
+            return;
         }
+        let new: Vec<Vm> = pids
+            .iter()
+            .filter(|pid| !self.known.contains_key(pid))
+            .filter_map(|&pid| guest::find(pid))
+            .collect();
+        self.add(new);
     }
 
     /// Twice the vCPUs that run now: VMs start while we look.

@@ -67,6 +67,11 @@ pub fn find_all() -> Result<Found, ProcError> {
     Ok(found)
 }
 
+/// The VM of one process, if it holds one that we may see.
+pub fn find(pid: u32) -> Option<Vm> {
+    Vm::of(pid, &Path::new("/proc").join(pid.to_string())).ok()?.1
+}
+
 impl Vm {
     /// How many open files a process has, and the VM among them.
     fn of(pid: u32, process: &Path) -> io::Result<(usize, Option<Self>)> {

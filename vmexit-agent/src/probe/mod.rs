@@ -161,6 +161,11 @@ impl Probe {
         Ok(snapshot)
     }
 
+    /// Processes whose vCPUs have been seen so far.
+    pub fn pids(&self) -> BTreeSet<u32> {
+        reader::pids(&self.vcpus)
+    }
+
     /// Events counted so far, over all vCPUs: cheap enough for a progress line.
     pub fn events_seen(&self) -> u64 {
         reader::events_seen(&self.vcpus)

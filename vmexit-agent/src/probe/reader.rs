@@ -4,6 +4,7 @@
 //! counts if both were even before and unchanged after; else it is taken again.
 
 use std::{
+    collections::BTreeSet,
     ptr,
     sync::atomic::{Ordering, fence},
 };
@@ -36,6 +37,11 @@ pub(super) fn read(vcpus: &Mapping<Vcpu>, books: &Mapping<Book>) -> Snapshot {
         snapshot.vcpus.push(reading);
     }
     snapshot
+}
+
+/// Processes that have an entry.
+pub(super) fn pids(vcpus: &Mapping<Vcpu>) -> BTreeSet<u32> {
+    entries(vcpus).map(|entry| load(entry).pid()).collect()
 }
 
 /// Exits seen by all vCPUs so far, or bookings where KVM reports no exits; each may be off by the

@@ -1,0 +1,169 @@
+//! The comparators: which programs and maps belong to a mode, loaded and attached, and what they have
+//! counted.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{HashMap, Map, MapData, PerCpuArray, PerCpuHashMap},
+    programs::{Program, RawTracePoint, TracePoint},
+};
+
+use crate::Mode;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vmexit-bench-ebpf"));
+
+/// A program and its tracepoint.
+type Attachment = (&'static str, &'static str);
+
+/// The ends of exits first, so that no beginning is left open.
+fn programs(mode: Mode, on_amd: bool) -> &'static [Attachment] {
+    match mode {
+        Mode::Nothing | Mode::Command => &[],
+        Mode::Floor => &[("floor_entry", "kvm_entry"), ("floor_exit", "kvm_exit")],
+        Mode::FloorClassic => &[("classic_entry", "kvm_entry"), ("classic_exit", "kvm_exit")],
+        Mode::Bcc if on_amd => &[("bcc_svm_exit", "kvm_exit")],
+        Mode::Bcc => &[("bcc_vmx_exit", "kvm_exit")],
+        Mode::Bpftrace => &[("bpftrace_entry", "kvm_entry"), ("bpftrace_exit", "kvm_exit")],
+        Mode::RawNaive => {
+            &[("naive_entry", "kvm_entry"), ("naive_pio", "kvm_pio"), ("naive_exit", "kvm_exit")]
+        }
+    }
+}
+
+/// Attached programs; dropping it detaches them.
+pub(crate) struct Comparator {
+    mode: Mode,
+    on_amd: bool,
+    ebpf: Ebpf,
+}
+
+impl Comparator {
+    /// Loads and attaches what belongs to the mode.
+    pub(crate) fn start(mode: Mode) -> Result<Self> {
+        let on_amd = on_amd()?;
+        let mut loader = EbpfLoader::new();
+        // The one large map; 8 MB for each CPU.
+        if mode != Mode::Bcc || !on_amd {
+            loader.map_max_entries("BCC_SVM_STAT", 1);
+        }
+        let mut ebpf = loader.load(OBJECT).context("the eBPF object can't be loaded")?;
+        if matches!(mode, Mode::Bcc | Mode::Bpftrace) {
+            check_layout(Path::new("/sys/kernel/tracing"))?;
+        }
+        if mode == Mode::Bpftrace {
+            name_reasons(&mut ebpf)?;
+        }
+        for (name, tracepoint) in programs(mode, on_amd) {
+            let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+            attach(program, tracepoint).with_context(|| format!("{name} on {tracepoint}"))?;
+        }
+        Ok(Self { mode, on_amd, ebpf })
+    }
+
+    /// Exits in its maps.
+    pub(crate) fn counted(&self) -> Result<Option<u64>> {
+        Ok(match self.mode {
+            Mode::Bcc if self.on_amd => Some(self.counted_by_bcc::<0x405, 0x404>("SVM")?),
+            Mode::Bcc => Some(self.counted_by_bcc::<78, 77>("VMX")?),
+            Mode::Bpftrace => {
+                let buckets = PerCpuHashMap::<_, [u32; 9], u64>::try_from(self.map("BT_EXIT_NS")?)?;
+                let mut sum = 0;
+                for bucket in buckets.iter() {
+                    sum += bucket?.1.iter().sum::<u64>();
+                }
+                Some(sum)
+            }
+            Mode::RawNaive => {
+                let rows = PerCpuArray::<_, [u64; 2]>::try_from(self.map("NAIVE_REASONS")?)?;
+                let mut sum = 0;
+                for row in rows.iter() {
+                    sum += row?.iter().map(|[count, _ns]| count).sum::<u64>();
+                }
+                Some(sum)
+            }
+            Mode::Nothing | Mode::Floor | Mode::FloorClassic | Mode::Command => None,
+        })
+    }
+
+    /// A thread's counts are in the cache of a CPU, which is then right, or in the hash table.
+    fn counted_by_bcc<const CACHE: usize, const COUNTS: usize>(&self, vendor: &str) -> Result<u64> {
+        let map = |name| self.map(&format!("BCC_{vendor}_{name}"));
+        let cache = PerCpuArray::<_, [u64; CACHE]>::try_from(map("CACHE")?)?;
+        let cached = cache.get(&0, 0)?;
+        let table = PerCpuHashMap::<_, u64, [u64; COUNTS]>::try_from(map("STAT")?)?;
+        let mut sum = 0;
+        for entry in table.iter() {
+            let (thread, counts) = entry?;
+            for (cache, counts) in cached.iter().zip(counts.iter()) {
+                let (last, cached) = cache.split_first().unwrap_or((&0, &[]));
+                let counts: &[u64] = if *last == thread { cached } else { counts };
+                sum += counts.iter().sum::<u64>();
+            }
+        }
+        Ok(sum)
+    }
+
+    fn map(&self, name: &str) -> Result<&Map> {
+        self.ebpf.map(name).with_context(|| format!("no map {name}"))
+    }
+}
+
+fn attach(program: &mut Program, tracepoint: &str) -> Result<()> {
+    match program {
+        Program::RawTracePoint(program) => attach_raw(program, tracepoint),
+        program => attach_classic(program.try_into()?, tracepoint),
+    }
+}
+
+fn attach_raw(program: &mut RawTracePoint, tracepoint: &str) -> Result<()> {
+    program.load()?;
+    program.attach(tracepoint)?;
+    Ok(())
+}
+
+fn attach_classic(program: &mut TracePoint, tracepoint: &str) -> Result<()> {
+    program.load()?;
+    program.attach("kvm", tracepoint)?;
+    Ok(())
+}
+
+fn on_amd() -> Result<bool> {
+    let cpus = fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo can't be read")?;
+    Ok(cpus.contains("AuthenticAMD"))
+}
+
+/// The programs know where the reason is, as if compiled for this kernel; some kernels have it elsewhere.
+fn check_layout(tracefs: &Path) -> Result<()> {
+    let path = tracefs.join("events/kvm/kvm_exit/format");
+    let format =
+        fs::read_to_string(&path).with_context(|| format!("{} can't be read", path.display()))?;
+    ensure!(
+        format.lines().any(|line| line.contains("exit_reason;\toffset:8;\tsize:4;")),
+        "kvm_exit's exit_reason is not at 8 in this kernel"
+    );
+    Ok(())
+}
+
+/// Names for the reasons that `kvmexits.bt` has names for; what they say makes no difference.
+fn name_reasons(ebpf: &mut Ebpf) -> Result<()> {
+    const NAMELESS: [u64; 9] = [3, 4, 5, 6, 11, 17, 35, 38, 42];
+    let map = ebpf.map_mut("BT_NAME").context("no map BT_NAME")?;
+    let mut names = HashMap::<&mut MapData, u64, Name>::try_from(map)?;
+    for reason in (0..=58).filter(|reason| !NAMELESS.contains(reason)) {
+        let mut name = [0; 20];
+        for (to, from) in name.iter_mut().zip(format!("REASON_{reason}").bytes()) {
+            *to = from;
+        }
+        names.insert(reason, Name(name), 0)?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(4))]
+struct Name([u8; 20]);
+
+// SAFETY: bytes without gaps.
+unsafe impl Pod for Name {}
