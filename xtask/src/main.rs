@@ -1,5 +1,6 @@
 //! The project's own commands, one file each: `cargo xtask --help`.
 
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -33,6 +34,8 @@ enum Verb {
     Demo(demo::Args),
     /// Run a command in the lab, a stock kernel whose KVM reports exits, with vmexit on board
     Lab(lab::Args),
+    /// Measure what vmexit and others add to each exit, exactly: in the Intel lab
+    Bench(bench::Args),
     /// Run all tests, on this machine's KVM and in the lab
     Test(test::Args),
     /// Formatting, lints and documentation
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => build::run(&args),
         Verb::Demo(args) => demo::demo(&args).map(|()| ExitCode::SUCCESS),
         Verb::Lab(args) => lab::lab(&args),
+        Verb::Bench(args) => bench::bench(&args),
         Verb::Test(args) => test::test(&args),
         Verb::Check => check::check(),
     };
