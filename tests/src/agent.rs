@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::guest::Direction;
+use crate::guest::{Direction, Expected};
 
 /// The agent's program: `VMEXIT`, which `cargo xtask test` sets to what it has just built, else the
 /// one beside the tests.
@@ -158,6 +158,22 @@ impl Report {
         Ok(rows.into_iter().find(|row| {
             row.0["port"].as_u64() == Some(port.into()) && row.0["direction"] == direction
         }))
+    }
+
+    /// Demands that the VM's ports are just those of `expected`, each with its exact count.
+    pub fn ensure_ports(&self, vm: &str, expected: &Expected) -> Result<()> {
+        for (&(port, direction), &count) in &expected.ports {
+            let row = self.port(vm, port, direction)?;
+            let row = row.with_context(|| format!("no row for {port:#x} {direction:?}"))?;
+            let seen = (row.samples()?, row.count("accesses")?);
+            ensure!(
+                seen == (count, count),
+                "{port:#x} {direction:?}: {seen:?} samples and accesses, not {count}"
+            );
+        }
+        let rows = self.ports(vm)?.len();
+        ensure!(rows == expected.ports.len(), "{rows} ports, not {}", expected.ports.len());
+        Ok(())
     }
 
     /// All of the VM's ports.

@@ -29,11 +29,7 @@ fn samples(row: Option<Row<'_>>) -> u64 {
 
 /// Every exit that a guest can't avoid, by the names that Linux has for them on AMD.
 fn assert_exact(report: &Report, vm: &str, expected: &Expected) {
-    for (&(port, direction), &count) in &expected.ports {
-        let row = report.port(vm, port, direction).unwrap();
-        assert_eq!(samples(row), count, "{port:#x} {direction:?}");
-    }
-    assert_eq!(report.ports(vm).unwrap().len(), expected.ports.len());
+    report.ensure_ports(vm, expected).unwrap();
     for (reason, count) in
         [("io", expected.io()), ("cpuid", expected.cpuid), ("msr", expected.msr())]
     {

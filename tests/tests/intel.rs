@@ -36,12 +36,7 @@ fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
     let rounds = printed.number("dots").unwrap();
     assert_eq!(rounds, ROUNDS);
     let expected = guest.expected(rounds).with_missed_hlts(printed.number("missed").unwrap());
-    for (&(port, direction), &count) in &expected.ports {
-        let row = report.port("exact", port, direction).unwrap();
-        let samples = row.map_or(0, |row| row.samples().unwrap());
-        assert_eq!(samples, count, "{port:#x} {direction:?}");
-    }
-    assert_eq!(report.ports("exact").unwrap().len(), expected.ports.len());
+    report.ensure_ports("exact", &expected).unwrap();
     for (reason, count) in [
         ("IO_INSTRUCTION", expected.io()),
         ("CPUID", expected.cpuid),

@@ -10,6 +10,7 @@ use crate::{
         compat::TRACEPOINTS,
         plan::{Plan, Tracepoints, Way},
     },
+    view::units::plural,
 };
 
 /// How a check came out.
@@ -40,7 +41,8 @@ const CROWDED: u32 = 2_000;
 
 /// Looks at everything that can be seen without loading a program.
 pub fn examine() -> Vec<Check> {
-    let mut checks = vec![permission(), kernel(), kvm(), btf(), tracefs()];
+    let host = Host::current();
+    let mut checks = vec![permission(), kernel(&host), kvm(&host), btf(), tracefs()];
     checks.extend(tracepoints());
     checks.push(memory());
     checks.extend(vms());
@@ -51,10 +53,6 @@ fn check(name: impl Into<String>, state: State, says: impl Into<String>) -> Chec
     Check { name: name.into(), state, says: says.into() }
 }
 
-fn plural(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
-}
-
 fn permission() -> Check {
     match preflight::permission() {
         Ok(()) => check("permission", State::Ok, "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN"),
@@ -62,15 +60,13 @@ fn permission() -> Check {
     }
 }
 
-fn kernel() -> Check {
-    let host = Host::current();
-    let cpus = plural(host.cpus as u64, "CPU", "CPUs");
+fn kernel(host: &Host) -> Check {
+    let cpus = plural(host.cpus as u64, "CPU");
     check("kernel", State::Ok, format!("Linux {}, {cpus}", host.kernel))
 }
 
-fn kvm() -> Check {
-    let host = Host::current();
-    match (preflight::kvm(), host.vendor, host.kvm_module) {
+fn kvm(host: &Host) -> Check {
+    match (preflight::kvm(), host.vendor, host.kvm_module.as_deref()) {
         (Err(error), ..) => check("kvm", State::Problem, error.to_string()),
         (Ok(()), Some(vendor), module) => {
             check("kvm", State::Ok, format!("{} ({})", vendor.title(), module.unwrap_or_default()))
@@ -152,7 +148,7 @@ fn vms() -> Vec<Check> {
     if found.hidden > 0 {
         let says = format!(
             "{} can't be looked into, which takes CAP_SYS_PTRACE: a VM could be among them",
-            plural(found.hidden as u64, "process", "processes"),
+            plural(found.hidden as u64, "process"),
         );
         checks.push(check("vms", State::Note, says));
     }
@@ -171,7 +167,7 @@ fn vm(vm: &guest::Vm) -> Check {
             format!("QMP at {}", paths.join(", "))
         }
     };
-    let vcpus = plural(vm.vcpus as u64, "vCPU", "vCPUs");
+    let vcpus = plural(vm.vcpus as u64, "vCPU");
     check("vm", State::Ok, format!("{} (pid {}, {vcpus}), {qmp}", vm.name, vm.pid))
 }
 

@@ -11,11 +11,11 @@ use crate::{
     doctor::{self, Check, State},
     guest,
     probe::{
-        Options, Probe, ProbeError, Timing,
+        Options, Probe, Timing,
         plan::{Plan, Tracepoints},
     },
     snapshot::{Interval, Snapshot},
-    view::{Format, escaped},
+    view::{self, Format, escaped},
 };
 
 /// How long exits are looked for.
@@ -59,8 +59,7 @@ async fn listen(vms: &[guest::Vm]) -> Result<Option<(u64, u64)>, Error> {
         return Ok(None);
     }
     sleep(LISTEN).await;
-    let end: Result<Snapshot, ProbeError> = probe.snapshot();
-    let interval = Interval::between(&Snapshot::default(), &end?);
+    let interval = Interval::between(&Snapshot::default(), &probe.snapshot()?);
     let exits = interval.vcpus.iter().map(|vcpu| vcpu.observed).sum();
     let others = interval.vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.stray).sum();
     Ok(Some((exits, others)))
@@ -68,9 +67,7 @@ async fn listen(vms: &[guest::Vm]) -> Result<Option<(u64, u64)>, Error> {
 
 fn render(checks: &[Check], format: Format) -> Result<Bytes, Error> {
     if format == Format::Json {
-        let mut json = serde_json::to_vec_pretty(checks)?;
-        json.push(b'\n');
-        return Ok(json.into());
+        return Ok(view::json(&checks)?);
     }
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let lines = checks.iter().map(|check| {

@@ -41,11 +41,18 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
     for vcpu in &interval.vcpus {
         by_pid.entry(vcpu.vcpu.pid()).or_default().push(vcpu);
     }
+    let source = source(interval);
+    let frame = Frame {
+        reasons,
+        vendor: host.vendor,
+        span_ns: interval.span_ns,
+        stray: source != Source::Exits || timing == Timing::Off,
+    };
     let mut vms: Vec<Vm> = by_pid
         .into_iter()
         .map(|(pid, vcpus)| {
             let guest = guests.iter().find(|guest| guest.pid == pid);
-            vm(pid, guest, &vcpus, host.vendor, interval, timing, reasons)
+            vm(pid, guest, &vcpus, frame)
         })
         .collect();
     vms.sort_by_key(|vm| std::cmp::Reverse((vm.total.handled_ns, vm.total.samples)));
@@ -54,7 +61,7 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
         version: env!("CARGO_PKG_VERSION"),
         host,
         span,
-        source: source(interval),
+        source,
         timing,
         accounting: accounting(interval),
         vms,
@@ -96,7 +103,7 @@ fn accounting(interval: &Interval) -> Accounting {
     sum
 }
 
-/// What holds for all rows of a VM.
+/// What holds for all rows of a VM; but for the vendor, of all VMs.
 #[derive(Clone, Copy)]
 struct Frame<'a> {
     reasons: &'a Names,
@@ -107,21 +114,9 @@ struct Frame<'a> {
     stray: bool,
 }
 
-fn vm(
-    pid: u32,
-    guest: Option<&guest::Vm>,
-    vcpus: &[&VcpuInterval],
-    host_vendor: Option<Vendor>,
-    interval: &Interval,
-    timing: Timing,
-    reasons: &Names,
-) -> Vm {
-    let frame = Frame {
-        reasons,
-        vendor: vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.vcpu.isa)).or(host_vendor),
-        span_ns: interval.span_ns,
-        stray: source(interval) != Source::Exits || timing == Timing::Off,
-    };
+fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>) -> Vm {
+    let vendor = vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.vcpu.isa)).or(host.vendor);
+    let frame = Frame { vendor, ..host };
     let rows = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
     let total = total(&rows, frame);

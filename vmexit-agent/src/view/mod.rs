@@ -24,10 +24,13 @@ pub enum Format {
 pub fn render(report: &Report, format: Format) -> Result<Bytes, serde_json::Error> {
     match format {
         Format::Text => Ok(text::render(report).into()),
-        Format::Json => {
-            let mut json = serde_json::to_vec_pretty(report)?;
-            json.push(b'\n');
-            Ok(json.into())
-        }
+        Format::Json => json(report),
     }
+}
+
+/// One JSON document, with a line feed at the end.
+pub fn json(value: &impl serde::Serialize) -> Result<Bytes, serde_json::Error> {
+    let mut json = serde_json::to_vec_pretty(value)?;
+    json.push(b'\n');
+    Ok(json.into())
 }

@@ -45,9 +45,14 @@ pub fn percent(percent: f64) -> String {
     format!("{percent:.2}%")
 }
 
-/// `1 vCPU`, `2 vCPUs`.
+/// `1 vCPU`, `2 vCPUs`, `2 processes`.
 pub fn plural(number: u64, one: &str) -> String {
-    format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
+    let ending = match number {
+        1 => "",
+        _ if one.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {one}{ending}", count(number))
 }
 
 #[cfg(test)]
@@ -82,5 +87,6 @@ mod tests {
         assert_eq!(rate(2_626.4), "2,626");
         assert_eq!(plural(1, "vCPU"), "1 vCPU");
         assert_eq!(plural(2_000, "vCPU"), "2,000 vCPUs");
+        assert_eq!(plural(2, "process"), "2 processes");
     }
 }
