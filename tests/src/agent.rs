@@ -42,8 +42,8 @@ pub struct Capture {
     child: Child,
 }
 
-/// Links of attached programs; one each for kvm_exit, kvm_entry and kvm_pio.
-const LINKS: usize = 3;
+/// Links of attached programs; one each for sched_process_exit, kvm_exit, kvm_entry and kvm_pio.
+pub const LINKS: usize = 4;
 
 impl Capture {
     /// Starts it and waits until all its programs are attached.

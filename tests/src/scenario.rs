@@ -40,10 +40,11 @@ pid=${{pid%-*}}
 dots() {{ tr -cd . < /tmp/{serial} | wc -c; }}
 missed() {{ tr -cd - < /tmp/{serial} | wc -c; }}
 wait_dots() {{ until [ "$(dots)" -ge "$1" ]; do sleep 0.2; done; }}
-attached() {{ [ "$(cat /proc/$1/fdinfo/* 2> /dev/null | grep -c link_type)" -ge 3 ]; }}
+attached() {{ [ "$(cat /proc/$1/fdinfo/* 2> /dev/null | grep -c link_type)" -ge {links} ]; }}
 wait_attached() {{ until attached "$1"; do kill -0 "$1"; sleep 0.1; done; sleep 1; }}
 "#,
         serial = Qemu::SERIAL,
+        links = agent::LINKS,
     )
 }
 

@@ -23,9 +23,11 @@ use vmexit_tests::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The eBPF programs of an agent, as the kernel lists them; those on classic tracepoints have `tp_`
-/// before that.
-const PROGRAMS: [&str; 3] = ["kvm_entry", "kvm_exit", "kvm_pio"];
+/// The eBPF programs of an agent, as the kernel lists them, cut at 15 bytes; those on classic
+/// tracepoints have `tp_` before that.
+const PROGRAMS: [&str; 4] = ["kvm_entry", "kvm_exit", "kvm_pio", "sched_process_e"];
+/// Its large maps.
+const MAPS: [&str; 2] = [".bss.vcpus", "BOOKS"];
 
 /// One at a time: the tests ask what is loaded in the whole kernel.
 fn alone() -> MutexGuard<'static, ()> {
@@ -137,6 +139,36 @@ fn a_vm_that_ends_is_still_reported() {
 }
 
 #[test]
+fn a_book_goes_from_a_thread_that_ends_to_the_next() {
+    const ROUNDS: u64 = 20;
+    let _alone = alone();
+    let guest = BareGuest::demo().rounds(ROUNDS as u32);
+    // Somebody has to run for a capture to begin.
+    let mut first = Qemu::native("first").paused().start(&guest).unwrap();
+    drop(first.qmp().unwrap());
+    let capture = Capture::start(&["-d", "10m", "-f", "json", "--max-vcpus", "1"]).unwrap();
+    drop(first);
+    let mut expected = Vec::new();
+    for name in ["one", "two", "three", "four"] {
+        let mut running = Qemu::native(name).start(&guest).unwrap();
+        running.wait_dots(ROUNDS, PATIENCE).unwrap();
+        // The dot is the guest's last exit but one; let QEMU finish with it.
+        sleep(Duration::from_millis(300));
+        expected.push((name, guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts())));
+        drop(running);
+        // Books are collected twice a second.
+        sleep(Duration::from_millis(1_000));
+    }
+    let report = capture.report().unwrap();
+    for (name, expected) in expected {
+        report.ensure_ports(name, &expected).unwrap();
+    }
+    assert_eq!(report.count("/accounting/lost/no_book").unwrap(), 0);
+    assert_eq!(report.count("/accounting/stray_lost").unwrap(), 0);
+    assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
+}
+
+#[test]
 fn vcpus_without_room_are_counted_as_lost() {
     let _alone = alone();
     let mut guests =
@@ -167,14 +199,14 @@ fn a_killed_agent_leaves_nothing_behind() {
             PROGRAMS.contains(&name.strip_prefix("tp_").unwrap_or(name))
         });
         let maps = loaded_maps().flatten();
-        let maps = maps.filter(|map| ["VCPUS", "BOOKS"].contains(&map.name_as_str().unwrap_or("")));
+        let maps = maps.filter(|map| MAPS.contains(&map.name_as_str().unwrap_or("")));
         programs.count() + maps.count()
     };
     assert_eq!(ours(), 0, "another agent is running");
     let mut running = Qemu::native("survivor").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
     let capture = Capture::start(&["-d", "10m"]).unwrap();
-    assert_eq!(ours(), PROGRAMS.len() + 2);
+    assert_eq!(ours(), PROGRAMS.len() + MAPS.len());
     capture.signal("KILL").unwrap();
     assert!(!capture.output().unwrap().status.success());
     let deadline = Instant::now() + PATIENCE;

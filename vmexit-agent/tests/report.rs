@@ -12,16 +12,16 @@ use vmexit::{
     guest,
     host::Host,
     model::{self, Report, Source, Sources, Span},
-    probe::Timing,
+    probe::{Event, Timing},
     reason::{Names, Vendor},
-    snapshot::{Interval, RowReading, Snapshot, VcpuReading},
+    snapshot::{Interval, RowReading, Snapshot, Thread, VcpuReading},
     view::{self, Format},
 };
 use vmexit_common::{
     book::Row,
     histogram::{BUCKETS, bucket_of},
     key::Key,
-    vcpu::{ISA_VMX, Vcpu},
+    vcpu::ISA_VMX,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -29,12 +29,11 @@ const PID: u32 = 4_242;
 
 fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
     let mut histogram = Box::new([0; BUCKETS]);
-    let mut row = Row { key: key.0, sizes: 4, ..Row::default() };
+    let mut row = Row { key: key.0, ..Row::default() };
     for &(ns, count) in durations {
         row.min_ns = if row.exits == 0 { ns } else { row.min_ns.min(ns) };
         row.max_ns = row.max_ns.max(ns);
         row.exits += u64::from(count);
-        row.accesses += u64::from(count);
         row.total_ns += ns * u64::from(count);
         histogram[bucket_of(ns)] += count;
     }
@@ -42,23 +41,24 @@ fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
 }
 
 fn stray(key: Key, count: u64) -> RowReading {
-    let row = Row { key: key.0, stray: count, accesses: count, sizes: 4, ..Row::default() };
+    let row = Row { key: key.0, stray: count, ..Row::default() };
     RowReading { row, histogram: Box::new([0; BUCKETS]) }
 }
 
 fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuReading {
     let booked: u64 = reasons.iter().map(|reading| reading.row.exits).sum();
     let silent = booked == 0;
-    let vcpu = Vcpu {
-        thread: u64::from(PID) << 32 | u64::from(PID + 1 + id),
-        vcpu_id: id,
+    VcpuReading {
+        thread: Thread { pid: PID, tid: PID + 1 + id, since_ns: 1 },
+        vcpu_id: Some(id),
         isa: if silent { 0 } else { ISA_VMX },
         // One more is open.
-        exits_seq: if silent { 0 } else { 2 * (booked + 1) },
-        exit_ns: u64::from(!silent),
-        ..Vcpu::default()
-    };
-    VcpuReading { vcpu, reasons, details }
+        observed: if silent { 0 } else { booked + 1 },
+        open: u64::from(!silent),
+        lost_no_entry: 0,
+        reasons,
+        details,
+    }
 }
 
 /// Proportions of a Windows guest whose clock is the ACPI PM timer.
@@ -71,8 +71,8 @@ fn windows() -> Report {
             row(Key::reason(12), &[(40_000_000, 100)]),
         ],
         vec![
-            row(Key::pio(0x608, false), &[(6_000, 79_000)]),
-            row(Key::pio(0x70, true), &[(6_000, 25_000), (30_000, 8_000)]),
+            row(Key::pio(0x608, 0, 4), &[(6_000, 79_000)]),
+            row(Key::pio(0x70, 1, 1), &[(6_000, 25_000), (30_000, 8_000)]),
         ],
     );
     let second = vcpu(
@@ -82,13 +82,13 @@ fn windows() -> Report {
             row(Key::reason(0x8000_0021), &[(64, 1)]),
             row(Key::OTHER, &[(700, 3)]),
         ],
-        vec![row(Key::pio(0x608, false), &[(5_000, 79_788)])],
+        vec![row(Key::pio(0x608, 0, 4), &[(5_000, 79_788)])],
     );
     report(Some(Vendor::Vmx), "win10", vec![first, second])
 }
 
 fn silent() -> Report {
-    let details = vec![stray(Key::pio(0x608, false), 1_000), stray(Key::pio(0x3f8, true), 10)];
+    let details = vec![stray(Key::pio(0x608, 0, 4), 1_000), stray(Key::pio(0x3f8, 1, 1), 10)];
     report(None, "evil\x1b[31m\nname", vec![vcpu(0, Vec::new(), details)])
 }
 
@@ -106,7 +106,8 @@ fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Report
     };
     let span = Span { start: "2026-01-02T03:04:05Z".into(), seconds: 10.0, interrupted: false };
     let (reasons, guests) = (&Names::default(), &[guest]);
-    let sources = Sources { host, span, timing: Timing::All, reasons, guests };
+    let (timing, events) = (Timing::All, Event::ALL.into());
+    let sources = Sources { host, span, timing, events, reasons, guests };
     model::build(&Interval::between(&Snapshot::default(), &end), sources)
 }
 
@@ -187,11 +188,10 @@ fn every_json_field_is_documented() {
 
 #[test]
 fn an_access_whose_exit_began_before_the_capture_is_no_sample() {
-    let mut port = row(Key::pio(0x608, false), &[(6_000, 10)]);
+    let mut port = row(Key::pio(0x608, 0, 4), &[(6_000, 10)]);
     port.row.stray = 1;
-    port.row.accesses += 1;
     let reasons = vec![row(Key::reason(30), &[(6_000, 10)])];
-    let details = vec![port, stray(Key::pio(0x71, false), 1)];
+    let details = vec![port, stray(Key::pio(0x71, 0, 1), 1)];
     let report = report(Some(Vendor::Vmx), "caught", vec![vcpu(0, reasons, details)]);
     let ports = &report.vms[0].ports;
     assert_eq!(ports.len(), 1, "a row without a sample");

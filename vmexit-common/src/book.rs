@@ -1,4 +1,5 @@
-//! The book of one vCPU: a row with a histogram for each exit reason and for each detail.
+//! The book of one vCPU: whose it is, and a row with a histogram for each exit reason and for each
+//! detail.
 //!
 //! Two bounded tables, both open-addressed by [`Key`]: a guest chooses its ports, so it can fill the
 //! table of details on purpose, but never push an exit reason out, nor reach another vCPU's book.
@@ -31,35 +32,64 @@ pub struct Row {
     pub exits: u64,
     /// Events that no open exit could be found for.
     pub stray: u64,
-    /// Accesses, of details only: more than exits where one string instruction makes many.
-    pub accesses: u64,
+    /// Accesses beyond one for each exit and stray event: one string instruction can make many, and
+    /// an exit for several keys is booked on the last.
+    pub more: u64,
     /// Sum of the timed exits' exit→entry durations, nanoseconds.
     pub total_ns: u64,
     /// Shortest duration, nanoseconds; 0 while no exit was timed.
     pub min_ns: u64,
     /// Longest duration, nanoseconds.
     pub max_ns: u64,
-    /// Access sizes seen, a bit mask of 1, 2, 4 and 8 (bytes).
-    pub sizes: u32,
-    /// Keeps the size a multiple of 8 on every target.
-    pub reserved: u32,
+    /// Keeps the row at one cache line.
+    pub reserved: u64,
 }
 
-/// Rows and their histograms. Apart, so that a reader scans the rows without touching the
-/// histograms of those that did not change.
+/// A row and its histogram.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Table {
-    /// The rows; [`OTHER_ROW`] is the last.
-    pub rows: [Row; ROWS],
-    /// The histogram of the row with the same index.
-    pub histograms: [Buckets; ROWS],
+pub struct Line {
+    /// The counters.
+    pub row: Row,
+    /// Durations of the timed exits.
+    pub histogram: Buckets,
 }
 
-/// Everything that is counted for one vCPU.
+/// A table; [`OTHER_ROW`] is the last.
+pub type Table = [Line; ROWS];
+
+/// [`Book::begun`] while something that is no exit is booked.
+pub const BUSY: u64 = u64::MAX;
+
+/// Everything that is counted for one vCPU thread.
+///
+/// A reader that finds `begun`, `done` and `apart` the same before and after, and the first two equal,
+/// has read a consistent book: one in which each of the `done` exits is on a row or in
+/// `lost_no_entry`.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Book {
+    /// Process (upper half) and thread id (lower half) as the initial PID namespace has them; 0 while
+    /// the book is nobody's.
+    pub thread: u64,
+    /// When the thread was first seen: `CLOCK_MONOTONIC`, nanoseconds. With `thread` it names a thread
+    /// for ever: ids come back.
+    pub since_ns: u64,
+    /// The vCPU's number within its VM, or [`UNKNOWN_ID`](crate::vcpu::UNKNOWN_ID).
+    pub vcpu_id: u32,
+    /// Which vendor's exit codes these are: 1 VMX, 2 SVM, 0 while no exit was seen.
+    pub isa: u32,
+    /// Exits of the thread when the latest booking began, or [`BUSY`].
+    pub begun: u64,
+    /// Exits of the thread when it was done.
+    pub done: u64,
+    /// Bookings of anything but exits.
+    pub apart: u64,
+    /// Exits whose entry was never seen: another exit came first.
+    pub lost_no_entry: u64,
+    /// One more than the exits of a thread that is no more, the one that never ended included; 0 while
+    /// it lives.
+    pub ended: u64,
     /// By exit reason. Every booked exit is on exactly one of these rows.
     pub reasons: Table,
     /// By what the exit was for, where a tracepoint told.
@@ -68,7 +98,7 @@ pub struct Book {
 
 const _: () = assert!(size_of::<Row>() == 64);
 const _: () = assert!(size_of::<Table>() == ROWS * (64 + 4 * BUCKETS));
-const _: () = assert!(size_of::<Book>() == 2 * size_of::<Table>());
+const _: () = assert!(size_of::<Book>() == 64 + 2 * size_of::<Table>());
 
 impl Row {
     /// Whether this row has a key.

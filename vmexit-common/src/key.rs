@@ -1,10 +1,10 @@
-//! The 64-bit key of a row: what is counted (exit reason, I/O port …), which direction, and which
-//! one. A key is never 0, so 0 marks a free row.
+//! The 64-bit key of a row: what is counted (exit reason, I/O port …), which direction and size, and
+//! which one. A key is never 0, so 0 marks a free row.
 //!
 //! ```text
 //! 63    60 59     58 … 56   55                                    0
 //! ┌───────┬───────┬────────┬───────────────────────────────────────┐
-//! │ kind  │ write │  zero  │ exit code, port (room for a GPA)      │
+//! │ kind  │ write │ size   │ exit code, port (room for a GPA)      │
 //! └───────┴───────┴────────┴───────────────────────────────────────┘
 //! ```
 
@@ -26,7 +26,11 @@ pub enum Kind {
 pub struct Key(pub u64);
 
 const KIND_SHIFT: u32 = 60;
-const WRITE: u64 = 1 << 59;
+const WRITE_SHIFT: u32 = 59;
+const SIZE_SHIFT: u32 = 56;
+/// Of 8 bytes, the largest, nothing is left.
+const SIZE_MASK: u64 = 7;
+const PORT: u64 = 0xffff;
 const VALUE: u64 = (1 << 56) - 1;
 
 impl Key {
@@ -42,11 +46,16 @@ impl Key {
         Self((Kind::Reason as u64) << KIND_SHIFT | code as u64)
     }
 
-    /// The row of an I/O port and direction.
+    /// The row of an I/O port and direction (1 for OUT), for accesses of `size` bytes.
     #[inline(always)]
-    pub const fn pio(port: u16, write: bool) -> Self {
-        let direction = if write { WRITE } else { 0 };
-        Self((Kind::Pio as u64) << KIND_SHIFT | direction | port as u64)
+    pub const fn pio(port: u64, write: u64, size: u64) -> Self {
+        Self(Self::head(Kind::Pio, write, size) | port & PORT)
+    }
+
+    /// All but the value.
+    #[inline(always)]
+    const fn head(kind: Kind, write: u64, size: u64) -> u64 {
+        ((kind as u64) << 4 | write << 3 | size & SIZE_MASK) << SIZE_SHIFT
     }
 
     /// What this row counts; `None` for a key that this version does not know.
@@ -66,7 +75,21 @@ impl Key {
 
     /// Whether the guest wrote (OUT) rather than read (IN).
     pub const fn is_write(self) -> bool {
-        self.0 & WRITE != 0
+        self.0 >> WRITE_SHIFT & 1 != 0
+    }
+
+    /// Bytes per access; `None` for a key that is no access.
+    pub const fn size(self) -> Option<u8> {
+        match (self.kind(), self.0 >> SIZE_SHIFT & SIZE_MASK) {
+            (Some(Kind::Pio), 0) => Some(8),
+            (Some(Kind::Pio), size) => Some(size as u8),
+            _ => None,
+        }
+    }
+
+    /// The same for accesses of any size.
+    pub const fn of_any_size(self) -> Self {
+        Self(self.0 & !(SIZE_MASK << SIZE_SHIFT))
     }
 
     /// Spreads keys over `1 << bits` homes (Fibonacci hashing): neighbouring ports and the two
@@ -83,13 +106,21 @@ mod tests {
 
     #[test]
     fn parts_come_back() {
-        let key = Key::pio(0x608, false);
-        assert_eq!((key.kind(), key.value(), key.is_write()), (Some(Kind::Pio), 0x608, false));
-        let key = Key::pio(0xffff, true);
-        assert_eq!((key.kind(), key.value(), key.is_write()), (Some(Kind::Pio), 0xffff, true));
+        let parts = |key: Key| (key.kind(), key.value(), key.is_write(), key.size());
+        let pio = Some(Kind::Pio);
+        assert_eq!(parts(Key::pio(0x608, 0, 4)), (pio, 0x608, false, Some(4)));
+        assert_eq!(parts(Key::pio(0xffff, 1, 1)), (pio, 0xffff, true, Some(1)));
+        assert_eq!(parts(Key::pio(0, 1, 8)), (pio, 0, true, Some(8)));
         let key = Key::reason(0x8000_0021);
         assert_eq!((key.kind(), key.value()), (Some(Kind::Reason), 0x8000_0021));
-        assert_eq!(Key::NONE.kind(), None);
+        assert_eq!((key.size(), Key::NONE.kind(), Key::NONE.size()), (None, None, None));
         assert_ne!(Key::reason(0), Key::NONE);
+    }
+
+    #[test]
+    fn sizes_are_told_apart_until_they_are_not_wanted() {
+        let (one, four) = (Key::pio(0x608, 0, 1), Key::pio(0x608, 0, 4));
+        assert_ne!(one, four);
+        assert_eq!(one.of_any_size(), four.of_any_size());
     }
 }

@@ -34,33 +34,33 @@ pub struct PioLayout {
     pub count: Offset,
 }
 
-/// Where a raw `kvm_exit` finds the exit code.
+/// Where a raw `kvm_exit` finds the exit code. Of 64 bits, so that programs need not extend them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct RawExitLayout {
     /// One of the constants of [`reason_in`].
-    pub reason_in: u32,
-    /// Which argument is the `struct kvm_vcpu *`.
-    pub vcpu_argument: u32,
+    pub reason_in: u64,
+    /// BTF id of the type that addresses are cast to for a plain load: a struct that begins with a
+    /// 64-bit integer; 0 where the kernel can't cast (see [`cast`](crate::cast)).
+    pub cast_to: u64,
     /// With [`reason_in::POINTEE`]: bytes from the vCPU to the pointer.
-    pub pointer: Offset,
-    /// Bytes from the vCPU or the pointee to the exit code; which argument with
-    /// [`reason_in::ARGUMENT`].
-    pub reason: Offset,
+    pub pointer: u64,
+    /// Bytes from the vCPU or the pointee to the exit code.
+    pub reason: u64,
     /// Bytes from the vCPU to its number, u32.
-    pub vcpu_id: Offset,
+    pub vcpu_id: u64,
     /// Whose exit codes they are: `ISA_VMX` or `ISA_SVM`.
-    pub isa: u32,
+    pub isa: u64,
 }
 
-/// Where the exit code is, as seen from a raw `kvm_exit`.
+/// Where the exit code is, as seen from a raw `kvm_exit`, and where the vCPU.
 pub mod reason_in {
-    /// An argument of the tracepoint: Linux up to 5.15.
-    pub const ARGUMENT: u32 = 0;
-    /// A field of the vendor's struct around the vCPU: Intel.
-    pub const FIELD: u32 = 1;
+    /// The first argument of the tracepoint, before the vCPU: Linux up to 5.15.
+    pub const ARGUMENT: u64 = 0;
+    /// A field of the vendor's struct around the vCPU, which is the first argument: Intel.
+    pub const FIELD: u64 = 1;
     /// A field of what a pointer in that struct points to: AMD, in the VMCB.
-    pub const POINTEE: u32 = 2;
+    pub const POINTEE: u64 = 2;
 }
 
 #[cfg(feature = "user")]
@@ -70,8 +70,8 @@ mod pod {
     unsafe impl aya::Pod for super::ExitLayout {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::PioLayout {}
-    // SAFETY: as above.
+    // SAFETY: likewise, of u64.
     unsafe impl aya::Pod for super::RawExitLayout {}
-    // SAFETY: `repr(C)`, two u64, no padding.
+    // SAFETY: `repr(C)`, u64 only, no padding.
     unsafe impl aya::Pod for crate::vcpu::Loss {}
 }

@@ -2,12 +2,13 @@
 //! name a row, the histogram's buckets, and the limits that keep all of it bounded.
 //!
 //! The kernel side (`vmexit-ebpf`) writes these types, the agent reads them through a shared
-//! mapping. Sizes and offsets are asserted, so that the two can not drift apart unnoticed.
+//! mapping or a copy. Sizes and offsets are asserted, so that the two can not drift apart unnoticed.
 
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod book;
+pub mod cast;
 pub mod histogram;
 pub mod key;
 pub mod layout;

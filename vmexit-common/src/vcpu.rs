@@ -1,70 +1,71 @@
-//! The state of one vCPU thread between tracepoints, and the counters that make every exit
-//! accounted for: `observed = recorded + open + lost`.
+//! The state of one vCPU thread between tracepoints, and the counters for exits that could not even
+//! be noted there. With them every exit is accounted for: `observed = recorded + open + lost`.
 //!
-//! A vCPU thread is found by its thread id in an open-addressed table of these entries. The thread
-//! itself is the only writer of its entry and of the [`Book`](crate::book::Book) that the entry
-//! names, so nothing here is atomic but the claim of a free entry.
+//! A vCPU thread is found by the address of its `task_struct` in an open-addressed table of these
+//! entries: the one thing that the kernel side gets without a call into anything. An entry lives as
+//! long as its thread. The thread itself is the only writer of its entry and of the
+//! [`Book`](crate::book::Book) that the entry names, so nothing here is atomic but the claim of a free
+//! entry.
 
-/// Entries of the table for every book: a quarter full at most, so a search ends at once.
-pub const ENTRIES_PER_BOOK: u32 = 4;
+/// Entries of the table, a power of two. It is one value of a map, so that programs reach it by its
+/// address and need no look-up; its size is therefore the same for all.
+pub const ENTRIES: usize = 1 << 14;
+/// vCPU threads that find room for certain: a quarter of the table, so that a search ends at once.
+pub const MOST_VCPUS: u32 = ENTRIES as u32 / 4;
 /// Entries that a thread may take: its home and those after it. Bounds the search for the verifier.
-pub const PROBES: u32 = 8;
+pub const PROBES: usize = 16;
 
-/// [`Vcpu::book`] of an entry that is being set up, or whose thread found no free book.
-pub const NO_BOOK: u32 = u32::MAX;
-/// [`Vcpu::book`] of a thread that the filter leaves out.
-pub const IGNORED: u32 = u32::MAX - 1;
+/// [`Vcpu::state`] of an entry whose exits are booked as they come.
+pub const READY: u32 = 0;
+/// [`Vcpu::state`] while the entry is set up, and after that until the thread's first exit.
+pub const NEW: u32 = 1;
+/// [`Vcpu::state`] of a thread that found no free book; it looks again at each exit.
+pub const NO_BOOK: u32 = 2;
+/// [`Vcpu::state`] of a thread that the filter leaves out.
+pub const IGNORED: u32 = 3;
+
+/// [`Vcpu::exit_ns`] of an entry that is not [`READY`].
+pub const BLOCKED: u64 = 1;
 /// [`Vcpu::exit_ns`] of an exit that is counted and not timed.
-pub const UNTIMED: u64 = 1;
-/// [`Vcpu::vcpu_id`] where the kernel's tracepoint does not tell.
+pub const UNTIMED: u64 = 2;
+/// The vCPU's number where the kernel's tracepoint does not tell.
 pub const UNKNOWN_ID: u32 = u32::MAX;
 
 /// One vCPU thread. All times are `CLOCK_MONOTONIC`, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Vcpu {
-    /// Process (upper half) and thread id (lower half) as the initial PID namespace has them; 0
-    /// while the entry is free.
-    pub thread: u64,
-    /// When the open exit began, or [`UNTIMED`]; 0 while the guest runs.
+    /// Address of the thread's `task_struct`; 0 while the entry is free.
+    pub task: u64,
+    /// When the open exit began, or [`UNTIMED`]; 0 while the guest runs; [`BLOCKED`] in an entry that
+    /// needs a second look, so that one comparison is enough for those that do not.
     pub exit_ns: u64,
-    /// Exit code of the open exit, as the vendor defines it.
-    pub exit_code: u32,
-    /// Accesses noted for `detail`.
-    pub accesses: u32,
+    /// Exits seen, the open one included.
+    pub exits: u64,
     /// [`Key`](crate::key::Key) of what the open exit is for; 0 while nothing told.
     pub detail: u64,
-    /// Access sizes noted for `detail`, a bit mask of 1, 2, 4 and 8 (bytes).
-    pub sizes: u32,
-    /// Index of this thread's book, [`NO_BOOK`] or [`IGNORED`].
+    /// [`Key`](crate::key::Key) of the open exit's reason.
+    pub reason: u64,
+    /// Index of this thread's book.
     pub book: u32,
-    /// The vCPU's number within its VM, or [`UNKNOWN_ID`].
-    pub vcpu_id: u32,
-    /// Which vendor's exit codes these are: 1 VMX, 2 SVM, 0 while no exit was seen.
-    pub isa: u32,
-    /// Twice the exits seen; odd while one is being noted.
-    pub exits_seq: u64,
-    /// Twice the bookings made; odd while one is being made. A reader that finds both sequences
-    /// even and unchanged has read a consistent entry and book.
-    pub books_seq: u64,
-    /// Exits whose entry was never seen: another exit came first.
-    pub lost_no_entry: u64,
-    /// Exits that were seen to end, but had no book to go to.
-    pub lost_no_book: u64,
-    /// Events without an open exit that had no book to go to.
-    pub lost_stray: u64,
-    /// Keeps the entry at two cache lines.
-    pub reserved: [u64; 3],
+    /// [`READY`], or why this entry needs a second look.
+    pub state: u32,
+    /// Keeps the entry at one cache line.
+    pub reserved: [u64; 2],
 }
 
-/// What could not even be noted on an entry, by cause. Per CPU.
+/// What could not be noted on an entry, by cause. Per CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Loss {
     /// Exits of threads that found no free entry in the table.
     pub no_vcpu_entry: u64,
+    /// Exits of threads that found no free book.
+    pub no_book: u64,
     /// Exits whose reason could not be read.
     pub unreadable: u64,
+    /// Events without an open exit that had no book to go to.
+    pub stray: u64,
 }
 
 /// The exit codes are Intel's (`arch/x86/include/uapi/asm/vmx.h`), `KVM_ISA_VMX` of the kernel.
@@ -72,32 +73,62 @@ pub const ISA_VMX: u32 = 1;
 /// The exit codes are AMD's (`arch/x86/include/uapi/asm/svm.h`), `KVM_ISA_SVM` of the kernel.
 pub const ISA_SVM: u32 = 2;
 
-const _: () = assert!(size_of::<Vcpu>() == 128);
-const _: () = assert!(size_of::<Loss>() == 16);
+const _: () = assert!(size_of::<Vcpu>() == 64);
+const _: () = assert!(size_of::<Loss>() == 32);
+// One value of an array map must fit into one allocation (`array_map_alloc_check`,
+// kernel/bpf/arraymap.c): 4 MiB.
+const _: () = assert!(ENTRIES * size_of::<Vcpu>() <= 4 << 20);
 
 impl Vcpu {
-    /// Process id of the VMM.
-    pub const fn pid(&self) -> u32 {
-        (self.thread >> 32) as u32
+    /// Bytes from the table's start to the entry where a thread's search begins, `probe` entries on.
+    ///
+    /// Multiplied, for tasks that are made together lie side by side and would fill the table side by
+    /// side; by a number of 31 bits, which is part of the instruction.
+    #[inline(always)]
+    pub const fn place(task: u64, probe: usize) -> usize {
+        let stride = size_of::<Self>();
+        let scattered = task.wrapping_mul(0x61c8_8647) >> 18;
+        (scattered as usize + probe * stride) & ((ENTRIES - 1) * stride)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Puts tasks into a table as the kernel side does; those that find no room are counted.
+    fn without_room(tasks: impl Iterator<Item = u64>) -> usize {
+        let mut table = vec![false; ENTRIES];
+        tasks
+            .filter(|&task| {
+                let places = (0..PROBES).map(|probe| Vcpu::place(task, probe) / size_of::<Vcpu>());
+                !places.into_iter().any(|place| !std::mem::replace(&mut table[place], true))
+            })
+            .count()
     }
 
-    /// Thread id of the vCPU.
-    pub const fn tid(&self) -> u32 {
-        self.thread as u32
+    #[test]
+    fn all_that_are_promised_room_have_it() {
+        let start = 0xffff_8881_0123_4000;
+        // Slabs of 32 KiB with as many tasks as fit, one behind the other or here and there.
+        for size in (0x1000..0x3000).step_by(0x40) {
+            for apart in [1, 2, 3, 7, 0x1_2345] {
+                let each = 0x8000 / size;
+                let tasks = (0..u64::from(MOST_VCPUS))
+                    .map(|n| start + n / each * apart * 0x8000 + n % each * size);
+                assert_eq!(without_room(tasks), 0, "{size:#x} bytes, {apart} slabs on");
+            }
+        }
     }
 
-    /// Exits seen, the open one included.
-    pub const fn observed(&self) -> u64 {
-        self.exits_seq / 2
-    }
-
-    /// Exits that have begun and not ended: 0 or 1.
-    pub const fn open(&self) -> u64 {
-        (self.exit_ns != 0) as u64
-    }
-
-    /// Whether a writer is inside this entry or its book.
-    pub const fn is_being_written(&self) -> bool {
-        (self.exits_seq | self.books_seq) & 1 != 0
+    #[test]
+    fn a_search_stays_in_the_table() {
+        for task in (0..10_000).map(|n: u64| n.wrapping_mul(0x1234_5678_9abc_def0)) {
+            for probe in 0..PROBES {
+                let place = Vcpu::place(task, probe);
+                assert!(place.is_multiple_of(size_of::<Vcpu>()));
+                assert!(place < ENTRIES * size_of::<Vcpu>());
+            }
+        }
     }
 }

@@ -1,83 +1,120 @@
-//! Adding up on a row of a table. The caller holds the vCPU's `books_seq` odd meanwhile.
+//! Adding up on a row of a book. The caller has marked the book as being written.
+
+use core::mem::offset_of;
 
 use vmexit_common::{
-    book::{KEYED_ROWS, OTHER_ROW, PROBES, ROW_BITS, Row, Table},
+    book::{Book, KEYED_ROWS, Line, OTHER_ROW, PROBES, ROW_BITS, Row},
     histogram::{BUCKETS, bucket_of},
     key::Key,
 };
 
 use crate::access::{add, load, store};
 
-/// Counts an exit on the row of `key`, and returns the row; with its time, `ns` nanoseconds, if it was
-/// timed.
-#[inline(always)]
-pub fn add_up(table: *mut Table, key: Key, ns: Option<u64>) -> *mut Row {
-    let index = index_of(table, key);
-    let row = row_at(table, index);
-    add!(row, exits, 1);
-    if let Some(ns) = ns {
-        add_time(table, index, row, ns);
-    }
-    row
+/// How long an exit took, and the bucket of that: found once for the two rows that it goes to.
+pub struct Duration {
+    ns: u64,
+    bucket: usize,
 }
 
+impl Duration {
+    /// `end` may lie before `start` where a CPU's clock is a little behind another's.
+    #[inline(always)]
+    pub fn between(start: u64, end: u64) -> Self {
+        let ns = end.wrapping_sub(start);
+        let ns = if (ns as i64) < 0 { 0 } else { ns };
+        Self { ns, bucket: bucket_of(ns) & (BUCKETS - 1) }
+    }
+}
+
+/// The line of an exit reason. Codes are small numbers, few of them the same in their last six bits.
 #[inline(always)]
-fn add_time(table: *mut Table, index: usize, row: *mut Row, ns: u64) {
-    // The longest is 0 until the first: no exit takes no time.
-    let longest = load!(row, max_ns);
-    if longest == 0 || ns < load!(row, min_ns) {
-        store!(row, min_ns, ns);
-    }
-    if ns > longest {
-        store!(row, max_ns, ns);
-    }
-    add!(row, total_ns, ns);
-    // SAFETY: `index` is below ROWS and the mask keeps the bucket below BUCKETS.
-    unsafe {
-        let histogram = (&raw mut (*table).histograms).cast::<[u32; BUCKETS]>().add(index);
-        let bucket = histogram.cast::<u32>().add(bucket_of(ns) & (BUCKETS - 1));
-        bucket.write_volatile(bucket.read_volatile().wrapping_add(1));
-    }
+pub fn reason_line(book: *mut Book, key: Key) -> *mut Line {
+    line_of(book, offset_of!(Book, reasons), key, key.0 as usize)
+}
+
+/// The line of a detail.
+#[inline(always)]
+pub fn detail_line(book: *mut Book, key: Key) -> *mut Line {
+    line_of(book, offset_of!(Book, details), key, key.home(ROW_BITS))
+}
+
+/// Counts an exit.
+#[inline(always)]
+pub fn count_exit(line: *mut Line) {
+    add!(row_of(line), exits, 1);
 }
 
 /// Counts an event that no exit could be found for.
 #[inline(always)]
-pub fn count_stray(table: *mut Table, key: Key, accesses: u32, sizes: u32) {
-    let row = row_at(table, index_of(table, key));
-    add!(row, stray, 1);
-    note_accesses(row, accesses, sizes);
+pub fn count_stray(line: *mut Line) {
+    add!(row_of(line), stray, 1);
 }
 
-/// Counts accesses and their sizes on a row.
+/// Counts accesses beyond one for each exit and stray event.
 #[inline(always)]
-pub fn note_accesses(row: *mut Row, accesses: u32, sizes: u32) {
-    add!(row, accesses, u64::from(accesses));
-    store!(row, sizes, load!(row, sizes) | sizes);
+pub fn count_more(line: *mut Line, accesses: u64) {
+    add!(row_of(line), more, accesses);
 }
 
-/// The row of `key`, taken now if it is new; [`OTHER_ROW`] where there is no room near its home.
-/// Rows are never given back while the book is in use, so a free one ends the search.
+/// Adds the time of an exit that was counted.
 #[inline(always)]
-fn index_of(table: *mut Table, key: Key) -> usize {
-    let home = key.home(ROW_BITS);
-    for probe in 0..PROBES {
-        let index = (home + probe) & (KEYED_ROWS - 1);
-        let row = row_at(table, index);
-        let owner = load!(row, key);
-        if owner == key.0 {
-            return index;
+pub fn time_exit(line: *mut Line, duration: &Duration) {
+    let (row, ns) = (row_of(line), duration.ns);
+    // Beyond the shortest or the longest, in one comparison; both are 0 until the first.
+    let (shortest, longest) = (load!(row, min_ns), load!(row, max_ns));
+    if ns.wrapping_sub(shortest) > longest - shortest {
+        if longest == 0 || ns < shortest {
+            store!(row, min_ns, ns);
         }
-        if owner == Key::NONE.0 {
-            store!(row, key, key.0);
-            return index;
+        if ns > longest {
+            store!(row, max_ns, ns);
         }
     }
-    store!(row_at(table, OTHER_ROW), key, Key::OTHER.0);
-    OTHER_ROW
+    add!(row, total_ns, ns);
+    // SAFETY: a bucket is below BUCKETS.
+    unsafe {
+        let bucket = (&raw mut (*line).histogram).cast::<u32>().add(duration.bucket);
+        bucket.write_volatile(bucket.read_volatile().wrapping_add(1));
+    }
+}
+
+/// The line of `key` in the table at this offset: at its home but for a few.
+#[inline(always)]
+fn line_of(book: *mut Book, table: usize, key: Key, home: usize) -> *mut Line {
+    let line = at(book, table, home & (KEYED_ROWS - 1));
+    if load!(row_of(line), key) == key.0 { line } else { search(book, table, key, home) }
+}
+
+/// The line of a `key` that is not at its home, taken now if it is new; [`OTHER_ROW`] where there is no
+/// room near its home. Lines are never given back while the book is in use, so a free one ends the
+/// search.
+#[inline(always)]
+fn search(book: *mut Book, table: usize, key: Key, home: usize) -> *mut Line {
+    for probe in 0..PROBES {
+        let line = at(book, table, (home + probe) & (KEYED_ROWS - 1));
+        let owner = load!(row_of(line), key);
+        if owner == key.0 {
+            return line;
+        }
+        if owner == Key::NONE.0 {
+            store!(row_of(line), key, key.0);
+            return line;
+        }
+    }
+    let other = at(book, table, OTHER_ROW);
+    store!(row_of(other), key, Key::OTHER.0);
+    other
+}
+
+/// The index first and the table's offset after it, which then becomes part of each access.
+#[inline(always)]
+fn at(book: *mut Book, table: usize, index: usize) -> *mut Line {
+    // SAFETY: within the book that a look-up has returned: callers pass an index below ROWS.
+    unsafe { book.byte_add(index * size_of::<Line>()).byte_add(table).cast() }
 }
 
 #[inline(always)]
-fn row_at(table: *mut Table, index: usize) -> *mut Row {
-    // SAFETY: callers pass an index below ROWS.
-    unsafe { (&raw mut (*table).rows).cast::<Row>().add(index) }
+fn row_of(line: *mut Line) -> *mut Row {
+    // SAFETY: lines come from `at`.
+    unsafe { &raw mut (*line).row }
 }

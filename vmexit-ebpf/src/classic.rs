@@ -15,10 +15,10 @@ use vmexit_common::{
 };
 
 use crate::{
-    access::{add, load, store},
     detail,
     exit::{self, Timing},
-    maps, vcpu,
+    maps::global,
+    vcpu::{self, Identity},
 };
 
 const KEEP_FOR_OTHERS: u32 = 1;
@@ -63,33 +63,25 @@ fn tp_kvm_pio(ctx: *mut c_void) -> u32 {
 #[inline(always)]
 fn on_exit(ctx: &TracePointContext, timing: Timing) -> u32 {
     let Some(vcpu) = vcpu::current_or_new(ctx) else { return KEEP_FOR_OTHERS };
-    let layout = maps::exit_layout();
-    if load!(vcpu, isa) == 0 {
-        // The first exit of this thread.
-        store!(vcpu, isa, read(ctx, layout.isa).unwrap_or(0));
-        store!(vcpu, vcpu_id, read(ctx, layout.vcpu_id).unwrap_or(UNKNOWN_ID));
-    }
-    match read(ctx, layout.exit_reason) {
-        Some(code) => exit::begin(vcpu, code, timing),
-        None => {
-            if let Some(loss) = maps::loss() {
-                add!(loss, unreadable, 1);
-            }
-        }
+    let identity = || Identity {
+        vcpu_id: read(ctx, global!(EXIT_LAYOUT.vcpu_id)).unwrap_or(UNKNOWN_ID),
+        isa: read(ctx, global!(EXIT_LAYOUT.isa)).unwrap_or(0),
+    };
+    if exit::is_closed(ctx, vcpu, identity) {
+        exit::begin(vcpu, read(ctx, global!(EXIT_LAYOUT.exit_reason)), timing);
     }
     KEEP_FOR_OTHERS
 }
 
 #[inline(always)]
 fn on_pio(ctx: &TracePointContext, vcpu: *mut Vcpu) {
-    let layout = maps::pio_layout();
     if let (Some(rw), Some(port), Some(size), Some(count)) = (
-        read(ctx, layout.rw),
-        read(ctx, layout.port),
-        read(ctx, layout.size),
-        read(ctx, layout.count),
+        read(ctx, global!(PIO_LAYOUT.rw)),
+        read(ctx, global!(PIO_LAYOUT.port)),
+        read(ctx, global!(PIO_LAYOUT.size)),
+        read(ctx, global!(PIO_LAYOUT.count)),
     ) {
-        detail::note(vcpu, Key::pio(port as u16, rw != 0), count, size);
+        detail::note(ctx, vcpu, Key::pio(port.into(), rw.into(), size.into()), count.into());
     }
 }
 

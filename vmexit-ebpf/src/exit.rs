@@ -1,18 +1,18 @@
 //! One exit, from `kvm_exit` to the `kvm_entry` that ends it: stamped, then booked whole on its
 //! reason and on what it was for.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns};
 use vmexit_common::{
-    book::Book,
+    book::Line,
     key::Key,
-    vcpu::{UNTIMED, Vcpu},
+    vcpu::{BLOCKED, UNTIMED, Vcpu},
 };
 
 use crate::{
     access::{add, load, store},
-    book,
-    maps::{self, BOOKS},
-    vcpu,
+    book::{self, Duration},
+    maps::{self, BOOKS, global},
+    vcpu::{self, Identity},
 };
 
 /// Which exits are timed. Every exit is counted all the same.
@@ -26,106 +26,114 @@ pub enum Timing {
     None,
 }
 
-/// The guest left with this exit code.
-///
-/// A noted detail stays: up to 6.3, SVM's fast path reports an MSR write before its exit
-/// (`svm_exit_handlers_fastpath` runs ahead of `trace_kvm_exit`).
+/// Whether an exit can begin: none is open, and the thread's exits are booked. One that was open never
+/// had an entry, and is counted as lost.
 #[inline(always)]
-pub fn begin(vcpu: *mut Vcpu, code: u32, timing: Timing) {
-    let seq = load!(vcpu, exits_seq);
-    store!(vcpu, exits_seq, seq + 1);
-    match timing {
-        Timing::All => open(vcpu, code, true),
-        Timing::Some => open(vcpu, code, is_chosen(seq)),
-        Timing::None => count_now(vcpu, code),
+pub fn is_closed<C: EbpfContext>(
+    ctx: &C,
+    vcpu: *mut Vcpu,
+    identity: impl Fn() -> Identity,
+) -> bool {
+    match load!(vcpu, exit_ns) {
+        0 => true,
+        BLOCKED => vcpu::unblock(ctx, vcpu, identity),
+        _ => {
+            lose(vcpu);
+            true
+        }
     }
-    store!(vcpu, exits_seq, seq + 2);
+}
+
+/// The guest left with this exit code; `None` if it can't be read.
+#[inline(always)]
+pub fn begin(vcpu: *mut Vcpu, code: Option<u32>, timing: Timing) {
+    let Some(code) = code else {
+        if let Some(loss) = maps::loss() {
+            add!(loss, unreadable, 1);
+        }
+        return;
+    };
+    let key = Key::reason(code);
+    match timing {
+        Timing::All => open(vcpu, key, || true),
+        Timing::Some => open(vcpu, key, || is_chosen(load!(vcpu, exits))),
+        Timing::None => count(vcpu, key),
+    }
 }
 
 #[inline(always)]
-fn open(vcpu: *mut Vcpu, code: u32, timed: bool) {
-    if load!(vcpu, exit_ns) != 0 {
-        add!(vcpu, lost_no_entry, 1);
-        forget_detail(vcpu);
-    }
-    store!(vcpu, exit_code, code);
-    // SAFETY: a helper without preconditions.
-    store!(vcpu, exit_ns, if timed { unsafe { bpf_ktime_get_ns() } } else { UNTIMED });
+fn open(vcpu: *mut Vcpu, reason: Key, is_timed: impl Fn() -> bool) {
+    store!(vcpu, reason, reason.0);
+    add!(vcpu, exits, 1);
+    store!(vcpu, exit_ns, if is_timed() { now() } else { UNTIMED });
+}
+
+/// The open exit never had an entry.
+#[inline(always)]
+fn lose(vcpu: *mut Vcpu) {
+    let Some(book) = BOOKS.get_ptr_mut(load!(vcpu, book)) else { return };
+    let exits = load!(vcpu, exits);
+    store!(book, begun, exits);
+    add!(book, lost_no_entry, 1);
+    store!(vcpu, detail, Key::NONE.0);
+    store!(vcpu, exit_ns, 0);
+    store!(book, done, exits);
 }
 
 /// Whether this exit is one in so many. Scattered by a multiplication, for a guest that does the same
 /// round over and over would else be timed at the same point of it each time.
 #[inline(always)]
-fn is_chosen(seq: u64) -> bool {
-    let scattered = (seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
-    scattered <= maps::timing_share()
+fn is_chosen(exits: u64) -> bool {
+    let scattered = (exits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+    scattered <= global!(TIMING_SHARE)
 }
 
+/// Books an exit that is not timed at once.
 #[inline(always)]
-fn count_now(vcpu: *mut Vcpu, code: u32) {
-    let seq = load!(vcpu, books_seq);
-    store!(vcpu, books_seq, seq + 1);
-    match book_of(vcpu) {
-        Some(book) => {
-            // SAFETY: within the book that the look-up returned.
-            let reasons = unsafe { &raw mut (*book).reasons };
-            book::add_up(reasons, Key::reason(code), None);
-        }
-        None => add!(vcpu, lost_no_book, 1),
-    }
-    store!(vcpu, books_seq, seq + 2);
+fn count(vcpu: *mut Vcpu, reason: Key) {
+    let exits = load!(vcpu, exits) + 1;
+    store!(vcpu, exits, exits);
+    let Some(book) = BOOKS.get_ptr_mut(load!(vcpu, book)) else { return };
+    store!(book, begun, exits);
+    book::count_exit(book::reason_line(book, reason));
+    store!(book, done, exits);
 }
 
 /// The guest is about to run again.
 #[inline(always)]
 pub fn end(vcpu: *mut Vcpu) {
     let began = load!(vcpu, exit_ns);
-    if began == 0 {
-        // Nothing is open: the first entry of a vCPU, one after a run that failed, or a thread that
-        // the filter leaves out.
-        forget_detail(vcpu);
-        return;
+    if began > UNTIMED {
+        let duration = Duration::between(began, now());
+        close(vcpu, |line| book::time_exit(line, &duration));
+    } else if began == UNTIMED {
+        close(vcpu, |_| ());
     }
-    // SAFETY: a helper without preconditions.
-    let now = || unsafe { bpf_ktime_get_ns() };
-    let ns = (began != UNTIMED).then(|| now().saturating_sub(began));
-    let seq = load!(vcpu, books_seq);
-    store!(vcpu, books_seq, seq + 1);
-    match book_of(vcpu) {
-        Some(book) => close(vcpu, book, ns),
-        None => add!(vcpu, lost_no_book, 1),
-    }
-    forget_detail(vcpu);
-    store!(vcpu, exit_ns, 0);
-    store!(vcpu, books_seq, seq + 2);
+    // Else nothing is open: the first entry of a vCPU, one after a run that failed, or a thread that is
+    // not booked.
 }
 
-/// Books the open exit; `ns` is how long it took, if it was timed.
+/// Books the open exit.
 #[inline(always)]
-fn close(vcpu: *mut Vcpu, book: *mut Book, ns: Option<u64>) {
-    // SAFETY: within the book that a look-up has returned.
-    let (reasons, details) = unsafe { (&raw mut (*book).reasons, &raw mut (*book).details) };
-    book::add_up(reasons, Key::reason(load!(vcpu, exit_code)), ns);
+fn close(vcpu: *mut Vcpu, time: impl Fn(*mut Line)) {
+    let Some(book) = BOOKS.get_ptr_mut(load!(vcpu, book)) else { return };
+    store!(book, begun, load!(vcpu, exits));
+    let reason = book::reason_line(book, Key(load!(vcpu, reason)));
+    book::count_exit(reason);
+    time(reason);
     let detail = Key(load!(vcpu, detail));
     if detail != Key::NONE {
-        let row = book::add_up(details, detail, ns);
-        book::note_accesses(row, load!(vcpu, accesses), load!(vcpu, sizes));
+        let line = book::detail_line(book, detail);
+        book::count_exit(line);
+        time(line);
+        store!(vcpu, detail, Key::NONE.0);
     }
-}
-
-/// This thread's book. One that has none looks again: userspace may have returned one since.
-#[inline(always)]
-fn book_of(vcpu: *mut Vcpu) -> Option<*mut Book> {
-    let book = BOOKS.get_ptr_mut(load!(vcpu, book));
-    if book.is_some() {
-        return book;
-    }
-    let index = vcpu::free_book();
-    store!(vcpu, book, index);
-    BOOKS.get_ptr_mut(index)
+    store!(vcpu, exit_ns, 0);
+    store!(book, done, load!(vcpu, exits));
 }
 
 #[inline(always)]
-fn forget_detail(vcpu: *mut Vcpu) {
-    store!(vcpu, detail, Key::NONE.0);
+fn now() -> u64 {
+    // SAFETY: a helper without preconditions.
+    unsafe { bpf_ktime_get_ns() }
 }

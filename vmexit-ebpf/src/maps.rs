@@ -2,6 +2,8 @@
 //!
 //! Sizes of 1 are placeholders: the agent sizes maps by the vCPUs that the host has.
 
+use core::cell::UnsafeCell;
+
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
@@ -10,12 +12,30 @@ use aya_ebpf::{
 use vmexit_common::{
     book::Book,
     layout::{ExitLayout, PioLayout, RawExitLayout},
-    vcpu::{Loss, Vcpu},
+    vcpu::{ENTRIES, Loss, Vcpu},
 };
 
-/// vCPU threads, open-addressed by thread id. Userspace maps it and reads along.
-#[map]
-pub static VCPUS: Array<Vcpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// vCPU threads, open-addressed by task.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.vcpus")]
+static VCPUS: Shared<[Vcpu; ENTRIES]> = Shared(UnsafeCell::new([FREE; ENTRIES]));
+
+const FREE: Vcpu = Vcpu {
+    task: 0,
+    exit_ns: 0,
+    exits: 0,
+    detail: 0,
+    reason: 0,
+    book: 0,
+    state: 0,
+    reserved: [0; 2],
+};
+
+#[repr(transparent)]
+struct Shared<T>(UnsafeCell<T>);
+
+// SAFETY: only ever reached through raw pointers; each part has one writer (see `Vcpu`).
+unsafe impl<T> Sync for Shared<T> {}
 
 /// One book for each vCPU that is traced. Userspace maps it and reads along.
 #[map]
@@ -33,68 +53,41 @@ pub static VMS: HashMap<u32, u8> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static LOSS: PerCpuArray<Loss> = PerCpuArray::with_max_entries(1, 0);
 
-/// Entries of [`VCPUS`] less one; their number is a power of two.
-#[unsafe(no_mangle)]
-static VCPU_MASK: u32 = 0;
-
 /// 1: trace the VMs in [`VMS`] only.
 #[unsafe(no_mangle)]
-static FILTER: u8 = 0;
+pub static FILTER: u8 = 0;
 
 /// With timing by chance: the share of exits to time, of 2^32.
 #[unsafe(no_mangle)]
-static TIMING_SHARE: u32 = 0;
+pub static TIMING_SHARE: u32 = 0;
 
 /// Where a raw `kvm_exit` finds the exit code.
 #[unsafe(no_mangle)]
-static RAW_EXIT_LAYOUT: RawExitLayout =
-    RawExitLayout { reason_in: 0, vcpu_argument: 0, pointer: 0, reason: 0, vcpu_id: 0, isa: 0 };
+pub static RAW_EXIT_LAYOUT: RawExitLayout =
+    RawExitLayout { reason_in: 0, cast_to: 0, pointer: 0, reason: 0, vcpu_id: 0, isa: 0 };
 
 /// Where `kvm_exit`'s fields are.
 #[unsafe(no_mangle)]
-static EXIT_LAYOUT: ExitLayout = ExitLayout { exit_reason: 0, isa: 0, vcpu_id: 0 };
+pub static EXIT_LAYOUT: ExitLayout = ExitLayout { exit_reason: 0, isa: 0, vcpu_id: 0 };
 
 /// Where `kvm_pio`'s fields are.
 #[unsafe(no_mangle)]
-static PIO_LAYOUT: PioLayout = PioLayout { rw: 0, port: 0, size: 0, count: 0 };
+pub static PIO_LAYOUT: PioLayout = PioLayout { rw: 0, port: 0, size: 0, count: 0 };
 
-/// Reads a global as the agent set it. Volatile, for the compiler only knows the placeholder; the
-/// verifier knows the frozen value and prunes by it.
+/// Reads a global, or a field of one, as the agent set it. Volatile, for the compiler only knows the
+/// placeholder; the verifier knows the frozen value and prunes by it.
 macro_rules! global {
-    ($name:ident, $type:ty) => {
-        // SAFETY: a static of this very type.
-        unsafe { core::ptr::read_volatile(&raw const $name) as $type }
+    ($name:ident $(. $field:ident)?) => {
+        // SAFETY: a static, or a part of one.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::$name $(.$field)?) }
     };
 }
+pub(crate) use global;
 
+/// The table of vCPU threads.
 #[inline(always)]
-pub fn vcpu_mask() -> u32 {
-    global!(VCPU_MASK, u32)
-}
-
-#[inline(always)]
-pub fn filter() -> bool {
-    global!(FILTER, u8) != 0
-}
-
-#[inline(always)]
-pub fn timing_share() -> u32 {
-    global!(TIMING_SHARE, u32)
-}
-
-#[inline(always)]
-pub fn raw_exit_layout() -> RawExitLayout {
-    global!(RAW_EXIT_LAYOUT, RawExitLayout)
-}
-
-#[inline(always)]
-pub fn exit_layout() -> ExitLayout {
-    global!(EXIT_LAYOUT, ExitLayout)
-}
-
-#[inline(always)]
-pub fn pio_layout() -> PioLayout {
-    global!(PIO_LAYOUT, PioLayout)
+pub fn vcpus() -> *mut Vcpu {
+    VCPUS.0.get().cast()
 }
 
 /// This CPU's loss counters.

@@ -2,20 +2,18 @@
 //! before the kernel makes a record of them, and read on from there by offsets that the agent took
 //! from the running kernel's BTF.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     helpers::bpf_probe_read_kernel, macros::raw_tracepoint, programs::RawTracePointContext,
 };
-use vmexit_common::{
-    key::Key,
-    layout::{RawExitLayout, reason_in},
-    vcpu::UNKNOWN_ID,
-};
+use vmexit_common::{cast::UNRESOLVED, key::Key, layout::reason_in, vcpu::UNKNOWN_ID};
 
 use crate::{
-    access::{add, load, store},
     detail,
     exit::{self, Timing},
-    maps, vcpu,
+    maps::global,
+    vcpu::{self, Identity},
 };
 
 #[raw_tracepoint(tracepoint = "kvm_exit")]
@@ -44,58 +42,98 @@ fn kvm_entry(_ctx: RawTracePointContext) {
 #[raw_tracepoint(tracepoint = "kvm_pio")]
 fn kvm_pio(ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpu::current_or_new(&ctx) {
-        let port = Key::pio(ctx.arg::<u32>(1) as u16, ctx.arg::<u32>(0) != 0);
-        detail::note(vcpu, port, ctx.arg(3), ctx.arg(2));
+        // Zero-extended to 64 bits each.
+        let key = Key::pio(ctx.arg(1), ctx.arg(0), ctx.arg(2));
+        detail::note(&ctx, vcpu, key, ctx.arg(3));
     }
+}
+
+/// `(task, …)`: the thread that runs it.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+fn sched_process_exit(ctx: RawTracePointContext) {
+    vcpu::end(ctx.arg(0));
 }
 
 #[inline(always)]
 fn on_exit(ctx: &RawTracePointContext, timing: Timing) {
     let Some(vcpu) = vcpu::current_or_new(ctx) else { return };
-    let layout = maps::raw_exit_layout();
-    if load!(vcpu, isa) == 0 {
-        // The first exit of this thread.
-        let id =
-            argument(ctx, layout.vcpu_argument).and_then(|kvm_vcpu| read(kvm_vcpu, layout.vcpu_id));
-        store!(vcpu, isa, layout.isa);
-        store!(vcpu, vcpu_id, id.unwrap_or(UNKNOWN_ID));
+    let identity = || Identity { vcpu_id: vcpu_id(ctx), isa: global!(RAW_EXIT_LAYOUT.isa) as u32 };
+    if exit::is_closed(ctx, vcpu, identity) {
+        exit::begin(vcpu, reason(ctx), timing);
     }
-    match reason(ctx, &layout) {
-        Some(code) => exit::begin(vcpu, code, timing),
-        None => {
-            if let Some(loss) = maps::loss() {
-                add!(loss, unreadable, 1);
-            }
+}
+
+#[inline(always)]
+fn vcpu_id(ctx: &RawTracePointContext) -> u32 {
+    read_u32(kvm_vcpu(ctx) + global!(RAW_EXIT_LAYOUT.vcpu_id)).unwrap_or(UNKNOWN_ID)
+}
+
+#[inline(always)]
+fn reason(ctx: &RawTracePointContext) -> Option<u32> {
+    match global!(RAW_EXIT_LAYOUT.reason_in) {
+        // Before the vCPU.
+        reason_in::ARGUMENT => Some(ctx.arg(0)),
+        reason_in::FIELD => read_u32(ctx.arg::<u64>(0) + global!(RAW_EXIT_LAYOUT.reason)),
+        _ => {
+            let pointer = read_u64(ctx.arg::<u64>(0) + global!(RAW_EXIT_LAYOUT.pointer))?;
+            read_u32(pointer + global!(RAW_EXIT_LAYOUT.reason))
         }
     }
 }
 
+/// The vCPU behind the reason, or first.
 #[inline(always)]
-fn reason(ctx: &RawTracePointContext, layout: &RawExitLayout) -> Option<u32> {
-    if layout.reason_in == reason_in::ARGUMENT {
-        return argument(ctx, layout.reason).map(|code| code as u32);
+fn kvm_vcpu(ctx: &RawTracePointContext) -> u64 {
+    if global!(RAW_EXIT_LAYOUT.reason_in) == reason_in::ARGUMENT {
+        // SAFETY: nothing. It keeps the two loads apart: merged into one, its offset is no literal, which
+        // the verifier wants.
+        unsafe { asm!("", options(nostack)) };
+        return ctx.arg(1);
     }
-    let kvm_vcpu = argument(ctx, layout.vcpu_argument)?;
-    if layout.reason_in == reason_in::FIELD {
-        return read(kvm_vcpu, layout.reason);
-    }
-    read(read(kvm_vcpu, layout.pointer)?, layout.reason)
+    ctx.arg(0)
 }
 
-/// One of the first two arguments. Loads from the context must have literal offsets; the verifier
-/// knows `index`, a frozen global, and drops the branch not taken.
+/// A part of a kernel object.
 #[inline(always)]
-fn argument(ctx: &RawTracePointContext, index: u32) -> Option<u64> {
-    match index {
-        0 => Some(ctx.arg(0)),
-        1 => Some(ctx.arg(1)),
-        _ => None,
+fn read_u32(address: u64) -> Option<u32> {
+    let to = global!(RAW_EXIT_LAYOUT.cast_to);
+    if to != 0 {
+        // SAFETY: the verifier allows the load, and the kernel survives it.
+        return Some(unsafe { cast(address, to).cast::<u32>().read_volatile() });
     }
-}
-
-/// A field of a kernel object.
-#[inline(always)]
-fn read<T>(object: u64, offset: u32) -> Option<T> {
     // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel((object + u64::from(offset)) as *const T) }.ok()
+    unsafe { bpf_probe_read_kernel(address as *const u32) }.ok()
+}
+
+/// A longer part of one.
+#[inline(always)]
+fn read_u64(address: u64) -> Option<u64> {
+    let to = global!(RAW_EXIT_LAYOUT.cast_to);
+    if to != 0 {
+        // SAFETY: as above.
+        return Some(unsafe { cast(address, to).read_volatile() });
+    }
+    // SAFETY: as above.
+    unsafe { bpf_probe_read_kernel(address as *const u64) }.ok()
+}
+
+/// A kernel address as a pointer that may be loaded from (see [`vmexit_common::cast`]).
+#[inline(always)]
+fn cast(address: u64, to: u64) -> *const u64 {
+    let pointer;
+    // SAFETY: the kernel function returns its first argument, and touches nothing.
+    unsafe {
+        asm!(
+            ".8byte {call}",
+            call = const UNRESOLVED,
+            inout("r1") address => _,
+            inout("r2") to => _,
+            lateout("r0") pointer,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+            options(nomem, nostack),
+        );
+    }
+    pointer
 }

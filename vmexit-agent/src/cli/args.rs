@@ -3,9 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use vmexit_common::vcpu::MOST_VCPUS;
 
 use crate::{
-    probe::{Timing, plan::Tracepoints},
+    probe::{Event, Timing, plan::Tracepoints},
     view::Format,
 };
 
@@ -57,8 +58,13 @@ pub struct CaptureArgs {
 
     /// Room for this many vCPUs, some 80 kB of kernel memory each [default: twice as many as run
     /// now, at least 64]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_VCPUS)))]
     pub max_vcpus: Option<u32>,
+
+    /// What to capture besides exits by reason; vmexit alone is cheapest
+    #[arg(long = "event", value_enum, value_name = "EVENT", value_delimiter = ',',
+        default_values_t = Event::ALL)]
+    pub events: Vec<Event>,
 
     /// Which exits to time: all, one in N (as 1/N), or off; all are counted
     #[arg(long, value_name = "all|1/N|off", default_value = "all")]

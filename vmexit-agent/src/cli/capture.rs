@@ -11,19 +11,21 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
+use vmexit_common::vcpu::MOST_VCPUS;
+
 use super::{args::CaptureArgs, error::Error, output::Output};
 use crate::{
     guest::{self, Vm},
     host::{Host, preflight},
     model::{self, Sources, Span},
-    probe::{Options, Probe, plan::Plan},
+    probe::{Event, Options, Probe, plan::Plan},
     reason::Names,
     snapshot::Interval,
     view::{self, units},
 };
 
 /// Room for vCPUs where few or none run yet.
-const FEWEST_VCPUS: usize = 64;
+const FEWEST_VCPUS: u32 = 64;
 
 /// How often the progress line changes and new VMs are named.
 const TICK: Duration = Duration::from_millis(500);
@@ -31,7 +33,9 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     preflight::check()?;
     let plan = Plan::make(args.tracepoints)?;
-    if let Err(error) = &plan.pio {
+    if let Err(error) = &plan.pio
+        && args.events.contains(&Event::Ioport)
+    {
         log::warn!("no I/O ports will be shown: {error}");
     }
     let mut guests = Guests::find(&args.vms)?;
@@ -39,14 +43,15 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
         max_vcpus: args.max_vcpus.unwrap_or_else(|| guests.room()),
         pids: guests.filter.clone(),
         timing: args.timing,
+        events: args.events.iter().copied().collect(),
     };
     let output = Output::open(args.output.as_deref()).await?;
     let mut stop = Stop::new()?;
 
-    let probe = Probe::start(&plan, &options)?;
+    let mut probe = Probe::start(&plan, &options)?;
     let start = probe.snapshot()?;
     let started = SystemTime::now();
-    let interrupted = watch(&args, &probe, &mut guests, &mut stop).await;
+    let interrupted = watch(&args, &mut probe, &mut guests, &mut stop).await?;
     let end = probe.snapshot()?;
     drop(probe);
 
@@ -60,6 +65,7 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
         host: Host::current(),
         span,
         timing: args.timing,
+        events: options.events,
         reasons: &Names::of_this_kernel(),
         guests: &guests.seen(),
     };
@@ -68,7 +74,12 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
 }
 
 /// Waits until the time is up or somebody asks to stop; says which of the two.
-async fn watch(args: &CaptureArgs, probe: &Probe, guests: &mut Guests, stop: &mut Stop) -> bool {
+async fn watch(
+    args: &CaptureArgs,
+    probe: &mut Probe,
+    guests: &mut Guests,
+    stop: &mut Stop,
+) -> Result<bool, Error> {
     let started = Instant::now();
     let progress = progress_line(args);
     let mut tick = interval(TICK);
@@ -82,6 +93,7 @@ async fn watch(args: &CaptureArgs, probe: &Probe, guests: &mut Guests, stop: &mu
             () = &mut end => break false,
             _ = tick.tick() => {
                 guests.note(&probe.pids());
+                probe.collect()?;
                 progress.set_position(started.elapsed().as_millis() as u64);
                 progress.set_message(format!(
                     "{} s of {}, {}, {} (ctrl-c ends early)",
@@ -94,7 +106,7 @@ async fn watch(args: &CaptureArgs, probe: &Probe, guests: &mut Guests, stop: &mu
         }
     };
     progress.finish_and_clear();
-    interrupted
+    Ok(interrupted)
 }
 
 /// On standard error, and only if that is a terminal.
@@ -181,7 +193,7 @@ impl Guests {
     /// Twice the vCPUs that run now: VMs start while we look.
     fn room(&self) -> u32 {
         let vcpus: usize = self.known.values().map(|vm| vm.vcpus).sum();
-        u32::try_from((2 * vcpus).max(FEWEST_VCPUS)).unwrap_or(u32::MAX)
+        u32::try_from(2 * vcpus).unwrap_or(u32::MAX).clamp(FEWEST_VCPUS, MOST_VCPUS)
     }
 
     fn seen(&self) -> Vec<Vm> {

@@ -11,7 +11,7 @@ use crate::{
     doctor::{self, Check, State},
     guest,
     probe::{
-        Options, Probe, Timing,
+        Event, Options, Probe, Timing,
         plan::{Plan, Tracepoints},
     },
     snapshot::{Interval, Snapshot},
@@ -52,9 +52,13 @@ async fn programs() -> Check {
 async fn listen(vms: &[guest::Vm]) -> Result<Option<(u64, u64)>, Error> {
     let plan = Plan::make(Tracepoints::Auto)?;
     let vcpus: usize = vms.iter().map(|vm| vm.vcpus).sum();
-    let options =
-        Options { max_vcpus: u32::try_from(vcpus).unwrap_or(1), pids: None, timing: Timing::All };
-    let probe = Probe::start(&plan, &options)?;
+    let options = Options {
+        max_vcpus: u32::try_from(vcpus).unwrap_or(1),
+        pids: None,
+        timing: Timing::All,
+        events: Event::ALL.into(),
+    };
+    let mut probe = Probe::start(&plan, &options)?;
     if vms.is_empty() {
         return Ok(None);
     }

@@ -1,11 +1,8 @@
 //! From an interval and the VMs that were found to a [`Report`].
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use vmexit_common::{
-    key::{Key, Kind},
-    vcpu::UNKNOWN_ID,
-};
+use vmexit_common::key::{Key, Kind};
 
 use super::{
     Accounting, Direction, Exit, Lost, Port, Report, SCHEMA, Source, Span, Total, Vcpu, Vm,
@@ -14,7 +11,7 @@ use super::{
 use crate::{
     guest,
     host::Host,
-    probe::Timing,
+    probe::{Event, Timing},
     reason::{self, Names, Vendor},
     snapshot::{Interval, RowInterval, VcpuInterval},
 };
@@ -27,6 +24,8 @@ pub struct Sources<'a> {
     pub span: Span,
     /// Which exits were timed.
     pub timing: Timing,
+    /// What was captured.
+    pub events: BTreeSet<Event>,
     /// What exit codes are called.
     pub reasons: &'a Names,
     /// Who the processes are; one that nobody could name goes by its number.
@@ -35,11 +34,11 @@ pub struct Sources<'a> {
 
 /// Makes the report.
 pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
-    let Sources { host, span, timing, reasons, guests } = sources;
+    let Sources { host, span, timing, events, reasons, guests } = sources;
     let mut by_pid: BTreeMap<u32, Vec<&VcpuInterval>> =
         guests.iter().map(|guest| (guest.pid, Vec::new())).collect();
     for vcpu in &interval.vcpus {
-        by_pid.entry(vcpu.vcpu.pid()).or_default().push(vcpu);
+        by_pid.entry(vcpu.thread.pid).or_default().push(vcpu);
     }
     let source = source(interval);
     let frame = Frame {
@@ -63,13 +62,14 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
         span,
         source,
         timing,
+        events,
         accounting: accounting(interval),
         vms,
     }
 }
 
 fn source(interval: &Interval) -> Source {
-    let exits = interval.vcpus.iter().any(|vcpu| vcpu.vcpu.observed() > 0);
+    let exits = interval.vcpus.iter().any(|vcpu| vcpu.isa != 0 || vcpu.observed > 0);
     let others = interval.vcpus.iter().any(|vcpu| !vcpu.details.is_empty());
     match (exits, others) {
         (true, _) => Source::Exits,
@@ -79,13 +79,16 @@ fn source(interval: &Interval) -> Source {
 }
 
 fn accounting(interval: &Interval) -> Accounting {
+    let loss = &interval.loss;
     let mut sum = Accounting {
         lost: Lost {
-            no_vcpu_entry: interval.loss.no_vcpu_entry,
-            unreadable: interval.loss.unreadable,
+            no_book: loss.no_book,
+            no_vcpu_entry: loss.no_vcpu_entry,
+            unreadable: loss.unreadable,
             ..Lost::default()
         },
-        observed: interval.loss.no_vcpu_entry + interval.loss.unreadable,
+        observed: loss.no_book + loss.no_vcpu_entry + loss.unreadable,
+        stray_lost: loss.stray,
         missed: interval.missed.iter().map(|(&name, &missed)| (name.to_owned(), missed)).collect(),
         torn: interval.torn,
         ..Accounting::default()
@@ -95,9 +98,7 @@ fn accounting(interval: &Interval) -> Accounting {
         sum.recorded += vcpu.recorded();
         sum.open += vcpu.opened;
         sum.lost.no_entry += vcpu.lost_no_entry;
-        sum.lost.no_book += vcpu.lost_no_book;
         sum.stray += vcpu.details.iter().map(|row| row.stray).sum::<u64>();
-        sum.stray_lost += vcpu.lost_stray;
         sum.unaccounted += vcpu.unaccounted();
     }
     sum
@@ -115,7 +116,7 @@ struct Frame<'a> {
 }
 
 fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>) -> Vm {
-    let vendor = vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.vcpu.isa)).or(host.vendor);
+    let vendor = vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.isa)).or(host.vendor);
     let frame = Frame { vendor, ..host };
     let rows = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
@@ -167,11 +168,10 @@ fn vcpu_rows(vcpus: &[&VcpuInterval], guest: Option<&guest::Vm>, frame: Frame<'_
     let mut rows: Vec<Vcpu> = vcpus
         .iter()
         .map(|vcpu| {
-            let tid = vcpu.vcpu.tid();
-            let by_kernel = Some(vcpu.vcpu.vcpu_id).filter(|&id| id != UNKNOWN_ID);
+            let tid = vcpu.thread.tid;
             let by_thread = || guest.and_then(|guest| guest.threads.get(&tid).copied());
             let total = total(&vcpu.reasons, frame);
-            Vcpu { id: by_kernel.or_else(by_thread), tid, total }
+            Vcpu { id: vcpu.vcpu_id.or_else(by_thread), tid, total }
         })
         .collect();
     rows.sort_by_key(|vcpu| (vcpu.id.unwrap_or(u32::MAX), vcpu.tid));
@@ -202,32 +202,47 @@ fn exits(rows: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Exit> {
 fn ports(details: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Port> {
     let Frame { span_ns, stray, .. } = frame;
     let mut whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray };
-    let rows: Vec<&RowInterval> = details
-        .iter()
-        .filter(|row| matches!(row.key.kind(), Some(Kind::Pio | Kind::Other)))
-        .filter(|row| whole.samples_of(row) > 0)
-        .collect();
-    whole.samples = rows.iter().map(|row| whole.samples_of(row)).sum();
+    let rows = of_all_sizes(
+        details.iter().filter(|row| matches!(row.key.kind(), Some(Kind::Pio | Kind::Other))),
+    );
+    whole.samples = rows.iter().map(|(row, _)| whole.samples_of(row)).sum();
     let mut ports: Vec<Port> = rows
         .into_iter()
-        .map(|row| {
+        .filter(|(row, _)| whole.samples_of(row) > 0)
+        .map(|(row, sizes)| {
             let known = row.key.kind() == Some(Kind::Pio);
             let direction = if row.key.is_write() { Direction::Out } else { Direction::In };
             Port {
                 port: known.then_some(row.key.value() as u16),
                 direction: known.then_some(direction),
-                sizes: [1, 2, 4, 8]
-                    .into_iter()
-                    .filter(|&s| row.sizes & u32::from(s) != 0)
-                    .collect(),
-                accesses: row.accesses,
+                sizes,
+                accesses: row.exits + row.stray + row.more,
                 stray: row.stray,
-                stats: Stats::of(row, &whole),
+                stats: Stats::of(&row, &whole),
             }
         })
         .collect();
     ports.sort_by_key(|port| std::cmp::Reverse(weight(&port.stats)));
     ports
+}
+
+/// Rows that differ in the size of their accesses only, as one each, with the sizes; by key.
+fn of_all_sizes<'a>(rows: impl Iterator<Item = &'a RowInterval>) -> Vec<(RowInterval, Vec<u8>)> {
+    let mut by_key: BTreeMap<Key, (RowInterval, Vec<u8>)> = BTreeMap::new();
+    for row in rows {
+        match by_key.entry(row.key.of_any_size()) {
+            Entry::Vacant(entry) => {
+                entry.insert((row.clone(), row.key.size().into_iter().collect()));
+            }
+            Entry::Occupied(mut entry) => {
+                let (sum, sizes) = entry.get_mut();
+                sum.merge(row);
+                sizes.extend(row.key.size());
+                sizes.sort_unstable();
+            }
+        }
+    }
+    by_key.into_values().collect()
 }
 
 /// What rows are ordered by: the time that they took, then how many there were.

@@ -4,7 +4,7 @@
 mod build;
 mod stats;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -12,7 +12,10 @@ pub use self::{
     build::{Sources, build},
     stats::{Bucket, Stats},
 };
-use crate::{host::Host, probe::Timing};
+use crate::{
+    host::Host,
+    probe::{Event, Timing},
+};
 
 /// Version of the report's shape. It grows by one when a field goes away or changes its meaning;
 /// new fields alone leave it.
@@ -33,6 +36,8 @@ pub struct Report {
     pub source: Source,
     /// Which exits were timed: `all`, `1/N` or `off`. With `1/N`, sums of time are estimates.
     pub timing: Timing,
+    /// What was captured: `vmexit`, `ioport`.
+    pub events: BTreeSet<Event>,
     /// What was seen, and where it went.
     pub accounting: Accounting,
     /// The VMs, those that cost most first.

@@ -171,11 +171,10 @@ mod tests {
             key: Key::reason(0),
             exits: durations.len() as u64,
             stray: 0,
-            accesses: durations.len() as u64,
+            more: 0,
             total_ns: durations.iter().sum(),
             min_ns: durations.iter().copied().min().unwrap_or(0),
             max_ns: durations.iter().copied().max().unwrap_or(0),
-            sizes: 0,
             histogram,
         }
     }

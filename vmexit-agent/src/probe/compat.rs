@@ -1,17 +1,19 @@
 //! The tracepoints that vmexit uses: which it can do without, and what is lost then.
 
 use super::{
-    Timing,
+    Event, Timing,
     plan::{Plan, Way},
 };
 
-/// A tracepoint of KVM's.
+/// A tracepoint of the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracepoint {
-    /// Its name, in the group `kvm`.
+    /// The group of events that it is in.
+    pub group: &'static str,
+    /// Its name.
     pub name: &'static str,
-    /// Whether nothing can be captured without it.
-    pub required: bool,
+    /// The event that it is needed for; `None` if nothing can be captured without it.
+    pub event: Option<Event>,
     /// The first Linux that has it as it is used here.
     pub since: &'static str,
     /// What can't be shown without it.
@@ -27,27 +29,41 @@ const fn always(program: &'static str) -> [Option<&'static str>; 3] {
     [Some(program); 3]
 }
 
-/// In the order to attach them: no exit is opened before its entry can close it.
-pub const TRACEPOINTS: [Tracepoint; 3] = [
+/// In the order to attach them: no thread is noted before its end can be, and no exit is opened before
+/// its entry can close it.
+pub const TRACEPOINTS: [Tracepoint; 4] = [
     Tracepoint {
+        group: "sched",
+        name: "sched_process_exit",
+        event: None,
+        since: "2.6.32",
+        without: "when a vCPU's thread is gone",
+        // It passes the task, always, so no layout is needed to use it raw.
+        raw: always("sched_process_exit"),
+        classic: always("sched_process_exit"),
+    },
+    Tracepoint {
+        group: "kvm",
         name: "kvm_entry",
-        required: true,
+        event: None,
         since: "2.6.32",
         without: "the time of an exit",
         raw: [Some("kvm_entry"), Some("kvm_entry"), None],
         classic: [Some("tp_kvm_entry"), Some("tp_kvm_entry"), None],
     },
     Tracepoint {
+        group: "kvm",
         name: "kvm_pio",
-        required: false,
+        event: Some(Event::Ioport),
         since: "2.6.32",
         without: "I/O ports",
         raw: always("kvm_pio"),
         classic: always("tp_kvm_pio"),
     },
     Tracepoint {
+        group: "kvm",
         name: "kvm_exit",
-        required: true,
+        event: None,
         since: "2.6.32",
         without: "exits",
         raw: [Some("kvm_exit"), Some("kvm_exit_some"), Some("kvm_exit_count")],
@@ -61,7 +77,8 @@ impl Tracepoint {
         let is_raw = match self.name {
             "kvm_entry" => is_raw(&plan.entry),
             "kvm_pio" => is_raw(plan.pio.as_ref().ok()?),
-            _ => is_raw(&plan.exit),
+            "kvm_exit" => is_raw(&plan.exit),
+            _ => true,
         };
         let programs = if is_raw { self.raw } else { self.classic };
         match timing {

@@ -1,6 +1,6 @@
 //! An eBPF array shared with the kernel: read in place, without a system call.
 
-use std::{marker::PhantomData, os::fd::AsFd as _};
+use std::{marker::PhantomData, os::fd::AsFd as _, ptr};
 
 use aya::maps::Map;
 use memmap2::{MmapOptions, MmapRaw};
@@ -11,10 +11,10 @@ use super::ProbeError;
 pub(super) struct Mapping<T> {
     memory: MmapRaw,
     len: usize,
-    _values: PhantomData<*const T>,
+    _values: PhantomData<*mut T>,
 }
 
-// SAFETY: shared memory that is only ever read, through volatile loads; its users say how they cope
+// SAFETY: shared memory that is only ever reached through volatile accesses; its users say how they cope
 // with a concurrent writer.
 unsafe impl<T: Send> Send for Mapping<T> {}
 
@@ -25,7 +25,7 @@ impl<T> Mapping<T> {
         let len = len as usize;
         let memory = MmapOptions::new()
             .len(len * size_of::<T>())
-            .map_raw_read_only(&data.fd().as_fd())
+            .map_raw(&data.fd().as_fd())
             .map_err(|source| ProbeError::Mmap { name, source })?;
         Ok(Self { memory, len, _values: PhantomData })
     }
@@ -37,7 +37,19 @@ impl<T> Mapping<T> {
 
     /// The value at `index`, valid as long as `self`; `None` beyond the end.
     pub(super) fn get(&self, index: usize) -> Option<*const T> {
+        self.at(index).map(<*mut T>::cast_const)
+    }
+
+    /// Makes all bytes of a value 0. Nobody may be writing it.
+    pub(super) fn clear(&mut self, index: usize) {
+        if let Some(value) = self.at(index) {
+            // SAFETY: within the mapping, which is writable.
+            unsafe { ptr::write_bytes(value, 0, 1) };
+        }
+    }
+
+    fn at(&self, index: usize) -> Option<*mut T> {
         // SAFETY: within the mapping, which is `len` values long.
-        (index < self.len).then(|| unsafe { self.memory.as_ptr().cast::<T>().add(index) })
+        (index < self.len).then(|| unsafe { self.memory.as_mut_ptr().cast::<T>().add(index) })
     }
 }

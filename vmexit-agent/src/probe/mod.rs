@@ -4,9 +4,12 @@
 //! frees it all. Nothing is pinned.
 
 pub mod compat;
+mod event;
 mod mapping;
+mod object;
 pub mod plan;
 mod reader;
+mod table;
 mod timing;
 
 use std::{
@@ -25,16 +28,18 @@ use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 use vmexit_common::{
     book::Book,
-    vcpu::{ENTRIES_PER_BOOK, Loss, Vcpu},
+    layout::RawExitLayout,
+    vcpu::{ENTRIES, Loss, Vcpu},
 };
 
-pub use self::timing::Timing;
 use self::{
     compat::TRACEPOINTS,
     mapping::Mapping,
-    plan::{Plan, Way},
+    plan::{Cast, Plan, Way},
+    table::Table,
 };
-use crate::snapshot::Snapshot;
+pub use self::{event::Event, timing::Timing};
+use crate::snapshot::{Snapshot, VcpuReading};
 
 /// Why tracing could not be started.
 #[derive(Debug, Error)]
@@ -49,7 +54,7 @@ pub enum ProbeError {
     )]
     Forbidden,
     /// The kernel refused a program.
-    #[error("the kernel refused the program for kvm:{program}: {}", briefly(source))]
+    #[error("the kernel refused the program for {program}: {}", briefly(source))]
     Program {
         /// Which.
         program: &'static str,
@@ -70,6 +75,9 @@ pub enum ProbeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The table of vCPU threads can't be copied.
+    #[error("the table of vCPU threads can't be read: {0}")]
+    Table(io::Error),
 }
 
 /// What to trace.
@@ -81,79 +89,72 @@ pub struct Options {
     pub pids: Option<BTreeSet<u32>>,
     /// Which exits to time.
     pub timing: Timing,
+    /// What to capture besides exits.
+    pub events: BTreeSet<Event>,
 }
 
 /// Attached programs and their maps.
 pub struct Probe {
-    vcpus: Mapping<Vcpu>,
+    vcpus: Table,
     books: Mapping<Book>,
+    free: Queue<MapData, u32>,
     loss: PerCpuArray<MapData, Loss>,
+    /// Threads that have ended since the last snapshot, and the events of all that ever have.
+    ended: Vec<VcpuReading>,
+    ended_events: u64,
     programs: Vec<Attachment>,
     // Owns programs and links; dropping it detaches.
     ebpf: Ebpf,
 }
 
-/// The eBPF object, built with the agent.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vmexit-ebpf"));
-
 impl Probe {
     /// Loads and attaches. From here on everything is counted.
     pub fn start(plan: &Plan, options: &Options) -> Result<Self, ProbeError> {
-        let (entries, books) = sizes(options.max_vcpus);
-        let pids = options.pids.iter().flatten().copied();
-        let (vcpu_mask, filter) = (entries - 1, u8::from(options.pids.is_some()));
-        let timing_share = options.timing.share();
-        let mut loader = EbpfLoader::new();
-        match &plan.exit {
-            Way::Raw(layout) => loader.override_global("RAW_EXIT_LAYOUT", layout, true),
-            Way::Classic(layout, _) => loader.override_global("EXIT_LAYOUT", layout, true),
-        };
-        if let Ok(Way::Classic(layout, _)) = &plan.pio {
-            loader.override_global("PIO_LAYOUT", layout, true);
-        }
-        let mut ebpf = loader
-            .override_global("VCPU_MASK", &vcpu_mask, true)
-            .override_global("FILTER", &filter, true)
-            .override_global("TIMING_SHARE", &timing_share, true)
-            .map_max_entries("VCPUS", entries)
-            .map_max_entries("BOOKS", books)
-            .map_max_entries("FREE_BOOKS", books)
-            .map_max_entries("VMS", pids.clone().count().max(1) as u32)
-            .load(OBJECT)
-            .map_err(
-                |error| if is_forbidden(&error) { ProbeError::Forbidden } else { error.into() },
-            )?;
+        let programs = programs(plan, options);
+        let mut ebpf = load(plan, options, &programs)?;
         forward_log(&mut ebpf);
-        // Programs hold the maps they use; a map taken out before would be closed with its handle.
-        let programs = programs(plan, options.timing);
-        for program in &programs {
-            program.load(&mut ebpf)?;
-        }
 
         let mut free = Queue::<_, u32>::try_from(take(&mut ebpf, "FREE_BOOKS")?)?;
-        for book in 0..books {
+        for book in 0..books(options) {
             free.push(book, 0)?;
         }
         let mut filter = HashMap::<_, u32, u8>::try_from(take(&mut ebpf, "VMS")?)?;
-        for pid in pids {
+        for &pid in options.pids.iter().flatten() {
             filter.insert(pid, 1, 0)?;
         }
-        let vcpus = Mapping::new("VCPUS", &take(&mut ebpf, "VCPUS")?, entries)?;
-        let books = Mapping::new("BOOKS", &take(&mut ebpf, "BOOKS")?, books)?;
+        let vcpus = Table::new(take(&mut ebpf, ".bss.vcpus")?)?;
+        let books = Mapping::new("BOOKS", &take(&mut ebpf, "BOOKS")?, books(options))?;
         let loss = PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?;
 
         for program in &programs {
             program.attach(&mut ebpf)?;
         }
-        Ok(Self { vcpus, books, loss, programs, ebpf })
+        let (ended, ended_events) = (Vec::new(), 0);
+        Ok(Self { vcpus, books, free, loss, ended, ended_events, programs, ebpf })
     }
 
-    /// What has been counted so far. Neither stops nor clears anything.
-    pub fn snapshot(&self) -> Result<Snapshot, ProbeError> {
-        let mut snapshot = reader::read(&self.vcpus, &self.books);
+    /// What has been counted so far. Neither stops nor clears anything; threads that have ended since the
+    /// last snapshot are in this one and in none after.
+    pub fn snapshot(&mut self) -> Result<Snapshot, ProbeError> {
+        self.collect()?;
+        let mut snapshot =
+            Snapshot { vcpus: std::mem::take(&mut self.ended), ..Snapshot::default() };
+        // Before the books: what is beyond these counts has come since.
+        let exits = self.vcpus.exits_by_book().map_err(ProbeError::Table)?;
+        snapshot.at_ns = now_ns();
+        for (index, _) in reader::headers(&self.books) {
+            if let Some(book) = self.books.get(index) {
+                let exits = exits.get(&index).copied().unwrap_or(0);
+                let (reading, torn) = reader::read(book, exits);
+                snapshot.torn += u64::from(torn);
+                snapshot.vcpus.push(reading);
+            }
+        }
         for loss in self.loss.get(&0, 0)?.iter() {
             snapshot.loss.no_vcpu_entry += loss.no_vcpu_entry;
+            snapshot.loss.no_book += loss.no_book;
             snapshot.loss.unreadable += loss.unreadable;
+            snapshot.loss.stray += loss.stray;
         }
         for program in &self.programs {
             snapshot.missed.insert(program.tracepoint, program.missed(&self.ebpf).unwrap_or(0));
@@ -161,15 +162,87 @@ impl Probe {
         Ok(snapshot)
     }
 
-    /// Processes whose vCPUs have been seen so far.
+    /// Takes the books of threads that have ended, so that new ones find some. To be called now and then
+    /// between snapshots where there are long times between them.
+    pub fn collect(&mut self) -> Result<(), ProbeError> {
+        let ended: Vec<usize> = reader::headers(&self.books)
+            .filter(|(_, header)| header.has_ended())
+            .map(|(index, _)| index)
+            .collect();
+        for index in ended {
+            let Some(book) = self.books.get(index) else { continue };
+            // Nobody writes it any more.
+            let (reading, _) = reader::read(book, 0);
+            self.ended_events += reading.observed;
+            self.ended.push(reading);
+            self.books.clear(index);
+            self.free.push(index as u32, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Processes whose vCPUs have been seen and have a book.
     pub fn pids(&self) -> BTreeSet<u32> {
-        reader::pids(&self.vcpus)
+        reader::headers(&self.books).map(|(_, header)| header.thread().pid).collect()
     }
 
     /// Events counted so far, over all vCPUs: cheap enough for a progress line.
     pub fn events_seen(&self) -> u64 {
-        reader::events_seen(&self.vcpus)
+        let live: u64 = reader::headers(&self.books).map(|(_, header)| header.events()).sum();
+        self.ended_events + live
     }
+}
+
+/// Loads the object and a plan's programs: with plain loads from the kernel's structs where it has them,
+/// and again without where it refuses them for a reason that nobody has met yet.
+fn load(plan: &Plan, options: &Options, programs: &[Attachment]) -> Result<Ebpf, ProbeError> {
+    let attempt = |cast: Option<Cast>| -> Result<Ebpf, ProbeError> {
+        let mut ebpf = load_object(plan, options, cast)?;
+        // Programs hold the maps they use; a map taken out before would be closed with its handle.
+        for program in programs {
+            program.load(&mut ebpf)?;
+        }
+        Ok(ebpf)
+    };
+    match attempt(plan.cast) {
+        Err(error @ ProbeError::Program { .. }) if plan.cast.is_some() => {
+            log::warn!("plain loads do not work here, so each exit costs more: {error}");
+            attempt(None)
+        }
+        result => result,
+    }
+}
+
+fn load_object(plan: &Plan, options: &Options, cast: Option<Cast>) -> Result<Ebpf, ProbeError> {
+    let (filter, timing_share) = (u8::from(options.pids.is_some()), options.timing.share());
+    let filtered = options.pids.as_ref().map_or(0, BTreeSet::len).max(1) as u32;
+    let mut loader = EbpfLoader::new();
+    let raw_layout;
+    match &plan.exit {
+        Way::Raw(layout) => {
+            let cast_to = cast.map_or(0, |cast| cast.to.into());
+            raw_layout = RawExitLayout { cast_to, ..*layout };
+            loader.override_global("RAW_EXIT_LAYOUT", &raw_layout, true)
+        }
+        Way::Classic(layout, _) => loader.override_global("EXIT_LAYOUT", layout, true),
+    };
+    if let Ok(Way::Classic(layout, _)) = &plan.pio {
+        loader.override_global("PIO_LAYOUT", layout, true);
+    }
+    loader
+        .override_global("FILTER", &filter, true)
+        .override_global("TIMING_SHARE", &timing_share, true)
+        .map_max_entries("BOOKS", books(options))
+        .map_max_entries("FREE_BOOKS", books(options))
+        .map_max_entries("VMS", filtered)
+        .load(&object::resolved(cast.map(|cast| cast.function))?)
+        .map_err(|error| if is_forbidden(&error) { ProbeError::Forbidden } else { error.into() })
+}
+
+/// The kernel-side clock, nanoseconds.
+fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// The verifier's log ends with the reason, some lines before its statistics; the whole of it has
@@ -194,20 +267,15 @@ fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
     kind == Some(io::ErrorKind::PermissionDenied) || error.source().is_some_and(is_forbidden)
 }
 
-/// Entries and books for so many vCPUs.
-fn sizes(max_vcpus: u32) -> (u32, u32) {
-    let books = max_vcpus.max(1);
-    ((books * ENTRIES_PER_BOOK).next_power_of_two(), books)
+fn books(options: &Options) -> u32 {
+    options.max_vcpus.max(1)
 }
 
 /// Kernel memory that the maps take for so many vCPUs, in bytes, whatever the guests do. None of it
 /// grows with the host's CPUs but the few bytes of the loss counters.
 pub fn memory(max_vcpus: u32) -> u64 {
-    let (entries, books) = sizes(max_vcpus);
-    let values = |number: u32, size: usize| u64::from(number) * size as u64;
-    values(entries, size_of::<Vcpu>())
-        + values(books, size_of::<Book>())
-        + values(books, size_of::<u32>())
+    let each = size_of::<Book>() + size_of::<u32>();
+    (ENTRIES * size_of::<Vcpu>()) as u64 + u64::from(max_vcpus) * each as u64
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, ProbeError> {
@@ -216,18 +284,21 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, ProbeErro
 
 /// One program of the object and the tracepoint that it is for.
 struct Attachment {
+    group: &'static str,
     tracepoint: &'static str,
     program: &'static str,
 }
 
 /// The programs of a plan, in the order to attach them.
-fn programs(plan: &Plan, timing: Timing) -> Vec<Attachment> {
+fn programs(plan: &Plan, options: &Options) -> Vec<Attachment> {
     TRACEPOINTS
         .iter()
+        .filter(|tracepoint| tracepoint.event.is_none_or(|event| options.events.contains(&event)))
         .filter_map(|tracepoint| {
             Some(Attachment {
+                group: tracepoint.group,
                 tracepoint: tracepoint.name,
-                program: tracepoint.program(plan, timing)?,
+                program: tracepoint.program(plan, options.timing)?,
             })
         })
         .collect()
@@ -246,7 +317,7 @@ impl Attachment {
     fn attach(&self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
         match self.program(ebpf)? {
             Program::RawTracePoint(program) => program.attach(self.tracepoint).map(drop),
-            Program::TracePoint(program) => program.attach("kvm", self.tracepoint).map(drop),
+            Program::TracePoint(program) => program.attach(self.group, self.tracepoint).map(drop),
             _ => return Err(ProbeError::Missing(self.program)),
         }
         .map_err(|source| self.refused(source))

@@ -53,6 +53,18 @@ pub struct Plan {
     pub entry: Way<(), ()>,
     /// `kvm_pio`; the error says why there is none, for much works without.
     pub pio: Result<Way<(), PioLayout>, LayoutError>,
+    /// How raw programs look into structs; `None` where they call `bpf_probe_read_kernel`, or need not
+    /// look.
+    pub cast: Option<Cast>,
+}
+
+/// What it takes to read the kernel's structs by plain loads (see [`vmexit_common::cast`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cast {
+    /// BTF id of `bpf_rdonly_cast`.
+    pub function: u32,
+    /// BTF id of a struct that begins with a 64-bit integer.
+    pub to: u32,
 }
 
 /// Where each vendor's KVM keeps the exit code, most recent place first: struct, path to a pointer
@@ -81,8 +93,11 @@ impl Plan {
     /// Where a required tracepoint can be read neither way, or not the one that was asked for.
     pub fn make(wanted: Tracepoints) -> Result<Self, LayoutError> {
         let mut kernel = Kernel::default();
+        let exit = choose(wanted, kernel.exit(), || Tracefs::find()?.exit_layout())?;
+        let looks = matches!(&exit, Way::Raw(layout) if layout.reason_in != reason_in::ARGUMENT);
         Ok(Self {
-            exit: choose(wanted, kernel.exit(), || Tracefs::find()?.exit_layout())?,
+            cast: if looks { kernel.cast() } else { None },
+            exit,
             entry: choose(wanted, Ok(()), || Tracefs::find()?.require("kvm_entry"))?,
             pio: choose(wanted, kernel.pio(), || Tracefs::find()?.pio_layout()),
         })
@@ -132,18 +147,21 @@ impl Kernel {
             .position(is_vcpu)
             .filter(|&at| at < 2)
             .ok_or_else(|| Why("kvm:kvm_exit does not pass the vCPU".into()))?;
-        let layout = RawExitLayout {
-            vcpu_argument: vcpu as u32,
-            vcpu_id: self.module("kvm")?.field("kvm_vcpu", "vcpu_id")?.offset,
-            ..self.reason()?
-        };
-        // Up to 5.15 the code comes before the vCPU, and the structs need not be looked into.
-        let passed = vcpu == 1 && parameters[0].ty.is_int(4);
-        Ok(if passed {
-            RawExitLayout { reason_in: reason_in::ARGUMENT, reason: 0, ..layout }
-        } else {
-            layout
-        })
+        let vcpu_id = self.module("kvm")?.field("kvm_vcpu", "vcpu_id")?.offset.into();
+        match vcpu {
+            0 => Ok(RawExitLayout { vcpu_id, ..self.reason()? }),
+            // Up to 5.15 the code comes before the vCPU, and the structs need not be looked into.
+            1 if parameters[0].ty.is_int(4) => {
+                let isa = self.reason()?.isa;
+                Ok(RawExitLayout {
+                    reason_in: reason_in::ARGUMENT,
+                    vcpu_id,
+                    isa,
+                    ..Default::default()
+                })
+            }
+            _ => Err(Why("kvm:kvm_exit has other arguments than any known kernel's".into())),
+        }
     }
 
     /// Where the vendor's module, whichever is loaded, keeps the exit code.
@@ -157,6 +175,16 @@ impl Kernel {
             }
         }
         Err(why)
+    }
+
+    /// Kernels from 6.2 on.
+    fn cast(&self) -> Option<Cast> {
+        const TO: &str = "timespec64";
+        let vmlinux = self.vmlinux.as_ref()?;
+        let first = vmlinux.field(TO, "tv_sec").ok()?;
+        let fits = first.offset == 0 && first.ty.is_int(8);
+        let function = vmlinux.function("bpf_rdonly_cast")?;
+        fits.then_some(Cast { function, to: vmlinux.structure(TO).ok()? })
     }
 
     /// Four integers and a pointer, always; yet a kernel might change that one day.
@@ -177,16 +205,16 @@ impl Kernel {
 
 impl Place {
     fn find(&self, btf: &Btf) -> Result<RawExitLayout, Why> {
-        let layout = RawExitLayout { isa: self.isa, ..RawExitLayout::default() };
+        let layout = RawExitLayout { isa: self.isa.into(), ..RawExitLayout::default() };
         let Some((pointer, pointee)) = self.pointer else {
-            let reason = btf.field(self.vcpu, self.reason)?.offset;
+            let reason = btf.field(self.vcpu, self.reason)?.offset.into();
             return Ok(RawExitLayout { reason_in: reason_in::FIELD, reason, ..layout });
         };
         // From 7.x on SVM's code has 64 bits; the lower half comes first and is enough.
         Ok(RawExitLayout {
             reason_in: reason_in::POINTEE,
-            pointer: btf.field(self.vcpu, pointer)?.offset,
-            reason: btf.field(pointee, self.reason)?.offset,
+            pointer: btf.field(self.vcpu, pointer)?.offset.into(),
+            reason: btf.field(pointee, self.reason)?.offset.into(),
             ..layout
         })
     }

@@ -1,10 +1,10 @@
-//! Reads entries and books that their vCPU threads may be writing at the same moment.
+//! Reads books that their vCPU threads may be writing at the same moment.
 //!
-//! Each entry has two sequence counters, odd while a program writes (see [`Vcpu`]). A reading
-//! counts if both were even before and unchanged after; else it is taken again.
+//! Each book says how many exits it had when the latest booking began and when it was done (see
+//! [`Book`]). A reading counts if the two were equal before and all is unchanged after; else it is taken
+//! again.
 
 use std::{
-    collections::BTreeSet,
     ptr,
     sync::atomic::{Ordering, fence},
 };
@@ -12,77 +12,103 @@ use std::{
 use vmexit_common::{
     book::{Book, ROWS, Table},
     histogram::{BUCKETS, Buckets},
-    vcpu::Vcpu,
+    vcpu::UNKNOWN_ID,
 };
 
 use super::mapping::Mapping;
-use crate::snapshot::{RowReading, Snapshot, VcpuReading};
+use crate::snapshot::{RowReading, Thread, VcpuReading};
 
-/// Readings of one entry before the last is taken as it is. A booking takes some 100 ns, a copy a
-/// few µs: even a vCPU that exits all the time leaves gaps.
+/// Readings of one book before the last is taken as it is. A booking takes some 100 ns, a copy a few
+/// µs: even a vCPU that exits all the time leaves gaps.
 const TRIES: usize = 1_000;
 
-/// The kernel-side clock, nanoseconds.
-fn now_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+/// What a book says of itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    thread: u64,
+    since_ns: u64,
+    vcpu_id: u32,
+    isa: u32,
+    begun: u64,
+    done: u64,
+    apart: u64,
+    lost_no_entry: u64,
+    ended: u64,
 }
 
-/// All entries in use and their books.
-pub(super) fn read(vcpus: &Mapping<Vcpu>, books: &Mapping<Book>) -> Snapshot {
-    let mut snapshot = Snapshot { at_ns: now_ns(), ..Snapshot::default() };
-    for entry in entries(vcpus) {
-        let (reading, torn) = read_one(entry, books);
-        snapshot.torn += u64::from(torn);
-        snapshot.vcpus.push(reading);
+/// The headers of the books that somebody has, with their indices.
+pub(super) fn headers(books: &Mapping<Book>) -> impl Iterator<Item = (usize, Header)> + '_ {
+    (0..books.len())
+        .filter_map(|index| Some((index, Header::read(books.get(index)?))))
+        .filter(|(_, header)| header.thread != 0)
+}
+
+impl Header {
+    fn read(book: *const Book) -> Self {
+        macro_rules! field {
+            ($name:ident) => {
+                // SAFETY: an aligned integer within the mapping.
+                unsafe { ptr::read_volatile(&raw const (*book).$name) }
+            };
+        }
+        Self {
+            thread: field!(thread),
+            since_ns: field!(since_ns),
+            vcpu_id: field!(vcpu_id),
+            isa: field!(isa),
+            begun: field!(begun),
+            done: field!(done),
+            apart: field!(apart),
+            lost_no_entry: field!(lost_no_entry),
+            ended: field!(ended),
+        }
     }
-    snapshot
+
+    pub(super) fn thread(&self) -> Thread {
+        let (pid, tid) = ((self.thread >> 32) as u32, self.thread as u32);
+        Thread { pid, tid, since_ns: self.since_ns }
+    }
+
+    /// Whether the thread is no more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended != 0
+    }
+
+    /// Exits booked, or other events where there are no exits.
+    pub(super) fn events(&self) -> u64 {
+        self.done.max(self.apart)
+    }
 }
 
-/// Processes that have an entry.
-pub(super) fn pids(vcpus: &Mapping<Vcpu>) -> BTreeSet<u32> {
-    entries(vcpus).map(|entry| load(entry).pid()).collect()
-}
-
-/// Exits seen by all vCPUs so far, or bookings where KVM reports no exits; each may be off by the
-/// one that is being noted.
-pub(super) fn events_seen(vcpus: &Mapping<Vcpu>) -> u64 {
-    entries(vcpus).map(load).map(|vcpu| vcpu.observed().max(vcpu.books_seq / 2)).sum()
-}
-
-fn entries(vcpus: &Mapping<Vcpu>) -> impl Iterator<Item = *const Vcpu> + '_ {
-    (0..vcpus.len()).filter_map(|index| vcpus.get(index)).filter(|&entry| {
-        // SAFETY: an aligned field of the mapping.
-        unsafe { ptr::read_volatile(&raw const (*entry).thread) != 0 }
-    })
-}
-
-fn load(entry: *const Vcpu) -> Vcpu {
-    // SAFETY: within the mapping; plain integers, so a torn copy is a wrong value at worst, and the
-    // sequence counters tell.
-    unsafe { ptr::read_volatile(entry) }
-}
-
-/// One entry with its book, and whether it may be inconsistent.
-fn read_one(entry: *const Vcpu, books: &Mapping<Book>) -> (VcpuReading, bool) {
+/// One book, and whether the reading may be inconsistent. `exits` is how many exits its thread's entry
+/// had a moment before.
+pub(super) fn read(book: *const Book, exits: u64) -> (VcpuReading, bool) {
     let mut tries = 0;
     loop {
-        let vcpu = load(entry);
+        let header = Header::read(book);
         fence(Ordering::Acquire);
-        let (reasons, details) = match books.get(vcpu.book as usize) {
-            // SAFETY: within the mapping.
-            Some(book) => unsafe {
-                (read_table(&raw const (*book).reasons), read_table(&raw const (*book).details))
-            },
-            None => (Vec::new(), Vec::new()),
+        // SAFETY: within the mapping.
+        let (reasons, details) = unsafe {
+            (read_table(&raw const (*book).reasons), read_table(&raw const (*book).details))
         };
         fence(Ordering::Acquire);
-        let after = load(entry);
-        let sequences = |vcpu: &Vcpu| (vcpu.thread, vcpu.exits_seq, vcpu.books_seq);
-        let consistent = !vcpu.is_being_written() && sequences(&vcpu) == sequences(&after);
+        let consistent = header.begun == header.done && header == Header::read(book);
         tries += 1;
         if consistent || tries == TRIES {
-            return (VcpuReading { vcpu, reasons, details }, !consistent);
+            let exits = if header.has_ended() { header.ended - 1 } else { exits };
+            // One exit at most is open: it is beyond those that are done.
+            let observed = exits.max(header.done);
+            let reading = VcpuReading {
+                thread: header.thread(),
+                vcpu_id: Some(header.vcpu_id).filter(|&id| id != UNKNOWN_ID),
+                isa: header.isa,
+                observed,
+                open: observed - header.done,
+                lost_no_entry: header.lost_no_entry,
+                reasons,
+                details,
+            };
+            return (reading, !consistent);
         }
         // The writer may have been preempted in the middle: let it run.
         std::thread::yield_now();
@@ -93,15 +119,16 @@ fn read_one(entry: *const Vcpu, books: &Mapping<Book>) -> (VcpuReading, bool) {
 fn read_table(table: *const Table) -> Vec<RowReading> {
     let mut readings = Vec::new();
     for index in 0..ROWS {
-        // SAFETY: `index` is below ROWS; plain integers, as in `load`.
-        let row = unsafe { ptr::read_volatile(&raw const (*table).rows[index]) };
+        // SAFETY: `index` is below ROWS; plain integers, so a torn copy is a wrong value at worst, and
+        // the header tells.
+        let row = unsafe { ptr::read_volatile(&raw const (*table)[index].row) };
         if !row.is_used() {
             continue;
         }
         let mut histogram: Box<Buckets> = Box::new([0; BUCKETS]);
         if row.max_ns > 0 {
             // SAFETY: as above.
-            *histogram = unsafe { ptr::read_volatile(&raw const (*table).histograms[index]) };
+            *histogram = unsafe { ptr::read_volatile(&raw const (*table)[index].histogram) };
         }
         readings.push(RowReading { row, histogram });
     }

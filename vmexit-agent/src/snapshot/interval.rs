@@ -6,17 +6,17 @@ use std::collections::{BTreeMap, HashMap};
 use vmexit_common::{
     histogram::{Buckets, bounds_of},
     key::Key,
-    vcpu::{Loss, Vcpu},
+    vcpu::Loss,
 };
 
-use super::{RowReading, Snapshot, VcpuReading};
+use super::{RowReading, Snapshot, Thread, VcpuReading};
 
 /// What happened between two snapshots.
 #[derive(Clone, Debug, Default)]
 pub struct Interval {
     /// Its length, nanoseconds.
     pub span_ns: u64,
-    /// The vCPU threads with an entry at its end.
+    /// The vCPU threads that lived in it.
     pub vcpus: Vec<VcpuInterval>,
     /// What could not be noted on a vCPU.
     pub loss: Loss,
@@ -26,21 +26,21 @@ pub struct Interval {
     pub torn: u64,
 }
 
-/// One vCPU thread's part. `observed = recorded + opened + lost_no_entry + lost_no_book`.
+/// One vCPU thread's part. `observed = recorded + opened + lost_no_entry`.
 #[derive(Clone, Debug)]
 pub struct VcpuInterval {
-    /// The thread's entry at the end.
-    pub vcpu: Vcpu,
+    /// Whose.
+    pub thread: Thread,
+    /// The vCPU's number within its VM, where the kernel tells.
+    pub vcpu_id: Option<u32>,
+    /// Which vendor's exit codes these are, as the kernel numbers them; 0 if there were none.
+    pub isa: u32,
     /// Exits seen.
     pub observed: u64,
     /// Exits open at the end less those open at the start: -1, 0 or 1.
     pub opened: i64,
     /// Exits whose entry was never seen.
     pub lost_no_entry: u64,
-    /// Exits that had no book to go to.
-    pub lost_no_book: u64,
-    /// Events without an open exit that had no book to go to.
-    pub lost_stray: u64,
     /// By exit reason.
     pub reasons: Vec<RowInterval>,
     /// By detail.
@@ -56,8 +56,8 @@ pub struct RowInterval {
     pub exits: u64,
     /// Events without an exit.
     pub stray: u64,
-    /// Accesses.
-    pub accesses: u64,
+    /// Accesses beyond one for each exit and event: one string instruction can make many.
+    pub more: u64,
     /// Sum of the timed exits' durations, nanoseconds.
     pub total_ns: u64,
     /// Shortest duration, nanoseconds: exact where the row is new or it fell within the interval,
@@ -65,8 +65,6 @@ pub struct RowInterval {
     pub min_ns: u64,
     /// Longest duration, nanoseconds, likewise.
     pub max_ns: u64,
-    /// Access sizes seen since tracing began, a bit mask of 1, 2, 4 and 8 (bytes).
-    pub sizes: u32,
     /// Durations of the timed exits.
     pub histogram: Box<Buckets>,
 }
@@ -74,18 +72,21 @@ pub struct RowInterval {
 impl Interval {
     /// What happened from `start` to `end`. A thread or row that `start` lacks began at zero.
     pub fn between(start: &Snapshot, end: &Snapshot) -> Self {
-        let before: HashMap<u64, &VcpuReading> =
-            start.vcpus.iter().map(|reading| (reading.vcpu.thread, reading)).collect();
+        let before: HashMap<Thread, &VcpuReading> =
+            start.vcpus.iter().map(|reading| (reading.thread, reading)).collect();
+        let lost = |of: fn(&Loss) -> u64| of(&end.loss).saturating_sub(of(&start.loss));
         Self {
             span_ns: end.at_ns.saturating_sub(start.at_ns),
             vcpus: end
                 .vcpus
                 .iter()
-                .map(|after| VcpuInterval::between(before.get(&after.vcpu.thread).copied(), after))
+                .map(|after| VcpuInterval::between(before.get(&after.thread).copied(), after))
                 .collect(),
             loss: Loss {
-                no_vcpu_entry: end.loss.no_vcpu_entry.saturating_sub(start.loss.no_vcpu_entry),
-                unreadable: end.loss.unreadable.saturating_sub(start.loss.unreadable),
+                no_vcpu_entry: lost(|loss| loss.no_vcpu_entry),
+                no_book: lost(|loss| loss.no_book),
+                unreadable: lost(|loss| loss.unreadable),
+                stray: lost(|loss| loss.stray),
             },
             missed: end
                 .missed
@@ -102,17 +103,17 @@ impl Interval {
 
 impl VcpuInterval {
     fn between(before: Option<&VcpuReading>, after: &VcpuReading) -> Self {
-        let old = before.map(|before| before.vcpu).unwrap_or_default();
-        let new = after.vcpu;
+        let nothing = VcpuReading::default();
+        let before = before.unwrap_or(&nothing);
         Self {
-            vcpu: new,
-            observed: new.observed().saturating_sub(old.observed()),
-            opened: new.open() as i64 - old.open() as i64,
-            lost_no_entry: new.lost_no_entry.saturating_sub(old.lost_no_entry),
-            lost_no_book: new.lost_no_book.saturating_sub(old.lost_no_book),
-            lost_stray: new.lost_stray.saturating_sub(old.lost_stray),
-            reasons: rows_between(before.map_or(&[], |before| &before.reasons), &after.reasons),
-            details: rows_between(before.map_or(&[], |before| &before.details), &after.details),
+            thread: after.thread,
+            vcpu_id: after.vcpu_id,
+            isa: after.isa,
+            observed: after.observed.saturating_sub(before.observed),
+            opened: after.open as i64 - before.open as i64,
+            lost_no_entry: after.lost_no_entry.saturating_sub(before.lost_no_entry),
+            reasons: rows_between(&before.reasons, &after.reasons),
+            details: rows_between(&before.details, &after.details),
         }
     }
 
@@ -124,7 +125,7 @@ impl VcpuInterval {
     /// Exits seen that are neither booked, open nor lost. Not zero is a defect of this tool, or a
     /// torn reading.
     pub fn unaccounted(&self) -> i64 {
-        let accounted = self.recorded() + self.lost_no_entry + self.lost_no_book;
+        let accounted = self.recorded() + self.lost_no_entry;
         self.observed as i64 - self.opened - accounted as i64
     }
 }
@@ -154,11 +155,10 @@ impl RowInterval {
             key: Key(row.key),
             exits: row.exits,
             stray: row.stray,
-            accesses: row.accesses,
+            more: row.more,
             total_ns: row.total_ns,
             min_ns: row.min_ns,
             max_ns: row.max_ns,
-            sizes: row.sizes,
             histogram: reading.histogram.clone(),
         }
     }
@@ -169,7 +169,7 @@ impl RowInterval {
             let mut fresh = Self::since_zero(after);
             fresh.stray = new.stray.saturating_sub(old.stray);
             fresh.exits = new.exits.saturating_sub(old.exits);
-            fresh.accesses = new.accesses.saturating_sub(old.accesses);
+            fresh.more = new.more.saturating_sub(old.more);
             return fresh;
         }
         let mut histogram = after.histogram.clone();
@@ -181,13 +181,12 @@ impl RowInterval {
             key: Key(new.key),
             exits: new.exits.saturating_sub(old.exits),
             stray: new.stray.saturating_sub(old.stray),
-            accesses: new.accesses.saturating_sub(old.accesses),
+            more: new.more.saturating_sub(old.more),
             total_ns: new.total_ns.saturating_sub(old.total_ns),
             // A new record fell within the interval; else only the buckets can tell, and they know
             // no better than the records do.
             min_ns: if new.min_ns < old.min_ns { new.min_ns } else { low.max(new.min_ns) },
             max_ns: if new.max_ns > old.max_ns { new.max_ns } else { high.min(new.max_ns) },
-            sizes: new.sizes,
             histogram,
         }
     }
@@ -203,9 +202,8 @@ impl RowInterval {
         self.max_ns = self.max_ns.max(other.max_ns);
         self.exits += other.exits;
         self.stray += other.stray;
-        self.accesses += other.accesses;
+        self.more += other.more;
         self.total_ns += other.total_ns;
-        self.sizes |= other.sizes;
         for (bucket, more) in self.histogram.iter_mut().zip(other.histogram.iter()) {
             *bucket = bucket.saturating_add(*more);
         }
@@ -230,7 +228,7 @@ mod tests {
 
     fn reading(durations: &[u64]) -> RowReading {
         let mut reading = RowReading {
-            row: Row { key: Key::pio(0x608, false).0, ..Row::default() },
+            row: Row { key: Key::pio(0x608, 0, 4).0, ..Row::default() },
             histogram: Box::new([0; BUCKETS]),
         };
         for &ns in durations {
@@ -238,7 +236,6 @@ mod tests {
                 if reading.row.exits == 0 { ns } else { reading.row.min_ns.min(ns) };
             reading.row.max_ns = reading.row.max_ns.max(ns);
             reading.row.exits += 1;
-            reading.row.accesses += 1;
             reading.row.total_ns += ns;
             reading.histogram[bucket_of(ns)] += 1;
         }

@@ -6,33 +6,50 @@ mod interval;
 use std::collections::BTreeMap;
 
 pub use interval::{Interval, RowInterval, VcpuInterval};
-use vmexit_common::{
-    book::Row,
-    histogram::Buckets,
-    vcpu::{Loss, Vcpu},
-};
+use vmexit_common::{book::Row, histogram::Buckets, vcpu::Loss};
 
 /// Everything the kernel side has counted up to one instant.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// When it was read: `CLOCK_MONOTONIC`, nanoseconds.
     pub at_ns: u64,
-    /// The vCPU threads seen so far.
+    /// The vCPU threads seen so far; one that has ended is in the next snapshot for the last time.
     pub vcpus: Vec<VcpuReading>,
     /// What could not be noted on a vCPU, over all CPUs.
     pub loss: Loss,
     /// Events that a program was not run for, by tracepoint: it, or another on the same CPU, was
     /// running already. The kernel's own count; 0 where it keeps none.
     pub missed: BTreeMap<&'static str, u64>,
-    /// Entries that a writer held so long that the reading may be inconsistent by one exit.
+    /// Books that a writer held so long that the reading may be inconsistent by one exit.
     pub torn: u64,
 }
 
-/// One vCPU thread's entry and book.
-#[derive(Clone, Debug)]
+/// A thread that runs a vCPU, or did. Thread ids come back; together with the time they do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Thread {
+    /// Process id of the VMM.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// When it was first seen: `CLOCK_MONOTONIC`, nanoseconds.
+    pub since_ns: u64,
+}
+
+/// One vCPU thread and its book.
+#[derive(Clone, Debug, Default)]
 pub struct VcpuReading {
-    /// The thread's entry.
-    pub vcpu: Vcpu,
+    /// Whose.
+    pub thread: Thread,
+    /// The vCPU's number within its VM, where the kernel tells.
+    pub vcpu_id: Option<u32>,
+    /// Which vendor's exit codes these are, as the kernel numbers them; 0 if there were none.
+    pub isa: u32,
+    /// Exits seen, the open one included.
+    pub observed: u64,
+    /// Exits that have begun and not ended: 0 or 1.
+    pub open: u64,
+    /// Exits whose entry was never seen.
+    pub lost_no_entry: u64,
     /// The rows in use, by exit reason.
     pub reasons: Vec<RowReading>,
     /// The rows in use, by detail.

@@ -192,6 +192,17 @@ impl Btf {
         })
     }
 
+    /// The id of a function of this name; `None` where this file has none.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        self.named(name).find(|(_, record)| record.kind() == kind::FUNC).map(|(id, _)| id)
+    }
+
+    /// The id of a struct or union of this name.
+    pub fn structure(&self, name: &str) -> Result<u32, BtfError> {
+        let ids = self.definitions(name)?;
+        ids.first().copied().ok_or_else(|| BtfError::NoStruct(name.to_owned()))
+    }
+
     /// Full definitions of a struct or union: a module's own, or else those that it continues.
     fn definitions(&self, name: &str) -> Result<Vec<u32>, BtfError> {
         let (mut btf, mut declared) = (self, false);
