@@ -1,9 +1,9 @@
 //! Bare guests on this machine's KVM: they run to their end, and say so.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use vmexit_tests::guest::{AtEnd, BareGuest, Machine, Qemu, kvm_usable};
+use vmexit_tests::guest::{AtEnd, BareGuest, Machine, Qemu, kvm_usable, vcpus::Vcpus};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ROUNDS: u32 = 10;
@@ -65,7 +65,7 @@ fn halted_guest_stays_and_ends_when_dropped() -> Result<()> {
     let directory = running.directory().to_owned();
     assert!(running.wait_exit(Duration::from_millis(100)).is_err());
     drop(running);
-    assert!(!std::path::Path::new(&process).exists());
+    assert!(!Path::new(&process).exists());
     assert!(!directory.exists());
     Ok(())
 }
@@ -88,5 +88,24 @@ fn pm_timer_answers_where_the_guest_put_it() -> Result<()> {
         let line = tree.lines().find(|line| line.contains("acpi-tmr")).unwrap_or_default();
         assert!(line.contains("0000000000000608-"), "{machine:?}: {line}");
     }
+    Ok(())
+}
+
+#[test]
+fn many_vcpus_are_eight_to_a_vm_and_end_together() -> Result<()> {
+    let vcpus = Vcpus::start(Path::new(env!("CARGO_BIN_EXE_vmexit-vcpus")), 19)?;
+    let list = |path: String| fs::read_to_string(&path).with_context(|| path);
+    let pid = vcpus.pid();
+    let children = list(format!("/proc/{pid}/task/{pid}/children"))?;
+    let mut threads = Vec::new();
+    for child in children.split_whitespace() {
+        let tasks = fs::read_dir(format!("/proc/{child}/task"))?.flatten();
+        let names = tasks.map(|task| fs::read_to_string(task.path().join("comm")));
+        threads.push(names.flatten().filter(|name| name.ends_with("/KVM\n")).count());
+    }
+    threads.sort_unstable();
+    assert_eq!(threads, [3, 8, 8]);
+    drop(vcpus);
+    assert!(!children.split_whitespace().any(|child| Path::new("/proc").join(child).exists()));
     Ok(())
 }

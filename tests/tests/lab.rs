@@ -54,3 +54,14 @@ fn a_lab_that_goes_down_early_has_no_verdict() {
     let error = lab().unwrap().run("echo last words; poweroff -f").unwrap_err();
     assert!(matches!(error, LabError::NoVerdict { .. }), "{error}");
 }
+
+#[test]
+fn by_the_instruction_clock_a_sleep_takes_no_time_outside() {
+    let begin = Instant::now();
+    let script = "before=$(cut -d. -f1 /proc/uptime); sleep 1000; \
+                  echo $(($(cut -d. -f1 /proc/uptime) - before))";
+    let run = lab().unwrap().instruction_clock().run(script).unwrap();
+    let slept: u64 = String::from_utf8(run.stdout).unwrap().trim().parse().unwrap();
+    assert!((999..=1_001).contains(&slept), "{slept} s");
+    assert!(begin.elapsed() < Duration::from_secs(100));
+}

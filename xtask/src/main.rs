@@ -34,7 +34,7 @@ enum Verb {
     Demo(demo::Args),
     /// Run a command in the lab, a stock kernel whose KVM reports exits, with vmexit on board
     Lab(lab::Args),
-    /// Measure what vmexit and others add to each exit, exactly: in the Intel lab
+    /// Measure what watching costs: each exit by the labs' exact clocks, and the agent itself
     Bench(bench::Args),
     /// Run all tests, on this machine's KVM and in the lab
     Test(test::Args),

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -17,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Between two looks at whether it is attached: rare, for it may have but this CPU to start on.
 const POLL: Duration = Duration::from_millis(200);
 
+/// Where the descriptor of a perf event leads to (`perf_event_open`, kernel/events/core.c).
+const PERF_EVENT: &str = "anon_inode:[perf_event]";
+
 /// A running program; it gets SIGINT when this is dropped, and is waited for.
 pub(crate) struct Watcher {
     child: Child,
@@ -24,9 +28,9 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Starts it and waits until it has attached its programs: at least two links, and no new one since
-    /// the last look; or just so long, for a program that has none.
-    pub(crate) async fn start(command: &[OsString], ready_after: Option<Duration>) -> Result<Self> {
+    /// Starts it and waits until it watches: it holds two things of the kernel's at least that are
+    /// attached to events, none has come since the last look, and its own threads are quiet.
+    pub(crate) async fn start(command: &[OsString]) -> Result<Self> {
         let (program, arguments) = command.split_first().context("no command")?;
         let name = program.to_string_lossy().into_owned();
         // What it says is not what is measured.
@@ -37,35 +41,36 @@ impl Watcher {
             .spawn()
             .with_context(|| format!("{name} can't be run"))?;
         let mut watcher = Self { child, name };
-        match ready_after {
-            Some(time) => sleep(time).await,
-            None => watcher.attached().await?,
-        }
-        watcher.ensure_running()?;
+        watcher.attached().await?;
         Ok(watcher)
     }
 
     async fn attached(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let mut before = 0;
+        let mut before = (0, 0);
         loop {
-            let links = self.links();
-            if links >= 2 && links == before {
+            let (held, cpu_ns) = (self.held(), self.cpu_ns().unwrap_or(0));
+            let quiet = u128::from(cpu_ns.saturating_sub(before.1)) < (POLL / 4).as_nanos();
+            if held >= 2 && held == before.0 && quiet {
                 return Ok(());
             }
-            before = links;
+            before = (held, cpu_ns);
             self.ensure_running()?;
             ensure!(Instant::now() < deadline, "{} attached nothing in {PATIENCE:?}", self.name);
             sleep(POLL).await;
         }
     }
 
-    /// eBPF links that it holds (`Documentation/filesystems/proc.rst`, fdinfo).
-    fn links(&self) -> usize {
-        let fds = fs::read_dir(format!("/proc/{}/fdinfo", self.child.id())).into_iter().flatten();
-        fds.flatten()
-            .filter(|fd| fs::read_to_string(fd.path()).is_ok_and(|text| text.contains("link_type")))
-            .count()
+    /// eBPF links (`Documentation/filesystems/proc.rst`, fdinfo) and perf events that it holds.
+    fn held(&self) -> usize {
+        let process = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let fds = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        fds.filter(|fd| {
+            let event = || fs::read_link(fd.path()).is_ok_and(|to| to == Path::new(PERF_EVENT));
+            let info = fs::read_to_string(process.join("fdinfo").join(fd.file_name()));
+            info.is_ok_and(|text| text.contains("link_type")) || event()
+        })
+        .count()
     }
 
     /// Nanoseconds for which its threads have run, on any CPU (`Documentation/scheduler/sched-stats.rst`).
@@ -92,5 +97,17 @@ impl Drop for Watcher {
         // Both fail only if it has ended already.
         let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_command_that_watches_nothing_is_not_measured() {
+        let error = Watcher::start(&["true".into()]).await.err().unwrap();
+        assert!(error.to_string().contains("ended too early"), "{error}");
+        assert!(Watcher::start(&["/no/such/program".into()]).await.is_err());
     }
 }

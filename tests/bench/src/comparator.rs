@@ -20,7 +20,7 @@ type Attachment = (&'static str, &'static str);
 /// The ends of exits first, so that no beginning is left open.
 fn programs(mode: Mode, on_amd: bool) -> &'static [Attachment] {
     match mode {
-        Mode::Nothing | Mode::Command => &[],
+        Mode::Nothing | Mode::Command | Mode::Ftrace | Mode::Poll => &[],
         Mode::Floor => &[("floor_entry", "kvm_entry"), ("floor_exit", "kvm_exit")],
         Mode::FloorClassic => &[("classic_entry", "kvm_entry"), ("classic_exit", "kvm_exit")],
         Mode::Bcc if on_amd => &[("bcc_svm_exit", "kvm_exit")],
@@ -29,6 +29,14 @@ fn programs(mode: Mode, on_amd: bool) -> &'static [Attachment] {
         Mode::RawNaive => {
             &[("naive_entry", "kvm_entry"), ("naive_pio", "kvm_pio"), ("naive_exit", "kvm_exit")]
         }
+        Mode::Empty => {
+            &[("empty_pio", "kvm_pio"), ("empty_msr", "kvm_msr"), ("empty_mmio", "kvm_mmio")]
+        }
+        Mode::EmptyClassic => &[
+            ("tp_empty_pio", "kvm_pio"),
+            ("tp_empty_msr", "kvm_msr"),
+            ("tp_empty_mmio", "kvm_mmio"),
+        ],
     }
 }
 
@@ -83,7 +91,7 @@ impl Comparator {
                 }
                 Some(sum)
             }
-            Mode::Nothing | Mode::Floor | Mode::FloorClassic | Mode::Command => None,
+            _ => None,
         })
     }
 

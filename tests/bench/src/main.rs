@@ -6,9 +6,14 @@
 
 mod command;
 mod comparator;
+mod ftrace;
+mod made_up;
+mod poll;
+mod runs;
+mod subject;
 mod window;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
@@ -20,31 +25,35 @@ use tokio::{
 };
 
 use self::{
-    command::Watcher,
-    comparator::Comparator,
-    window::{Counts, Runs, Window},
+    runs::{Counting, Others, Runs},
+    subject::Subject,
+    window::{Counts, Window},
 };
 
 /// Measure what watching KVM's exits costs
 ///
 /// Prints one line of JSON: the time of the measurement, the exits that KVM itself counted in it, the
 /// dots that the guest printed, the nanoseconds from exit to exit, and what the watching programs
-/// counted (where they count), or how long a command's own threads ran. After the measurement, "check" compares how often each eBPF program ran
-/// with KVM's exits of that time; the kernel's statistics for this would disturb before.
+/// counted (where they count), or how long a command's own threads ran. After the measurement, "check"
+/// says how often each eBPF program ran and for how long, and KVM's exits of that time; the kernel's
+/// statistics for this would disturb before.
 ///
 /// The modes on classic tracepoints keep the events from perf while they run.
+///
+/// Mode poll measures itself instead: CPU time and memory of polling as a live view does.
 #[derive(Parser)]
 #[command(after_help = "\
 Examples:
   vmexit-bench nothing --seconds 8 --serial guest.serial
   vmexit-bench bpftrace --seconds 8 --serial guest.serial
-  vmexit-bench command --seconds 8 --serial guest.serial -- vmexit capture --quiet -o report.txt")]
+  vmexit-bench command --seconds 8 --serial guest.serial -- vmexit capture --quiet -o report.txt
+  vmexit-bench poll --seconds 20 --vcpus 10")]
 struct Args {
     /// How exits are watched
     mode: Mode,
 
     /// How long to measure [default: until SIGINT or SIGTERM]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", required_if_eq("mode", "poll"))]
     seconds: Option<f64>,
 
     /// From attaching to measuring, in seconds
@@ -59,9 +68,17 @@ struct Args {
     #[arg(long, value_name = "FILE", default_value = "/sys/kernel/debug/kvm/exits")]
     exits: PathBuf,
 
-    /// The command attaches no eBPF programs: wait so many seconds instead
-    #[arg(long, value_name = "N")]
-    ready_after: Option<f64>,
+    /// How long the programs' runs are counted after the measurement, in seconds
+    #[arg(long, value_name = "N", default_value_t = 0.5)]
+    check: f64,
+
+    /// Room for vCPUs in mode poll
+    #[arg(long, value_name = "N", required_if_eq("mode", "poll"))]
+    vcpus: Option<u32>,
+
+    /// Mode poll: as if KVM had reported an exit for each event
+    #[arg(long)]
+    made_up_times: bool,
 
     /// What to run in mode command; it ends by SIGINT
     #[arg(last = true)]
@@ -84,15 +101,16 @@ enum Mode {
     Bpftrace,
     /// The obvious programs: raw tracepoints, a hash table by thread, sums by reason and port
     RawNaive,
-    /// The command after --, which attaches programs of its own
+    /// Raw tracepoint programs on kvm_pio, kvm_msr and kvm_mmio that do nothing
+    Empty,
+    /// The same on classic tracepoints
+    EmptyClassic,
+    /// The kernel's own tracer, into a ring buffer that nobody reads
+    Ftrace,
+    /// The agent's library, polled each second for its report
+    Poll,
+    /// The command after --, which attaches eBPF programs or opens perf events
     Command,
-}
-
-/// What is attached while this lives.
-enum Subject {
-    Nothing,
-    Comparator(Comparator),
-    Watcher(Watcher),
 }
 
 #[derive(Serialize)]
@@ -108,11 +126,8 @@ struct Outcome {
 #[derive(Serialize)]
 struct Check {
     exits: Option<u64>,
-    runs: Runs,
+    runs: BTreeMap<String, Runs>,
 }
-
-/// How long the kernel counts the programs' runs, after the measurement.
-const CHECK: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -131,12 +146,18 @@ async fn run(args: &Args) -> Result<()> {
         (args.mode == Mode::Command) != args.command.is_empty(),
         "a command is for mode command, and mode command for a command"
     );
-    let settle = seconds(args.settle)?;
+    let (settle, check_length) = (seconds(args.settle)?, seconds(args.check)?);
     let length = args.seconds.map(seconds).transpose()?;
+    if let (Mode::Poll, Some(vcpus), Some(length)) = (args.mode, args.vcpus, length) {
+        let polled = poll::poll(vcpus, length, args.made_up_times).await?;
+        println!("{}", serde_json::to_string(&polled)?);
+        return Ok(());
+    }
     let mut stop = Stop::new()?;
 
+    let others = Others::now();
     let mut subject = select! {
-        subject = Subject::start(args, settle) => subject?,
+        subject = Subject::start(args.mode, &args.command, settle) => subject?,
         () = stop.signalled() => bail!("interrupted before the measurement"),
     };
     let counts = || Counts::read(&args.exits, args.serial.as_deref());
@@ -153,62 +174,23 @@ async fn run(args: &Args) -> Result<()> {
     let counted = counted.zip(subject.counted()?).map(|(start, end)| end - start);
     subject.ensure_running()?;
 
-    let check = check(args).await?;
+    let check = check(args, check_length, &others).await?;
     drop(subject);
     let outcome = Outcome { mode: args.mode, measured, counted, command_cpu_ns, check };
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(())
 }
 
-async fn check(args: &Args) -> Result<Check> {
-    let before = Runs::start()?;
+async fn check(args: &Args, length: Duration, others: &Others) -> Result<Check> {
+    let counting = Counting::start()?;
     let start = Counts::read(&args.exits, None)?;
-    sleep(CHECK).await;
+    sleep(length).await;
     let end = Counts::read(&args.exits, None)?;
-    Ok(Check { exits: end.exits_since(&start), runs: before.end()? })
+    Ok(Check { exits: end.exits_since(&start), runs: counting.end(others) })
 }
 
 fn seconds(value: f64) -> Result<Duration> {
     Duration::try_from_secs_f64(value).with_context(|| format!("{value} s is no time to wait"))
-}
-
-impl Subject {
-    /// Attaches it, and gives it time to settle.
-    async fn start(args: &Args, settle: Duration) -> Result<Self> {
-        let subject = match args.mode {
-            Mode::Nothing => Self::Nothing,
-            Mode::Command => {
-                let ready_after = args.ready_after.map(seconds).transpose()?;
-                Self::Watcher(Watcher::start(&args.command, ready_after).await?)
-            }
-            mode => Self::Comparator(Comparator::start(mode)?),
-        };
-        sleep(settle).await;
-        Ok(subject)
-    }
-
-    /// What it has counted since it was attached, where that can be known.
-    fn counted(&self) -> Result<Option<u64>> {
-        match self {
-            Self::Comparator(comparator) => comparator.counted(),
-            Self::Nothing | Self::Watcher(_) => Ok(None),
-        }
-    }
-
-    /// How long a command's own threads have run.
-    fn cpu_ns(&self) -> Option<u64> {
-        match self {
-            Self::Watcher(watcher) => watcher.cpu_ns(),
-            Self::Nothing | Self::Comparator(_) => None,
-        }
-    }
-
-    fn ensure_running(&mut self) -> Result<()> {
-        match self {
-            Self::Watcher(watcher) => watcher.ensure_running(),
-            Self::Nothing | Self::Comparator(_) => Ok(()),
-        }
-    }
 }
 
 /// The signals that end a measurement.

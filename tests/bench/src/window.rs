@@ -1,14 +1,9 @@
-//! One measurement: what KVM and the guest counted between two readings of the clock, and how often
-//! eBPF programs ran.
+//! One measurement: what KVM and the guest counted between two readings of the clock.
 
-use std::{collections::BTreeMap, fs, io, os::fd::OwnedFd, path::Path, time::Instant};
+use std::{fs, io, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result};
-use aya::{
-    programs::loaded_programs,
-    sys::{Stats, enable_stats},
-};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 /// Counters that go on whoever watches.
 pub(crate) struct Counts {
@@ -85,54 +80,6 @@ impl End {
         let ns_per_exit =
             exits.filter(|&exits| exits > 0).map(|exits| self.seconds * 1e9 / exits as f64);
         Window { seconds: self.seconds, exits, dots, ns_per_exit }
-    }
-}
-
-/// How often eBPF programs ran, by name; those that did not are left out.
-pub(crate) struct Runs(BTreeMap<String, u64>);
-
-/// The kernel's counting of runs, switched on.
-pub(crate) struct CountingRuns {
-    before: BTreeMap<u32, (String, u64)>,
-    _statistics: OwnedFd,
-}
-
-impl Runs {
-    /// Switches the kernel's statistics on. They cost each run two readings of the clock.
-    pub(crate) fn start() -> Result<CountingRuns> {
-        let statistics =
-            enable_stats(Stats::RunTime).context("the kernel can't count runs (Linux 5.8)")?;
-        Ok(CountingRuns { before: run_counts()?, _statistics: statistics })
-    }
-}
-
-impl CountingRuns {
-    /// Switches them off again.
-    pub(crate) fn end(self) -> Result<Runs> {
-        let mut runs = BTreeMap::new();
-        for (id, (name, after)) in run_counts()? {
-            let before = self.before.get(&id).map_or(0, |(_, before)| *before);
-            if after > before {
-                *runs.entry(name).or_default() += after - before;
-            }
-        }
-        Ok(Runs(runs))
-    }
-}
-
-fn run_counts() -> Result<BTreeMap<u32, (String, u64)>> {
-    let mut counts = BTreeMap::new();
-    // A program may have gone since it was listed.
-    for program in loaded_programs().flatten() {
-        let name = program.name_as_str().unwrap_or_default().to_owned();
-        counts.insert(program.id(), (name, program.run_count()));
-    }
-    Ok(counts)
-}
-
-impl Serialize for Runs {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
     }
 }
 

@@ -25,6 +25,7 @@ mod qemu;
 mod qmp;
 mod rom;
 mod running;
+pub mod vcpus;
 
 pub use bare::{AtEnd, BareGuest};
 pub use expected::{Direction, Expected, address};

@@ -73,7 +73,7 @@ pub struct LabRun {
 /// Whose virtualization extension the lab's CPU has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Vendor {
-    /// AMD's SVM, in QEMU: the faster lab. Its clock is that of the host.
+    /// AMD's SVM, in QEMU: the faster lab. Its clock is that of the host, if nothing else is said.
     #[default]
     Amd,
     /// Intel's VMX, in Bochs. Its clock counts instructions, so that times are the same run after run.
@@ -105,6 +105,7 @@ pub struct Lab {
     perf: bool,
     binaries: Vec<(String, PathBuf)>,
     files: Vec<(String, Vec<u8>, u32)>,
+    instruction_clock: bool,
     timeout: Option<Duration>,
     memory_mb: Option<u32>,
 }
@@ -119,6 +120,7 @@ impl Lab {
             perf: false,
             binaries: Vec::new(),
             files: Vec::new(),
+            instruction_clock: false,
             timeout: None,
             memory_mb: None,
         }
@@ -157,6 +159,14 @@ impl Lab {
     #[must_use]
     pub fn perf(mut self) -> Self {
         self.perf = true;
+        self
+    }
+
+    /// Makes AMD's clock count instructions too: 8 ns are one, whatever the machine outside does, and a
+    /// sleep takes no time outside.
+    #[must_use]
+    pub fn instruction_clock(mut self) -> Self {
+        self.instruction_clock = true;
         self
     }
 
@@ -203,7 +213,7 @@ impl Lab {
         let memory_mb = self.memory_mb.unwrap_or(self.vendor.memory_mb());
         let guest = Guest::new(&self.kernel.vmlinuz, &initramfs, memory_mb, dir.path());
         let program = match self.vendor {
-            Vendor::Amd => qemu::prepare(&guest)?,
+            Vendor::Amd => qemu::prepare(&guest, self.instruction_clock)?,
             Vendor::Intel => Bochs::get(cache)?.prepare(&guest)?,
         };
         program.run(guest, &token, self.timeout.unwrap_or(self.vendor.timeout()), &mut on)

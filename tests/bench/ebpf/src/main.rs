@@ -10,6 +10,7 @@
 mod bcc;
 mod bpftrace;
 mod context;
+mod empty;
 mod floor;
 mod naive;
 

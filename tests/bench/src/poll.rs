@@ -1,0 +1,231 @@
+//! Mode `poll`: what the agent itself takes while somebody looks at its report each second.
+//!
+//! The work of a live view, by the agent's own library: read the maps, take the difference to the last
+//! reading, build the report, render it. Only VMs of `vmexit-vcpus` are looked at.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use vmexit::{
+    guest::{self, Vm},
+    host::Host,
+    model::{self, Sources, Span},
+    probe::{
+        Event, Options, Probe, Timing,
+        plan::{Plan, Tracepoints},
+    },
+    reason::Names,
+    snapshot::{Interval, Snapshot},
+    view::{self, Format},
+};
+
+use crate::made_up;
+
+/// From one look to the next.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Looks before those that are measured: buffers have their size then.
+const WARM_UP: u32 = 3;
+
+/// The name of the VMs to look at.
+const VMM: &str = "vmexit-vcpus";
+
+/// What polling took.
+#[derive(Debug, Serialize)]
+pub(crate) struct Polled {
+    /// Length of the measurement.
+    seconds: f64,
+    /// Looks in it.
+    polls: usize,
+    /// VMs in a report.
+    vms: usize,
+    /// vCPUs with events, at the look that had fewest.
+    busy_vcpus: usize,
+    /// Rows with events over all vCPUs, on average of the looks.
+    busy_rows: usize,
+    /// Bytes of a rendered report, the last one.
+    rendered: usize,
+    /// CPU time of this process, nanoseconds; without that of making up times.
+    cpu_ns: u64,
+    /// The same by what it was spent on.
+    stages_ns: Stages,
+    /// Resident memory at the end, KiB, by the kernel's names for its parts; `VmHWM` is the most that
+    /// there ever was.
+    memory_kib: BTreeMap<String, u64>,
+}
+
+/// CPU time by what it was spent on, nanoseconds.
+type Stages = BTreeMap<&'static str, u64>;
+
+/// A live view without a screen.
+struct View {
+    probe: Probe,
+    host: Host,
+    reasons: Names,
+    guests: Vec<Vm>,
+    last: Snapshot,
+    made_up_times: bool,
+    made_up_ns: u64,
+    stages_ns: Stages,
+}
+
+/// What was seen at one look.
+struct Seen {
+    vms: usize,
+    busy_vcpus: usize,
+    busy_rows: usize,
+    rendered: usize,
+}
+
+/// Polls for so long, with room for so many vCPUs. With made-up times, as if KVM had reported an exit
+/// for each event.
+pub(crate) async fn poll(vcpus: u32, length: Duration, made_up_times: bool) -> Result<Polled> {
+    let mut view = View::start(vcpus, made_up_times)?;
+    let mut tick = interval(PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    for _ in 0..WARM_UP {
+        tick.tick().await;
+        view.look()?;
+    }
+    (view.stages_ns, view.made_up_ns) = (Stages::new(), 0);
+    let (start, cpu_at_start) = (Instant::now(), cpu_ns());
+    let mut looks = Vec::new();
+    while start.elapsed() < length {
+        tick.tick().await;
+        looks.push(view.look()?);
+    }
+    let last = looks.last().context("not one look in that time")?;
+    Ok(Polled {
+        seconds: start.elapsed().as_secs_f64(),
+        polls: looks.len(),
+        vms: last.vms,
+        busy_vcpus: looks.iter().map(|look| look.busy_vcpus).min().unwrap_or(0),
+        busy_rows: looks.iter().map(|look| look.busy_rows).sum::<usize>() / looks.len(),
+        rendered: last.rendered,
+        cpu_ns: cpu_ns() - cpu_at_start - view.made_up_ns,
+        stages_ns: view.stages_ns,
+        memory_kib: memory_kib(&fs::read_to_string("/proc/self/status")?),
+    })
+}
+
+impl View {
+    fn start(vcpus: u32, made_up_times: bool) -> Result<Self> {
+        let guests: Vec<Vm> =
+            guest::find_all()?.vms.into_iter().filter(|vm| vm.answers_to(VMM)).collect();
+        ensure!(!guests.is_empty(), "no {VMM} is running");
+        let pids: BTreeSet<u32> = guests.iter().map(|vm| vm.pid).collect();
+        let options = Options {
+            max_vcpus: vcpus,
+            pids: Some(pids),
+            timing: Timing::All,
+            events: Event::ALL.into(),
+        };
+        let probe = Probe::start(&Plan::make(Tracepoints::Auto)?, &options)?;
+        Ok(Self {
+            probe,
+            host: Host::current(),
+            reasons: Names::of_this_kernel(),
+            guests,
+            last: Snapshot::default(),
+            made_up_times,
+            made_up_ns: 0,
+            stages_ns: Stages::new(),
+        })
+    }
+
+    fn look(&mut self) -> Result<Seen> {
+        let mut now = self.timed("read", |view| view.probe.snapshot())?;
+        if self.made_up_times {
+            let start = cpu_ns();
+            made_up::add_times(&mut now);
+            self.made_up_ns += cpu_ns() - start;
+        }
+        let interval = self.timed("subtract", |view| Interval::between(&view.last, &now));
+        let report = self.timed("build", |view| {
+            let sources = Sources {
+                host: view.host.clone(),
+                span: span(&interval),
+                timing: Timing::All,
+                events: Event::ALL.into(),
+                reasons: &view.reasons,
+                guests: &view.guests,
+            };
+            model::build(&interval, sources)
+        });
+        let rendered = self.timed("render", |_| view::render(&report, Format::Text))?;
+        let rows = interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len());
+        let seen = Seen {
+            vms: report.vms.len(),
+            busy_vcpus: rows.clone().filter(|&rows| rows > 0).count(),
+            busy_rows: rows.sum(),
+            rendered: rendered.len(),
+        };
+        self.timed("free", |view| {
+            view.last = now;
+            drop((interval, report, rendered));
+        });
+        Ok(seen)
+    }
+
+    /// Adds the CPU time of some work to that of its stage.
+    fn timed<T>(&mut self, stage: &'static str, work: impl FnOnce(&mut Self) -> T) -> T {
+        let start = cpu_ns();
+        let result = work(self);
+        *self.stages_ns.entry(stage).or_default() += cpu_ns() - start;
+        result
+    }
+}
+
+fn span(interval: &Interval) -> Span {
+    let seconds = interval.span_ns as f64 / 1e9;
+    let start = SystemTime::now() - Duration::from_secs_f64(seconds);
+    let start = humantime::format_rfc3339_seconds(start).to_string();
+    Span { start, seconds, interrupted: false }
+}
+
+/// CPU time of this process so far, all threads, nanoseconds.
+fn cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Resident memory in `/proc/PID/status` (`Documentation/filesystems/proc.rst`).
+fn memory_kib(status: &str) -> BTreeMap<String, u64> {
+    status
+        .lines()
+        .filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let value = value.trim().strip_suffix(" kB")?.parse().ok()?;
+            (name.starts_with("Rss") || ["VmRSS", "VmHWM"].contains(&name))
+                .then(|| (name.to_owned(), value))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_found_in_the_status() {
+        let status = "Name:\tx\nVmHWM:\t    9000 kB\nVmRSS:\t    8000 kB\nRssAnon:\t    7000 kB\n";
+        let memory = memory_kib(status);
+        assert_eq!((memory["VmHWM"], memory["VmRSS"], memory["RssAnon"]), (9_000, 8_000, 7_000));
+        assert_eq!(memory.len(), 3);
+    }
+
+    #[test]
+    fn cpu_time_grows_by_work() {
+        let start = cpu_ns();
+        let sum = (0..5_000_000u64).fold(0, |sum, i| std::hint::black_box(sum ^ i));
+        std::hint::black_box(sum);
+        assert!(cpu_ns() > start);
+    }
+}

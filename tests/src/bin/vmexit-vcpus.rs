@@ -1,0 +1,13 @@
+//! `vmexit-vcpus N`: so many vCPUs, each with some accesses a second to each of twenty ports, until
+//! standard input ends. See [`vmexit_tests::guest::vcpus`].
+
+use std::env;
+
+use anyhow::{Context as _, Result};
+use vmexit_tests::guest::vcpus;
+
+fn main() -> Result<()> {
+    let number = env::args().nth(1).and_then(|argument| argument.parse().ok());
+    let number = number.context("usage: vmexit-vcpus N")?;
+    vcpus::run(&env::current_exe()?, number)
+}

@@ -1,0 +1,217 @@
+//! vCPUs by the thousand, for what many busy ones cost an observer: a VMM of our own, and the handle on
+//! the program `vmexit-vcpus` that runs it.
+//!
+//! A vCPU is a thread with a guest of five instructions that writes to one port after the other: it makes
+//! five exits, then sleeps until its next fifth of a second. Eight vCPUs are a VM, and a VM is a process,
+//! for observers tell VMs apart by process.
+
+use std::{
+    io::{self, BufRead as _, BufReader},
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio, exit},
+    sync::{Arc, mpsc},
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
+use memmap2::{MmapMut, MmapRaw};
+
+/// Ports that each vCPU writes to, all of them within any second.
+pub const PORTS: u16 = 20;
+
+/// The first of these ports; KVM itself has no device at any of them.
+const FIRST_PORT: u16 = 0x5000;
+
+/// vCPUs of one VM, at most.
+const PER_VM: u32 = 8;
+
+/// Exits of a round.
+const PER_ROUND: usize = 5;
+
+/// From one round's beginning to the next one's.
+const ROUND: Duration = Duration::from_millis(200);
+
+/// Guest physical address of the page that is all of a guest's memory.
+const PAGE: u64 = 0x1000;
+
+/// What the program says on standard output once all vCPUs run.
+const READY: &str = "ready";
+
+/// A running `vmexit-vcpus`. It ends when this is dropped, or when this process is killed.
+#[derive(Debug)]
+pub struct Vcpus {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Vcpus {
+    /// Starts so many vCPUs, and waits until each has made its first round.
+    pub fn start(program: &Path, vcpus: u32) -> Result<Self> {
+        let mut started = Self::spawn(program, vcpus)?;
+        started.ready()?;
+        Ok(started)
+    }
+
+    fn spawn(program: &Path, vcpus: u32) -> Result<Self> {
+        let mut child = Command::new(program)
+            .arg(vcpus.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let stdin = child.stdin.take();
+        Ok(Self { child, stdin })
+    }
+
+    fn ready(&mut self) -> Result<()> {
+        let stdout = self.child.stdout.take().context("vmexit-vcpus was asked twice")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        ensure!(line.trim_end() == READY, "vmexit-vcpus ended before all its vCPUs ran");
+        Ok(())
+    }
+
+    /// Its process id; the VMs are its children's.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end, without waiting for that.
+    fn end(&mut self) {
+        self.stdin = None;
+    }
+}
+
+impl Drop for Vcpus {
+    fn drop(&mut self) {
+        self.end();
+        // This fails only if it was waited for already.
+        let _ = self.child.wait();
+    }
+}
+
+/// What `vmexit-vcpus` does: runs so many vCPUs, says so, and ends when its standard input does.
+///
+/// More than one VM's vCPUs are left to children, started by the same program.
+pub fn run(program: &Path, vcpus: u32) -> Result<()> {
+    let mut children = Vec::new();
+    if vcpus <= PER_VM {
+        run_vm(vcpus)?;
+    } else {
+        for first in (0..vcpus).step_by(PER_VM as usize) {
+            children.push(Vcpus::spawn(program, PER_VM.min(vcpus - first))?);
+        }
+        children.iter_mut().try_for_each(Vcpus::ready)?;
+    }
+    println!("{READY}");
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    // First all are asked, then each is waited for.
+    children.iter_mut().for_each(Vcpus::end);
+    Ok(())
+}
+
+/// Starts a VM's vCPUs, and waits until each has made its first round. They run as long as the process.
+fn run_vm(vcpus: u32) -> Result<()> {
+    let vm = Arc::new(Vm::create()?);
+    let (done, rounds) = mpsc::channel();
+    for number in 0..vcpus {
+        let (vm, done) = (vm.clone(), done.clone());
+        // QEMU's name for such a thread.
+        let thread = thread::Builder::new().name(format!("CPU {number}/KVM"));
+        thread.spawn(move || {
+            if let Err(error) = run_vcpu(&vm, number, &done) {
+                eprintln!("vmexit-vcpus: vCPU {number}: {error:#}");
+                exit(1);
+            }
+        })?;
+    }
+    rounds.iter().take(vcpus as usize).for_each(drop);
+    Ok(())
+}
+
+/// Runs one vCPU, for ever if nothing fails.
+fn run_vcpu(vm: &Vm, number: u32, done: &mpsc::Sender<()>) -> Result<()> {
+    let mut vcpu = vm.vcpu(number)?;
+    // Not all at the same moment.
+    let mut next = Instant::now() + ROUND * number / PER_VM;
+    let mut first = true;
+    loop {
+        sleep(next.saturating_duration_since(Instant::now()));
+        // One that comes late does not hurry afterwards.
+        next = next.max(Instant::now()) + ROUND;
+        for _ in 0..PER_ROUND {
+            exit_once(&mut vcpu)?;
+        }
+        if first {
+            done.send(()).context("nobody waits for the first round")?;
+            first = false;
+        }
+    }
+}
+
+/// Lets the vCPU run up to its next port access.
+fn exit_once(vcpu: &mut VcpuFd) -> Result<()> {
+    match vcpu.run().context("KVM does not run it")? {
+        VcpuExit::IoOut(..) => Ok(()),
+        other => bail!("it left for {other:?}, not to write to a port"),
+    }
+}
+
+/// A VM with one page of memory, and the guest in it.
+struct Vm {
+    // In this order: the VM uses the memory.
+    vm: VmFd,
+    _memory: MmapRaw,
+}
+
+impl Vm {
+    fn create() -> Result<Self> {
+        let vm = Kvm::new().and_then(|kvm| kvm.create_vm()).context("KVM makes no VM")?;
+        let mut memory = MmapMut::map_anon(4096)?;
+        let code = code();
+        memory[..code.len()].copy_from_slice(&code);
+        let memory = MmapRaw::from(memory);
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: PAGE,
+            memory_size: memory.len() as u64,
+            userspace_addr: memory.as_ptr() as u64,
+        };
+        // SAFETY: the mapping lives as long as the VM, and nothing here reads or writes it any more.
+        unsafe { vm.set_user_memory_region(region) }.context("KVM takes no memory")?;
+        Ok(Self { vm, _memory: memory })
+    }
+
+    /// A vCPU in real mode at the guest's first instruction.
+    fn vcpu(&self, number: u32) -> Result<VcpuFd> {
+        let vcpu = self.vm.create_vcpu(number.into()).context("KVM makes no vCPU")?;
+        let mut segments = vcpu.get_sregs()?;
+        segments.cs.base = 0;
+        segments.cs.selector = 0;
+        vcpu.set_sregs(&segments)?;
+        let mut registers = vcpu.get_regs()?;
+        registers.rip = PAGE;
+        registers.rflags = 2;
+        vcpu.set_regs(&registers)?;
+        Ok(vcpu)
+    }
+}
+
+/// The guest's machine code, without an address in it.
+#[rustfmt::skip]
+fn code() -> Vec<u8> {
+    let [port, port_high] = FIRST_PORT.to_le_bytes();
+    let [ports, ports_high] = PORTS.to_le_bytes();
+    vec![
+        0xba, port, port_high,      // 1: mov  $FIRST_PORT, %dx
+        0xb9, ports, ports_high,    //    mov  $PORTS, %cx
+        0xee,                       // 2: outb %al, %dx
+        0x42,                       //    inc  %dx
+        0xe2, 0xfc,                 //    loop 2b
+        0xeb, 0xf4,                 //    jmp  1b
+    ]
+}

@@ -1,0 +1,105 @@
+//! What the agent's own process takes while its report is looked at each second.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use vmexit_tests::guest::vcpus::{PORTS, Vcpus};
+
+use super::{Programs, number, table};
+
+/// How many vCPUs are busy at a time.
+const VCPUS: [u32; 2] = [10, 2_000];
+
+/// The share of all ports that must have been accessed in the average second.
+const BUSY: f64 = 0.95;
+
+/// How long to poll.
+const SECONDS: u32 = 20;
+
+/// What is done at each look.
+const STAGES: [&str; 5] = ["read", "subtract", "build", "render", "free"];
+
+/// Each number of vCPUs as it is on a host whose KVM does not report exits, and as if it did.
+pub(super) fn measure(programs: &Programs) -> Result<String> {
+    let mut rows = Vec::new();
+    for vcpus in VCPUS {
+        eprintln!("bench: {vcpus} vCPUs");
+        let _running = Vcpus::start(&programs.vcpus, vcpus)?;
+        for times in [false, true] {
+            let mut arguments = ["poll".into(), "--vcpus".into(), vcpus.to_string()].to_vec();
+            arguments.extend(["--seconds".into(), SECONDS.to_string()]);
+            arguments.extend(times.then(|| "--made-up-times".to_owned()));
+            let measured = programs.bench(&arguments)?;
+            let row = row(vcpus, times, &measured);
+            rows.push(row.with_context(|| format!("{vcpus} vCPUs: {measured}"))?);
+        }
+    }
+    let mut columns = vec!["vCPUs", "rows", "times", "CPU", "ms per poll"];
+    columns.extend(STAGES);
+    columns.extend(["resident MiB", "own", "mapped", "peak"]);
+    let heading = "The agent, polled each second (this machine; CPU of one core)";
+    Ok(table::render(heading, &columns, 0, &rows))
+}
+
+/// One row; an error where not all vCPUs were busy all the time.
+fn row(vcpus: u32, times: bool, measured: &Value) -> Result<Vec<String>> {
+    let busy = number(measured, "busy_vcpus")?;
+    ensure!(busy == f64::from(vcpus), "only {busy} vCPUs were busy all the time");
+    let rows = number(measured, "busy_rows")?;
+    let all = f64::from(vcpus) * f64::from(PORTS);
+    ensure!(
+        rows >= BUSY * all,
+        "{rows} rows were busy, not {all}: has this machine something else to do?"
+    );
+    let (cpu_ns, polls) = (number(measured, "cpu_ns")?, number(measured, "polls")?);
+    let ms_per_poll = |ns: f64| format!("{:.2}", ns / polls / 1e6);
+    let share = cpu_ns / 1e9 / number(measured, "seconds")?;
+    let mut row = vec![
+        table::whole(vcpus.into()),
+        table::whole(rows),
+        if times { "made up" } else { "none" }.to_owned(),
+        table::percent(share, 2),
+        ms_per_poll(cpu_ns),
+    ];
+    for stage in STAGES {
+        row.push(ms_per_poll(number(&measured["stages_ns"], stage)?));
+    }
+    let kib = |name| number(&measured["memory_kib"], name);
+    let mapped = kib("RssFile")? + kib("RssShmem")?;
+    let memory = [kib("VmRSS")?, kib("RssAnon")?, mapped, kib("VmHWM")?];
+    row.extend(memory.map(|kib| format!("{:.1}", kib / 1024.0)));
+    Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn measured(busy_vcpus: u32, busy_rows: u32) -> Value {
+        json!({
+            "seconds": 20.0, "polls": 20, "busy_vcpus": busy_vcpus, "busy_rows": busy_rows,
+            "cpu_ns": 100_000_000, "stages_ns": {
+                "read": 20_000_000, "subtract": 30_000_000, "build": 1_000_000,
+                "render": 2_000_000, "free": 0,
+            },
+            "memory_kib": {"VmRSS": 3072, "RssAnon": 1024, "RssFile": 1536, "RssShmem": 512,
+                           "VmHWM": 4096},
+        })
+    }
+
+    #[test]
+    fn figures_are_per_poll() {
+        let row = row(10, false, &measured(10, 200)).unwrap();
+        assert_eq!(row[..5], ["10", "200", "none", "0.50 %", "5.00"]);
+        assert_eq!(row[5..10], ["1.00", "1.50", "0.05", "0.10", "0.00"]);
+        assert_eq!(row[10..], ["3.0", "1.0", "2.0", "4.0"]);
+    }
+
+    #[test]
+    fn idle_vcpus_are_an_error() {
+        assert!(row(10, false, &measured(9, 200)).is_err());
+        assert!(row(10, false, &measured(10, 189)).is_err());
+        assert!(row(10, false, &json!({"busy_vcpus": 10, "busy_rows": 200})).is_err());
+    }
+}
