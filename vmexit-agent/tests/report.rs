@@ -14,35 +14,30 @@ use vmexit::{
     model::{self, Report, Source, Sources, Span},
     probe::{Event, Timing},
     reason::{Names, Vendor},
-    snapshot::{Interval, RowReading, Snapshot, Thread, VcpuReading},
+    snapshot::{Durations, Interval, RowReading, Snapshot, Thread, VcpuReading},
     view::{self, Format},
 };
-use vmexit_common::{
-    book::Row,
-    histogram::{BUCKETS, bucket_of},
-    key::Key,
-    vcpu::ISA_VMX,
-};
+use vmexit_common::{book::Row, key::Key, vcpu::ISA_VMX};
 
 const SECOND: u64 = 1_000_000_000;
 const PID: u32 = 4_242;
 
 fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
-    let mut histogram = Box::new([0; BUCKETS]);
+    let mut spread = Durations::default();
     let mut row = Row { key: key.0, ..Row::default() };
     for &(ns, count) in durations {
         row.min_ns = if row.exits == 0 { ns } else { row.min_ns.min(ns) };
         row.max_ns = row.max_ns.max(ns);
         row.exits += u64::from(count);
         row.total_ns += ns * u64::from(count);
-        histogram[bucket_of(ns)] += count;
+        spread.record(ns, count.into());
     }
-    RowReading { row, histogram }
+    RowReading { row, durations: spread }
 }
 
 fn stray(key: Key, count: u64) -> RowReading {
     let row = Row { key: key.0, stray: count, ..Row::default() };
-    RowReading { row, histogram: Box::new([0; BUCKETS]) }
+    RowReading { row, durations: Durations::default() }
 }
 
 fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuReading {

@@ -90,15 +90,22 @@ pub struct Book {
     /// One more than the exits of a thread that is no more, the one that never ended included; 0 while
     /// it lives.
     pub ended: u64,
+    /// Rows in use of `reasons`, a bit for each but the last.
+    pub used_reasons: u64,
+    /// Rows in use of `details`, likewise.
+    pub used_details: u64,
+    /// Keeps the tables at a cache line's start.
+    pub reserved: [u64; 6],
     /// By exit reason. Every booked exit is on exactly one of these rows.
     pub reasons: Table,
     /// By what the exit was for, where a tracepoint told.
     pub details: Table,
 }
 
+const _: () = assert!(KEYED_ROWS == u64::BITS as usize);
 const _: () = assert!(size_of::<Row>() == 64);
 const _: () = assert!(size_of::<Table>() == ROWS * (64 + 4 * BUCKETS));
-const _: () = assert!(size_of::<Book>() == 64 + 2 * size_of::<Table>());
+const _: () = assert!(size_of::<Book>() == 128 + 2 * size_of::<Table>());
 
 impl Row {
     /// Whether this row has a key.

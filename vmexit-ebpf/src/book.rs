@@ -10,6 +10,18 @@ use vmexit_common::{
 
 use crate::access::{add, load, store};
 
+/// Where in a book a table is, and the bits that say which of its rows are in use.
+#[derive(Clone, Copy)]
+struct Place {
+    table: usize,
+    used: usize,
+}
+
+const REASONS: Place =
+    Place { table: offset_of!(Book, reasons), used: offset_of!(Book, used_reasons) };
+const DETAILS: Place =
+    Place { table: offset_of!(Book, details), used: offset_of!(Book, used_details) };
+
 /// How long an exit took, and the bucket of that: found once for the two rows that it goes to.
 pub struct Duration {
     ns: u64,
@@ -29,13 +41,13 @@ impl Duration {
 /// The line of an exit reason. Codes are small numbers, few of them the same in their last six bits.
 #[inline(always)]
 pub fn reason_line(book: *mut Book, key: Key) -> *mut Line {
-    line_of(book, offset_of!(Book, reasons), key, key.0 as usize)
+    line_of(book, REASONS, key, key.0 as usize)
 }
 
 /// The line of a detail.
 #[inline(always)]
 pub fn detail_line(book: *mut Book, key: Key) -> *mut Line {
-    line_of(book, offset_of!(Book, details), key, key.home(ROW_BITS))
+    line_of(book, DETAILS, key, key.home(ROW_BITS))
 }
 
 /// Counts an exit.
@@ -78,39 +90,50 @@ pub fn time_exit(line: *mut Line, duration: &Duration) {
     }
 }
 
-/// The line of `key` in the table at this offset: at its home but for a few.
+/// The line of `key` in a table: at its home but for a few.
 #[inline(always)]
-fn line_of(book: *mut Book, table: usize, key: Key, home: usize) -> *mut Line {
-    let line = at(book, table, home & (KEYED_ROWS - 1));
-    if load!(row_of(line), key) == key.0 { line } else { search(book, table, key, home) }
+fn line_of(book: *mut Book, place: Place, key: Key, home: usize) -> *mut Line {
+    let line = at(book, place, home & (KEYED_ROWS - 1));
+    if load!(row_of(line), key) == key.0 { line } else { search(book, place, key, home) }
 }
 
 /// The line of a `key` that is not at its home, taken now if it is new; [`OTHER_ROW`] where there is no
 /// room near its home. Lines are never given back while the book is in use, so a free one ends the
 /// search.
 #[inline(always)]
-fn search(book: *mut Book, table: usize, key: Key, home: usize) -> *mut Line {
+fn search(book: *mut Book, place: Place, key: Key, home: usize) -> *mut Line {
     for probe in 0..PROBES {
-        let line = at(book, table, (home + probe) & (KEYED_ROWS - 1));
+        let index = (home + probe) & (KEYED_ROWS - 1);
+        let line = at(book, place, index);
         let owner = load!(row_of(line), key);
         if owner == key.0 {
             return line;
         }
         if owner == Key::NONE.0 {
             store!(row_of(line), key, key.0);
+            note_use(book, place, index);
             return line;
         }
     }
-    let other = at(book, table, OTHER_ROW);
+    let other = at(book, place, OTHER_ROW);
     store!(row_of(other), key, Key::OTHER.0);
     other
 }
 
 /// The index first and the table's offset after it, which then becomes part of each access.
 #[inline(always)]
-fn at(book: *mut Book, table: usize, index: usize) -> *mut Line {
+fn at(book: *mut Book, place: Place, index: usize) -> *mut Line {
     // SAFETY: within the book that a look-up has returned: callers pass an index below ROWS.
-    unsafe { book.byte_add(index * size_of::<Line>()).byte_add(table).cast() }
+    unsafe { book.byte_add(index * size_of::<Line>()).byte_add(place.table).cast() }
+}
+
+#[inline(always)]
+fn note_use(book: *mut Book, place: Place, index: usize) {
+    // SAFETY: a field of the book.
+    unsafe {
+        let used = book.byte_add(place.used).cast::<u64>();
+        used.write_volatile(used.read_volatile() | 1 << index);
+    }
 }
 
 #[inline(always)]

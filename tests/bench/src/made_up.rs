@@ -1,11 +1,8 @@
 //! Exits with times, made up from events without: what a reading would hold on a host whose KVM
 //! reports exits, for hosts that report port accesses alone.
 
-use vmexit::snapshot::{RowReading, Snapshot, VcpuReading};
-use vmexit_common::{
-    histogram::{BUCKETS, Buckets, bucket_of},
-    key::Key,
-};
+use vmexit::snapshot::{Durations, RowReading, Snapshot, VcpuReading};
+use vmexit_common::key::Key;
 
 /// Exit codes of SVM (`arch/x86/include/uapi/asm/svm.h`): msr, io, npf, cpuid, interrupt.
 const CODES: [u32; 5] = [0x07c, 0x07b, 0x400, 0x072, 0x060];
@@ -44,17 +41,17 @@ pub(crate) fn add_times(snapshot: &mut Snapshot) {
 /// Spreads a row's exits over durations, to each the same share.
 fn time(reading: &mut RowReading) {
     let row = &mut reading.row;
-    let mut histogram: Buckets = [0; BUCKETS];
+    let mut durations = Durations::default();
     row.total_ns = 0;
     for duration in 0..DURATIONS {
         let ns = (SHORTEST_NS * 1.33f64.powi(duration as i32)) as u64;
         let share = (row.exits + u64::from(duration)) / u64::from(DURATIONS);
-        histogram[bucket_of(ns)] += share as u32;
+        durations.record(ns, share);
         row.total_ns += share * ns;
         row.max_ns = ns;
     }
     row.min_ns = SHORTEST_NS as u64;
-    *reading.histogram = histogram;
+    reading.durations = durations;
 }
 
 #[cfg(test)]
@@ -67,7 +64,7 @@ mod tests {
     fn snapshot(strays: u64) -> Snapshot {
         let detail = |port| RowReading {
             row: Row { key: Key::pio(port, 1, 1).0, stray: strays, ..Row::default() },
-            histogram: Box::new([0; BUCKETS]),
+            durations: Durations::default(),
         };
         let mut snapshot = Snapshot::default();
         snapshot.vcpus.push(VcpuReading {

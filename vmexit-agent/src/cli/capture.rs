@@ -92,15 +92,15 @@ async fn watch(
             () = stop.asked() => break true,
             () = &mut end => break false,
             _ = tick.tick() => {
-                guests.note(&probe.pids());
-                probe.collect()?;
+                let seen = probe.progress()?;
+                guests.note(&seen.pids);
                 progress.set_position(started.elapsed().as_millis() as u64);
                 progress.set_message(format!(
                     "{} s of {}, {}, {} (ctrl-c ends early)",
                     started.elapsed().as_secs(),
                     humantime::format_duration(args.duration),
                     units::plural(guests.known.len() as u64, "VM"),
-                    units::plural(probe.events_seen(), "event"),
+                    units::plural(seen.events, "event"),
                 ));
             }
         }

@@ -2,9 +2,11 @@
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use vmexit_common::histogram::{Buckets, HIGHEST_NS, LAST_BUCKET, bounds_of, midpoint_of};
+use vmexit_common::histogram::{
+    HIGHEST_NS, LAST_BUCKET, LOWEST_NS, bounds_of, bucket_of, midpoint_of,
+};
 
-use crate::snapshot::RowInterval;
+use crate::snapshot::{Durations, RowInterval};
 
 /// What a row says. Durations are from exit to entry, nanoseconds; null where no exit was timed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -76,15 +78,15 @@ impl Stats {
     pub(super) fn of(row: &RowInterval, whole: &Whole) -> Self {
         let samples = whole.samples_of(row);
         let timed = row.timed();
-        let spread = if timed > 0 { Spread::of(&row.histogram) } else { None };
+        let spread = if timed > 0 { Spread::of(&row.durations) } else { None };
         let average = row.total_ns.checked_div(timed);
         let total_ns = total_ns(row);
         let percentile = |q: f64| {
-            let value = spread.as_ref()?.0.value_at_quantile(q);
+            let value = spread.as_ref()?.percentile(q)?;
             // The extremes are exact, the buckets are not.
             Some(value.max(row.min_ns).min(row.max_ns))
         };
-        let deviation = spread.as_ref().map(|spread| spread.0.stdev());
+        let deviation = (timed > 0).then(|| deviation(&row.durations));
         Self {
             samples,
             samples_percent: percent(samples, whole.samples),
@@ -104,7 +106,7 @@ impl Stats {
             p90_ns: percentile(0.9),
             p99_ns: percentile(0.99),
             p999_ns: percentile(0.999),
-            histogram: buckets(&row.histogram),
+            histogram: buckets(&row.durations),
         }
     }
 }
@@ -120,28 +122,47 @@ pub(super) fn total_ns(row: &RowInterval) -> u64 {
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
-/// The durations as an HDR histogram of three digits, so that the buckets' own 12.5 % is all the
-/// error there is.
+/// The durations as an HDR histogram. One digit has 16 buckets to an octave, where ours have four: none
+/// of ours share one, and what comes out leads back to the one that went in.
 struct Spread(Histogram<u64>);
 
 impl Spread {
-    fn of(buckets: &Buckets) -> Option<Self> {
-        let mut histogram = Histogram::new_with_bounds(1, HIGHEST_NS, 3).ok()?;
-        for (bucket, &count) in buckets.iter().enumerate().filter(|&(_, &count)| count > 0) {
-            histogram.record_n(midpoint_of(bucket)?, count.into()).ok()?;
+    fn of(durations: &Durations) -> Option<Self> {
+        let mut histogram = Histogram::new_with_bounds(LOWEST_NS / 4, HIGHEST_NS, 1).ok()?;
+        for (bucket, count) in durations.iter() {
+            histogram.record_n(midpoint_of(bucket)?, count).ok()?;
         }
         Some(Self(histogram))
     }
+
+    /// The midpoint of the bucket below whose end this share of durations lies.
+    fn percentile(&self, quantile: f64) -> Option<u64> {
+        midpoint_of(bucket_of(self.0.value_at_quantile(quantile)))
+    }
 }
 
-fn buckets(buckets: &Buckets) -> Vec<Bucket> {
-    let used = buckets.iter().enumerate().filter(|&(_, &count)| count > 0);
-    used.filter_map(|(bucket, &count)| {
-        let (from_ns, to_ns) = bounds_of(bucket)?;
-        let to_ns = (bucket != LAST_BUCKET).then_some(to_ns);
-        Some(Bucket { from_ns, to_ns, count: count.into() })
-    })
-    .collect()
+/// The standard deviation of some durations, nanoseconds.
+fn deviation(durations: &Durations) -> f64 {
+    let weighted = || {
+        durations
+            .iter()
+            .filter_map(|(bucket, count)| Some((midpoint_of(bucket)? as f64, count as f64)))
+    };
+    let total: f64 = weighted().map(|(_, count)| count).sum();
+    let mean = weighted().map(|(ns, count)| ns * count).sum::<f64>() / total;
+    let variance = weighted().map(|(ns, count)| (ns - mean).powi(2) * count).sum::<f64>() / total;
+    variance.sqrt()
+}
+
+fn buckets(durations: &Durations) -> Vec<Bucket> {
+    durations
+        .iter()
+        .filter_map(|(bucket, count)| {
+            let (from_ns, to_ns) = bounds_of(bucket)?;
+            let to_ns = (bucket != LAST_BUCKET).then_some(to_ns);
+            Some(Bucket { from_ns, to_ns, count })
+        })
+        .collect()
 }
 
 pub(super) fn percent(part: u64, whole: u64) -> f64 {
@@ -155,18 +176,13 @@ pub(super) fn per_second(count: u64, span_ns: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use vmexit_common::{
-        histogram::{BUCKETS, bucket_of},
-        key::Key,
-    };
+    use vmexit_common::key::Key;
 
     use super::*;
 
     fn row(durations: &[u64]) -> RowInterval {
-        let mut histogram = Box::new([0; BUCKETS]);
-        for &ns in durations {
-            histogram[bucket_of(ns)] += 1;
-        }
+        let mut spread = Durations::default();
+        durations.iter().for_each(|&ns| spread.record(ns, 1));
         RowInterval {
             key: Key::reason(0),
             exits: durations.len() as u64,
@@ -175,7 +191,7 @@ mod tests {
             total_ns: durations.iter().sum(),
             min_ns: durations.iter().copied().min().unwrap_or(0),
             max_ns: durations.iter().copied().max().unwrap_or(0),
-            histogram,
+            durations: spread,
         }
     }
 

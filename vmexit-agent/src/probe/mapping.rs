@@ -30,26 +30,16 @@ impl<T> Mapping<T> {
         Ok(Self { memory, len, _values: PhantomData })
     }
 
-    /// Number of values.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// The value at `index`, valid as long as `self`; `None` beyond the end.
-    pub(super) fn get(&self, index: usize) -> Option<*const T> {
-        self.at(index).map(<*mut T>::cast_const)
-    }
-
-    /// Makes all bytes of a value 0. Nobody may be writing it.
-    pub(super) fn clear(&mut self, index: usize) {
-        if let Some(value) = self.at(index) {
-            // SAFETY: within the mapping, which is writable.
-            unsafe { ptr::write_bytes(value, 0, 1) };
-        }
-    }
-
-    fn at(&self, index: usize) -> Option<*mut T> {
+    /// All values, valid as long as `self`.
+    pub(super) fn iter(&self) -> impl Iterator<Item = *mut T> + '_ {
+        let first = self.memory.as_mut_ptr().cast::<T>();
         // SAFETY: within the mapping, which is `len` values long.
-        (index < self.len).then(|| unsafe { self.memory.as_mut_ptr().cast::<T>().add(index) })
+        (0..self.len).map(move |index| unsafe { first.add(index) })
     }
+}
+
+/// Makes all bytes of a value 0. Nobody may be writing it.
+pub(super) fn clear<T>(value: *mut T) {
+    // SAFETY: values come from a mapping, which is writable.
+    unsafe { ptr::write_bytes(value, 0, 1) };
 }

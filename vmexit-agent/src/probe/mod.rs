@@ -36,6 +36,7 @@ use self::{
     compat::TRACEPOINTS,
     mapping::Mapping,
     plan::{Cast, Plan, Way},
+    reader::Header,
     table::Table,
 };
 pub use self::{event::Event, timing::Timing};
@@ -136,20 +137,16 @@ impl Probe {
     /// What has been counted so far. Neither stops nor clears anything; threads that have ended since the
     /// last snapshot are in this one and in none after.
     pub fn snapshot(&mut self) -> Result<Snapshot, ProbeError> {
-        self.collect()?;
-        let mut snapshot =
-            Snapshot { vcpus: std::mem::take(&mut self.ended), ..Snapshot::default() };
         // Before the books: what is beyond these counts has come since.
         let exits = self.vcpus.exits_by_book().map_err(ProbeError::Table)?;
-        snapshot.at_ns = now_ns();
-        for (index, _) in reader::headers(&self.books) {
-            if let Some(book) = self.books.get(index) {
-                let exits = exits.get(&index).copied().unwrap_or(0);
-                let (reading, torn) = reader::read(book, exits);
-                snapshot.torn += u64::from(torn);
-                snapshot.vcpus.push(reading);
-            }
-        }
+        let mut snapshot = Snapshot { at_ns: now_ns(), ..Snapshot::default() };
+        self.look(|index, book, _| {
+            let exits = exits.get(&index).copied().unwrap_or(0);
+            let (reading, torn) = reader::read(book, exits);
+            snapshot.torn += u64::from(torn);
+            snapshot.vcpus.push(reading);
+        })?;
+        snapshot.vcpus.append(&mut self.ended);
         for loss in self.loss.get(&0, 0)?.iter() {
             snapshot.loss.no_vcpu_entry += loss.no_vcpu_entry;
             snapshot.loss.no_book += loss.no_book;
@@ -162,35 +159,48 @@ impl Probe {
         Ok(snapshot)
     }
 
-    /// Takes the books of threads that have ended, so that new ones find some. To be called now and then
-    /// between snapshots where there are long times between them.
-    pub fn collect(&mut self) -> Result<(), ProbeError> {
-        let ended: Vec<usize> = reader::headers(&self.books)
-            .filter(|(_, header)| header.has_ended())
-            .map(|(index, _)| index)
-            .collect();
-        for index in ended {
-            let Some(book) = self.books.get(index) else { continue };
-            // Nobody writes it any more.
-            let (reading, _) = reader::read(book, 0);
-            self.ended_events += reading.observed;
-            self.ended.push(reading);
-            self.books.clear(index);
-            self.free.push(index as u32, 0)?;
+    /// How it goes, cheap enough for a progress line. To be called now and then between snapshots, for the
+    /// threads that have ended give their books to new ones then.
+    pub fn progress(&mut self) -> Result<Progress, ProbeError> {
+        let mut progress = Progress::default();
+        self.look(|_, _, header| {
+            progress.pids.insert(header.thread().pid);
+            progress.events += header.events();
+        })?;
+        progress.events += self.ended_events;
+        Ok(progress)
+    }
+
+    /// Looks at the books that somebody has; those of threads that have ended are read for the last time
+    /// and returned to the free ones.
+    fn look(
+        &mut self,
+        mut live: impl FnMut(usize, *const Book, &Header),
+    ) -> Result<(), ProbeError> {
+        for (index, book) in self.books.iter().enumerate() {
+            let header = Header::read(book);
+            if header.has_ended() {
+                // Nobody writes it any more.
+                let (reading, _) = reader::read(book, 0);
+                self.ended_events += header.events();
+                self.ended.push(reading);
+                mapping::clear(book);
+                self.free.push(index as u32, 0)?;
+            } else if header.is_used() {
+                live(index, book, &header);
+            }
         }
         Ok(())
     }
+}
 
-    /// Processes whose vCPUs have been seen and have a book.
-    pub fn pids(&self) -> BTreeSet<u32> {
-        reader::headers(&self.books).map(|(_, header)| header.thread().pid).collect()
-    }
-
-    /// Events counted so far, over all vCPUs: cheap enough for a progress line.
-    pub fn events_seen(&self) -> u64 {
-        let live: u64 = reader::headers(&self.books).map(|(_, header)| header.events()).sum();
-        self.ended_events + live
-    }
+/// What has been seen since tracing began.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// Processes whose vCPU threads have a book.
+    pub pids: BTreeSet<u32>,
+    /// Exits of all vCPUs, or other events where KVM reports no exits.
+    pub events: u64,
 }
 
 /// Loads the object and a plan's programs: with plain loads from the kernel's structs where it has them,

@@ -10,13 +10,12 @@ use std::{
 };
 
 use vmexit_common::{
-    book::{Book, ROWS, Table},
-    histogram::{BUCKETS, Buckets},
+    book::{Book, Line, OTHER_ROW, Table},
+    histogram::{BUCKETS, bucket_of},
     vcpu::UNKNOWN_ID,
 };
 
-use super::mapping::Mapping;
-use crate::snapshot::{RowReading, Thread, VcpuReading};
+use crate::snapshot::{Durations, RowReading, Thread, VcpuReading};
 
 /// Readings of one book before the last is taken as it is. A booking takes some 100 ns, a copy a few
 /// µs: even a vCPU that exits all the time leaves gaps.
@@ -34,17 +33,13 @@ pub(super) struct Header {
     apart: u64,
     lost_no_entry: u64,
     ended: u64,
-}
-
-/// The headers of the books that somebody has, with their indices.
-pub(super) fn headers(books: &Mapping<Book>) -> impl Iterator<Item = (usize, Header)> + '_ {
-    (0..books.len())
-        .filter_map(|index| Some((index, Header::read(books.get(index)?))))
-        .filter(|(_, header)| header.thread != 0)
+    used_reasons: u64,
+    used_details: u64,
 }
 
 impl Header {
-    fn read(book: *const Book) -> Self {
+    /// What the book says now; its fields may belong to different moments.
+    pub(super) fn read(book: *const Book) -> Self {
         macro_rules! field {
             ($name:ident) => {
                 // SAFETY: an aligned integer within the mapping.
@@ -61,7 +56,14 @@ impl Header {
             apart: field!(apart),
             lost_no_entry: field!(lost_no_entry),
             ended: field!(ended),
+            used_reasons: field!(used_reasons),
+            used_details: field!(used_details),
         }
+    }
+
+    /// Whether the book is anybody's.
+    pub(super) fn is_used(&self) -> bool {
+        self.thread != 0
     }
 
     pub(super) fn thread(&self) -> Thread {
@@ -89,7 +91,10 @@ pub(super) fn read(book: *const Book, exits: u64) -> (VcpuReading, bool) {
         fence(Ordering::Acquire);
         // SAFETY: within the mapping.
         let (reasons, details) = unsafe {
-            (read_table(&raw const (*book).reasons), read_table(&raw const (*book).details))
+            (
+                read_table(&raw const (*book).reasons, header.used_reasons),
+                read_table(&raw const (*book).details, header.used_details),
+            )
         };
         fence(Ordering::Acquire);
         let consistent = header.begun == header.done && header == Header::read(book);
@@ -115,22 +120,31 @@ pub(super) fn read(book: *const Book, exits: u64) -> (VcpuReading, bool) {
     }
 }
 
-/// The rows in use, and only their histograms.
-fn read_table(table: *const Table) -> Vec<RowReading> {
-    let mut readings = Vec::new();
-    for index in 0..ROWS {
-        // SAFETY: `index` is below ROWS; plain integers, so a torn copy is a wrong value at worst, and
-        // the header tells.
-        let row = unsafe { ptr::read_volatile(&raw const (*table)[index].row) };
-        if !row.is_used() {
-            continue;
+/// The rows in use, and of their histograms what is between the shortest and the longest duration.
+fn read_table(table: *const Table, used: u64) -> Vec<RowReading> {
+    let mut rows = Vec::with_capacity(used.count_ones() as usize + 1);
+    let keyed = (0..OTHER_ROW).filter(|index| used >> index & 1 != 0);
+    for index in keyed.chain([OTHER_ROW]) {
+        // SAFETY: `index` is below ROWS.
+        let line = unsafe { &raw const (*table)[index] };
+        // SAFETY: plain integers, so a torn copy is a wrong value at worst, and the header tells.
+        let row = unsafe { ptr::read_volatile(&raw const (*line).row) };
+        if row.is_used() {
+            let durations = read_durations(line, row.min_ns, row.max_ns);
+            rows.push(RowReading { row, durations });
         }
-        let mut histogram: Box<Buckets> = Box::new([0; BUCKETS]);
-        if row.max_ns > 0 {
-            // SAFETY: as above.
-            *histogram = unsafe { ptr::read_volatile(&raw const (*table)[index].histogram) };
-        }
-        readings.push(RowReading { row, histogram });
     }
-    readings
+    rows
+}
+
+fn read_durations(line: *const Line, min_ns: u64, max_ns: u64) -> Durations {
+    if max_ns == 0 {
+        return Durations::default();
+    }
+    let (first, last) = (bucket_of(min_ns), bucket_of(max_ns).min(BUCKETS - 1));
+    let counts = (first..=last).map(|bucket| {
+        // SAFETY: below BUCKETS, and as above.
+        u64::from(unsafe { ptr::read_volatile(&raw const (*line).histogram[bucket]) })
+    });
+    Durations::new(first, counts)
 }

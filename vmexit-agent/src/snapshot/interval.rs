@@ -3,13 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use vmexit_common::{
-    histogram::{Buckets, bounds_of},
-    key::Key,
-    vcpu::Loss,
-};
+use vmexit_common::{key::Key, vcpu::Loss};
 
-use super::{RowReading, Snapshot, Thread, VcpuReading};
+use super::{Durations, RowReading, Snapshot, Thread, VcpuReading};
 
 /// What happened between two snapshots.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +62,7 @@ pub struct RowInterval {
     /// Longest duration, nanoseconds, likewise.
     pub max_ns: u64,
     /// Durations of the timed exits.
-    pub histogram: Box<Buckets>,
+    pub durations: Durations,
 }
 
 impl Interval {
@@ -130,23 +126,22 @@ impl VcpuInterval {
     }
 }
 
+/// Rows are never given back, so those of before are in both readings in the same order.
 fn rows_between(before: &[RowReading], after: &[RowReading]) -> Vec<RowInterval> {
-    let before: HashMap<u64, &RowReading> =
-        before.iter().map(|reading| (reading.row.key, reading)).collect();
-    after
-        .iter()
-        .map(|after| match before.get(&after.row.key) {
+    let mut before = before.iter().peekable();
+    let rows = after.iter().filter_map(|after| {
+        match before.next_if(|before| before.row.key == after.row.key) {
             Some(before) => RowInterval::between(before, after),
-            None => RowInterval::since_zero(after),
-        })
-        .filter(|row| row.exits > 0 || row.stray > 0)
-        .collect()
+            None => Some(RowInterval::since_zero(after)),
+        }
+    });
+    rows.filter(|row| row.exits > 0 || row.stray > 0).collect()
 }
 
 impl RowInterval {
     /// How many of the exits were timed.
     pub fn timed(&self) -> u64 {
-        self.histogram.iter().map(|&count| u64::from(count)).sum()
+        self.durations.total()
     }
 
     fn since_zero(reading: &RowReading) -> Self {
@@ -159,36 +154,33 @@ impl RowInterval {
             total_ns: row.total_ns,
             min_ns: row.min_ns,
             max_ns: row.max_ns,
-            histogram: reading.histogram.clone(),
+            durations: reading.durations.clone(),
         }
     }
 
-    fn between(before: &RowReading, after: &RowReading) -> Self {
+    /// `None` if nothing happened.
+    fn between(before: &RowReading, after: &RowReading) -> Option<Self> {
         let (old, new) = (&before.row, &after.row);
-        if old.max_ns == 0 {
-            let mut fresh = Self::since_zero(after);
-            fresh.stray = new.stray.saturating_sub(old.stray);
-            fresh.exits = new.exits.saturating_sub(old.exits);
-            fresh.more = new.more.saturating_sub(old.more);
-            return fresh;
+        if (new.exits, new.stray) == (old.exits, old.stray) {
+            return None;
         }
-        let mut histogram = after.histogram.clone();
-        for (bucket, old) in histogram.iter_mut().zip(before.histogram.iter()) {
-            *bucket = bucket.wrapping_sub(*old);
-        }
-        let (low, high) = range_of(&histogram);
-        Self {
+        let durations = after.durations.since(&before.durations);
+        // A new record fell within the interval; else only the buckets can tell, and they know no better
+        // than the records do.
+        let (low, high) = durations.range();
+        let first = old.max_ns == 0;
+        let shortest = first || new.min_ns < old.min_ns;
+        let longest = first || new.max_ns > old.max_ns;
+        Some(Self {
             key: Key(new.key),
             exits: new.exits.saturating_sub(old.exits),
             stray: new.stray.saturating_sub(old.stray),
             more: new.more.saturating_sub(old.more),
             total_ns: new.total_ns.saturating_sub(old.total_ns),
-            // A new record fell within the interval; else only the buckets can tell, and they know
-            // no better than the records do.
-            min_ns: if new.min_ns < old.min_ns { new.min_ns } else { low.max(new.min_ns) },
-            max_ns: if new.max_ns > old.max_ns { new.max_ns } else { high.min(new.max_ns) },
-            histogram,
-        }
+            min_ns: if shortest { new.min_ns } else { low.max(new.min_ns) },
+            max_ns: if longest { new.max_ns } else { high.min(new.max_ns) },
+            durations,
+        })
     }
 
     /// Adds another vCPU's part of the same row.
@@ -204,24 +196,15 @@ impl RowInterval {
         self.stray += other.stray;
         self.more += other.more;
         self.total_ns += other.total_ns;
-        for (bucket, more) in self.histogram.iter_mut().zip(other.histogram.iter()) {
-            *bucket = bucket.saturating_add(*more);
-        }
+        self.durations.merge(&other.durations);
     }
-}
-
-/// The lowest and highest duration that the buckets allow for, nanoseconds; zeros if all are empty.
-fn range_of(histogram: &Buckets) -> (u64, u64) {
-    let low = histogram.iter().position(|&count| count > 0).and_then(bounds_of);
-    let high = histogram.iter().rposition(|&count| count > 0).and_then(bounds_of);
-    (low.map_or(0, |(low, _)| low), high.map_or(0, |(_, high)| high - 1))
 }
 
 #[cfg(test)]
 mod tests {
     use vmexit_common::{
         book::Row,
-        histogram::{BUCKETS, bucket_of},
+        histogram::{bounds_of, bucket_of},
     };
 
     use super::*;
@@ -229,7 +212,7 @@ mod tests {
     fn reading(durations: &[u64]) -> RowReading {
         let mut reading = RowReading {
             row: Row { key: Key::pio(0x608, 0, 4).0, ..Row::default() },
-            histogram: Box::new([0; BUCKETS]),
+            durations: Durations::default(),
         };
         for &ns in durations {
             reading.row.min_ns =
@@ -237,7 +220,7 @@ mod tests {
             reading.row.max_ns = reading.row.max_ns.max(ns);
             reading.row.exits += 1;
             reading.row.total_ns += ns;
-            reading.histogram[bucket_of(ns)] += 1;
+            reading.durations.record(ns, 1);
         }
         reading
     }
@@ -266,12 +249,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_bucket_subtracts() {
-        let (mut before, mut after) = (reading(&[700]), reading(&[700, 700]));
-        before.histogram[bucket_of(700)] = u32::MAX;
-        after.histogram[bucket_of(700)] = 0;
-        let row = rows_between(&[before], &[after]).remove(0);
-        assert_eq!(row.histogram[bucket_of(700)], 1);
+    fn a_new_row_may_come_between_old_ones() {
+        let named = |key: u32, durations: &[u64]| {
+            let mut reading = reading(durations);
+            reading.row.key = Key::reason(key).0;
+            reading
+        };
+        let before = [named(1, &[100]), named(3, &[300])];
+        let after = [named(1, &[100, 100]), named(2, &[200]), named(3, &[300, 300, 300])];
+        let rows = rows_between(&before, &after);
+        let exits: Vec<u64> = rows.iter().map(|row| row.exits).collect();
+        assert_eq!(exits, [1, 1, 2]);
     }
 
     #[test]

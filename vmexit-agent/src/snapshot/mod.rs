@@ -1,12 +1,17 @@
 //! Raw monotone counters at one instant, as read from the kernel's maps, and the [`Interval`]
 //! between two such readings. No names, no shares: that is the model's.
 
+mod durations;
 mod interval;
 
 use std::collections::BTreeMap;
 
-pub use interval::{Interval, RowInterval, VcpuInterval};
-use vmexit_common::{book::Row, histogram::Buckets, vcpu::Loss};
+use vmexit_common::{book::Row, vcpu::Loss};
+
+pub use self::{
+    durations::Durations,
+    interval::{Interval, RowInterval, VcpuInterval},
+};
 
 /// Everything the kernel side has counted up to one instant.
 #[derive(Clone, Debug, Default)]
@@ -50,17 +55,17 @@ pub struct VcpuReading {
     pub open: u64,
     /// Exits whose entry was never seen.
     pub lost_no_entry: u64,
-    /// The rows in use, by exit reason.
+    /// The rows in use, by exit reason; from reading to reading in the same order, with new ones between.
     pub reasons: Vec<RowReading>,
-    /// The rows in use, by detail.
+    /// The rows in use, by detail, likewise.
     pub details: Vec<RowReading>,
 }
 
 /// One row and its histogram.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RowReading {
     /// The counters.
     pub row: Row,
     /// Durations of the timed exits.
-    pub histogram: Box<Buckets>,
+    pub durations: Durations,
 }

@@ -1,0 +1,120 @@
+//! How long exits took: the kernel side's histogram without its empty ends.
+
+use smallvec::SmallVec;
+use vmexit_common::histogram::{bounds_of, bucket_of};
+
+/// Counts of successive buckets, without an allocation for most rows: four to an octave.
+type Counts = SmallVec<[u64; 16]>;
+
+/// Counts of durations by bucket (see [`vmexit_common::histogram`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durations {
+    /// The bucket of the first count.
+    first: usize,
+    /// Counts of successive buckets.
+    counts: Counts,
+}
+
+impl Durations {
+    /// Counts of successive buckets from `first` on.
+    pub fn new(first: usize, counts: impl IntoIterator<Item = u64>) -> Self {
+        Self { first, counts: counts.into_iter().collect() }
+    }
+
+    /// Adds so many of a duration in nanoseconds.
+    pub fn record(&mut self, ns: u64, count: u64) {
+        self.add(bucket_of(ns), count);
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Buckets that are not empty with their counts, shortest first.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        (self.first..).zip(self.counts.iter().copied()).filter(|&(_, count)| count > 0)
+    }
+
+    /// What has come since an earlier reading of the same histogram, whose counts wrap at 2^32.
+    pub fn since(&self, before: &Self) -> Self {
+        let difference = |bucket: usize, count: u64| {
+            let before = bucket.checked_sub(before.first).and_then(|at| before.counts.get(at));
+            u64::from((count as u32).wrapping_sub(before.copied().unwrap_or(0) as u32))
+        };
+        let counts = (self.first..).zip(&self.counts);
+        Self {
+            first: self.first,
+            counts: counts.map(|(bucket, &count)| difference(bucket, count)).collect(),
+        }
+    }
+
+    /// Adds another row's.
+    pub fn merge(&mut self, other: &Self) {
+        for (bucket, count) in other.iter() {
+            self.add(bucket, count);
+        }
+    }
+
+    /// The lowest and highest duration that the buckets allow for, nanoseconds; zeros if all are empty.
+    pub fn range(&self) -> (u64, u64) {
+        let low = self.iter().next().and_then(|(bucket, _)| bounds_of(bucket));
+        let high = self.iter().last().and_then(|(bucket, _)| bounds_of(bucket));
+        (low.map_or(0, |(low, _)| low), high.map_or(0, |(_, high)| high - 1))
+    }
+
+    fn add(&mut self, bucket: usize, count: u64) {
+        if self.counts.is_empty() {
+            self.first = bucket;
+        }
+        if bucket < self.first {
+            let new = self.first - bucket;
+            self.counts.insert_many(0, std::iter::repeat_n(0, new));
+            self.first = bucket;
+        }
+        let at = bucket - self.first;
+        if at >= self.counts.len() {
+            self.counts.resize(at + 1, 0);
+        }
+        self.counts[at] += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(durations: &[u64]) -> Durations {
+        let mut sum = Durations::default();
+        durations.iter().for_each(|&ns| sum.record(ns, 1));
+        sum
+    }
+
+    #[test]
+    fn a_wrapped_count_subtracts() {
+        let before = Durations::new(7, [u32::MAX.into()]);
+        let after = Durations::new(7, [0]);
+        assert_eq!(after.since(&before).iter().collect::<Vec<_>>(), [(7, 1)]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_does_not_matter(mut durations in prop::collection::vec(0u64..1 << 40, 0..50), cut in 0usize..50) {
+            let whole = of(&durations);
+            let cut = cut.min(durations.len());
+            let (one, other) = durations.split_at(cut);
+            let mut merged = of(one);
+            merged.merge(&of(other));
+            prop_assert!(merged.iter().eq(whole.iter()));
+            prop_assert!(whole.since(&of(one)).iter().eq(of(other).iter()));
+            prop_assert_eq!(whole.total(), durations.len() as u64);
+            durations.sort_unstable();
+            if let (Some(&first), Some(&last)) = (durations.first(), durations.last()) {
+                let (low, high) = whole.range();
+                prop_assert!(low <= first && (last <= high || last >= 1 << 37));
+            }
+        }
+    }
+}
