@@ -152,12 +152,12 @@ fn a_book_goes_from_a_thread_that_ends_to_the_next() {
     for name in ["one", "two", "three", "four"] {
         let mut running = Qemu::native(name).start(&guest).unwrap();
         running.wait_dots(ROUNDS, PATIENCE).unwrap();
-        // The dot is the guest's last exit but one; let QEMU finish with it.
-        sleep(Duration::from_millis(300));
+        // New VMs are looked for, and books collected, twice a second: it is to be found alive, and its
+        // book free before the next one comes.
+        sleep(Duration::from_millis(1_500));
         expected.push((name, guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts())));
         drop(running);
-        // Books are collected twice a second.
-        sleep(Duration::from_millis(1_000));
+        sleep(Duration::from_millis(1_500));
     }
     let report = capture.report().unwrap();
     for (name, expected) in expected {
