@@ -8,7 +8,7 @@ use crate::{
     host::{Host, btf::Btf, preflight, tracefs::Tracefs},
     probe::{
         self,
-        compat::TRACEPOINTS,
+        compat::{OLDEST_LINUX, TRACEPOINTS},
         plan::{Plan, Tracepoints, Way},
     },
     view::units::plural,
@@ -63,7 +63,11 @@ fn permission() -> Check {
 
 fn kernel(host: &Host) -> Check {
     let cpus = plural(host.cpus as u64, "CPU");
-    check("kernel", State::Ok, format!("Linux {}, {cpus}", host.kernel))
+    check(
+        "kernel",
+        State::Ok,
+        format!("Linux {}, {cpus} ({OLDEST_LINUX} or later is needed)", host.kernel),
+    )
 }
 
 fn kvm(host: &Host) -> Check {
@@ -117,7 +121,9 @@ fn tracepoints() -> Vec<Check> {
                 },
                 _ => (State::Ok, "raw tracepoint".into()),
             };
-            check(tracepoint.name, state, says)
+            let need = if tracepoint.event.is_none() { "needed" } else { "optional" };
+            let since = tracepoint.since;
+            check(tracepoint.name, state, format!("{says} ({need}, in Linux since {since})"))
         })
         .chain(matches!(plan.exit, Way::Raw(_)).then(|| reads(&plan)))
         .collect()

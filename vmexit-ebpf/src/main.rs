@@ -1,8 +1,9 @@
 //! The kernel side of vmexit: it counts, and does nothing else.
 //!
 //! `raw` takes what it needs from the tracepoints' arguments and the structs behind them, `classic`
-//! from the records that the kernel makes of these; `exit` and `detail` run each vCPU's state machine on it; `vcpu` finds the thread's entry; `book` adds a finished exit up. Names,
-//! shares and findings belong to userspace.
+//! from the records that the kernel makes of these; `exit` and `detail` run each vCPU's state machine
+//! on it; `vcpu` finds the thread's entry; `book` adds a finished exit up. Names, shares and findings
+//! belong to userspace.
 
 #![no_std]
 #![no_main]

@@ -23,6 +23,8 @@ const ROWS: &[Row] = &[
     Row { test: "amd", kernel: Some("6.18") },
     Row { test: "amd", kernel: Some("7") },
     Row { test: "intel", kernel: None },
+    Row { test: "intel", kernel: Some("6.12") },
+    Row { test: "intel", kernel: Some("7") },
 ];
 
 /// Runs all rows, then reports them together.

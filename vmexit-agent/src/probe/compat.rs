@@ -5,6 +5,9 @@ use super::{
     plan::{Plan, Way},
 };
 
+/// The first Linux with all that no host can do without: compare-and-exchange in eBPF is the newest.
+pub const OLDEST_LINUX: &str = "5.12";
+
 /// A tracepoint of the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracepoint {
