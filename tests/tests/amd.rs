@@ -48,7 +48,7 @@ fn counts_on_classic_tracepoints_are_the_guests_own_and_kvms_own() {
 }
 
 fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
-    let guest = BareGuest::demo().rounds(ROUNDS as u32);
+    let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let script = capture_all("exact", ROUNDS, &format!("--tracepoints {tracepoints}"));
     let printed = run(&guest, |lab| lab, &script);
     let report = printed.report().unwrap();
@@ -137,7 +137,7 @@ echo '== report'; cat /tmp/report.json
     let port = |port, direction| samples(report.port("endless", port, direction).unwrap());
     let each = guest.per_round();
     let rtc = (address::RTC_INDEX, Direction::Out);
-    let rounds = port(rtc.0, rtc.1) / each.ports[&rtc];
+    let rounds = port(rtc.0, rtc.1) / each.ports[&rtc].exits;
     assert!(rounds > 3, "{rounds} rounds in 5 s");
     let missed = printed.number("missed").unwrap();
     let near = |what: &str, seen: u64, each: u64| {
@@ -145,8 +145,8 @@ echo '== report'; cat /tmp/report.json
         let range = (rounds - 1) * each - missed..=(rounds + 2) * each + missed;
         assert!(range.contains(&seen), "{what}: {seen} in {rounds} rounds of {each}");
     };
-    for (&(number, direction), &count) in &each.ports {
-        near(&format!("{number:#x} {direction:?}"), port(number, direction), count);
+    for (&(number, direction), accesses) in &each.ports {
+        near(&format!("{number:#x} {direction:?}"), port(number, direction), accesses.exits);
     }
     for (reason, count) in [("cpuid", each.cpuid), ("msr", each.msr()), ("hlt", each.hlt)] {
         near(reason, report.exits_for("endless", reason).unwrap(), count);

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use vmexit_tests::guest::{AtEnd, BareGuest, Machine, Qemu, kvm_usable, vcpus::Vcpus};
+use vmexit_tests::guest::{AtEnd, BareGuest, Clock, Machine, Qemu, kvm_usable, vcpus::Vcpus};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ROUNDS: u32 = 10;
@@ -41,6 +41,26 @@ fn every_kind_of_exit_but_hlt_without_kvm() -> Result<()> {
     for machine in [Machine::Pc, Machine::Q35] {
         run(&Qemu::emulated("sampler").machine(machine), BareGuest::sampler().without_hlt())?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_clock_says_what_each_round_took() -> Result<()> {
+    let measured = |guest: BareGuest| -> Result<Clock> {
+        let mut running = Qemu::native("clock").start(&guest.rounds(ROUNDS))?;
+        running.wait_dots(u64::from(ROUNDS), PATIENCE)?;
+        Ok(Clock::of(&fs::read(running.directory().join(Qemu::SERIAL))?))
+    };
+    let guest = BareGuest { pm_timer_in: 50, cpuid: 50, clock: true, ..BareGuest::default() };
+    let Clock { pm_timer_in: Some(read), cpuid: Some(cpuid) } = measured(guest)? else {
+        anyhow::bail!("the guest printed no figures");
+    };
+    // An exit takes longer than a handful of instructions; and QEMU's answer longer than KVM's.
+    assert!(cpuid > 100 && read > cpuid && read < 1 << 30, "{read} and {cpuid} cycles");
+    let of_nothing = measured(BareGuest { cpuid: 0, ..guest })?;
+    assert_eq!(of_nothing.cpuid, None);
+    assert!(of_nothing.pm_timer_in.is_some());
+    assert_eq!(measured(BareGuest { clock: false, ..guest })?, Clock::default());
     Ok(())
 }
 

@@ -23,7 +23,7 @@ fn counts_on_classic_tracepoints_are_the_guests_own_and_kvms_own() {
 }
 
 fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
-    let guest = BareGuest::demo().rounds(ROUNDS as u32);
+    let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let lab = scenario::lab(Vendor::Intel, &guest).unwrap();
     let script = capture_all("exact", ROUNDS, &format!("--tracepoints {tracepoints}"));
     let printed = Printed::by(&lab, &script).unwrap_or_else(|error| panic!("{error:#}"));

@@ -33,8 +33,9 @@ use self::{
 /// Measure what watching KVM's exits costs
 ///
 /// Prints one line of JSON: the time of the measurement, the exits that KVM itself counted in it, the
-/// dots that the guest printed, the nanoseconds from exit to exit, and what the watching programs
-/// counted (where they count), or how long a command's own threads ran. After the measurement, "check"
+/// dots that the guest printed, the nanoseconds from exit to exit, the smallest numbers of cycles that a
+/// guest with a clock printed, and what the watching programs counted (where they count), or how long a
+/// command's own threads ran. After the measurement, "check"
 /// says how often each eBPF program ran and for how long, and KVM's exits of that time; the kernel's
 /// statistics for this would disturb before.
 ///

@@ -4,11 +4,13 @@ use std::{fs, io, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use vmexit_tests::guest::Clock;
 
 /// Counters that go on whoever watches.
 pub(crate) struct Counts {
     exits: Option<u64>,
-    dots: Option<u64>,
+    /// All that the guest has printed.
+    serial: Option<Vec<u8>>,
 }
 
 /// A measurement under way.
@@ -30,10 +32,18 @@ pub(crate) struct Window {
     exits: Option<u64>,
     dots: Option<u64>,
     ns_per_exit: Option<f64>,
+    smallest_cycles: Cycles,
+}
+
+/// The smallest numbers of TSC cycles that a guest with a clock measured.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+struct Cycles {
+    pm_timer_in: Option<u32>,
+    cpuid: Option<u32>,
 }
 
 impl Counts {
-    /// KVM's exits, and the dots in a guest's output.
+    /// KVM's exits, and a guest's output.
     pub(crate) fn read(exits: &Path, serial: Option<&Path>) -> Result<Self> {
         let exits = match fs::read_to_string(exits) {
             Ok(text) => Some(text.trim().parse().context("KVM's exits are no number")?),
@@ -43,20 +53,21 @@ impl Counts {
                 return Err(error).with_context(|| format!("{} can't be read", exits.display()));
             }
         };
-        let dots = match serial {
-            Some(path) => {
-                let text =
-                    fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
-                Some(text.iter().filter(|&&byte| byte == b'.').count() as u64)
-            }
-            None => None,
+        let read = |path: &Path| {
+            fs::read(path).with_context(|| format!("{} can't be read", path.display()))
         };
-        Ok(Self { exits, dots })
+        let serial = serial.map(read).transpose()?;
+        Ok(Self { exits, serial })
     }
 
     /// Exits since an earlier reading.
     pub(crate) fn exits_since(&self, start: &Self) -> Option<u64> {
         Some(self.exits?.saturating_sub(start.exits?))
+    }
+
+    /// What the guest has printed since an earlier reading.
+    fn printed_since(&self, start: &Self) -> Option<&[u8]> {
+        self.serial.as_ref()?.get(start.serial.as_ref()?.len()..)
     }
 
     /// Starts the clock.
@@ -76,10 +87,13 @@ impl End {
     /// The measurement, with what was read after its end.
     pub(crate) fn with(self, end: Counts) -> Window {
         let exits = end.exits_since(&self.start);
-        let dots = end.dots.zip(self.start.dots).map(|(end, start)| end.saturating_sub(start));
+        let printed = end.printed_since(&self.start);
+        let dots = printed.map(|text| text.iter().filter(|&&byte| byte == b'.').count() as u64);
+        let Clock { pm_timer_in, cpuid } = printed.map(Clock::of).unwrap_or_default();
+        let smallest_cycles = Cycles { pm_timer_in, cpuid };
         let ns_per_exit =
             exits.filter(|&exits| exits > 0).map(|exits| self.seconds * 1e9 / exits as f64);
-        Window { seconds: self.seconds, exits, dots, ns_per_exit }
+        Window { seconds: self.seconds, exits, dots, ns_per_exit, smallest_cycles }
     }
 }
 
@@ -87,25 +101,40 @@ impl End {
 mod tests {
     use super::*;
 
-    fn counts(exits: u64, dots: u64) -> Counts {
-        Counts { exits: Some(exits), dots: Some(dots) }
+    fn counts(exits: u64, serial: &str) -> Counts {
+        Counts { exits: Some(exits), serial: Some(serial.into()) }
     }
 
     #[test]
     fn nanoseconds_are_those_from_exit_to_exit() {
-        let end = End { start: counts(1_000, 5), seconds: 2.0 };
-        let window = end.with(counts(41_000, 45));
-        assert_eq!((window.exits, window.dots), (Some(40_000), Some(40)));
+        let end = End { start: counts(1_000, ".."), seconds: 2.0 };
+        let window = end.with(counts(41_000, "..-.-."));
+        assert_eq!((window.exits, window.dots), (Some(40_000), Some(2)));
         assert_eq!(window.ns_per_exit, Some(50_000.0));
     }
 
     #[test]
     fn without_exits_there_is_no_time_from_exit_to_exit() {
-        let end = End { start: counts(7, 0), seconds: 1.0 };
-        assert_eq!(end.with(counts(7, 0)).ns_per_exit, None);
-        let unknown = Counts { exits: None, dots: None };
+        let end = End { start: counts(7, ""), seconds: 1.0 };
+        assert_eq!(end.with(counts(7, "")).ns_per_exit, None);
+        let unknown = Counts { exits: None, serial: None };
         let end = End { start: unknown, seconds: 1.0 };
-        assert_eq!(end.with(counts(7, 0)).exits, None);
+        let window = end.with(counts(7, "."));
+        assert_eq!((window.exits, window.dots), (None, None));
+    }
+
+    #[test]
+    fn the_guests_clock_is_that_of_rounds_within() {
+        let before = ".p00000001c00000001\n.p00000002c0000";
+        let within = "0002\n.p00000020c00000041\n.p00000021c00000040\n";
+        let after = ".p00000003c0000000";
+        let end = End { start: counts(0, before), seconds: 1.0 };
+        let window = end.with(counts(1, &format!("{before}{within}{after}")));
+        assert_eq!(window.smallest_cycles, Cycles { pm_timer_in: Some(0x20), cpuid: Some(0x40) });
+        assert_eq!(window.dots, Some(3));
+        // One that prints no figures has none.
+        let end = End { start: counts(0, "."), seconds: 1.0 };
+        assert_eq!(end.with(counts(1, "...\n.\n")).smallest_cycles, Cycles::default());
     }
 
     #[test]
@@ -114,7 +143,7 @@ mod tests {
         let (exits, serial) = (dir.path().join("exits"), dir.path().join("serial"));
         fs::write(&serial, "..-.\n").unwrap();
         let counts = Counts::read(&exits, Some(&serial)).unwrap();
-        assert_eq!((counts.exits, counts.dots), (None, Some(3)));
+        assert_eq!((counts.exits, counts.serial), (None, Some(b"..-.\n".to_vec())));
         fs::write(&exits, "42\n").unwrap();
         assert_eq!(Counts::read(&exits, None).unwrap().exits, Some(42));
         fs::write(&exits, "?").unwrap();

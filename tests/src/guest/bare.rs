@@ -3,12 +3,13 @@
 //! In go numbers of exits per round; out come a ROM for `qemu-system-x86_64 -bios` and, for any
 //! number of rounds, the exact counts that a correct observer must arrive at.
 
+use super::clock::Clock;
 use super::expected::address::{
-    APIC_BASE, DEBUG_EXIT, EFER, HPET_COUNTER, PCI_ADDRESS, PCI_DATA, PM_TIMER, RTC_DATA,
-    RTC_INDEX, SERIAL, X2APIC_EOI, X2APIC_LINT0, X2APIC_SPURIOUS, X2APIC_TIMER, X2APIC_TIMER_COUNT,
-    X2APIC_TIMER_DIVIDE,
+    APIC_BASE, DEBUG_EXIT, EFER, HPET_COUNTER, PCI_ADDRESS, PCI_DATA, PIC_MASK, PM_TIMER, RTC_DATA,
+    RTC_INDEX, SERIAL, STRING_IN, STRING_OUT, X2APIC_EOI, X2APIC_LINT0, X2APIC_SPURIOUS,
+    X2APIC_TIMER, X2APIC_TIMER_COUNT, X2APIC_TIMER_DIVIDE,
 };
-use super::expected::{Direction, Expected};
+use super::expected::{Accesses, Direction, Expected};
 use super::rom::{self, Slot};
 
 /// What a guest does after its last round.
@@ -46,6 +47,16 @@ pub struct BareGuest {
     pub hpet_read: u32,
     /// 1-byte IN from so many ports, each once, from 0x5001 on: what fills a table on purpose.
     pub port_sweep: u32,
+    /// One `rep outsb` of so many bytes to port 0x5800, where no device is. See
+    /// [`BareGuest::per_round`] for what string instructions make.
+    pub string_out: u32,
+    /// One `rep insb` of so many bytes from port 0x5801, where no device is; at most 1,024.
+    pub string_in: u32,
+    /// One `rep outsb` of so many bytes to port 0xa1, a device in KVM; at most 1,024.
+    pub string_out_pic: u32,
+    /// Whether each IN from the PM timer and each CPUID stands between two readings of the TSC, and
+    /// the round's smallest differences are printed after its dot: see [`Clock`].
+    pub clock: bool,
     /// What follows the last round.
     pub at_end: AtEnd,
 }
@@ -65,6 +76,10 @@ impl BareGuest {
             hlt: 2,
             hpet_read: 0,
             port_sweep: 0,
+            string_out: 0,
+            string_in: 0,
+            string_out_pic: 0,
+            clock: false,
             at_end: AtEnd::Halt,
         }
     }
@@ -82,6 +97,10 @@ impl BareGuest {
             hlt: 3,
             hpet_read: 5,
             port_sweep: 2,
+            string_out: 15,
+            string_in: 17,
+            string_out_pic: 19,
+            clock: true,
             at_end: AtEnd::Halt,
         }
     }
@@ -123,7 +142,7 @@ impl BareGuest {
         bytes
     }
 
-    fn parameters(&self) -> [(Slot, u32); 11] {
+    fn parameters(&self) -> [(Slot, u32); 15] {
         [
             (Slot::Rounds, self.rounds),
             (Slot::PmTimerIn, self.pm_timer_in),
@@ -135,6 +154,10 @@ impl BareGuest {
             (Slot::Hlt, self.hlt),
             (Slot::HpetRead, self.hpet_read),
             (Slot::PortSweep, self.port_sweep),
+            (Slot::StringOut, self.string_out),
+            (Slot::StringIn, self.string_in),
+            (Slot::StringOutPic, self.string_out_pic),
+            (Slot::Clock, self.clock.into()),
             (Slot::PowerOff, u32::from(self.at_end == AtEnd::PowerOff)),
         ]
     }
@@ -153,7 +176,7 @@ impl BareGuest {
     /// An emulated CPU may let the interrupt in just before the HLT. The guest notices, prints a
     /// dash instead, and is still exact: see [`Expected::with_missed_hlts`].
     ///
-    /// `kvm_pio`, `kvm_msr` and `kvm_cpuid` fire once an exit. `kvm_mmio` fires twice for a read
+    /// `kvm_pio`, `kvm_msr` and `kvm_cpuid` fire once an exit, but for strings. `kvm_mmio` fires twice for a read
     /// that userspace answers, as `unsatisfied-read` and as `read`. Not every exit reaches
     /// userspace: QEMU has KVM collect the writes to port 0x70.
     pub fn expected(&self, rounds: u64) -> Expected {
@@ -194,21 +217,53 @@ impl BareGuest {
     }
 
     /// Exits of one round, its dot included.
+    ///
+    /// KVM emulates string instructions (`handle_io`, arch/x86/kvm/vmx/vmx.c; `io_interception`,
+    /// arch/x86/kvm/svm/svm.c), and how depends on the direction and on who has the device:
+    ///
+    /// - INS is read ahead for up to 1,024 bytes and to the page's end at most (`pio_in_emulated`,
+    ///   arch/x86/kvm/emulate.c): one exit, and one `kvm_pio` with that count. The guest's buffer
+    ///   begins with a page.
+    /// - OUTS goes element by element (`em_out`), with a `kvm_pio` of count 1 each. KVM goes on within
+    ///   the exit where the device is its own, up to 1,024 times (`x86_emulate_insn`). Where it is
+    ///   QEMU's, the guest's instruction starts again after each element, and makes the next exit
+    ///   (`x86_emulate_instruction`, arch/x86/kvm/x86.c: the address is not yet past it).
+    ///
+    /// After its last element, too, KVM leaves the instruction for the guest to start again, now with a
+    /// count of 0: it looks at the count before an element, not after. That makes one more exit in both
+    /// labs, without a `kvm_pio`, for their CPUs look whether to exit before they look at the count
+    /// (`gen_ins` after `gen_check_io`, target/i386/tcg/translate.c of QEMU; `REP_INSB_YbDX` and
+    /// `allow_io`, cpu/io.cc of Bochs).
     pub fn per_round(&self) -> Expected {
         let mut round = Expected {
             cpuid: u64::from(self.cpuid),
             hlt: u64::from(self.hlt),
+            string_ends: [self.string_out, self.string_in, self.string_out_pic]
+                .map(|elements| u64::from(elements > 0))
+                .iter()
+                .sum(),
             ..Expected::default()
         };
         for port in 1..=self.port_sweep {
             round = round.port(rom::SWEEP_BASE + port as u16, Direction::In, 1);
         }
+        let string_in = Accesses { exits: 1, events: 1, elements: self.string_in.into() };
+        let of_pic = u64::from(self.string_out_pic);
+        let string_out_pic = Accesses { exits: 1, events: of_pic, elements: of_pic };
+        if self.string_in > 0 {
+            round = round.string(STRING_IN, Direction::In, string_in);
+        }
+        if self.string_out_pic > 0 {
+            round = round.string(PIC_MASK, Direction::Out, string_out_pic);
+        }
+        let printed = if self.clock { 1 + Clock::PRINTED } else { 1 };
         round
+            .port(STRING_OUT, Direction::Out, self.string_out.into())
             .port(PM_TIMER, Direction::In, self.pm_timer_in.into())
             .port(RTC_INDEX, Direction::Out, self.rtc_out.into())
             .port(RTC_DATA, Direction::In, self.rtc_in.into())
             .port(RTC_DATA, Direction::Out, self.rtc_data_out.into())
-            .port(SERIAL, Direction::Out, 1)
+            .port(SERIAL, Direction::Out, printed)
             .read_mmio(HPET_COUNTER, self.hpet_read.into())
             .read_msr(APIC_BASE, self.msr_read.into())
             .write_msr(X2APIC_TIMER_COUNT, self.hlt.into())
@@ -252,10 +307,10 @@ mod tests {
         use Direction::{In, Out};
         let guest = BareGuest::demo().rounds(50);
         let whole = guest.expected(50);
-        assert_eq!(whole.ports[&(PM_TIMER, In)], 5_000);
-        assert_eq!(whole.ports[&(RTC_INDEX, Out)], 500);
-        assert_eq!(whole.ports[&(RTC_DATA, In)], 500);
-        assert_eq!(whole.ports[&(SERIAL, Out)], 50);
+        assert_eq!(whole.ports[&(PM_TIMER, In)], Accesses::single(5_000));
+        assert_eq!(whole.ports[&(RTC_INDEX, Out)], Accesses::single(500));
+        assert_eq!(whole.ports[&(RTC_DATA, In)], Accesses::single(500));
+        assert_eq!(whole.ports[&(SERIAL, Out)], Accesses::single(50));
         assert_eq!(whole.io(), 5_000 + 500 + 500 + 50 + 6);
         assert_eq!((whole.cpuid, whole.hlt), (500, 101));
         assert_eq!(whole.msr_reads[&APIC_BASE], 200);
@@ -266,7 +321,7 @@ mod tests {
         assert_eq!(guest.expected(49).hlt, 98, "the end comes with the last round only");
         assert_eq!(BareGuest::demo().expected(50).hlt, 100, "or never");
         assert_eq!(guest.at_end(AtEnd::PowerOff).expected(50).hlt, 100);
-        assert_eq!(guest.at_end(AtEnd::PowerOff).expected(50).ports[&(DEBUG_EXIT, Out)], 1);
+        assert_eq!(guest.at_end(AtEnd::PowerOff).expected(50).ports[&(DEBUG_EXIT, Out)].exits, 1);
     }
 
     #[test]
@@ -278,5 +333,17 @@ mod tests {
         assert_eq!(BareGuest::pm_timer(7).per_round().io(), 8);
         assert_eq!(BareGuest::demo().without_hlt().setup().msr(), 1);
         assert_eq!(BareGuest::sampler().setup().total(), 1 + 6 + 1 + 5);
+    }
+
+    #[test]
+    fn a_string_is_one_exit_unless_qemu_writes_it() {
+        let (of, round) = (BareGuest::sampler(), BareGuest::sampler().per_round());
+        let string =
+            |exits, events, elements: u32| Accesses { exits, events, elements: elements.into() };
+        assert_eq!(round.ports[&(STRING_IN, Direction::In)], string(1, 1, of.string_in));
+        assert_eq!(round.ports[&(STRING_OUT, Direction::Out)], string(15, 15, of.string_out));
+        assert_eq!(round.ports[&(PIC_MASK, Direction::Out)], string(1, 19, of.string_out_pic));
+        assert_eq!(round.string_ends, 3);
+        assert_eq!(BareGuest::demo().per_round().string_ends, 0);
     }
 }

@@ -4,7 +4,7 @@
 //! with what was counted. It is built from three parts (set-up, rounds, end) that can be added.
 
 use std::collections::BTreeMap;
-use std::ops::{AddAssign, Mul};
+use std::ops::{AddAssign, Mul, MulAssign};
 
 /// Ports, addresses and MSRs that a bare guest uses.
 pub mod address {
@@ -12,9 +12,11 @@ pub mod address {
     pub const RTC_INDEX: u16 = 0x70;
     /// RTC data port.
     pub const RTC_DATA: u16 = 0x71;
+    /// Interrupt mask of the second 8259, a device in KVM itself.
+    pub const PIC_MASK: u16 = 0xa1;
     /// `isa-debug-exit`: ends QEMU.
     pub const DEBUG_EXIT: u16 = 0xf4;
-    /// Serial port: one dot for each complete round.
+    /// Serial port: one dot for each complete round, and what the guest's clock says.
     pub const SERIAL: u16 = 0x3f8;
     /// ACPI PM timer, where the guest's set-up puts it.
     pub const PM_TIMER: u16 = 0x608;
@@ -22,6 +24,11 @@ pub mod address {
     pub const PCI_ADDRESS: u16 = 0xcf8;
     /// PCI configuration data.
     pub const PCI_DATA: u16 = 0xcfc;
+
+    /// String OUT; no machine has a device there.
+    pub const STRING_OUT: u16 = 0x5800;
+    /// String IN; no machine has a device there.
+    pub const STRING_IN: u16 = 0x5801;
 
     /// HPET main counter, a guest physical address.
     pub const HPET_COUNTER: u64 = 0xfed0_00f0;
@@ -53,11 +60,47 @@ pub enum Direction {
     Out,
 }
 
+/// What a port was accessed in one direction. All three are the same but for string instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Accesses {
+    /// Exits.
+    pub exits: u64,
+    /// `kvm_pio` events.
+    pub events: u64,
+    /// Elements that were read or written.
+    pub elements: u64,
+}
+
+impl Accesses {
+    /// So many by an instruction each.
+    pub const fn single(count: u64) -> Self {
+        Self { exits: count, events: count, elements: count }
+    }
+}
+
+impl AddAssign for Accesses {
+    fn add_assign(&mut self, other: Self) {
+        self.exits += other.exits;
+        self.events += other.events;
+        self.elements += other.elements;
+    }
+}
+
+impl MulAssign<u64> for Accesses {
+    fn mul_assign(&mut self, times: u64) {
+        self.exits *= times;
+        self.events *= times;
+        self.elements *= times;
+    }
+}
+
 /// Exact numbers of exits. Kinds that did not occur are absent from the maps, never zero.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expected {
-    /// I/O exits by port and direction.
-    pub ports: BTreeMap<(u16, Direction), u64>,
+    /// I/O by port and direction, but for what is in `string_ends`.
+    pub ports: BTreeMap<(u16, Direction), Accesses>,
+    /// I/O exits that access nothing: see [`super::BareGuest::per_round`].
+    pub string_ends: u64,
     /// MMIO reads by guest physical address.
     pub mmio_reads: BTreeMap<u64, u64>,
     /// CPUID exits.
@@ -73,7 +116,7 @@ pub struct Expected {
 impl Expected {
     /// All I/O exits.
     pub fn io(&self) -> u64 {
-        self.ports.values().sum()
+        self.ports.values().map(|accesses| accesses.exits).sum::<u64>() + self.string_ends
     }
 
     /// All MMIO reads.
@@ -98,8 +141,14 @@ impl Expected {
         self.port(address::SERIAL, Direction::Out, missed)
     }
 
-    pub(super) fn port(mut self, port: u16, direction: Direction, count: u64) -> Self {
-        add(&mut self.ports, (port, direction), count);
+    pub(super) fn port(self, port: u16, direction: Direction, count: u64) -> Self {
+        self.string(port, direction, Accesses::single(count))
+    }
+
+    pub(super) fn string(mut self, port: u16, direction: Direction, accesses: Accesses) -> Self {
+        if accesses.exits > 0 {
+            *self.ports.entry((port, direction)).or_default() += accesses;
+        }
         self
     }
 
@@ -127,8 +176,8 @@ fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, count: u64) {
 
 impl AddAssign for Expected {
     fn add_assign(&mut self, other: Self) {
-        for (key, count) in other.ports {
-            add(&mut self.ports, key, count);
+        for (key, accesses) in other.ports {
+            *self.ports.entry(key).or_default() += accesses;
         }
         for (key, count) in other.mmio_reads {
             add(&mut self.mmio_reads, key, count);
@@ -139,6 +188,7 @@ impl AddAssign for Expected {
         for (key, count) in other.msr_writes {
             add(&mut self.msr_writes, key, count);
         }
+        self.string_ends += other.string_ends;
         self.cpuid += other.cpuid;
         self.hlt += other.hlt;
     }
@@ -152,10 +202,12 @@ impl Mul<u64> for Expected {
         if rounds == 0 {
             return Self::default();
         }
-        let counts = self.ports.values_mut().chain(self.mmio_reads.values_mut());
-        for count in counts.chain(self.msr_reads.values_mut()).chain(self.msr_writes.values_mut()) {
+        self.ports.values_mut().for_each(|accesses| *accesses *= rounds);
+        let msrs = self.msr_reads.values_mut().chain(self.msr_writes.values_mut());
+        for count in self.mmio_reads.values_mut().chain(msrs) {
             *count *= rounds;
         }
+        self.string_ends *= rounds;
         self.cpuid *= rounds;
         self.hlt *= rounds;
         self
@@ -177,11 +229,23 @@ mod tests {
         assert!(!round.ports.contains_key(&(0x71, Direction::In)), "nothing is not an entry");
         let mut sum = round.clone() * 10;
         sum += Expected::default().port(0x70, Direction::Out, 1).port(0x70, Direction::In, 1);
-        assert_eq!(sum.ports[&(0x70, Direction::Out)], 31);
-        assert_eq!(sum.ports[&(0x70, Direction::In)], 1);
+        assert_eq!(sum.ports[&(0x70, Direction::Out)], Accesses::single(31));
+        assert_eq!(sum.ports[&(0x70, Direction::In)], Accesses::single(1));
         assert_eq!((sum.io(), sum.mmio(), sum.msr(), sum.cpuid, sum.hlt), (32, 50, 80, 20, 10));
         assert_eq!(sum.total(), 192);
         let no_rounds = 0;
         assert_eq!(round * no_rounds, Expected::default());
+    }
+
+    #[test]
+    fn a_string_counts_three_ways() {
+        let accesses = Accesses { exits: 1, events: 2, elements: 3 };
+        let ends = Expected { string_ends: 4, ..Expected::default() };
+        let round = ends.string(0x5801, Direction::In, accesses);
+        let mut sum = round * 10;
+        sum += Expected::default().port(0x5801, Direction::In, 1);
+        let expected = Accesses { exits: 11, events: 21, elements: 31 };
+        assert_eq!(sum.ports[&(0x5801, Direction::In)], expected);
+        assert_eq!((sum.string_ends, sum.io(), sum.total()), (40, 51, 51));
     }
 }

@@ -20,6 +20,7 @@
 //! ```
 
 mod bare;
+mod clock;
 mod expected;
 mod qemu;
 mod qmp;
@@ -28,7 +29,8 @@ mod running;
 pub mod vcpus;
 
 pub use bare::{AtEnd, BareGuest};
-pub use expected::{Direction, Expected, address};
+pub use clock::Clock;
+pub use expected::{Accesses, Direction, Expected, address};
 pub use qemu::{Accelerator, Machine, Qemu, kvm_usable};
 pub use qmp::Qmp;
 pub use rom::ROM_SIZE;

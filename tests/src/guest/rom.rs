@@ -5,6 +5,8 @@
 
 use std::arch::global_asm;
 
+use super::expected::address;
+
 /// Size of the ROM: what one real-mode segment holds.
 pub const ROM_SIZE: usize = 0x1_0000;
 
@@ -35,6 +37,10 @@ pub(super) enum Slot {
     HpetRead = 0x20,
     PowerOff = 0x24,
     PortSweep = 0x28,
+    StringOut = 0x2c,
+    StringIn = 0x30,
+    StringOutPic = 0x34,
+    Clock = 0x38,
 }
 
 global_asm!(
@@ -50,6 +56,13 @@ global_asm!(
     hpet_read = const Slot::HpetRead as usize,
     port_sweep = const Slot::PortSweep as usize,
     sweep_base = const SWEEP_BASE,
+    string_out = const Slot::StringOut as usize,
+    string_in = const Slot::StringIn as usize,
+    string_out_pic = const Slot::StringOutPic as usize,
+    string_out_port = const address::STRING_OUT,
+    string_in_port = const address::STRING_IN,
+    pic_port = const address::PIC_MASK,
+    clock = const Slot::Clock as usize,
     power_off = const Slot::PowerOff as usize,
     code = const CODE,
     timer_count = const TIMER_COUNT,

@@ -15,6 +15,7 @@
     .equ    PD_LOW, 0x3000              # 0 to 1 GiB
     .equ    PD_HIGH, 0x4000             # 3 to 4 GiB
     .equ    STACK, 0x8000
+    .equ    BUFFER, 0x10000             # of string I/O: a page's beginning
 
 # Offsets of the parameters, u32 each, in the first 256 bytes of the ROM.
     .equ    ROUNDS, {rounds}
@@ -27,6 +28,10 @@
     .equ    HLT, {hlt}
     .equ    HPET_READ, {hpet_read}
     .equ    PORT_SWEEP, {port_sweep}
+    .equ    STRING_OUT, {string_out}
+    .equ    STRING_IN, {string_in}
+    .equ    STRING_OUT_PIC, {string_out_pic}
+    .equ    CLOCK, {clock}
     .equ    POWER_OFF, {power_off}
 
     .equ    CODE32, 0x08                # selectors; CODE32 is not used, see the GDT
@@ -63,6 +68,53 @@
     movl    $\value, %eax
     xorl    %edx, %edx
     wrmsr
+    .endm
+
+# One string instruction with as many elements as the parameter says.
+    .macro  string parameter, port, instruction:vararg
+    movl    \parameter(%rbp), %ecx
+    testl   %ecx, %ecx
+    jz      2f
+    movl    %edi, %r10d                 # rounds left
+    movl    $\port, %edx
+    movl    $BUFFER, %esi
+    movl    $BUFFER, %edi
+    cld
+    \instruction
+    movl    %r10d, %edi
+2:
+    .endm
+
+# What stands between the two takes so many cycles; \smallest keeps the smallest number of them.
+# KVM lets guests read the clock without an exit.
+    .macro  clock
+    rdtsc
+    movl    %eax, %r10d
+    .endm
+    .macro  clocked smallest
+    rdtsc
+    subl    %r10d, %eax
+    cmpl    \smallest, %eax
+    cmovbl  %eax, \smallest
+    .endm
+
+# A letter and eight hexadecimal digits on the port in %edx.
+    .macro  print letter, number
+    movb    $\letter, %al
+    outb    %al, %dx
+    movl    $8, %ecx
+1:
+    roll    $4, \number
+    movl    \number, %eax
+    andl    $0xf, %eax
+    addb    $'0', %al
+    cmpb    $'9', %al
+    jbe     2f
+    addb    $('a' - '9' - 1), %al
+2:
+    outb    %al, %dx
+    decl    %ecx
+    jnz     1b
     .endm
 
     .pushsection .rodata.vmexit_bare_guest, "a", @progbits
@@ -151,10 +203,40 @@ vmexit_bare_guest_rom:
 
 # ---- One round ----------------------------------------------------------------------------------
 .Lvmexit_round:
+    cmpl    $0, CLOCK(%rbp)
+    jne     .Lvmexit_by_clock
+
     times   PM_TIMER_IN
     movl    $0x608, %edx
     inl     %dx, %eax
     done
+
+    times   CPUID
+    xorl    %eax, %eax
+    xorl    %ecx, %ecx
+    cpuid
+    done
+    jmp     .Lvmexit_without_clock
+
+# The same by the clock, the smallest of the round in %r8d and %r9d.
+.Lvmexit_by_clock:
+    movl    $-1, %r8d
+    times   PM_TIMER_IN
+    clock
+    movl    $0x608, %edx
+    inl     %dx, %eax
+    clocked %r8d
+    done
+
+    movl    $-1, %r9d
+    times   CPUID
+    clock
+    xorl    %eax, %eax
+    xorl    %ecx, %ecx
+    cpuid
+    clocked %r9d
+    done
+.Lvmexit_without_clock:
 
     times   RTC_OUT
     movb    $0x7f, %al
@@ -168,12 +250,6 @@ vmexit_bare_guest_rom:
     times   RTC_DATA_OUT
     xorl    %eax, %eax
     outb    %al, $0x71
-    done
-
-    times   CPUID
-    xorl    %eax, %eax
-    xorl    %ecx, %ecx
-    cpuid
     done
 
     times   MSR_READ
@@ -203,9 +279,21 @@ vmexit_bare_guest_rom:
     inb     %dx, %al
     done
 
+    string  STRING_IN, {string_in_port}, rep insb
+    string  STRING_OUT, {string_out_port}, rep outsb
+    string  STRING_OUT_PIC, {pic_port}, rep outsb
+
     movl    $0x3f8, %edx                # the dot: this round is complete
     movb    $'.', %al
     outb    %al, %dx
+
+    cmpl    $0, CLOCK(%rbp)
+    je      .Lvmexit_printed
+    print   'p', %r8d
+    print   'c', %r9d
+    movb    $'\n', %al
+    outb    %al, %dx
+.Lvmexit_printed:
 
     cmpl    $0, ROUNDS(%rbp)
     je      .Lvmexit_round
@@ -272,3 +360,7 @@ vmexit_bare_guest_rom:
     .purgem done
     .purgem out_l
     .purgem write_msr
+    .purgem string
+    .purgem clock
+    .purgem clocked
+    .purgem print

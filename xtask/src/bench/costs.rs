@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{
     number,
-    table::{percent, render, whole},
-    ways::Way,
+    table::{percent, render, times, whole},
+    ways::{FLOOR, Way},
 };
 
 /// Nanoseconds that a way of watching must add to be taken for one: far less than any program does, and
@@ -22,26 +22,38 @@ struct Cost {
     /// By a command's own threads: they would be elsewhere on a machine with more CPUs than the lab's
     /// one.
     own_threads: Option<f64>,
+    /// Instructions of one exit by the guest's own clock, of each of [`CLOCKED`].
+    instructions: [f64; 2],
 }
 
-/// The table; with a reference, each way's cost is also shown as a share of that one's.
+/// What the guest's clock measures, by the name in the figures and by that in the table.
+const CLOCKED: [(&str, &str); 2] = [("pm_timer_in", "IN"), ("cpuid", "CPUID")];
+
+/// The table; with a reference, each way's cost is also shown as a share of that one's. The guest's clock
+/// makes so many cycles an instruction.
 pub(super) fn table(
     heading: &str,
     ways: &[Way],
     output: &str,
     reference: Option<&str>,
+    cycles: f64,
 ) -> Result<String> {
-    let costs = costs(ways, output)?;
+    let costs = costs(ways, output, cycles)?;
+    let find = |name: &str| {
+        let way = ways.iter().position(|way| way.name == name);
+        Ok::<_, anyhow::Error>(&costs[way.with_context(|| format!("nobody measures {name}"))?])
+    };
     let reference = match reference {
-        Some(name) => {
-            let way = ways.iter().position(|way| way.name == name);
-            Some((name, costs[way.with_context(|| format!("nobody measures {name}"))?].added))
-        }
+        Some(name) => Some((name, find(name)?.added)),
         None => None,
     };
+    let (base, floor) = (&costs[0], find(FLOOR)?);
     let of_reference = reference.map(|(name, _)| format!("of {name}"));
     let mut columns = vec!["", "ns per exit", "added", "by own threads"];
     columns.extend(of_reference.as_deref());
+    for (_, name) in CLOCKED {
+        columns.extend([name, "added", "of floor's"]);
+    }
     let rows: Vec<Vec<String>> = ways
         .iter()
         .zip(&costs)
@@ -49,6 +61,11 @@ pub(super) fn table(
             let own = cost.own_threads.map(whole).unwrap_or_default();
             let mut row = vec![way.name.clone(), whole(cost.whole), whole(cost.added), own];
             row.extend(reference.map(|(_, added)| percent(cost.added / added, 1)));
+            for clocked in 0..CLOCKED.len() {
+                let added = |cost: &Cost| cost.instructions[clocked] - base.instructions[clocked];
+                row.extend([cost.instructions[clocked], added(cost)].map(whole));
+                row.push(times(added(cost) / added(floor)));
+            }
             row
         })
         .collect();
@@ -56,7 +73,7 @@ pub(super) fn table(
 }
 
 /// The cost of each way, from the lab's output; an error where one was not measured, or did not watch.
-fn costs(ways: &[Way], output: &str) -> Result<Vec<Cost>> {
+fn costs(ways: &[Way], output: &str, cycles: f64) -> Result<Vec<Cost>> {
     let measured = sections(output);
     let mut base = None;
     ways.iter()
@@ -65,7 +82,7 @@ fn costs(ways: &[Way], output: &str) -> Result<Vec<Cost>> {
             let line = measured.get(name.as_str());
             let line = line.with_context(|| format!("{name} was not measured"))?;
             let measured = serde_json::from_str(line).with_context(|| name.clone())?;
-            cost(way, &measured, &mut base).with_context(|| format!("{name}: {line}"))
+            cost(way, &measured, &mut base, cycles).with_context(|| format!("{name}: {line}"))
         })
         .collect()
 }
@@ -82,7 +99,7 @@ fn sections(output: &str) -> HashMap<&str, &str> {
     sections
 }
 
-fn cost(way: &Way, measured: &Value, base: &mut Option<f64>) -> Result<Cost> {
+fn cost(way: &Way, measured: &Value, base: &mut Option<f64>, cycles: f64) -> Result<Cost> {
     let exits = number(measured, "exits").context("KVM counted no exits")?;
     let whole = number(measured, "ns_per_exit").context("no exit was made")?;
     let added = whole - *base.get_or_insert(whole);
@@ -94,7 +111,16 @@ fn cost(way: &Way, measured: &Value, base: &mut Option<f64>) -> Result<Cost> {
         ensure!(counted >= exits, "it counted less than KVM did");
     }
     let own_threads = measured["command_cpu_ns"].as_f64().map(|ns| ns / exits);
-    Ok(Cost { whole, added, own_threads })
+    let [read, cpuid] = CLOCKED.map(|(name, _)| instructions(measured, name, cycles));
+    Ok(Cost { whole, added, own_threads, instructions: [read?, cpuid?] })
+}
+
+/// Instructions of one exit; an error where the guest's clock does not count them.
+fn instructions(measured: &Value, name: &str, cycles: f64) -> Result<f64> {
+    let smallest = number(&measured["smallest_cycles"], name).context("the guest printed none")?;
+    let instructions = smallest / cycles;
+    ensure!(instructions.fract() == 0.0, "{smallest} cycles of {name} are not whole instructions");
+    Ok(instructions)
 }
 
 #[cfg(test)]
@@ -109,49 +135,68 @@ mod tests {
     }
 
     const NOTHING: &str = r#"== nothing
-{"ns_per_exit":40000.4,"exits":5,"command_cpu_ns":null,"check":{"runs":{}}}
+{"ns_per_exit":40000.4,"exits":5,"command_cpu_ns":null,"check":{"runs":{}},"smallest_cycles":{"pm_timer_in":6000,"cpuid":1000}}
 "#;
+
+    const FLOOR: &str = r#"== floor
+{"ns_per_exit":42000.4,"exits":5,"command_cpu_ns":null,"check":{"runs":{"floor_exit":{}}},"smallest_cycles":{"pm_timer_in":6300,"cpuid":1200}}
+"#;
+
+    fn table(ways: &[Way], output: &str, reference: Option<&str>) -> Result<String> {
+        super::table("", ways, output, reference, 1.0)
+    }
 
     fn rows(table: &str) -> Vec<Vec<&str>> {
         table.lines().skip(3).map(|line| line.split_whitespace().collect()).collect()
     }
 
     #[test]
-    fn everything_is_compared_with_nothing() {
-        let output = NOTHING.to_owned()
+    fn everything_is_compared_with_nothing_and_the_floor() {
+        let output = [NOTHING, FLOOR].concat()
             + r#"== vmexit
-{"ns_per_exit":42500,"exits":5,"command_cpu_ns":2000,"check":{"runs":{"kvm_exit":{}}}}
+{"ns_per_exit":42500,"exits":5,"command_cpu_ns":2000,"check":{"runs":{"kvm_exit":{}}},"smallest_cycles":{"pm_timer_in":6660,"cpuid":1300}}
 "#;
-        let table = table("", &some(&["nothing", "vmexit"]), &output, None).unwrap();
-        assert_eq!(
-            rows(&table),
-            [vec!["nothing", "40,000", "0"], vec!["vmexit", "42,500", "2,500", "400"]]
-        );
+        let table = table(&some(&["nothing", "floor", "vmexit"]), &output, None).unwrap();
+        let rows = rows(&table);
+        let clock = ["6,000", "0", "0.00", "x", "1,000", "0", "0.00", "x"];
+        assert_eq!(rows[0], [&["nothing", "40,000", "0"], &clock[..]].concat());
+        assert!(rows[1].ends_with(&["6,300", "300", "1.00", "x", "1,200", "200", "1.00", "x"]));
+        let clock = ["6,660", "660", "2.20", "x", "1,300", "300", "1.50", "x"];
+        assert_eq!(rows[2], [&["vmexit", "42,500", "2,500", "400"], &clock[..]].concat());
     }
 
     #[test]
     fn and_with_a_reference_where_there_is_one() {
-        let output = NOTHING.to_owned()
-            + r#"perf says this
-== perf kvm stat record
-{"ns_per_exit":80000.4,"exits":5,"command_cpu_ns":50,"check":{"runs":{}}}
-== floor
-{"ns_per_exit":42000.4,"exits":5,"command_cpu_ns":null,"check":{"runs":{"floor_exit":{}}}}
+        let output = [NOTHING, "perf says this\n", FLOOR].concat()
+            + r#"== perf kvm stat record
+{"ns_per_exit":80000.4,"exits":5,"command_cpu_ns":50,"check":{"runs":{}},"smallest_cycles":{"pm_timer_in":7500,"cpuid":1000}}
 "#;
         let ways = some(&["nothing", PERF, "floor"]);
-        let shown = table("", &ways, &output, Some(PERF)).unwrap();
-        assert!(shown.lines().nth(2).unwrap().ends_with("of perf kvm stat record"));
-        assert!(rows(&shown)[1].ends_with(&["10", "100.0", "%"]), "{shown}");
-        assert_eq!(rows(&shown)[2], ["floor", "42,000", "2,000", "5.0", "%"]);
-        assert!(table("", &ways[..1], &output, Some(PERF)).is_err());
+        let shown = table(&ways, &output, Some(PERF)).unwrap();
+        assert!(shown.lines().nth(2).unwrap().contains(" of perf kvm stat record "), "{shown}");
+        assert_eq!(
+            rows(&shown)[1][5..12],
+            ["40,000", "10", "100.0", "%", "7,500", "1,500", "5.00"]
+        );
+        assert_eq!(rows(&shown)[2][..5], ["floor", "42,000", "2,000", "5.0", "%"]);
+        assert!(table(&some(&["nothing", "floor"]), &output, Some(PERF)).is_err());
+        assert!(table(&ways[..2], &output, Some(PERF)).is_err(), "nobody measures the floor");
+    }
+
+    #[test]
+    fn cycles_become_whole_instructions() {
+        let output = [NOTHING, FLOOR].concat();
+        let ways = some(&["nothing", "floor"]);
+        let shown = |cycles| super::table("", &ways, &output, None, cycles);
+        assert!(rows(&shown(4.0).unwrap())[1].ends_with(&["300", "50", "1.00", "x"]));
+        assert!(shown(8.0).is_err(), "6,300 is no multiple of 8");
     }
 
     #[test]
     fn what_was_not_measured_is_an_error() {
-        let ways = some(&["nothing", "bcc"]);
-        let table = |rest: &str| table("", &ways, &format!("{NOTHING}== bcc\n{rest}"), None);
-        let good =
-            r#"{"ns_per_exit":43000,"exits":5,"counted":6,"check":{"runs":{"bcc_exit":{}}}}"#;
+        let ways = some(&["nothing", "floor", "bcc"]);
+        let table = |rest: &str| table(&ways, &[NOTHING, FLOOR, "== bcc\n", rest].concat(), None);
+        let good = r#"{"ns_per_exit":43000,"exits":5,"counted":6,"check":{"runs":{"bcc_exit":{}}},"smallest_cycles":{"pm_timer_in":6500,"cpuid":1500}}"#;
         assert!(table(good).is_ok());
         assert!(table("").is_err());
         for (from, to) in [
@@ -160,6 +205,8 @@ mod tests {
             ("\"exits\":5", "\"exits\":null"),
             ("\"counted\":6", "\"counted\":4"),
             ("\"bcc_exit\":{}", ""),
+            ("6500", "null"),
+            ("\"smallest_cycles\"", "\"cycles\""),
         ] {
             assert!(good.contains(from));
             assert!(table(&good.replace(from, to)).is_err(), "{from} as {to}");
@@ -168,7 +215,9 @@ mod tests {
 
     #[test]
     fn programs_of_somebody_else_are_an_error() {
-        let output = NOTHING.replace("{}", r#"{"kvm_exit":{}}"#);
-        assert!(table("", &some(&["nothing"]), &output, None).is_err());
+        let ways = some(&["nothing", "floor"]);
+        assert!(table(&ways, &[NOTHING, FLOOR].concat(), None).is_ok());
+        let output = NOTHING.replace("\"runs\":{}", r#""runs":{"kvm_exit":{}}"#);
+        assert!(table(&ways, &(output + FLOOR), None).is_err());
     }
 }

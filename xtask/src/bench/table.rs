@@ -41,6 +41,11 @@ pub(super) fn percent(share: f64, decimals: usize) -> String {
     format!("{:.decimals$} %", 100.0 * share)
 }
 
+/// A ratio, with two decimals.
+pub(super) fn times(ratio: f64) -> String {
+    format!("{ratio:.2} x")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +68,6 @@ mod tests {
             ["0", "1,000", "48,324", "-1,234", "0"]
         );
         assert_eq!(percent(0.1876, 1), "18.8 %");
+        assert_eq!(times(2.1875), "2.19 x");
     }
 }

@@ -10,6 +10,9 @@ const OPTIONS: [&str; 6] = [
     "--tracepoints classic",
 ];
 
+/// The least that anybody pays who times exits by programs.
+pub(super) const FLOOR: &str = "floor";
+
 /// A way of watching.
 #[derive(Clone, Debug)]
 pub(super) struct Way {
@@ -60,7 +63,7 @@ impl Way {
 /// For the Intel lab: other tools' ways, as comparators.
 pub(super) fn beside_others() -> Vec<Way> {
     let mut ways = vec![Way::nothing()];
-    ways.extend(["floor", "floor-classic", "bcc"].map(Way::mode));
+    ways.extend([FLOOR, "floor-classic", "bcc"].map(Way::mode));
     ways.push(Way::ftrace());
     ways.extend(["bpftrace", "raw-naive"].map(Way::mode));
     ways.extend(Way::all_of_vmexit());
@@ -75,7 +78,7 @@ pub(super) fn beside_perf() -> Vec<Way> {
     let events = "kvm:kvm_exit,kvm:kvm_entry,kvm:kvm_pio";
     let mut ways = vec![
         Way::nothing(),
-        Way::mode("floor"),
+        Way::mode(FLOOR),
         Way::ftrace(),
         Way::command(PERF, "perf kvm stat record -a -o /dev/null"),
         Way::command("the same into a file", "perf kvm stat record -a -o /tmp/perf.data"),

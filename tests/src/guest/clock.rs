@@ -1,0 +1,95 @@
+//! What a guest with a clock says after each dot: how long its exits took.
+
+/// The smallest numbers of TSC cycles from before an instruction to after it; of one round, or of many.
+///
+/// The smallest is of an exit in which nothing else happened. Where the TSC counts instructions it is
+/// exact: the same each time. It includes the guest's own instructions in between and one RDTSC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Clock {
+    /// Of IN from the PM timer.
+    pub pm_timer_in: Option<u32>,
+    /// Of CPUID.
+    pub cpuid: Option<u32>,
+}
+
+impl Clock {
+    /// Bytes that a round prints for it: `p` and 8 hexadecimal digits, `c` and 8 more, a newline.
+    pub(super) const PRINTED: u64 = 19;
+
+    /// The smallest of all rounds that are in the text as a whole: from after its first newline to its
+    /// last.
+    pub fn of(text: &[u8]) -> Self {
+        let mut lines = text.split(|&byte| byte == b'\n').skip(1).peekable();
+        let mut smallest = Self::default();
+        while let Some(line) = lines.next() {
+            // The last has no newline.
+            if lines.peek().is_some()
+                && let Some(round) = Self::of_round(line)
+            {
+                smallest = smallest.min(round);
+            }
+        }
+        smallest
+    }
+
+    /// A line without its newline; before the figures are the round's dot, and dashes.
+    fn of_round(line: &[u8]) -> Option<Self> {
+        let line = std::str::from_utf8(line).ok()?;
+        let (_, figures) = line.split_once('p')?;
+        let (pm_timer_in, cpuid) = figures.split_at_checked(8)?;
+        Some(Self { pm_timer_in: figure(pm_timer_in)?, cpuid: figure(cpuid.strip_prefix('c')?)? })
+    }
+
+    fn min(self, other: Self) -> Self {
+        let min = |a: Option<u32>, b: Option<u32>| a.into_iter().chain(b).min();
+        Self {
+            pm_timer_in: min(self.pm_timer_in, other.pm_timer_in),
+            cpuid: min(self.cpuid, other.cpuid),
+        }
+    }
+}
+
+/// What eight digits say; inside, nothing where the guest made no such exit.
+fn figure(digits: &str) -> Option<Option<u32>> {
+    if digits.len() != 8 {
+        return None;
+    }
+    let cycles = u32::from_str_radix(digits, 16).ok()?;
+    Some(Some(cycles).filter(|&cycles| cycles != u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn clock(pm_timer_in: u32, cpuid: u32) -> Clock {
+        Clock { pm_timer_in: Some(pm_timer_in), cpuid: Some(cpuid) }
+    }
+
+    #[test]
+    fn the_smallest_of_each_is_found() {
+        let text = b"\n.p0000c0dec00000a00\n--.p0000c0ddc00000a01\n";
+        assert_eq!(Clock::of(text), clock(0xc0dd, 0xa00));
+    }
+
+    #[test]
+    fn rounds_that_were_cut_off_do_not_count() {
+        let text = b"01c00000001\n.p00000200c00000300\n.p00000100c0000010";
+        assert_eq!(Clock::of(text), clock(0x200, 0x300));
+        assert_eq!(Clock::of(b".p00000200c00000300\n"), Clock::default());
+        assert_eq!(Clock::of(b"....\n"), Clock::default());
+        assert_eq!(Clock::of(b""), Clock::default());
+    }
+
+    #[test]
+    fn what_no_guest_prints_is_no_figure() {
+        for line in
+            [".p0000020c00000300", ".p00000200d00000300", ".p00000200c000003000", ".pc", "."]
+        {
+            assert_eq!(Clock::of_round(line.as_bytes()), None, "{line}");
+        }
+        assert!(Clock::of_round(b".p00000200c00000300").is_some());
+        let none = Clock { pm_timer_in: None, cpuid: Some(5) };
+        assert_eq!(Clock::of_round(b".pffffffffc00000005"), Some(none));
+    }
+}
