@@ -11,7 +11,7 @@ use vmexit_common::{
 use crate::{
     access::{add, load, store},
     book,
-    maps::{self, BOOKS},
+    maps::{BOOKS, count_loss},
     vcpu,
 };
 
@@ -46,11 +46,10 @@ fn note_more(vcpu: *mut Vcpu, key: Key, accesses: u64) {
 /// within the exit. There is no time to book, but the event did happen.
 #[inline(always)]
 fn count_stray<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu, key: Key, accesses: u64) {
+    // The comparison saves a host without exits the call for each event.
     if !matches!(load!(vcpu, state), READY | NEW) && !vcpu::has_book(ctx, vcpu) {
-        if load!(vcpu, state) == NO_BOOK
-            && let Some(loss) = maps::loss()
-        {
-            add!(loss, stray, 1);
+        if load!(vcpu, state) == NO_BOOK {
+            count_loss!(stray);
         }
         return;
     }

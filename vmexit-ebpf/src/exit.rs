@@ -11,7 +11,7 @@ use vmexit_common::{
 use crate::{
     access::{add, load, store},
     book::{self, Duration},
-    maps::{self, BOOKS, global},
+    maps::{BOOKS, count_loss, global},
     vcpu::{self, Identity},
 };
 
@@ -48,9 +48,7 @@ pub fn is_closed<C: EbpfContext>(
 #[inline(always)]
 pub fn begin(vcpu: *mut Vcpu, code: Option<u32>, timing: Timing) {
     let Some(code) = code else {
-        if let Some(loss) = maps::loss() {
-            add!(loss, unreadable, 1);
-        }
+        count_loss!(unreadable);
         return;
     };
     let key = Key::reason(code);

@@ -95,3 +95,13 @@ pub fn vcpus() -> *mut Vcpu {
 pub fn loss() -> Option<*mut Loss> {
     LOSS.get_ptr_mut(0)
 }
+
+/// Counts what is lost, by cause: a field of [`Loss`].
+macro_rules! count_loss {
+    ($cause:ident) => {
+        if let Some(loss) = $crate::maps::loss() {
+            $crate::access::add!(loss, $cause, 1);
+        }
+    };
+}
+pub(crate) use count_loss;

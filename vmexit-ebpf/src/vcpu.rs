@@ -12,7 +12,7 @@ use vmexit_common::vcpu::{BLOCKED, IGNORED, NEW, NO_BOOK, PROBES, READY, UNKNOWN
 
 use crate::{
     access::{add, load, store},
-    maps::{self, BOOKS, FREE_BOOKS, VMS, global},
+    maps::{self, BOOKS, FREE_BOOKS, VMS, count_loss, global},
 };
 
 /// The entry of the thread that runs, if it has one.
@@ -36,10 +36,8 @@ pub fn unblock<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu, identity: impl Fn() -> 
     if has_book(ctx, vcpu) {
         return introduce(vcpu, identity());
     }
-    if load!(vcpu, state) == NO_BOOK
-        && let Some(loss) = maps::loss()
-    {
-        add!(loss, no_book, 1);
+    if load!(vcpu, state) == NO_BOOK {
+        count_loss!(no_book);
     }
     false
 }
