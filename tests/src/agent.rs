@@ -177,7 +177,7 @@ impl Report {
         }
         let rows = self.ports(vm)?.len();
         ensure!(rows == expected.ports.len(), "{rows} ports, not {}", expected.ports.len());
-        Ok(())
+        self.exits(vm)?.iter().chain(&self.ports(vm)?).try_for_each(Row::ensure_all_durations)
     }
 
     /// All of the VM's ports.
@@ -214,6 +214,14 @@ impl Row<'_> {
     /// Whether it is the row of what found none of its own.
     pub fn is_other(&self) -> bool {
         self.0["port"].is_null() && self.0["code"].is_null()
+    }
+
+    /// Demands that each timed exit is in the histogram: the two are counted apart.
+    fn ensure_all_durations(&self) -> Result<()> {
+        let buckets = self.0["histogram"].as_array().context("a row has no histogram")?;
+        let durations: u64 = buckets.iter().filter_map(|bucket| bucket["count"].as_u64()).sum();
+        ensure!(durations == self.count("timed")?, "{durations} durations: {}", self.0);
+        Ok(())
     }
 
     /// Exits, or events where there are no exits.

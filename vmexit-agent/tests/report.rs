@@ -32,12 +32,12 @@ fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
         row.total_ns += ns * u64::from(count);
         spread.record(ns, count.into());
     }
-    RowReading { row, durations: spread }
+    RowReading { row, durations: Some(Box::new(spread)) }
 }
 
 fn stray(key: Key, count: u64) -> RowReading {
     let row = Row { key: key.0, stray: count, ..Row::default() };
-    RowReading { row, durations: Durations::default() }
+    RowReading { row, durations: Some(Box::default()) }
 }
 
 fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuReading {

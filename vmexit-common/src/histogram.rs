@@ -21,9 +21,6 @@ const SUB_BUCKETS: u32 = 1 << SUB_BITS;
 /// The last bucket in use; it also takes everything from [`HIGHEST_NS`] on.
 pub const LAST_BUCKET: usize = ((HIGHEST_BITS - LOWEST_BITS) * SUB_BUCKETS) as usize;
 
-/// Sample counts by bucket. A count wraps at 2^32: readers subtract with wrapping arithmetic.
-pub type Buckets = [u32; BUCKETS];
-
 /// Octaves that [`LOOK_UP`] spans; each time a duration is beyond it, it is shifted down by as many.
 const STEP_BITS: u32 = 6;
 const STEP_BUCKETS: usize = (STEP_BITS * SUB_BUCKETS) as usize;

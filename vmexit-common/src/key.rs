@@ -2,7 +2,7 @@
 //! which one. A key is never 0, so 0 marks a free row.
 //!
 //! ```text
-//! 63    60 59     58 … 56   55                                    0
+//! 63    60 59     58 … 55   54                                    0
 //! ┌───────┬───────┬────────┬───────────────────────────────────────┐
 //! │ kind  │ write │ size   │ exit code, port (room for a GPA)      │
 //! └───────┴───────┴────────┴───────────────────────────────────────┘
@@ -27,11 +27,9 @@ pub struct Key(pub u64);
 
 const KIND_SHIFT: u32 = 60;
 const WRITE_SHIFT: u32 = 59;
-const SIZE_SHIFT: u32 = 56;
-/// Of 8 bytes, the largest, nothing is left.
-const SIZE_MASK: u64 = 7;
-const PORT: u64 = 0xffff;
-const VALUE: u64 = (1 << 56) - 1;
+const SIZE_SHIFT: u32 = 55;
+const SIZE_MASK: u64 = 15;
+const VALUE: u64 = (1 << SIZE_SHIFT) - 1;
 
 impl Key {
     /// No key: a free row, or no detail noted.
@@ -46,16 +44,17 @@ impl Key {
         Self((Kind::Reason as u64) << KIND_SHIFT | code as u64)
     }
 
-    /// The row of an I/O port and direction (1 for OUT), for accesses of `size` bytes.
+    /// The row of an I/O port and direction (1 for OUT), for accesses of `size` bytes. Nothing is masked:
+    /// KVM has 16 bits for a port, and sizes up to 8 (`emulator_pio_in_out`, arch/x86/kvm/x86.c).
     #[inline(always)]
     pub const fn pio(port: u64, write: u64, size: u64) -> Self {
-        Self(Self::head(Kind::Pio, write, size) | port & PORT)
+        Self(Self::head(Kind::Pio, write, size) | port)
     }
 
     /// All but the value.
     #[inline(always)]
     const fn head(kind: Kind, write: u64, size: u64) -> u64 {
-        ((kind as u64) << 4 | write << 3 | size & SIZE_MASK) << SIZE_SHIFT
+        (kind as u64) << KIND_SHIFT | write << WRITE_SHIFT | size << SIZE_SHIFT
     }
 
     /// What this row counts; `None` for a key that this version does not know.
@@ -81,7 +80,6 @@ impl Key {
     /// Bytes per access; `None` for a key that is no access.
     pub const fn size(self) -> Option<u8> {
         match (self.kind(), self.0 >> SIZE_SHIFT & SIZE_MASK) {
-            (Some(Kind::Pio), 0) => Some(8),
             (Some(Kind::Pio), size) => Some(size as u8),
             _ => None,
         }

@@ -5,18 +5,18 @@
 
 /// Reads a field of a map value.
 macro_rules! load {
-    ($ptr:expr, $field:ident) => {
+    ($ptr:expr, $field:ident $([$index:expr])?) => {
         // SAFETY: the pointer comes from a map look-up and is valid for the whole program.
-        unsafe { core::ptr::read_volatile(&raw const (*$ptr).$field) }
+        unsafe { core::ptr::read_volatile(&raw const (*$ptr).$field $([$index])?) }
     };
 }
 
 /// Writes a field of a map value.
 macro_rules! store {
-    ($ptr:expr, $field:ident, $value:expr) => {{
+    ($ptr:expr, $field:ident $([$index:expr])?, $value:expr) => {{
         let value = $value;
         // SAFETY: as in `load`; the vCPU's own thread is the only writer.
-        unsafe { core::ptr::write_volatile(&raw mut (*$ptr).$field, value) }
+        unsafe { core::ptr::write_volatile(&raw mut (*$ptr).$field $([$index])?, value) }
     }};
 }
 

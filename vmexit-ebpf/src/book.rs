@@ -3,29 +3,20 @@
 use core::mem::offset_of;
 
 use vmexit_common::{
-    book::{Book, KEYED_ROWS, Line, OTHER_ROW, PROBES, ROW_BITS, Row},
-    histogram::{BUCKETS, bucket_of},
+    book::{
+        Counts, DETAILS, KEYED_ROWS, OTHER_ROW, PROBES, REASONS, ROW_BITS, Row, TO_DURATIONS,
+        Table, bucket_place,
+    },
+    histogram::bucket_of,
     key::Key,
 };
 
 use crate::access::{add, load, store};
 
-/// Where in a book a table is, and the bits that say which of its rows are in use.
-#[derive(Clone, Copy)]
-struct Place {
-    table: usize,
-    used: usize,
-}
-
-const REASONS: Place =
-    Place { table: offset_of!(Book, reasons), used: offset_of!(Book, used_reasons) };
-const DETAILS: Place =
-    Place { table: offset_of!(Book, details), used: offset_of!(Book, used_details) };
-
-/// How long an exit took, and the bucket of that: found once for the two rows that it goes to.
+/// How long an exit took, and where the bucket of that is: found once for the two rows that it goes to.
 pub struct Duration {
     ns: u64,
-    bucket: usize,
+    place: usize,
 }
 
 impl Duration {
@@ -34,44 +25,50 @@ impl Duration {
     pub fn between(start: u64, end: u64) -> Self {
         let ns = end.wrapping_sub(start);
         let ns = if (ns as i64) < 0 { 0 } else { ns };
-        Self { ns, bucket: bucket_of(ns) & (BUCKETS - 1) }
+        Self { ns, place: bucket_place(bucket_of(ns)) }
     }
 }
 
-/// The line of an exit reason. Codes are small numbers, few of them the same in their last six bits.
+/// The row of an exit reason. Codes are small numbers, few of them the same in their last six bits.
 #[inline(always)]
-pub fn reason_line(book: *mut Book, key: Key) -> *mut Line {
-    line_of(book, REASONS, key, key.0 as usize)
+pub fn reason_row(book: *mut Counts, key: Key) -> *mut Row {
+    row_of_key(book, REASONS, key, key.0 as usize)
 }
 
-/// The line of a detail.
+/// The row of a detail.
 #[inline(always)]
-pub fn detail_line(book: *mut Book, key: Key) -> *mut Line {
-    line_of(book, DETAILS, key, key.home(ROW_BITS))
+pub fn detail_row(book: *mut Counts, key: Key) -> *mut Row {
+    row_of_key(book, DETAILS, key, key.home(ROW_BITS))
 }
 
 /// Counts an exit.
 #[inline(always)]
-pub fn count_exit(line: *mut Line) {
-    add!(row_of(line), exits, 1);
+pub fn count_exit(row: *mut Row) {
+    add!(row, exits, 1);
 }
 
 /// Counts an event that no exit could be found for.
 #[inline(always)]
-pub fn count_stray(line: *mut Line) {
-    add!(row_of(line), stray, 1);
+pub fn count_stray(row: *mut Row) {
+    add!(row, stray, 1);
 }
 
 /// Counts accesses beyond one for each exit and stray event.
 #[inline(always)]
-pub fn count_more(line: *mut Line, accesses: u64) {
-    add!(row_of(line), more, accesses);
+pub fn count_more(row: *mut Row, accesses: u64) {
+    add!(row, more, accesses);
+}
+
+/// Leaves an exit untimed, where others are timed.
+#[inline(always)]
+pub fn leave_untimed(row: *mut Row) {
+    add!(row, untimed, 1);
 }
 
 /// Adds the time of an exit that was counted.
 #[inline(always)]
-pub fn time_exit(line: *mut Line, duration: &Duration) {
-    let (row, ns) = (row_of(line), duration.ns);
+pub fn time_exit(row: *mut Row, duration: &Duration) {
+    let ns = duration.ns;
     // Beyond the shortest or the longest, in one comparison; both are 0 until the first.
     let (shortest, longest) = (load!(row, min_ns), load!(row, max_ns));
     if ns.wrapping_sub(shortest) > longest - shortest {
@@ -83,61 +80,47 @@ pub fn time_exit(line: *mut Line, duration: &Duration) {
         }
     }
     add!(row, total_ns, ns);
-    // SAFETY: a bucket is below BUCKETS.
+    // SAFETY: within the row's book.
     unsafe {
-        let bucket = (&raw mut (*line).histogram).cast::<u32>().add(duration.bucket);
+        let bucket = row.byte_add(duration.place).byte_add(TO_DURATIONS).cast::<u32>();
         bucket.write_volatile(bucket.read_volatile().wrapping_add(1));
     }
 }
 
-/// The line of `key` in a table: at its home but for a few.
+/// The row of `key` in a table: at its home but for a few.
 #[inline(always)]
-fn line_of(book: *mut Book, place: Place, key: Key, home: usize) -> *mut Line {
-    let line = at(book, place, home & (KEYED_ROWS - 1));
-    if load!(row_of(line), key) == key.0 { line } else { search(book, place, key, home) }
+fn row_of_key(book: *mut Counts, table: usize, key: Key, home: usize) -> *mut Row {
+    let row = at(book, table, home & (KEYED_ROWS - 1));
+    if load!(row, key) == key.0 { row } else { search(book, table, key, home) }
 }
 
-/// The line of a `key` that is not at its home, taken now if it is new; [`OTHER_ROW`] where there is no
-/// room near its home. Lines are never given back while the book is in use, so a free one ends the
+/// The row of a `key` that is not at its home, taken now if it is new; [`OTHER_ROW`] where there is no
+/// room near its home. Rows are never given back while the book is in use, so a free one ends the
 /// search.
 #[inline(always)]
-fn search(book: *mut Book, place: Place, key: Key, home: usize) -> *mut Line {
+fn search(book: *mut Counts, table: usize, key: Key, home: usize) -> *mut Row {
     for probe in 0..PROBES {
         let index = (home + probe) & (KEYED_ROWS - 1);
-        let line = at(book, place, index);
-        let owner = load!(row_of(line), key);
+        let row = at(book, table, index);
+        let owner = load!(row, key);
         if owner == key.0 {
-            return line;
+            return row;
         }
         if owner == Key::NONE.0 {
-            store!(row_of(line), key, key.0);
-            note_use(book, place, index);
-            return line;
+            store!(row, key, key.0);
+            store!(book, used[table], load!(book, used[table]) | 1 << index);
+            return row;
         }
     }
-    let other = at(book, place, OTHER_ROW);
-    store!(row_of(other), key, Key::OTHER.0);
+    let other = at(book, table, OTHER_ROW);
+    store!(other, key, Key::OTHER.0);
     other
 }
 
 /// The index first and the table's offset after it, which then becomes part of each access.
 #[inline(always)]
-fn at(book: *mut Book, place: Place, index: usize) -> *mut Line {
+fn at(book: *mut Counts, table: usize, index: usize) -> *mut Row {
+    let table = offset_of!(Counts, tables) + table * size_of::<Table>();
     // SAFETY: within the book that a look-up has returned: callers pass an index below ROWS.
-    unsafe { book.byte_add(index * size_of::<Line>()).byte_add(place.table).cast() }
-}
-
-#[inline(always)]
-fn note_use(book: *mut Book, place: Place, index: usize) {
-    // SAFETY: a field of the book.
-    unsafe {
-        let used = book.byte_add(place.used).cast::<u64>();
-        used.write_volatile(used.read_volatile() | 1 << index);
-    }
-}
-
-#[inline(always)]
-fn row_of(line: *mut Line) -> *mut Row {
-    // SAFETY: lines come from `at`.
-    unsafe { &raw mut (*line).row }
+    unsafe { book.byte_add(index * size_of::<Row>()).byte_add(table).cast() }
 }

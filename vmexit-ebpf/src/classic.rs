@@ -67,7 +67,7 @@ fn on_exit(ctx: &TracePointContext, timing: Timing) -> u32 {
         vcpu_id: read(ctx, global!(EXIT_LAYOUT.vcpu_id)).unwrap_or(UNKNOWN_ID),
         isa: read(ctx, global!(EXIT_LAYOUT.isa)).unwrap_or(0),
     };
-    if exit::is_closed(ctx, vcpu, identity) {
+    if exit::is_closed(ctx, vcpu, timing, identity) {
         exit::begin(vcpu, read(ctx, global!(EXIT_LAYOUT.exit_reason)), timing);
     }
     KEEP_FOR_OTHERS

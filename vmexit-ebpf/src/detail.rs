@@ -3,7 +3,7 @@
 
 use aya_ebpf::EbpfContext;
 use vmexit_common::{
-    book::{BUSY, Book},
+    book::{BUSY, Counts},
     key::Key,
     vcpu::{BLOCKED, NEW, NO_BOOK, READY, Vcpu},
 };
@@ -11,7 +11,7 @@ use vmexit_common::{
 use crate::{
     access::{add, load, store},
     book,
-    maps::{BOOKS, count_loss},
+    maps::count_loss,
     vcpu,
 };
 
@@ -34,16 +34,15 @@ fn note_more(vcpu: *mut Vcpu, key: Key, accesses: u64) {
     store!(vcpu, detail, key.0);
     let Some(book) = begin_apart(vcpu) else { return };
     if before != Key::NONE.0 {
-        book::count_more(book::detail_line(book, Key(before)), 1);
+        book::count_more(book::detail_row(book, Key(before)), 1);
     }
     if accesses > 1 {
-        book::count_more(book::detail_line(book, key), accesses - 1);
+        book::count_more(book::detail_row(book, key), accesses - 1);
     }
     end_apart(book);
 }
 
-/// No exit is open: this host's KVM does not emit `kvm_exit`, exits are not timed, or tracing began
-/// within the exit. There is no time to book, but the event did happen.
+/// No exit is open: this host's KVM does not emit `kvm_exit`, or tracing began within the exit. There is no time to book, but the event did happen.
 #[inline(always)]
 fn count_stray<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu, key: Key, accesses: u64) {
     // The comparison saves a host without exits the call for each event.
@@ -54,10 +53,10 @@ fn count_stray<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu, key: Key, accesses: u64
         return;
     }
     let Some(book) = begin_apart(vcpu) else { return };
-    let line = book::detail_line(book, key);
-    book::count_stray(line);
+    let row = book::detail_row(book, key);
+    book::count_stray(row);
     if accesses > 1 {
-        book::count_more(line, accesses - 1);
+        book::count_more(row, accesses - 1);
     }
     end_apart(book);
 }
@@ -66,14 +65,14 @@ fn count_stray<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu, key: Key, accesses: u64
 /// makes a function of it, which gets at numbers through the stack, and the verifier of Linux 6.1 has
 /// been seen to take a comparison of such a number for decided, and to cut off the branch.
 #[inline(always)]
-fn begin_apart(vcpu: *mut Vcpu) -> Option<*mut Book> {
-    let book = BOOKS.get_ptr_mut(load!(vcpu, book))?;
+fn begin_apart(vcpu: *mut Vcpu) -> Option<*mut Counts> {
+    let book = vcpu::book(vcpu)?;
     store!(book, begun, BUSY);
     Some(book)
 }
 
 #[inline(always)]
-fn end_apart(book: *mut Book) {
+fn end_apart(book: *mut Counts) {
     add!(book, apart, 1);
     store!(book, begun, load!(book, done));
 }

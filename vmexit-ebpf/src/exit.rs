@@ -3,7 +3,7 @@
 
 use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns};
 use vmexit_common::{
-    book::Line,
+    book::Row,
     key::Key,
     vcpu::{BLOCKED, UNTIMED, Vcpu},
 };
@@ -11,7 +11,7 @@ use vmexit_common::{
 use crate::{
     access::{add, load, store},
     book::{self, Duration},
-    maps::{BOOKS, count_loss, global},
+    maps::{count_loss, global},
     vcpu::{self, Identity},
 };
 
@@ -22,21 +22,26 @@ pub enum Timing {
     All,
     /// One in so many, by chance.
     Some,
-    /// None; they are booked when they begin, and `kvm_entry` need not be traced.
+    /// None; `kvm_entry` is not traced, and an exit is booked when the next begins.
     None,
 }
 
-/// Whether an exit can begin: none is open, and the thread's exits are booked. One that was open never
-/// had an entry, and is counted as lost.
+/// Whether an exit can begin: none is open, and the thread's exits are booked. One that was open is
+/// booked now where entries are not traced; else it never had one, and is counted as lost.
 #[inline(always)]
 pub fn is_closed<C: EbpfContext>(
     ctx: &C,
     vcpu: *mut Vcpu,
+    timing: Timing,
     identity: impl Fn() -> Identity,
 ) -> bool {
     match load!(vcpu, exit_ns) {
         0 => true,
         BLOCKED => vcpu::unblock(ctx, vcpu, identity),
+        _ if timing == Timing::None => {
+            close(vcpu, |_| ());
+            true
+        }
         _ => {
             lose(vcpu);
             true
@@ -55,7 +60,7 @@ pub fn begin(vcpu: *mut Vcpu, code: Option<u32>, timing: Timing) {
     match timing {
         Timing::All => open(vcpu, key, || true),
         Timing::Some => open(vcpu, key, || is_chosen(load!(vcpu, exits))),
-        Timing::None => count(vcpu, key),
+        Timing::None => open(vcpu, key, || false),
     }
 }
 
@@ -69,7 +74,7 @@ fn open(vcpu: *mut Vcpu, reason: Key, is_timed: impl Fn() -> bool) {
 /// The open exit never had an entry.
 #[inline(always)]
 fn lose(vcpu: *mut Vcpu) {
-    let Some(book) = BOOKS.get_ptr_mut(load!(vcpu, book)) else { return };
+    let Some(book) = vcpu::book(vcpu) else { return };
     let exits = load!(vcpu, exits);
     store!(book, begun, exits);
     add!(book, lost_no_entry, 1);
@@ -86,26 +91,15 @@ fn is_chosen(exits: u64) -> bool {
     scattered <= global!(TIMING_SHARE)
 }
 
-/// Books an exit that is not timed at once.
-#[inline(always)]
-fn count(vcpu: *mut Vcpu, reason: Key) {
-    let exits = load!(vcpu, exits) + 1;
-    store!(vcpu, exits, exits);
-    let Some(book) = BOOKS.get_ptr_mut(load!(vcpu, book)) else { return };
-    store!(book, begun, exits);
-    book::count_exit(book::reason_line(book, reason));
-    store!(book, done, exits);
-}
-
 /// The guest is about to run again.
 #[inline(always)]
 pub fn end(vcpu: *mut Vcpu) {
     let began = load!(vcpu, exit_ns);
     if began > UNTIMED {
         let duration = Duration::between(began, now());
-        close(vcpu, |line| book::time_exit(line, &duration));
+        close(vcpu, |row| book::time_exit(row, &duration));
     } else if began == UNTIMED {
-        close(vcpu, |_| ());
+        close(vcpu, book::leave_untimed);
     }
     // Else nothing is open: the first entry of a vCPU, one after a run that failed, or a thread that is
     // not booked.
@@ -113,17 +107,17 @@ pub fn end(vcpu: *mut Vcpu) {
 
 /// Books the open exit.
 #[inline(always)]
-fn close(vcpu: *mut Vcpu, time: impl Fn(*mut Line)) {
-    let Some(book) = BOOKS.get_ptr_mut(load!(vcpu, book)) else { return };
+fn close(vcpu: *mut Vcpu, time: impl Fn(*mut Row)) {
+    let Some(book) = vcpu::book(vcpu) else { return };
     store!(book, begun, load!(vcpu, exits));
-    let reason = book::reason_line(book, Key(load!(vcpu, reason)));
+    let reason = book::reason_row(book, Key(load!(vcpu, reason)));
     book::count_exit(reason);
     time(reason);
     let detail = Key(load!(vcpu, detail));
     if detail != Key::NONE {
-        let line = book::detail_line(book, detail);
-        book::count_exit(line);
-        time(line);
+        let row = book::detail_row(book, detail);
+        book::count_exit(row);
+        time(row);
         store!(vcpu, detail, Key::NONE.0);
     }
     store!(vcpu, exit_ns, 0);

@@ -10,7 +10,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, Queue},
 };
 use vmexit_common::{
-    book::Book,
+    book::{Book, Counts},
     layout::{ExitLayout, PioLayout, RawExitLayout},
     vcpu::{ENTRIES, Loss, Vcpu},
 };
@@ -39,7 +39,7 @@ unsafe impl<T> Sync for Shared<T> {}
 
 /// One book for each vCPU that is traced. Userspace maps it and reads along.
 #[map]
-pub static BOOKS: Array<Book> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static BOOKS: Array<Book> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Indices of the books that nobody has; filled by userspace.
 #[map]
@@ -88,6 +88,12 @@ pub(crate) use global;
 #[inline(always)]
 pub fn vcpus() -> *mut Vcpu {
     VCPUS.0.get().cast()
+}
+
+/// A book by its index; histograms lie behind what this points to.
+#[inline(always)]
+pub fn book(index: u32) -> Option<*mut Counts> {
+    Some(BOOKS.get_ptr_mut(index)?.cast())
 }
 
 /// This CPU's loss counters.

@@ -58,7 +58,7 @@ fn sched_process_exit(ctx: RawTracePointContext) {
 fn on_exit(ctx: &RawTracePointContext, timing: Timing) {
     let Some(vcpu) = vcpu::current_or_new(ctx) else { return };
     let identity = || Identity { vcpu_id: vcpu_id(ctx), isa: global!(RAW_EXIT_LAYOUT.isa) as u32 };
-    if exit::is_closed(ctx, vcpu, identity) {
+    if exit::is_closed(ctx, vcpu, timing, identity) {
         exit::begin(vcpu, reason(ctx), timing);
     }
 }

@@ -8,11 +8,14 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
 };
 use aya_log_ebpf::warn;
-use vmexit_common::vcpu::{BLOCKED, IGNORED, NEW, NO_BOOK, PROBES, READY, UNKNOWN_ID, Vcpu};
+use vmexit_common::{
+    book::Counts,
+    vcpu::{BLOCKED, IGNORED, NEW, NO_BOOK, PROBES, READY, UNKNOWN_ID, Vcpu},
+};
 
 use crate::{
     access::{add, load, store},
-    maps::{self, BOOKS, FREE_BOOKS, VMS, count_loss, global},
+    maps::{self, FREE_BOOKS, VMS, count_loss, global},
 };
 
 /// The entry of the thread that runs, if it has one.
@@ -28,6 +31,12 @@ pub fn current() -> Option<*mut Vcpu> {
 pub fn current_or_new<C: EbpfContext>(ctx: &C) -> Option<*mut Vcpu> {
     let task = current_task();
     at_home(task).or_else(|| non_null(find_or_claim(ctx, task)))
+}
+
+/// The book of a thread that has one.
+#[inline(always)]
+pub fn book(vcpu: *mut Vcpu) -> Option<*mut Counts> {
+    maps::book(load!(vcpu, book))
 }
 
 /// Whether the exits of a thread whose entry is blocked can be booked from now on.
@@ -66,7 +75,7 @@ pub struct Identity {
 pub fn end(task: u64) {
     let Some(vcpu) = non_null(find(task)) else { return };
     if matches!(load!(vcpu, state), READY | NEW)
-        && let Some(book) = BOOKS.get_ptr_mut(load!(vcpu, book))
+        && let Some(book) = book(vcpu)
     {
         store!(book, ended, load!(vcpu, exits) + 1);
     }
@@ -176,7 +185,7 @@ fn assign_book<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu) -> bool {
     let thread = bpf_get_current_pid_tgid();
     let free = FREE_BOOKS.pop().ok().flatten();
     if let Some(index) = free
-        && let Some(book) = BOOKS.get_ptr_mut(index)
+        && let Some(book) = maps::book(index)
     {
         store!(vcpu, book, index);
         store!(book, vcpu_id, UNKNOWN_ID);
@@ -196,7 +205,7 @@ fn assign_book<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu) -> bool {
 /// The first exit of a thread that has a book.
 #[inline(always)]
 fn introduce(vcpu: *mut Vcpu, identity: Identity) -> bool {
-    let Some(book) = BOOKS.get_ptr_mut(load!(vcpu, book)) else { return false };
+    let Some(book) = book(vcpu) else { return false };
     store!(book, vcpu_id, identity.vcpu_id);
     store!(book, isa, identity.isa);
     store!(vcpu, state, READY);

@@ -1,7 +1,8 @@
 //! Mode `poll`: what the agent itself takes while somebody looks at its report each second.
 //!
 //! The work of a live view, by the agent's own library: read the maps, take the difference to the last
-//! reading, build the report, render it. Only VMs of `vmexit-vcpus` are looked at.
+//! reading, build the report, render what of it is on the screen. That is one VM, the only one whose
+//! durations are read. Only VMs of `vmexit-vcpus` are looked at.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -141,14 +142,15 @@ impl View {
     }
 
     fn look(&mut self) -> Result<Seen> {
-        let mut now = self.timed("read", |view| view.probe.snapshot())?;
+        let on_screen = self.guests[0].pid;
+        let mut now = self.timed("read", |view| view.probe.snapshot(|pid| pid == on_screen))?;
         if self.made_up_times {
             let start = cpu_ns();
             made_up::add_times(&mut now);
             self.made_up_ns += cpu_ns() - start;
         }
         let interval = self.timed("subtract", |view| Interval::between(&view.last, &now));
-        let report = self.timed("build", |view| {
+        let mut report = self.timed("build", |view| {
             let sources = Sources {
                 host: view.host.clone(),
                 span: span(&interval),
@@ -159,10 +161,12 @@ impl View {
             };
             model::build(&interval, sources)
         });
+        let vms = report.vms.len();
+        report.vms.retain(|vm| vm.pid == on_screen);
         let rendered = self.timed("render", |_| view::render(&report, Format::Text))?;
         let rows = interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len());
         let seen = Seen {
-            vms: report.vms.len(),
+            vms,
             busy_vcpus: rows.clone().filter(|&rows| rows > 0).count(),
             busy_rows: rows.sum(),
             rendered: rendered.len(),

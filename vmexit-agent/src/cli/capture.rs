@@ -49,10 +49,10 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     let mut stop = Stop::new()?;
 
     let mut probe = Probe::start(&plan, &options)?;
-    let start = probe.snapshot()?;
+    let start = probe.snapshot(|_| true)?;
     let started = SystemTime::now();
     let interrupted = watch(&args, &mut probe, &mut guests, &mut stop).await?;
-    let end = probe.snapshot()?;
+    let end = probe.snapshot(|_| true)?;
     drop(probe);
 
     let interval = Interval::between(&start, &end);

@@ -45,7 +45,7 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
         reasons,
         vendor: host.vendor,
         span_ns: interval.span_ns,
-        stray: source != Source::Exits || timing == Timing::Off,
+        stray: source != Source::Exits,
     };
     let mut vms: Vec<Vm> = by_pid
         .into_iter()
@@ -110,8 +110,7 @@ struct Frame<'a> {
     reasons: &'a Names,
     vendor: Option<Vendor>,
     span_ns: u64,
-    /// Events without an exit are samples: this host reports no exits at all, or none were timed and
-    /// so none were open when the events came.
+    /// Events without an exit are samples: this host reports no exits at all.
     stray: bool,
 }
 

@@ -75,7 +75,8 @@ pub struct Accounting {
     pub observed: u64,
     /// Exits booked on a reason, with their time.
     pub recorded: u64,
-    /// Exits open at the end less those open at the start.
+    /// Exits open at the end less those open at the start. With timing off, an exit is open until the
+    /// next begins.
     pub open: i64,
     /// Exits that were not recorded, by cause.
     pub lost: Lost,

@@ -23,7 +23,7 @@ pub struct Stats {
     pub total_ns: u64,
     /// Share of the VM's handled time, percent; null for waiting.
     pub time_percent: Option<f64>,
-    /// Shortest.
+    /// Shortest; this and all below are null, or empty, too where no durations were asked for.
     pub min_ns: Option<u64>,
     /// Mean of the timed exits, exact.
     pub avg_ns: Option<u64>,
@@ -76,17 +76,17 @@ impl Whole {
 
 impl Stats {
     pub(super) fn of(row: &RowInterval, whole: &Whole) -> Self {
-        let samples = whole.samples_of(row);
-        let timed = row.timed();
-        let spread = if timed > 0 { Spread::of(&row.durations) } else { None };
+        let (samples, timed) = (whole.samples_of(row), row.timed);
+        let durations = row.durations.as_deref().filter(|_| timed > 0);
+        let spread = durations.and_then(Spread::of);
         let average = row.total_ns.checked_div(timed);
         let total_ns = total_ns(row);
         let percentile = |q: f64| {
             let value = spread.as_ref()?.percentile(q)?;
             // The extremes are exact, the buckets are not.
-            Some(value.max(row.min_ns).min(row.max_ns))
+            Some(value.max(row.min_ns?).min(row.max_ns?))
         };
-        let deviation = (timed > 0).then(|| deviation(&row.durations));
+        let deviation = durations.map(deviation);
         Self {
             samples,
             samples_percent: percent(samples, whole.samples),
@@ -94,9 +94,9 @@ impl Stats {
             timed,
             total_ns,
             time_percent: whole.handled_ns.map(|all| percent(total_ns, all)),
-            min_ns: (timed > 0).then_some(row.min_ns),
+            min_ns: row.min_ns,
             avg_ns: average,
-            max_ns: (timed > 0).then_some(row.max_ns),
+            max_ns: row.max_ns,
             stddev_ns: deviation.map(|deviation| deviation.round() as u64),
             avg_error_percent: deviation.zip(average).map(|(deviation, average)| {
                 let error = deviation / (timed as f64).sqrt();
@@ -106,7 +106,7 @@ impl Stats {
             p90_ns: percentile(0.9),
             p99_ns: percentile(0.99),
             p999_ns: percentile(0.999),
-            histogram: buckets(&row.durations),
+            histogram: durations.map_or_else(Vec::new, buckets),
         }
     }
 }
@@ -114,11 +114,10 @@ impl Stats {
 /// The time of all exits of a row, nanoseconds: of those that were timed, as many times over as there
 /// are exits for each of them.
 pub(super) fn total_ns(row: &RowInterval) -> u64 {
-    let timed = row.timed();
-    if timed == 0 || timed == row.exits {
+    if row.timed == 0 || row.timed == row.exits {
         return row.total_ns;
     }
-    let scaled = u128::from(row.total_ns) * u128::from(row.exits) / u128::from(timed);
+    let scaled = u128::from(row.total_ns) * u128::from(row.exits) / u128::from(row.timed);
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
@@ -188,10 +187,11 @@ mod tests {
             exits: durations.len() as u64,
             stray: 0,
             more: 0,
+            timed: durations.len() as u64,
             total_ns: durations.iter().sum(),
-            min_ns: durations.iter().copied().min().unwrap_or(0),
-            max_ns: durations.iter().copied().max().unwrap_or(0),
-            durations: spread,
+            min_ns: durations.iter().copied().min(),
+            max_ns: durations.iter().copied().max(),
+            durations: Some(Box::new(spread)),
         }
     }
 

@@ -3,9 +3,9 @@
 //! Everything belongs to this process: when it ends, even by SIGKILL, the kernel detaches and
 //! frees it all. Nothing is pinned.
 
+mod books;
 pub mod compat;
 mod event;
-mod mapping;
 mod object;
 pub mod plan;
 mod reader;
@@ -33,8 +33,8 @@ use vmexit_common::{
 };
 
 use self::{
+    books::Books,
     compat::TRACEPOINTS,
-    mapping::Mapping,
     plan::{Cast, Plan, Way},
     reader::Header,
     table::Table,
@@ -97,7 +97,7 @@ pub struct Options {
 /// Attached programs and their maps.
 pub struct Probe {
     vcpus: Table,
-    books: Mapping<Book>,
+    books: Books,
     free: Queue<MapData, u32>,
     loss: PerCpuArray<MapData, Loss>,
     /// Threads that have ended since the last snapshot, and the events of all that ever have.
@@ -124,7 +124,7 @@ impl Probe {
             filter.insert(pid, 1, 0)?;
         }
         let vcpus = Table::new(take(&mut ebpf, ".bss.vcpus")?)?;
-        let books = Mapping::new("BOOKS", &take(&mut ebpf, "BOOKS")?, books(options))?;
+        let books = Books::new(take(&mut ebpf, "BOOKS")?, books(options))?;
         let loss = PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?;
 
         for program in &programs {
@@ -134,17 +134,22 @@ impl Probe {
         Ok(Self { vcpus, books, free, loss, ended, ended_events, programs, ebpf })
     }
 
-    /// What has been counted so far. Neither stops nor clears anything; threads that have ended since the
-    /// last snapshot are in this one and in none after.
-    pub fn snapshot(&mut self) -> Result<Snapshot, ProbeError> {
+    /// What has been counted so far; with durations where `in_view` says so of a process. Neither stops nor
+    /// clears anything; threads that have ended since the last snapshot are in this one and in none after.
+    pub fn snapshot(&mut self, in_view: impl Fn(u32) -> bool) -> Result<Snapshot, ProbeError> {
         // Before the books: what is beyond these counts has come since.
         let exits = self.vcpus.exits_by_book().map_err(ProbeError::Table)?;
         let mut snapshot = Snapshot { at_ns: now_ns(), ..Snapshot::default() };
-        self.look(|index, book, _| {
+        self.look(|books, index, header| {
             let exits = exits.get(&index).copied().unwrap_or(0);
-            let (reading, torn) = reader::read(book, exits);
+            let (reading, torn) = if in_view(header.thread().pid) {
+                reader::read(&books.open(index)?, exits)
+            } else {
+                reader::read_counts(books.counts(index), exits)
+            };
             snapshot.torn += u64::from(torn);
             snapshot.vcpus.push(reading);
+            Ok(())
         })?;
         snapshot.vcpus.append(&mut self.ended);
         for loss in self.loss.get(&0, 0)?.iter() {
@@ -166,6 +171,7 @@ impl Probe {
         self.look(|_, _, header| {
             progress.pids.insert(header.thread().pid);
             progress.events += header.events();
+            Ok(())
         })?;
         progress.events += self.ended_events;
         Ok(progress)
@@ -175,19 +181,20 @@ impl Probe {
     /// and returned to the free ones.
     fn look(
         &mut self,
-        mut live: impl FnMut(usize, *const Book, &Header),
+        mut live: impl FnMut(&Books, usize, &Header) -> Result<(), ProbeError>,
     ) -> Result<(), ProbeError> {
-        for (index, book) in self.books.iter().enumerate() {
-            let header = Header::read(book);
+        for index in 0..self.books.len() {
+            let header = Header::read(self.books.counts(index));
             if header.has_ended() {
                 // Nobody writes it any more.
-                let (reading, _) = reader::read(book, 0);
+                let book = self.books.open(index)?;
+                let (reading, _) = reader::read(&book, 0);
                 self.ended_events += header.events();
                 self.ended.push(reading);
-                mapping::clear(book);
+                book.clear();
                 self.free.push(index as u32, 0)?;
             } else if header.is_used() {
-                live(index, book, &header);
+                live(&self.books, index, &header)?;
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Reads books that their vCPU threads may be writing at the same moment.
 //!
 //! Each book says how many exits it had when the latest booking began and when it was done (see
-//! [`Book`]). A reading counts if the two were equal before and all is unchanged after; else it is taken
+//! [`Counts`]). A reading counts if the two were equal before and all is unchanged after; else it is taken
 //! again.
 
 use std::{
@@ -10,11 +10,12 @@ use std::{
 };
 
 use vmexit_common::{
-    book::{Book, Line, OTHER_ROW, Table},
-    histogram::{BUCKETS, bucket_of},
+    book::{Counts, DETAILS, OTHER_ROW, REASONS, Row, TABLES, TO_DURATIONS, bucket_place},
+    histogram::bucket_of,
     vcpu::UNKNOWN_ID,
 };
 
+use super::books::OpenBook;
 use crate::snapshot::{Durations, RowReading, Thread, VcpuReading};
 
 /// Readings of one book before the last is taken as it is. A booking takes some 100 ns, a copy a few
@@ -33,13 +34,12 @@ pub(super) struct Header {
     apart: u64,
     lost_no_entry: u64,
     ended: u64,
-    used_reasons: u64,
-    used_details: u64,
+    used: [u64; TABLES],
 }
 
 impl Header {
     /// What the book says now; its fields may belong to different moments.
-    pub(super) fn read(book: *const Book) -> Self {
+    pub(super) fn read(book: *const Counts) -> Self {
         macro_rules! field {
             ($name:ident) => {
                 // SAFETY: an aligned integer within the mapping.
@@ -56,8 +56,7 @@ impl Header {
             apart: field!(apart),
             lost_no_entry: field!(lost_no_entry),
             ended: field!(ended),
-            used_reasons: field!(used_reasons),
-            used_details: field!(used_details),
+            used: field!(used),
         }
     }
 
@@ -84,20 +83,33 @@ impl Header {
 
 /// One book, and whether the reading may be inconsistent. `exits` is how many exits its thread's entry
 /// had a moment before.
-pub(super) fn read(book: *const Book, exits: u64) -> (VcpuReading, bool) {
+pub(super) fn read(book: &OpenBook, exits: u64) -> (VcpuReading, bool) {
+    // SAFETY: within the mapping.
+    let counts = unsafe { &raw const (*book.book()).counts };
+    read_with(counts, exits, |at, row| {
+        // SAFETY: a row of this mapping, which is a whole book long.
+        Some(Box::new(unsafe { read_durations(at, row.min_ns, row.max_ns) }))
+    })
+}
+
+/// The same without durations.
+pub(super) fn read_counts(counts: *const Counts, exits: u64) -> (VcpuReading, bool) {
+    read_with(counts, exits, |_, _| None)
+}
+
+fn read_with(
+    counts: *const Counts,
+    exits: u64,
+    durations: impl Fn(*const Row, &Row) -> Option<Box<Durations>>,
+) -> (VcpuReading, bool) {
     let mut tries = 0;
     loop {
-        let header = Header::read(book);
+        let header = Header::read(counts);
         fence(Ordering::Acquire);
-        // SAFETY: within the mapping.
-        let (reasons, details) = unsafe {
-            (
-                read_table(&raw const (*book).reasons, header.used_reasons),
-                read_table(&raw const (*book).details, header.used_details),
-            )
-        };
+        let table = |table: usize| read_table(counts, table, header.used[table], &durations);
+        let (reasons, details) = (table(REASONS), table(DETAILS));
         fence(Ordering::Acquire);
-        let consistent = header.begun == header.done && header == Header::read(book);
+        let consistent = header.begun == header.done && header == Header::read(counts);
         tries += 1;
         if consistent || tries == TRIES {
             let exits = if header.has_ended() { header.ended - 1 } else { exits };
@@ -120,31 +132,44 @@ pub(super) fn read(book: *const Book, exits: u64) -> (VcpuReading, bool) {
     }
 }
 
-/// The rows in use, and of their histograms what is between the shortest and the longest duration.
-fn read_table(table: *const Table, used: u64) -> Vec<RowReading> {
+/// The rows in use.
+fn read_table(
+    counts: *const Counts,
+    table: usize,
+    used: u64,
+    durations: impl Fn(*const Row, &Row) -> Option<Box<Durations>>,
+) -> Vec<RowReading> {
     let mut rows = Vec::with_capacity(used.count_ones() as usize + 1);
     let keyed = (0..OTHER_ROW).filter(|index| used >> index & 1 != 0);
     for index in keyed.chain([OTHER_ROW]) {
-        // SAFETY: `index` is below ROWS.
-        let line = unsafe { &raw const (*table)[index] };
-        // SAFETY: plain integers, so a torn copy is a wrong value at worst, and the header tells.
-        let row = unsafe { ptr::read_volatile(&raw const (*line).row) };
+        // SAFETY: within the mapping. Plain integers, so a torn copy is a wrong value at worst, and the
+        // header tells.
+        let (at, row) = unsafe {
+            let at = &raw const (*counts).tables[table][index];
+            (at, ptr::read_volatile(at))
+        };
         if row.is_used() {
-            let durations = read_durations(line, row.min_ns, row.max_ns);
-            rows.push(RowReading { row, durations });
+            rows.push(RowReading { row, durations: durations(at, &row) });
         }
     }
     rows
 }
 
-fn read_durations(line: *const Line, min_ns: u64, max_ns: u64) -> Durations {
+/// What a row's histogram has between the shortest and the longest duration.
+///
+/// # Safety
+///
+/// The row lies in a whole book.
+unsafe fn read_durations(row: *const Row, min_ns: u64, max_ns: u64) -> Durations {
     if max_ns == 0 {
         return Durations::default();
     }
-    let (first, last) = (bucket_of(min_ns), bucket_of(max_ns).min(BUCKETS - 1));
+    let (first, last) = (bucket_of(min_ns), bucket_of(max_ns));
     let counts = (first..=last).map(|bucket| {
-        // SAFETY: below BUCKETS, and as above.
-        u64::from(unsafe { ptr::read_volatile(&raw const (*line).histogram[bucket]) })
+        // SAFETY: within the row's book, and as above.
+        u64::from(unsafe {
+            ptr::read_volatile(row.byte_add(TO_DURATIONS + bucket_place(bucket)).cast::<u32>())
+        })
     });
     Durations::new(first, counts)
 }

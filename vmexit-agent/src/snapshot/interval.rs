@@ -54,15 +54,17 @@ pub struct RowInterval {
     pub stray: u64,
     /// Accesses beyond one for each exit and event: one string instruction can make many.
     pub more: u64,
+    /// How many of the exits were timed.
+    pub timed: u64,
     /// Sum of the timed exits' durations, nanoseconds.
     pub total_ns: u64,
     /// Shortest duration, nanoseconds: exact where the row is new or it fell within the interval,
-    /// else the lower bound of the first bucket hit. 0 if none was timed.
-    pub min_ns: u64,
+    /// else the lower bound of the first bucket hit. `None` if none was timed, or if nobody knows.
+    pub min_ns: Option<u64>,
     /// Longest duration, nanoseconds, likewise.
-    pub max_ns: u64,
-    /// Durations of the timed exits.
-    pub durations: Durations,
+    pub max_ns: Option<u64>,
+    /// Durations of the timed exits, if both snapshots have them.
+    pub durations: Option<Box<Durations>>,
 }
 
 impl Interval {
@@ -139,21 +141,18 @@ fn rows_between(before: &[RowReading], after: &[RowReading]) -> Vec<RowInterval>
 }
 
 impl RowInterval {
-    /// How many of the exits were timed.
-    pub fn timed(&self) -> u64 {
-        self.durations.total()
-    }
-
     fn since_zero(reading: &RowReading) -> Self {
         let row = &reading.row;
+        let known = |ns| (row.max_ns != 0).then_some(ns);
         Self {
             key: Key(row.key),
             exits: row.exits,
             stray: row.stray,
             more: row.more,
+            timed: reading.timed(),
             total_ns: row.total_ns,
-            min_ns: row.min_ns,
-            max_ns: row.max_ns,
+            min_ns: known(row.min_ns),
+            max_ns: known(row.max_ns),
             durations: reading.durations.clone(),
         }
     }
@@ -164,11 +163,15 @@ impl RowInterval {
         if (new.exits, new.stray) == (old.exits, old.stray) {
             return None;
         }
-        let durations = after.durations.since(&before.durations);
+        let timed = after.timed().saturating_sub(before.timed());
+        let durations = match (&before.durations, &after.durations) {
+            (Some(before), Some(after)) => Some(Box::new(after.since(before))),
+            _ => None,
+        };
         // A new record fell within the interval; else only the buckets can tell, and they know no better
         // than the records do.
-        let (low, high) = durations.range();
-        let first = old.max_ns == 0;
+        let range = durations.as_ref().filter(|_| timed > 0).map(|durations| durations.range());
+        let first = old.max_ns == 0 && new.max_ns != 0;
         let shortest = first || new.min_ns < old.min_ns;
         let longest = first || new.max_ns > old.max_ns;
         Some(Self {
@@ -176,27 +179,43 @@ impl RowInterval {
             exits: new.exits.saturating_sub(old.exits),
             stray: new.stray.saturating_sub(old.stray),
             more: new.more.saturating_sub(old.more),
+            timed,
             total_ns: new.total_ns.saturating_sub(old.total_ns),
-            min_ns: if shortest { new.min_ns } else { low.max(new.min_ns) },
-            max_ns: if longest { new.max_ns } else { high.min(new.max_ns) },
+            min_ns: if shortest {
+                Some(new.min_ns)
+            } else {
+                range.map(|(low, _)| low.max(new.min_ns))
+            },
+            max_ns: if longest {
+                Some(new.max_ns)
+            } else {
+                range.map(|(_, high)| high.min(new.max_ns))
+            },
             durations,
         })
     }
 
     /// Adds another vCPU's part of the same row.
     pub fn merge(&mut self, other: &Self) {
-        // The longest is 0 where none was timed.
-        self.min_ns = match (self.max_ns, other.max_ns) {
-            (0, _) => other.min_ns,
-            (_, 0) => self.min_ns,
-            _ => self.min_ns.min(other.min_ns),
-        };
-        self.max_ns = self.max_ns.max(other.max_ns);
+        // Unknown, unless nothing was timed there.
+        let of_both =
+            |pick: fn(u64, u64) -> u64, one: Option<u64>, two: Option<u64>| match (one, two) {
+                (Some(one), Some(two)) => Some(pick(one, two)),
+                (None, known) if self.timed == 0 => known,
+                (known, None) if other.timed == 0 => known,
+                _ => None,
+            };
+        self.min_ns = of_both(u64::min, self.min_ns, other.min_ns);
+        self.max_ns = of_both(u64::max, self.max_ns, other.max_ns);
         self.exits += other.exits;
         self.stray += other.stray;
         self.more += other.more;
+        self.timed += other.timed;
         self.total_ns += other.total_ns;
-        self.durations.merge(&other.durations);
+        match (&mut self.durations, &other.durations) {
+            (Some(mine), Some(others)) => mine.merge(others),
+            _ => self.durations = None,
+        }
     }
 }
 
@@ -212,7 +231,7 @@ mod tests {
     fn reading(durations: &[u64]) -> RowReading {
         let mut reading = RowReading {
             row: Row { key: Key::pio(0x608, 0, 4).0, ..Row::default() },
-            durations: Durations::default(),
+            durations: Some(Box::default()),
         };
         for &ns in durations {
             reading.row.min_ns =
@@ -220,7 +239,7 @@ mod tests {
             reading.row.max_ns = reading.row.max_ns.max(ns);
             reading.row.exits += 1;
             reading.row.total_ns += ns;
-            reading.durations.record(ns, 1);
+            reading.durations.as_mut().unwrap().record(ns, 1);
         }
         reading
     }
@@ -233,14 +252,26 @@ mod tests {
     fn a_new_record_is_exact() {
         let row = between(&[1_000, 2_000], &[1_000, 2_000, 500, 9_999]);
         assert_eq!((row.exits, row.total_ns), (2, 10_499));
-        assert_eq!((row.min_ns, row.max_ns), (500, 9_999));
+        assert_eq!((row.min_ns, row.max_ns), (Some(500), Some(9_999)));
     }
 
     #[test]
     fn an_old_record_does_not_leak_into_the_interval() {
         let row = between(&[100, 1_000_000], &[100, 1_000_000, 5_000]);
         let (low, high) = bounds_of(bucket_of(5_000)).unwrap();
-        assert_eq!((row.exits, row.min_ns, row.max_ns), (1, low, high - 1));
+        assert_eq!((row.exits, row.min_ns, row.max_ns), (1, Some(low), Some(high - 1)));
+    }
+
+    #[test]
+    fn without_durations_only_records_are_known() {
+        let counts = |durations: &[u64]| RowReading { durations: None, ..reading(durations) };
+        let between = |before, after| rows_between(&[counts(before)], &[counts(after)]).remove(0);
+        let row = between(&[100, 900], &[100, 900, 500]);
+        assert_eq!((row.timed, row.total_ns, row.min_ns, row.max_ns), (1, 500, None, None));
+        let mut row = between(&[100, 900], &[100, 900, 50, 1_000]);
+        assert_eq!((row.min_ns, row.max_ns), (Some(50), Some(1_000)));
+        row.merge(&between(&[100, 900], &[100, 900, 500]));
+        assert_eq!((row.timed, row.min_ns, row.durations), (3, None, None));
     }
 
     #[test]
@@ -267,6 +298,7 @@ mod tests {
         let mut row = RowInterval::since_zero(&reading(&[700, 900]));
         row.merge(&RowInterval::since_zero(&reading(&[300])));
         row.merge(&RowInterval::since_zero(&reading(&[])));
-        assert_eq!((row.exits, row.min_ns, row.max_ns, row.total_ns), (3, 300, 900, 1_900));
+        assert_eq!((row.exits, row.timed, row.total_ns), (3, 3, 1_900));
+        assert_eq!((row.min_ns, row.max_ns), (Some(300), Some(900)));
     }
 }

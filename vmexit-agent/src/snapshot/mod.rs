@@ -66,6 +66,16 @@ pub struct VcpuReading {
 pub struct RowReading {
     /// The counters.
     pub row: Row,
-    /// Durations of the timed exits.
-    pub durations: Durations,
+    /// Durations of the timed exits; `None` where nobody asked for them, which is most rows: apart, so that
+    /// these stay small.
+    pub durations: Option<Box<Durations>>,
+}
+
+impl RowReading {
+    /// How many of the exits were timed.
+    pub fn timed(&self) -> u64 {
+        let row = &self.row;
+        // The longest is 0 until one was.
+        if row.max_ns == 0 { 0 } else { row.exits.saturating_sub(row.untimed) }
+    }
 }
