@@ -68,6 +68,18 @@ pub struct Loss {
     pub stray: u64,
 }
 
+impl Loss {
+    /// Each cause of this and another together, such as their sum.
+    pub fn with(&self, other: &Self, together: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            no_vcpu_entry: together(self.no_vcpu_entry, other.no_vcpu_entry),
+            no_book: together(self.no_book, other.no_book),
+            unreadable: together(self.unreadable, other.unreadable),
+            stray: together(self.stray, other.stray),
+        }
+    }
+}
+
 /// The exit codes are Intel's (`arch/x86/include/uapi/asm/vmx.h`), `KVM_ISA_VMX` of the kernel.
 pub const ISA_VMX: u32 = 1;
 /// The exit codes are AMD's (`arch/x86/include/uapi/asm/svm.h`), `KVM_ISA_SVM` of the kernel.

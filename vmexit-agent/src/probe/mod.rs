@@ -153,10 +153,7 @@ impl Probe {
         })?;
         snapshot.vcpus.append(&mut self.ended);
         for loss in self.loss.get(&0, 0)?.iter() {
-            snapshot.loss.no_vcpu_entry += loss.no_vcpu_entry;
-            snapshot.loss.no_book += loss.no_book;
-            snapshot.loss.unreadable += loss.unreadable;
-            snapshot.loss.stray += loss.stray;
+            snapshot.loss = snapshot.loss.with(loss, |sum, one| sum + one);
         }
         for program in &self.programs {
             snapshot.missed.insert(program.tracepoint, program.missed(&self.ebpf).unwrap_or(0));

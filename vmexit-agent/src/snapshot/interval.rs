@@ -72,7 +72,6 @@ impl Interval {
     pub fn between(start: &Snapshot, end: &Snapshot) -> Self {
         let before: HashMap<Thread, &VcpuReading> =
             start.vcpus.iter().map(|reading| (reading.thread, reading)).collect();
-        let lost = |of: fn(&Loss) -> u64| of(&end.loss).saturating_sub(of(&start.loss));
         Self {
             span_ns: end.at_ns.saturating_sub(start.at_ns),
             vcpus: end
@@ -80,12 +79,7 @@ impl Interval {
                 .iter()
                 .map(|after| VcpuInterval::between(before.get(&after.thread).copied(), after))
                 .collect(),
-            loss: Loss {
-                no_vcpu_entry: lost(|loss| loss.no_vcpu_entry),
-                no_book: lost(|loss| loss.no_book),
-                unreadable: lost(|loss| loss.unreadable),
-                stray: lost(|loss| loss.stray),
-            },
+            loss: end.loss.with(&start.loss, u64::saturating_sub),
             missed: end
                 .missed
                 .iter()
