@@ -1,10 +1,12 @@
 //! What KVM guests exit for, which device it is, and what it costs.
 //!
 //! Data flows one way: kernel maps ([`probe`]) → [`snapshot`] → [`model`] → [`view`]. [`host`] finds
-//! out what the kernel offers, [`guest`] who the VMs are, [`reason`] what exit codes are called;
-//! [`cli`] ties them together, [`doctor`] says how they fare on this host.
+//! out what the kernel offers, [`guest`] who the VMs are, [`reason`] what exit codes are called,
+//! [`device`] what is at an address and what registers and calls are called; [`cli`] ties them
+//! together, [`doctor`] says how they fare on this host.
 
 pub mod cli;
+pub mod device;
 pub mod doctor;
 pub mod guest;
 pub mod host;

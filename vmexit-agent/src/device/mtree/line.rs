@@ -1,0 +1,162 @@
+//! One line of a flat view: `START-END (prio N, KIND): NAME`, then what there is of ` @OFFSET`,
+//! ` owner:{…}`, ` parent:{…}` and ` KVM`. Names may have spaces, brackets and `@` in them, so what
+//! follows a name is taken off from the end.
+
+use super::{Kind, MAX_NAME, Region};
+
+/// The region of a line; `None` if the line is another.
+pub(super) fn region(line: &str) -> Option<Region> {
+    let (start, rest) = line.strip_prefix("  ")?.split_once('-')?;
+    let (end, rest) = rest.split_once(" (prio ")?;
+    let (attributes, rest) = rest.split_once("): ")?;
+    let (_, kind) = attributes.split_once(", ")?;
+    let volatile_kind = kind.strip_prefix("nv-");
+    let (rest, owner) = owner(without_accelerator(rest));
+    let (name, offset) = offset(rest);
+    let (start, end) = (number(start)?, number(end)?);
+    offset.checked_add(end.checked_sub(start)?)?;
+    Some(Region {
+        name: bounded(name),
+        owner: owner.map(bounded),
+        start,
+        end,
+        offset,
+        kind: Kind::of(volatile_kind.unwrap_or(kind)),
+        nonvolatile: volatile_kind.is_some(),
+    })
+}
+
+impl Kind {
+    fn of(name: &str) -> Self {
+        match name {
+            "ram" => Self::Ram,
+            "ramd" => Self::RamDevice,
+            "rom" => Self::Rom,
+            "romd" => Self::RomDevice,
+            "i/o" => Self::Io,
+            "container" => Self::Container,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Once for each address space of the view in which KVM knows the range as memory.
+fn without_accelerator(mut text: &str) -> &str {
+    while let Some(shorter) = text.strip_suffix(" KVM") {
+        text = shorter;
+    }
+    text
+}
+
+/// Takes off what `mtree_print_mr_owner` printed: `{dev id=net0}`, `{dev path=/machine/…}`,
+/// `{obj type=…}`. A list of ports has a type alone, the device is its parent.
+fn owner(text: &str) -> (&str, Option<&str>) {
+    let text = text.strip_suffix(" orphan").unwrap_or(text);
+    let (text, parent) = braced(text, " parent:{");
+    let (text, owner) = braced(text, " owner:{");
+    let both = [owner, parent];
+    let device = both.into_iter().flatten().find(|who| who.starts_with("dev "));
+    let who = device.or(owner).or(parent).and_then(|who| Some(who.split_once('=')?.1));
+    (text, who.map(device_id))
+}
+
+fn braced<'a>(text: &'a str, label: &str) -> (&'a str, Option<&'a str>) {
+    let found = text.strip_suffix('}').and_then(|text| text.rsplit_once(label));
+    found.map_or((text, None), |(before, inside)| (before, Some(inside)))
+}
+
+/// Parts of a device have paths below its own, which ends in the device's id.
+fn device_id(path: &str) -> &str {
+    match path.strip_prefix("/machine/peripheral/") {
+        Some(below) => below.split_once('/').map_or(below, |(id, _)| id),
+        None => path,
+    }
+}
+
+/// Takes off the offset, which is there unless it is 0.
+fn offset(text: &str) -> (&str, u64) {
+    let found = text.rsplit_once(" @").and_then(|(name, digits)| Some((name, number(digits)?)));
+    found.unwrap_or((text, 0))
+}
+
+/// `HWADDR_FMT_plx`: sixteen digits.
+fn number(digits: &str) -> Option<u64> {
+    let all = digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    all.then(|| u64::from_str_radix(digits, 16).ok())?
+}
+
+fn bounded(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_NAME)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(rest: &str) -> Region {
+        region(&format!("  0000000000001000-00000000000010ff (prio 0, {rest}")).unwrap()
+    }
+
+    #[test]
+    fn what_follows_a_name_is_not_part_of_it() {
+        let plain = of("i/o): vga ioports remapped");
+        assert_eq!((plain.name.as_str(), plain.offset), ("vga ioports remapped", 0));
+        assert_eq!((plain.kind, plain.nonvolatile, plain.owner), (Kind::Io, false, None));
+        let all = of(
+            "nv-ram): /rom@etc/acpi (x): y @0000000000000020 owner:{dev id=net0} parent:{obj path=/machine} KVM KVM",
+        );
+        assert_eq!((all.name.as_str(), all.offset), ("/rom@etc/acpi (x): y", 0x20));
+        assert_eq!((all.kind, all.nonvolatile), (Kind::Ram, true));
+        assert_eq!(all.owner.as_deref(), Some("net0"));
+        assert_eq!(of("i/o): KVM").name, "KVM");
+        assert_eq!(of("i/o): name @20").name, "name @20");
+        assert_eq!(of("i/o): name @+000000000000020").name, "name @+000000000000020");
+        assert_eq!(of("i/o): ").name, "");
+    }
+
+    #[test]
+    fn owners() {
+        let owner = |text: &str| of(&format!("i/o): x{text}")).owner;
+        let path = "dev path=/machine/peripheral/usb0/xhci-core";
+        assert_eq!(owner(&format!(" owner:{{{path}}}")).as_deref(), Some("usb0"));
+        let list = " owner:{obj type=memory-region-portio-list} parent:{dev path=/machine/q35}";
+        assert_eq!(owner(list).as_deref(), Some("/machine/q35"));
+        let lonely = " parent:{obj path=/machine/unattached} KVM";
+        assert_eq!(owner(lonely).as_deref(), Some("/machine/unattached"));
+        assert_eq!(owner(" orphan"), None);
+        assert_eq!(owner(" owner:{}"), None);
+    }
+
+    #[test]
+    fn kinds() {
+        let kinds = ["ram", "ramd", "rom", "romd", "i/o", "container", "new"];
+        let found = kinds.map(|kind| of(&format!("{kind}): x")).kind);
+        use Kind::*;
+        assert_eq!(found, [Ram, RamDevice, Rom, RomDevice, Io, Container, Other]);
+    }
+
+    #[test]
+    fn other_lines_are_none() {
+        for line in [
+            "",
+            "  No rendered FlatView",
+            "      #0 @0000000000000000..000000000000ffff io [unassigned]",
+            "  1000-10ff (prio 0, i/o): too short",
+            "  00000000000010ff-0000000000001000 (prio 0, i/o): turned round",
+            "  0000000000000000-ffffffffffffffff (prio 0, i/o): too far @0000000000000001",
+            "    0000000000001000-00000000000010ff (prio 0, i/o): of a tree",
+            "  0000000000001000-00000000000010ff (prio 0): x",
+            "  +000000000001000-00000000000010ff (prio 0, i/o): x",
+        ] {
+            assert_eq!(region(line), None, "{line}");
+        }
+        let whole = region("  0000000000000000-ffffffffffffffff (prio -1, ram): x").unwrap();
+        assert_eq!((whole.start, whole.end), (0, u64::MAX));
+    }
+
+    #[test]
+    fn long_names_are_cut_between_characters() {
+        let name = of(&format!("i/o): x{}", "ä".repeat(1000))).name;
+        assert_eq!(name, format!("x{}", "ä".repeat(127)));
+    }
+}
