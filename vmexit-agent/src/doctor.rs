@@ -11,7 +11,7 @@ use crate::{
         compat::{OLDEST_LINUX, TRACEPOINTS},
         plan::{Plan, Tracepoints, Way},
     },
-    view::units::plural,
+    view::{self, units::plural},
 };
 
 /// How a check came out.
@@ -169,11 +169,7 @@ fn vms() -> Vec<Check> {
     };
     let mut checks: Vec<Check> = found.vms.iter().map(vm).collect();
     if found.hidden > 0 {
-        let says = format!(
-            "{} can't be looked into, which takes CAP_SYS_PTRACE: a VM could be among them",
-            plural(found.hidden as u64, "process"),
-        );
-        checks.push(check("vms", State::Note, says));
+        checks.push(check("vms", State::Note, view::hidden(found.hidden)));
     }
     if found.vms.is_empty() {
         checks.push(check("vms", State::Note, "none is running"));
@@ -185,13 +181,12 @@ fn vm(vm: &guest::Vm) -> Check {
     let qmp = match vm.qmp.as_slice() {
         [] => "no QMP socket".to_owned(),
         sockets => {
-            let paths: Vec<String> =
-                sockets.iter().map(|path| path.display().to_string()).collect();
+            let paths: Vec<String> = sockets.iter().map(|socket| view::path(socket)).collect();
             format!("QMP at {}", paths.join(", "))
         }
     };
     let vcpus = plural(vm.vcpus as u64, "vCPU");
-    check("vm", State::Ok, format!("{} (pid {}, {vcpus}), {qmp}", vm.name, vm.pid))
+    check("vm", State::Ok, format!("{} (pid {}, {vcpus}), {qmp}", view::safe(&vm.name), vm.pid))
 }
 
 /// Whether exits come, once a capture has been tried.

@@ -6,8 +6,6 @@
     reason = "a test may panic, and so may its helpers"
 )]
 
-use std::collections::BTreeMap;
-
 use vmexit::{
     guest,
     host::Host,
@@ -88,9 +86,8 @@ fn silent() -> Report {
 }
 
 fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Report {
-    let threads = BTreeMap::new();
     let guest =
-        guest::Vm { pid: PID, name: name.into(), vcpus: vcpus.len(), qmp: Vec::new(), threads };
+        guest::Vm { pid: PID, name: name.into(), vcpus: vcpus.len(), ..guest::Vm::default() };
     let end = Snapshot { at_ns: 10 * SECOND, vcpus, ..Snapshot::default() };
     let host = Host {
         name: "host".into(),

@@ -26,6 +26,17 @@ pub enum Command {
     Capture(CaptureArgs),
     /// Say what a capture would meet on this host, and what to do about it
     Doctor(DoctorArgs),
+    /// List the VMs that run on this host, and what is known of each
+    Vms(VmsArgs),
+}
+
+/// Arguments of `vmexit vms`.
+#[derive(Debug, Args)]
+#[command(after_help = VMS_EXAMPLES)]
+pub struct VmsArgs {
+    /// How to write the list
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// Arguments of `vmexit doctor`.
@@ -95,6 +106,13 @@ Examples:
   vmexit capture                          all VMs, 10 seconds
   vmexit capture --vm win10 -d 1m         one VM, one minute
   vmexit capture --format json -o x.json  for a program to read";
+
+const VMS_EXAMPLES: &str = "\
+Examples:
+  vmexit vms                                   a table, by name
+  vmexit vms --format json | jq '.vms[].pid'   for a program to read
+
+Every process that holds a KVM VM is listed, whichever VMM it is.";
 
 /// The longest capture: a month. Whoever wants more wants a recorder.
 const LONGEST: Duration = Duration::from_secs(31 * 24 * 3600);

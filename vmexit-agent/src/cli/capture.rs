@@ -13,7 +13,7 @@ use tokio::{
 
 use vmexit_common::vcpu::MOST_VCPUS;
 
-use super::{args::CaptureArgs, error::Error, output::Output};
+use super::{args::CaptureArgs, error::Error, output::Output, vms};
 use crate::{
     guest::{self, Vm},
     host::{Host, preflight},
@@ -154,12 +154,7 @@ struct Guests {
 
 impl Guests {
     fn find(wanted: &[String]) -> Result<Self, Error> {
-        let found = guest::find_all()?;
-        if found.vms.is_empty() {
-            let blind = found.is_blind();
-            return Err(if blind { Error::HiddenVms(found.hidden) } else { Error::NoVm });
-        }
-        let running = found.vms;
+        let running = vms::running()?.vms;
         let filter = match wanted {
             [] => None,
             wanted => Some(choose(&running, wanted)?),

@@ -5,6 +5,7 @@ mod capture;
 mod doctor;
 pub mod error;
 mod output;
+mod vms;
 
 use self::{args::Command, error::Error};
 
@@ -16,5 +17,6 @@ pub async fn run(cli: args::Cli) -> Result<(), Error> {
     match cli.command {
         Command::Capture(args) => capture::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Vms(args) => vms::run(args).await,
     }
 }

@@ -1,12 +1,22 @@
-//! Renderings of a [`Report`]. Nothing here measures, names or decides.
+//! Renderings of a [`Report`], and of the VMs that were found. Nothing here measures, names or decides.
 
+mod label;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod text;
 pub mod units;
+mod vms;
+
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-pub use self::terminal::{escaped, safe};
+pub use self::{
+    label::label,
+    terminal::{cut, escaped, path, safe},
+    vms::{hidden, vms},
+};
 
 use crate::model::Report;
 
@@ -28,9 +38,21 @@ pub fn render(report: &Report, format: Format) -> Result<Bytes, serde_json::Erro
     }
 }
 
-/// One JSON document, with a line feed at the end.
+/// One JSON document, with a line feed at the end. It can be shown on a terminal: what could steer that
+/// is escaped, and comes back when it is parsed.
 pub fn json(value: &impl serde::Serialize) -> Result<Bytes, serde_json::Error> {
-    let mut json = serde_json::to_vec_pretty(value)?;
-    json.push(b'\n');
-    Ok(json.into())
+    let json = serde_json::to_string_pretty(value)?;
+    let mut shown = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        // Line feeds are between the values here; in strings they have been escaped already.
+        if c == '\n' || terminal::is_plain(c) {
+            shown.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(shown, "\\u{unit:04x}");
+        }
+    }
+    shown.push('\n');
+    Ok(shown.into())
 }

@@ -1,0 +1,127 @@
+//! VMs in a `/proc` that is made up.
+
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// Some processes. Links lead nowhere, as those of `/proc` often do.
+struct Proc(TempDir);
+
+impl Proc {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("uptime"), "1 1\n").unwrap();
+        fs::create_dir(directory.path().join("self")).unwrap();
+        Self(directory)
+    }
+
+    /// A process of that program with open files, a command line and named threads.
+    fn process(&self, pid: u32, program: &str, files: &[&str], line: &[u8], threads: &[&str]) {
+        let path = self.0.path().join(pid.to_string());
+        fs::create_dir_all(path.join("fd")).unwrap();
+        for (number, file) in files.iter().enumerate() {
+            symlink(file, path.join("fd").join(number.to_string())).unwrap();
+        }
+        symlink(format!("/usr/bin/{program}"), path.join("exe")).unwrap();
+        fs::write(path.join("comm"), format!("{}\n", &program[..program.len().min(15)])).unwrap();
+        fs::write(path.join("cmdline"), line).unwrap();
+        for (number, name) in (0..).zip(threads) {
+            let task = path.join("task").join((pid + number).to_string());
+            fs::create_dir_all(&task).unwrap();
+            fs::write(task.join("comm"), format!("{name}\n")).unwrap();
+        }
+    }
+
+    fn find(&self) -> Found {
+        find_all_in(self.0.path()).unwrap()
+    }
+}
+
+const KVM: &str = "anon_inode:kvm-vm";
+const VCPUS: [&str; 2] = ["anon_inode:kvm-vcpu:0", "anon_inode:kvm-vcpu:1"];
+
+#[test]
+fn a_process_is_a_vm_if_it_holds_one() {
+    let proc = Proc::new();
+    proc.process(7, "bash", &["/dev/pts/0", "/dev/kvm"], b"bash\0", &["bash"]);
+    proc.process(5, "kthreadd", &[], b"", &["kthreadd"]);
+    let line = b"qemu-kvm\0-name\0guest=web,debug-threads=on\0-uuid\0c7a5fdbd-edaf-9455-926a-d65c16db1809\0\
+                 -machine\0pc-q35-8.2,usb=off\0-chardev\0socket,id=charmonitor,fd=3\0-mon\0\
+                 chardev=charmonitor,mode=control\0";
+    let threads = ["qemu-kvm", "CPU 0/KVM", "CPU 1/KVM", "IO mon_iothread"];
+    proc.process(40, "qemu-kvm (deleted)", &["pipe:[1]", KVM, VCPUS[0], VCPUS[1]], line, &threads);
+    let found = proc.find();
+    assert_eq!((found.seen, found.hidden, found.vms.len()), (2, 0, 1));
+    let vm = &found.vms[0];
+    assert_eq!((vm.pid, vm.name.as_str(), vm.vmm, vm.vcpus), (40, "web", Vmm::Qemu, 2));
+    assert_eq!(vm.threads, [(41, 0), (42, 1)].into());
+    assert_eq!(vm.machine, Machine::Named("pc-q35-8.2".into()));
+    assert_eq!(vm.uuid.as_deref(), Some("c7a5fdbd-edaf-9455-926a-d65c16db1809"));
+    assert!(vm.libvirt);
+    assert_eq!((vm.qmp.len(), vm.no_qmp()), (0, Some(NoQmp::NoPath)));
+    assert_eq!(vm.arguments.len(), 11);
+    assert!(vm.answers_to("web") && vm.answers_to("40") && !vm.answers_to("we"));
+}
+
+#[test]
+fn each_vmm_by_its_own_signs() {
+    let proc = Proc::new();
+    let files = [KVM, VCPUS[0]];
+    proc.process(10, "cloud-hypervisor", &files, b"ch\0--api-socket\0/run/a\0", &["main", "vcpu0"]);
+    proc.process(20, "firecracker", &files, b"/firecracker\0--id\0b\0", &["main", "fc_vcpu 0"]);
+    proc.process(30, "crosvm", &files, b"crosvm\0run\0", &["main", "crosvm_vcpu0"]);
+    proc.process(40, "lkvm", &files, b"lkvm\0run\0--name\0d\0", &["main", "kvm-vcpu-0"]);
+    // Two VMs in one process, and QEMU's options in another's command line.
+    let line = b"acme\0-name\0x\0-qmp\0unix:/run/x\0";
+    proc.process(50, "acme", &[KVM, VCPUS[0], KVM, VCPUS[0]], line, &["main", "vcpu0"]);
+    proc.process(60, "qemu-system-x86_64", &files, b"", &["main"]);
+    let found = proc.find();
+    let vms: Vec<_> = found.vms.iter().map(|vm| (vm.name.as_str(), vm.vmm, vm.vcpus)).collect();
+    let expected = [
+        ("/run/a", Vmm::CloudHypervisor, 1),
+        ("b", Vmm::Firecracker, 1),
+        ("crosvm", Vmm::Crosvm, 1),
+        ("d", Vmm::Kvmtool, 1),
+        ("acme", Vmm::Other, 2),
+        ("qemu-system-x86", Vmm::Qemu, 1),
+    ];
+    assert_eq!(vms, expected);
+    for vm in &found.vms[..4] {
+        assert_eq!(vm.threads, [(vm.pid + 1, 0)].into(), "{vm:?}");
+    }
+    assert!(found.vms[4..].iter().all(|vm| vm.threads.is_empty()));
+    assert_eq!(found.vms[4].no_qmp(), Some(NoQmp::NotQemu));
+    assert_eq!(found.vms[5].no_qmp(), Some(NoQmp::NotAsked));
+    assert_eq!(found.vms[5].machine, Machine::Default);
+}
+
+#[test]
+fn a_hostile_name_is_kept_as_it_is() {
+    let proc = Proc::new();
+    let name = b"\x1b]0;owned\x07\n\"\\\xff\xfe\xe2\x80\xae";
+    let line =
+        [b"qemu\0-name\0guest=".as_slice(), name, b"\0-qmp\0unix:/run/q,server=on\0"].concat();
+    proc.process(9, "qemu-system-x86_64", &[KVM], &line, &["CPU 0/KVM\nCPU 1/KVM"]);
+    let vm = proc.find().vms.remove(0);
+    assert_eq!(vm.name, "\u{1b}]0;owned\u{7}\n\"\\\u{fffd}\u{fffd}\u{202e}");
+    assert_eq!((vm.qmp.as_slice(), vm.no_qmp()), ([PathBuf::from("/run/q")].as_slice(), None));
+    assert!(vm.threads.is_empty());
+}
+
+#[test]
+fn a_command_line_has_an_end() {
+    let proc = Proc::new();
+    let mut line = b"qemu\0-name\0first\0".to_vec();
+    line.resize(2 << 20, b'x');
+    line.extend(b"\0-name\0second\0");
+    proc.process(9, "qemu-system-x86_64", &[KVM], &line, &[]);
+    let vm = proc.find().vms.remove(0);
+    assert_eq!((vm.name.as_str(), vm.arguments.len()), ("first", 3));
+}
+
+#[test]
+fn without_proc_there_is_an_error() {
+    assert!(find_all_in(Path::new("/nowhere")).is_err());
+}

@@ -1,0 +1,120 @@
+//! A VM as its process shows it.
+
+use std::{collections::BTreeMap, fmt, io, path::PathBuf};
+
+use super::{Vmm, names, process::Process, qemu};
+
+/// A process that holds a KVM VM; one that holds several counts as one VM.
+///
+/// What is text here was chosen by whoever started it, may have any length and content, and is not
+/// safe to print as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vm {
+    /// Process id of the VMM.
+    pub pid: u32,
+    /// QEMU's `-name`, which is libvirt's domain, or what stands for it with other VMMs: the id, the
+    /// name, the API socket; else the command's name.
+    pub name: String,
+    /// The program.
+    pub vmm: Vmm,
+    /// Machine type.
+    pub machine: Machine,
+    /// UUID in lower case, where QEMU's command line has one.
+    pub uuid: Option<String>,
+    /// Whether libvirt started it.
+    pub libvirt: bool,
+    /// vCPUs by file descriptor.
+    pub vcpus: usize,
+    /// vCPU number by thread id, where the VMM's threads are named by it.
+    pub threads: BTreeMap<u32, u32>,
+    /// UNIX sockets on which QEMU was told to speak QMP.
+    pub qmp: Vec<PathBuf>,
+    /// The command line, its first megabyte. There may be secrets in it.
+    pub arguments: Vec<String>,
+}
+
+/// What kind of machine is emulated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Machine {
+    /// QEMU's name for it, as given: a version (`pc-q35-8.2`) or an alias (`q35`).
+    Named(String),
+    /// The one that this QEMU takes when it is not told.
+    Default,
+    /// Not to be learned from the command line; or the VMM has no such thing.
+    #[default]
+    Unknown,
+}
+
+/// Why there is no QMP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoQmp {
+    /// QMP is QEMU's.
+    NotQemu,
+    /// QEMU was not told to have one.
+    NotAsked,
+    /// QEMU speaks QMP or has a monitor, but on what has no path: a file descriptor that libvirt
+    /// passed on, TCP, standard input.
+    NoPath,
+}
+
+impl fmt::Display for NoQmp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotQemu => "not QEMU",
+            Self::NotAsked => "no -qmp or -mon in the command line",
+            Self::NoPath => "-qmp or -mon without a socket path",
+        })
+    }
+}
+
+impl Vm {
+    /// How many open files a process has, and the VM among them.
+    pub(super) fn of(process: &Process) -> io::Result<(usize, Option<Self>)> {
+        let (mut files, mut is_vm, mut vcpus) = (0, false, 0);
+        for file in process.files()? {
+            files += 1;
+            // virt/kvm/kvm_main.c: kvm_dev_ioctl_create_vm, create_vcpu_fd.
+            let file = file?;
+            let file = file.to_string_lossy();
+            is_vm |= file == "anon_inode:kvm-vm";
+            vcpus += usize::from(file.starts_with("anon_inode:kvm-vcpu:"));
+        }
+        if !is_vm {
+            return Ok((files, None));
+        }
+        let (arguments, command) = (process.arguments(), process.name());
+        let vmm = Vmm::of(process.program().as_deref(), &arguments, &command);
+        let is_qemu = vmm == Vmm::Qemu;
+        let threads = process.threads();
+        let vm = Self {
+            pid: process.pid,
+            name: names::name(vmm, &arguments).unwrap_or(command),
+            vmm,
+            machine: if is_qemu { qemu::machine(&arguments) } else { Machine::Unknown },
+            uuid: is_qemu.then(|| qemu::uuid(&arguments)).flatten(),
+            libvirt: names::is_libvirts(vmm, &arguments),
+            vcpus,
+            threads: threads
+                .filter_map(|(tid, name)| Some((tid, vmm.vcpu_of_thread(&name)?)))
+                .collect(),
+            qmp: if is_qemu { qemu::qmp_sockets(&arguments) } else { Vec::new() },
+            arguments,
+        };
+        Ok((files, Some(vm)))
+    }
+
+    /// Whether the user means this VM: its process id or its very name.
+    pub fn answers_to(&self, wanted: &str) -> bool {
+        self.name == wanted || wanted.parse() == Ok(self.pid)
+    }
+
+    /// Why there is no QMP socket; nothing if there is one.
+    pub fn no_qmp(&self) -> Option<NoQmp> {
+        match self.vmm {
+            _ if !self.qmp.is_empty() => None,
+            Vmm::Qemu if qemu::has_monitor(&self.arguments) => Some(NoQmp::NoPath),
+            Vmm::Qemu => Some(NoQmp::NotAsked),
+            _ => Some(NoQmp::NotQemu),
+        }
+    }
+}

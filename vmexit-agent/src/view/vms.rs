@@ -1,0 +1,156 @@
+//! The VMs that were found, as a table or as JSON.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::{
+    Format, json,
+    terminal::{path, safe},
+    units::plural,
+};
+use crate::guest::{Found, Machine, Vm, Vmm};
+
+/// Version of the JSON's shape; it grows when a field goes away or changes its meaning.
+const SCHEMA: u32 = 1;
+
+/// What a cell shows where there is nothing to show.
+const NONE: &str = "-";
+
+/// Writes the VMs in `format`, by name, with a line feed at the end.
+pub fn vms(found: &Found, format: Format) -> Result<Bytes, serde_json::Error> {
+    let mut vms: Vec<&Vm> = found.vms.iter().collect();
+    vms.sort_by(|a, b| (&a.name, a.pid).cmp(&(&b.name, b.pid)));
+    match format {
+        Format::Text => Ok(text(&vms, found.hidden).into()),
+        Format::Json => json(&List::of(&vms, found.hidden)),
+    }
+}
+
+/// That VMs may be missing from a list, for so many processes could not be looked into.
+pub fn hidden(processes: usize) -> String {
+    let processes = plural(processes as u64, "process");
+    format!(
+        "{processes} can't be looked into, which takes CAP_SYS_PTRACE: a VM could be among them"
+    )
+}
+
+fn text(vms: &[&Vm], hidden_processes: usize) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let uuids = vms.iter().any(|vm| vm.uuid.is_some());
+    let mut columns = vec!["VM", "PID", "VMM", "Machine", "vCPUs", "QMP"];
+    if uuids {
+        columns.insert(5, "UUID");
+    }
+    table.set_header(columns);
+    for vm in vms {
+        let mut cells = vec![
+            Some(safe(&vm.name)).filter(|name| !name.is_empty()).unwrap_or_else(|| NONE.into()),
+            vm.pid.to_string(),
+            format!("{}{}", vm.vmm.title(), if vm.libvirt { " (libvirt)" } else { "" }),
+            machine(vm).map_or_else(|| NONE.into(), safe),
+            vm.vcpus.to_string(),
+            qmp(vm),
+        ];
+        if uuids {
+            cells.insert(5, vm.uuid.clone().unwrap_or_else(|| NONE.into()));
+        }
+        table.add_row(cells.into_iter().map(Cell::new));
+    }
+    for right in [1, 4] {
+        if let Some(column) = table.column_mut(right) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut out = String::new();
+    for row in table.lines() {
+        // comfy-table pads each cell, also at the line's beginning.
+        let _ = writeln!(out, "{}", row.strip_prefix(' ').unwrap_or(&row).trim_end());
+    }
+    if hidden_processes > 0 {
+        let _ = writeln!(out, "\n{}", hidden(hidden_processes));
+    }
+    out
+}
+
+fn machine(vm: &Vm) -> Option<&str> {
+    match &vm.machine {
+        Machine::Named(name) => Some(name),
+        Machine::Default => Some("default"),
+        Machine::Unknown => None,
+    }
+}
+
+/// The socket, or why there is none.
+fn qmp(vm: &Vm) -> String {
+    if let Some(why) = vm.no_qmp() {
+        return format!("none: {why}");
+    }
+    let mut sockets = vm.qmp.iter();
+    let first = sockets.next().map(|socket| path(socket));
+    let more = match sockets.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    first.unwrap_or_default() + &more
+}
+
+/// The JSON document.
+#[derive(Serialize)]
+struct List<'a> {
+    schema: u32,
+    version: &'static str,
+    hidden: usize,
+    vms: Vec<Row<'a>>,
+}
+
+/// One VM of it.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    pid: u32,
+    vmm: Vmm,
+    libvirt: bool,
+    machine: Option<&'a str>,
+    uuid: Option<&'a str>,
+    vcpus: usize,
+    threads: Vec<Thread>,
+    qmp: Vec<String>,
+    no_qmp: Option<String>,
+}
+
+/// A thread that runs a vCPU.
+#[derive(Serialize)]
+struct Thread {
+    id: u32,
+    tid: u32,
+}
+
+impl<'a> List<'a> {
+    fn of(vms: &[&'a Vm], hidden: usize) -> Self {
+        let vms = vms.iter().map(|vm| Row::of(vm)).collect();
+        Self { schema: SCHEMA, version: env!("CARGO_PKG_VERSION"), hidden, vms }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn of(vm: &'a Vm) -> Self {
+        let mut threads: Vec<_> = vm.threads.iter().map(|(&tid, &id)| Thread { id, tid }).collect();
+        threads.sort_by_key(|thread| (thread.id, thread.tid));
+        Self {
+            name: &vm.name,
+            pid: vm.pid,
+            vmm: vm.vmm,
+            libvirt: vm.libvirt,
+            machine: machine(vm),
+            uuid: vm.uuid.as_deref(),
+            vcpus: vm.vcpus,
+            threads,
+            qmp: vm.qmp.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            no_qmp: vm.no_qmp().map(|why| why.to_string()),
+        }
+    }
+}
