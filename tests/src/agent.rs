@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::guest::{Direction, Expected};
+use crate::{
+    guest::{Direction, Expected},
+    hist::Accesses,
+};
 
 /// The agent's program: `VMEXIT`, which `cargo xtask test` sets to what it has just built, else the
 /// one beside the tests.
@@ -42,8 +45,8 @@ pub struct Capture {
     child: Child,
 }
 
-/// Links of attached programs; one each for sched_process_exit, kvm_exit, kvm_entry and kvm_pio.
-pub const LINKS: usize = 4;
+/// Links of attached programs, with all events: `vmexit doctor` lists the tracepoints.
+pub const LINKS: usize = 13;
 
 impl Capture {
     /// Starts it and waits until all its programs are attached.
@@ -101,6 +104,9 @@ impl Capture {
     }
 }
 
+/// Tables by what exits are for.
+const DETAILS: [&str; 7] = ["ioport", "mmio", "msr", "cpuid", "hypercall", "fault", "userspace"];
+
 /// A JSON report, asked by name. A missing field is an error, so that no test passes for want of
 /// what it tests.
 #[derive(Debug)]
@@ -139,7 +145,8 @@ impl Report {
 
     /// The VM's exit reasons.
     pub fn exits(&self, vm: &str) -> Result<Vec<Row<'_>>> {
-        self.rows(vm, "exits")
+        let rows = self.vm(vm)?["exits"].as_array().context("the VM has no exits")?;
+        Ok(rows.iter().map(Row).collect())
     }
 
     /// The VM's exits of one reason; none is 0.
@@ -154,10 +161,21 @@ impl Report {
             Direction::In => "in",
             Direction::Out => "out",
         };
-        let rows = self.rows(vm, "ports")?;
-        Ok(rows.into_iter().find(|row| {
-            row.0["port"].as_u64() == Some(port.into()) && row.0["direction"] == direction
-        }))
+        self.detail(vm, "ioport", port.into(), Some(direction))
+    }
+
+    /// The VM's row of something that it did, in a table that goes by its event.
+    pub fn detail(
+        &self,
+        vm: &str,
+        event: &str,
+        number: u64,
+        direction: Option<&str>,
+    ) -> Result<Option<Row<'_>>> {
+        let rows = self.details(vm, event)?;
+        Ok(rows
+            .into_iter()
+            .find(|row| row.number() == Some(number) && row.direction() == direction))
     }
 
     /// Demands that the VM's ports are just those of `expected`, each with its exact counts. Where the
@@ -177,12 +195,63 @@ impl Report {
         }
         let rows = self.ports(vm)?.len();
         ensure!(rows == expected.ports.len(), "{rows} ports, not {}", expected.ports.len());
-        self.exits(vm)?.iter().chain(&self.ports(vm)?).try_for_each(Row::ensure_all_durations)
+        let all =
+            DETAILS.iter().map(|event| self.details(vm, event)).collect::<Result<Vec<_>>>()?;
+        self.exits(vm)?.iter().chain(all.iter().flatten()).try_for_each(Row::ensure_all_durations)
+    }
+
+    /// Demands the same of what the guest read in memory, of its MSRs and of CPUID.
+    pub fn ensure_registers(&self, vm: &str, expected: &Expected) -> Result<()> {
+        let reads =
+            expected.mmio_reads.iter().map(|(&at, &count)| ("mmio", at, Some("read"), count));
+        let msr = |direction| {
+            move |(&msr, &count): (&u32, &u64)| ("msr", u64::from(msr), Some(direction), count)
+        };
+        let msrs = expected.msr_reads.iter().map(msr("read"));
+        let msrs = msrs.chain(expected.msr_writes.iter().map(msr("write")));
+        for (event, number, direction, count) in reads.chain(msrs) {
+            let row = self.detail(vm, event, number, direction)?;
+            let row = row.with_context(|| format!("no row for {event} {number:#x}"))?;
+            let accesses = row.count("accesses")?;
+            ensure!(accesses == count, "{event} {number:#x}: {accesses} accesses, not {count}");
+        }
+        let sum = |event| {
+            let rows = self.details(vm, event)?;
+            rows.iter().map(|row| row.count("accesses")).sum::<Result<u64>>()
+        };
+        for (event, count) in
+            [("mmio", expected.mmio()), ("msr", expected.msr()), ("cpuid", expected.cpuid)]
+        {
+            let accesses = sum(event)?;
+            ensure!(accesses == count, "{event}: {accesses} accesses, not {count}");
+        }
+        Ok(())
     }
 
     /// All of the VM's ports.
     pub fn ports(&self, vm: &str) -> Result<Vec<Row<'_>>> {
-        self.rows(vm, "ports")
+        self.details(vm, "ioport")
+    }
+
+    /// All of one of the VM's tables; empty where it has none of that event.
+    pub fn details(&self, vm: &str, event: &str) -> Result<Vec<Row<'_>>> {
+        let details = self.vm(vm)?["details"].as_object().context("the VM has no details")?;
+        let rows = details.get(event).and_then(Value::as_array);
+        Ok(rows.map_or_else(Vec::new, |rows| rows.iter().map(Row).collect()))
+    }
+
+    /// What one of the VM's tables counts as accessed, row by row, and what found no row.
+    pub fn accesses(&self, vm: &str, event: &str) -> Result<(Accesses, u64)> {
+        let (mut accesses, mut other) = (Accesses::new(), 0);
+        for row in self.details(vm, event)? {
+            let count = row.count("accesses")?;
+            let written = matches!(row.direction(), Some("out" | "write"));
+            match row.number() {
+                Some(number) => *accesses.entry((number, written)).or_default() += count,
+                None => other += count,
+            }
+        }
+        Ok((accesses, other))
     }
 
     /// Where every exit went, to be shown when a count is not as expected.
@@ -190,14 +259,11 @@ impl Report {
         self.0["accounting"].to_string()
     }
 
-    fn rows(&self, vm: &str, table: &str) -> Result<Vec<Row<'_>>> {
+    /// A VM by name.
+    fn vm(&self, name: &str) -> Result<&Value> {
         let vms = self.0["vms"].as_array().context("the report has no vms")?;
-        let vm = vms
-            .iter()
-            .find(|candidate| candidate["name"] == vm)
-            .with_context(|| format!("the report has no VM {vm}: {}", self.0))?;
-        let rows = vm[table].as_array().with_context(|| format!("the VM has no {table}"))?;
-        Ok(rows.iter().map(Row).collect())
+        let vm = vms.iter().find(|vm| vm["name"] == name);
+        vm.with_context(|| format!("the report has no VM {name}: {}", self.0))
     }
 }
 
@@ -211,9 +277,24 @@ impl Row<'_> {
         self.0["reason"].as_str()
     }
 
+    /// The port, address, register or leaf; none where it is the row of what found none of its own.
+    pub fn number(&self) -> Option<u64> {
+        self.0["number"].as_u64()
+    }
+
+    /// `in` or `out`, `read` or `write`.
+    pub fn direction(&self) -> Option<&str> {
+        self.0["direction"].as_str()
+    }
+
+    /// Name of the device that has the port or address, known or guessed.
+    pub fn device_name(&self) -> Option<&str> {
+        self.0["device"]["name"].as_str()
+    }
+
     /// Whether it is the row of what found none of its own.
     pub fn is_other(&self) -> bool {
-        self.0["port"].is_null() && self.0["code"].is_null()
+        self.0["number"].is_null() && self.0["code"].is_null()
     }
 
     /// Demands that each timed exit is in the histogram: the two are counted apart.
@@ -227,6 +308,11 @@ impl Row<'_> {
     /// Exits, or events where there are no exits.
     pub fn samples(&self) -> Result<u64> {
         self.count("samples")
+    }
+
+    /// The device that it belongs to; null where nobody knows.
+    pub fn device(&self) -> &Value {
+        &self.0["device"]
     }
 
     /// A count by name.

@@ -1,4 +1,4 @@
-//! A bare guest and the agent side by side in a lab: scripts that run them, and the sections of output
+//! A guest and the agent side by side in a lab: scripts that run them, and the sections of output
 //! that these print.
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     agent,
-    guest::{BareGuest, Qemu},
+    guest::{BareGuest, LinuxGuest, Qemu},
     lab::{Kernel, Lab, Vendor, default_cache},
 };
 
@@ -15,13 +15,20 @@ use crate::{
 ///
 /// Its kernel is Debian's own, or a newer one for those who ask: `VMEXIT_LAB_KERNEL=6.12`.
 pub fn lab(vendor: Vendor, guest: &BareGuest) -> Result<Lab> {
+    Ok(without_guest(vendor)?.file(format!("/tmp/{}", Qemu::ROM), guest.rom(), 0o644))
+}
+
+/// A lab with QEMU, what a [`LinuxGuest`] boots from, and the agent, as `vmexit`. The guest's kernel is the
+/// lab's own.
+pub fn linux_lab(vendor: Vendor) -> Result<Lab> {
+    let lab = without_guest(vendor)?.kernel_image(format!("/tmp/{}", Qemu::KERNEL));
+    Ok(lab.initramfs(format!("/tmp/{}", Qemu::INITRAMFS), LinuxGuest::INIT))
+}
+
+fn without_guest(vendor: Vendor) -> Result<Lab> {
     let version = std::env::var("VMEXIT_LAB_KERNEL").ok();
     let kernel = Kernel::find(&default_cache(), version.as_deref())?;
-    Ok(Lab::new(kernel).vendor(vendor).qemu().binary("/usr/bin/vmexit", agent::program()?).file(
-        format!("/tmp/{}", Qemu::ROM),
-        guest.rom(),
-        0o644,
-    ))
+    Ok(Lab::new(kernel).vendor(vendor).qemu().binary("/usr/bin/vmexit", agent::program()?))
 }
 
 /// Starts the guest, halted until something says `cont` to file descriptor 3, and defines what the
@@ -40,10 +47,18 @@ pid=${{pid%-*}}
 dots() {{ tr -cd . < /tmp/{serial} | wc -c; }}
 missed() {{ tr -cd - < /tmp/{serial} | wc -c; }}
 wait_dots() {{ until [ "$(dots)" -ge "$1" ]; do sleep 0.2; done; }}
+"#,
+        serial = Qemu::SERIAL,
+    ) + &wait_attached()
+}
+
+/// Defines `wait_attached`, to be told an agent's process id: waits until it counts.
+pub fn wait_attached() -> String {
+    format!(
+        r#"
 attached() {{ [ "$(cat /proc/$1/fdinfo/* 2> /dev/null | grep -c link_type)" -ge {links} ]; }}
 wait_attached() {{ until attached "$1"; do kill -0 "$1"; sleep 0.1; done; sleep 1; }}
 "#,
-        serial = Qemu::SERIAL,
         links = agent::LINKS,
     )
 }
@@ -94,7 +109,9 @@ impl Printed {
             .0
             .split_once(&heading)
             .with_context(|| format!("no section '{name}' in {}", self.0))?;
-        Ok(rest.split("\n== ").next().unwrap_or(rest).trim())
+        // An empty one ends at once.
+        let empty = rest.starts_with("== ");
+        Ok(if empty { "" } else { rest.split("\n== ").next().unwrap_or(rest).trim() })
     }
 
     /// A section that is a number.
@@ -115,8 +132,9 @@ mod tests {
 
     #[test]
     fn sections_end_where_the_next_begins() {
-        let printed = Printed("noise\n== a\n1\n== b\ntwo\nlines\n".to_owned());
+        let printed = Printed("noise\n== a\n1\n== none\n== b\ntwo\nlines\n".to_owned());
         assert_eq!(printed.number("a").unwrap(), 1);
+        assert_eq!(printed.section("none").unwrap(), "");
         assert_eq!(printed.section("b").unwrap(), "two\nlines");
         assert!(printed.section("c").is_err() && printed.number("b").is_err());
     }

@@ -3,10 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use serde_json::Value;
 use vmexit_tests::{
     guest::BareGuest,
     lab::{Kernel, Lab, LabError, Vendor, default_cache},
-    scenario::{self, Printed, capture_all},
+    scenario::{self, Printed, capture_all, start},
 };
 
 /// Few, because everything takes long here.
@@ -37,6 +38,7 @@ fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
     assert_eq!(rounds, ROUNDS);
     let expected = guest.expected(rounds).with_missed_hlts(printed.number("missed").unwrap());
     report.ensure_ports("exact", &expected).unwrap();
+    report.ensure_registers("exact", &expected).unwrap();
     for (reason, count) in [
         ("IO_INSTRUCTION", expected.io()),
         ("CPUID", expected.cpuid),
@@ -53,6 +55,55 @@ fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
     assert_eq!(report.count("/accounting/recorded").unwrap(), observed - 1, "nothing is lost");
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
     assert_eq!(observed, exits, "KVM's own counter");
+}
+
+#[test]
+fn every_exit_is_a_line_on_raw_tracepoints() {
+    every_exit_is_a_line("raw");
+}
+
+#[test]
+fn every_exit_is_a_line_on_classic_tracepoints() {
+    every_exit_is_a_line("classic");
+}
+
+/// One way at a time: the record of a classic tracepoint has KVM read RIP, for all who look.
+fn every_exit_is_a_line(tracepoints: &str) {
+    let rounds = 3;
+    let guest = BareGuest::sampler().rounds(rounds);
+    let lab = scenario::lab(Vendor::Intel, &guest).unwrap();
+    let script = start("slow")
+        + &format!(
+            r#"
+vmexit trace -f json --slower-than 1ns --waiting --tracepoints {tracepoints} > /tmp/exits 2> /tmp/summary &
+agent=$!
+wait_attached $agent
+before=$(cat $kvm/exits)
+echo cont >&3
+wait_dots {rounds}
+sleep 2
+after=$(cat $kvm/exits)
+kill -INT $agent
+wait $agent
+echo "== exits"; echo $((after - before))
+echo "== lines"; cat /tmp/exits
+echo "== summary"; cat /tmp/summary
+"#,
+        );
+    let printed = Printed::by(&lab, &script).unwrap_or_else(|error| panic!("{error:#}"));
+    let lines = printed.section("lines").unwrap();
+    let exits: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let known = exits.iter().filter(|exit| !exit["rip"].is_null()).count();
+    println!("{tracepoints}: {}", printed.section("summary").unwrap());
+    println!("{tracepoints}: RIP known of {known} of {}", exits.len());
+    // The last HLT never ends.
+    assert_eq!(exits.len() as u64, printed.number("exits").unwrap() - 1, "KVM's own counter");
+    // KVM moves it past an instruction that it has carried out.
+    let instructions = ["IO_INSTRUCTION", "CPUID", "MSR_READ", "MSR_WRITE", "HLT"];
+    for exit in exits.iter().filter(|exit| exit["rip"].is_null()) {
+        assert_eq!(tracepoints, "raw", "the record always has it: {exit}");
+        assert!(!instructions.contains(&exit["reason"].as_str().unwrap()), "{exit}");
+    }
 }
 
 fn bare_lab() -> Lab {

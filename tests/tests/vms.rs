@@ -66,8 +66,8 @@ fn qemu_with_a_hostile_name() {
     assert_eq!(found["libvirt"], false);
     assert_eq!(found["uuid"], uuid.to_lowercase());
     assert_eq!(found["vcpus"], 2);
-    assert_eq!(found["qmp"], Value::from([socket.as_str()]));
-    assert_eq!(found["no_qmp"], Value::Null);
+    assert_eq!(found["monitors"], Value::from([format!("QMP at {socket}")]));
+    assert_eq!(found["no_monitor"], Value::Null);
     let threads = found["threads"].as_array().unwrap();
     assert_eq!(threads.len(), 2);
     for (number, thread) in threads.iter().enumerate() {
@@ -103,8 +103,8 @@ fn a_vmm_that_is_not_qemu() {
     assert_eq!(found["vcpus"], 3);
     // It names them as QEMU does.
     assert_eq!(found["threads"].as_array().unwrap().len(), 3);
-    assert_eq!(found["qmp"], Value::Array(Vec::new()));
-    assert_eq!(found["no_qmp"], "not QEMU");
+    assert_eq!(found["monitors"], Value::Array(Vec::new()));
+    assert_eq!(found["no_monitor"], "not QEMU");
     // Its children hold the VMs.
     let pids: Vec<u64> =
         list["vms"].as_array().unwrap().iter().map(|vm| vm["pid"].as_u64().unwrap()).collect();

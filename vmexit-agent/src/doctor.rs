@@ -113,13 +113,13 @@ fn tracepoints() -> Vec<Check> {
             let (state, says) = match tracepoint.name {
                 "kvm_exit" => way(&plan.exit),
                 "kvm_entry" => way(&plan.entry),
-                "kvm_pio" => match &plan.pio {
-                    Ok(pio) => way(pio),
-                    Err(error) => {
+                name => match plan.details.get(name) {
+                    Some(Ok(detail)) => way(detail),
+                    Some(Err(error)) => {
                         (State::Note, format!("not shown: {}; {error}", tracepoint.without))
                     }
+                    None => (State::Ok, "raw tracepoint".into()),
                 },
-                _ => (State::Ok, "raw tracepoint".into()),
             };
             let need = if tracepoint.event.is_none() { "needed" } else { "optional" };
             let since = tracepoint.since;
@@ -178,13 +178,8 @@ fn vms() -> Vec<Check> {
 }
 
 fn vm(vm: &guest::Vm) -> Check {
-    let qmp = match vm.qmp.as_slice() {
-        [] => "no QMP socket".to_owned(),
-        sockets => {
-            let paths: Vec<String> = sockets.iter().map(|socket| view::path(socket)).collect();
-            format!("QMP at {}", paths.join(", "))
-        }
-    };
+    let monitors: Vec<String> = vm.monitors.iter().map(ToString::to_string).collect();
+    let qmp = if monitors.is_empty() { "no QMP socket".to_owned() } else { monitors.join(", ") };
     let vcpus = plural(vm.vcpus as u64, "vCPU");
     check("vm", State::Ok, format!("{} (pid {}, {vcpus}), {qmp}", view::safe(&vm.name), vm.pid))
 }

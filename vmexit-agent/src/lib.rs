@@ -1,9 +1,9 @@
 //! What KVM guests exit for, which device it is, and what it costs.
 //!
 //! Data flows one way: kernel maps ([`probe`]) → [`snapshot`] → [`model`] → [`view`]. [`host`] finds
-//! out what the kernel offers, [`guest`] who the VMs are, [`reason`] what exit codes are called,
-//! [`device`] what is at an address and what registers and calls are called; [`cli`] ties them
-//! together, [`doctor`] says how they fare on this host.
+//! out what the kernel offers, [`guest`] who the VMs are, [`monitor`] what a VMM says of its devices,
+//! [`reason`] what exit codes are called, [`device`] what is at an address and what registers and
+//! calls are called; [`cli`] ties them together, [`doctor`] says how they fare on this host.
 
 pub mod cli;
 pub mod device;
@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod guest;
 pub mod host;
 pub mod model;
+pub mod monitor;
 pub mod probe;
 pub mod reason;
 pub mod snapshot;

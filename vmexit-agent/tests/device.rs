@@ -4,9 +4,12 @@
 use std::time::{Duration, Instant};
 
 use proptest::{prelude::*, sample::Index};
-use vmexit::device::{
-    mtree::{Found, Kind, MAX_NAME, MemoryTree, MtreeError, Region, View},
-    well_known::{self, Vmm},
+use vmexit::{
+    device::{
+        mtree::{Found, Kind, MAX_NAME, MemoryTree, MtreeError, Region, View},
+        well_known,
+    },
+    guest::Vmm,
 };
 
 struct Recorded {
@@ -165,14 +168,14 @@ fn guesses_are_what_real_machines_have() {
         let tree = recorded.tree();
         for port in 0..=u16::MAX {
             let Some((name, offset)) = at(&tree.io, port.into()) else { continue };
-            if let Some(guess) = well_known::port(Some(Vmm::Qemu), port) {
+            if let Some(guess) = well_known::port(Vmm::Qemu, port) {
                 let found = (guess.name, guess.offset);
                 assert_eq!(found, (device(name), offset), "{} {port:#x}", recorded.name);
             }
         }
         for region in tree.memory.regions() {
             for address in [region.start, region.end] {
-                if let Some(guess) = well_known::memory(None, address) {
+                if let Some(guess) = well_known::memory(Vmm::Qemu, address) {
                     let found = (guess.name, guess.offset);
                     let real = at(&tree.memory, address).map(|(name, at)| (device(name), at));
                     assert_eq!(Some(found), real, "{} {address:#x}", recorded.name);
@@ -193,7 +196,7 @@ fn real_machines_devices_are_guessed() {
                 continue;
             }
             let port = u16::try_from(region.start).unwrap();
-            let guess = well_known::port(None, port).map(|guess| guess.name);
+            let guess = well_known::port(Vmm::Qemu, port).map(|guess| guess.name);
             assert_eq!(guess, Some(name), "{} {port:#x}", recorded.name);
         }
     }

@@ -6,16 +6,22 @@
     reason = "a test may panic, and so may its helpers"
 )]
 
+use std::collections::BTreeMap;
+
 use vmexit::{
     guest,
     host::Host,
-    model::{self, Report, Source, Sources, Span},
+    model::{self, Layout, Report, Source, Sources, Span},
     probe::{Event, Timing},
     reason::{Names, Vendor},
     snapshot::{Durations, Interval, RowReading, Snapshot, Thread, VcpuReading},
     view::{self, Format},
 };
-use vmexit_common::{book::Row, key::Key, vcpu::ISA_VMX};
+use vmexit_common::{
+    book::{Halts, Row},
+    key::{Key, Kind},
+    vcpu::ISA_VMX,
+};
 
 const SECOND: u64 = 1_000_000_000;
 const PID: u32 = 4_242;
@@ -28,14 +34,15 @@ fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
         row.max_ns = row.max_ns.max(ns);
         row.exits += u64::from(count);
         row.total_ns += ns * u64::from(count);
+        row.user_ns += ns * u64::from(count) / 4;
         spread.record(ns, count.into());
     }
-    RowReading { row, durations: Some(Box::new(spread)) }
+    RowReading { row, more: 0, durations: Some(Box::new(spread)) }
 }
 
 fn stray(key: Key, count: u64) -> RowReading {
     let row = Row { key: key.0, stray: count, ..Row::default() };
-    RowReading { row, durations: Some(Box::default()) }
+    RowReading { row, more: 0, durations: Some(Box::default()) }
 }
 
 fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuReading {
@@ -49,6 +56,7 @@ fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuRead
         observed: if silent { 0 } else { booked + 1 },
         open: u64::from(!silent),
         lost_no_entry: 0,
+        halts: Halts { blocked: 90, blocked_ns: 3_900_000_000, polled: 10, polled_ns: 100_000_000 },
         reasons,
         details,
     }
@@ -66,6 +74,15 @@ fn windows() -> Report {
         vec![
             row(Key::pio(0x608, 0, 4), &[(6_000, 79_000)]),
             row(Key::pio(0x70, 1, 1), &[(6_000, 25_000), (30_000, 8_000)]),
+            row(Key::mmio(0xfed0_00f0, 0, 4), &[(7_000, 40)]),
+            row(Key::plain(Kind::FastMmio, 0xfe00_3000), &[(900, 1_000)]),
+            row(Key::msr(0x6e0, 1), &[(1_500, 700)]),
+            row(Key::msr(0x4000_0020, 0), &[(1_700, 30)]),
+            row(Key::plain(Kind::Cpuid, 0x4000_0000), &[(1_100, 3)]),
+            row(Key::plain(Kind::HvHypercall, 0x5c), &[(1_300, 5)]),
+            row(Key::plain(Kind::Fault, 0b10), &[(2_300, 6)]),
+            row(Key::plain(Kind::Userspace, 2), &[(4_000, 120_000)]),
+            row(Key::msr(0, 0).other(), &[(1_000, 2)]),
         ],
     );
     let second = vcpu(
@@ -73,7 +90,7 @@ fn windows() -> Report {
         vec![
             row(Key::reason(30), &[(5_000, 100_000)]),
             row(Key::reason(0x8000_0021), &[(64, 1)]),
-            row(Key::OTHER, &[(700, 3)]),
+            row(Key::reason(0).other(), &[(700, 3)]),
         ],
         vec![row(Key::pio(0x608, 0, 4), &[(5_000, 79_788)])],
     );
@@ -99,7 +116,8 @@ fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Report
     let span = Span { start: "2026-01-02T03:04:05Z".into(), seconds: 10.0, interrupted: false };
     let (reasons, guests) = (&Names::default(), &[guest]);
     let (timing, events) = (Timing::All, Event::ALL.into());
-    let sources = Sources { host, span, timing, events, reasons, guests };
+    let (maps, layout) = (&BTreeMap::new(), Layout::default());
+    let sources = Sources { host, span, timing, events, reasons, maps, layout, guests };
     model::build(&Interval::between(&Snapshot::default(), &end), sources)
 }
 
@@ -126,7 +144,7 @@ fn json_of_a_busy_guest() {
 fn every_exit_is_accounted_for() {
     let report = windows();
     let accounting = &report.accounting;
-    let rows: u64 = report.vms[0].exits.iter().map(|exit| exit.stats.samples).sum();
+    let rows: u64 = report.vms[0].tables.exits.iter().map(|exit| exit.stats.samples).sum();
     assert_eq!(rows, accounting.recorded);
     assert_eq!(accounting.observed, accounting.recorded + accounting.open as u64);
     assert_eq!(accounting.unaccounted, 0);
@@ -137,11 +155,11 @@ fn every_exit_is_accounted_for() {
 #[test]
 fn waiting_is_no_cost() {
     let vm = &windows().vms[0];
-    let halted = vm.exits.last().unwrap();
+    let halted = vm.tables.exits.last().unwrap();
     assert_eq!((halted.reason.as_str(), halted.waits), ("HLT", true));
     assert_eq!(halted.stats.time_percent, None);
     assert_eq!(vm.total.waiting_ns, 4 * SECOND);
-    let shares: f64 = vm.exits.iter().filter_map(|exit| exit.stats.time_percent).sum();
+    let shares: f64 = vm.tables.exits.iter().filter_map(|exit| exit.stats.time_percent).sum();
     assert!((shares - 100.0).abs() < 0.01, "{shares}");
 }
 
@@ -149,8 +167,8 @@ fn waiting_is_no_cost() {
 fn a_silent_host_is_not_taken_for_an_idle_one() {
     let report = silent();
     assert_eq!(report.source, Source::Silent);
-    assert_eq!(report.vms[0].ports[0].stats.samples, 1_000);
-    assert_eq!(report.vms[0].ports[0].stats.avg_ns, None);
+    let port = &report.vms[0].tables.details[&Event::Ioport][0].stats;
+    assert_eq!((port.samples, port.avg_ns), (1_000, None));
 }
 
 /// Names of all fields in a JSON value.
@@ -185,7 +203,7 @@ fn an_access_whose_exit_began_before_the_capture_is_no_sample() {
     let reasons = vec![row(Key::reason(30), &[(6_000, 10)])];
     let details = vec![port, stray(Key::pio(0x71, 0, 1), 1)];
     let report = report(Some(Vendor::Vmx), "caught", vec![vcpu(0, reasons, details)]);
-    let ports = &report.vms[0].ports;
+    let ports = &report.vms[0].tables.details[&Event::Ioport];
     assert_eq!(ports.len(), 1, "a row without a sample");
     assert_eq!((ports[0].stats.samples, ports[0].stray), (10, 1));
     assert_eq!(report.accounting.stray, 2);

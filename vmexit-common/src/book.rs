@@ -1,23 +1,62 @@
 //! The book of one vCPU: whose it is, and a row with a histogram for each exit reason and for each
-//! detail. Rows come first and histograms after them, so that who wants counts alone maps three pages
-//! of nineteen.
+//! detail. Rows come first and histograms after them, so that who wants counts alone maps four pages
+//! of thirty.
 //!
-//! Two bounded tables, both open-addressed by [`Key`]: a guest chooses its ports, so it can fill the
-//! table of details on purpose, but never push an exit reason out, nor reach another vCPU's book.
-//! What finds no row is booked on the table's last one, [`OTHER_ROW`].
+//! Bounded, and keyed by [`Key`]: a guest chooses its ports and addresses, so it can fill the rows of
+//! details on purpose, but no kind of detail takes more than its [`QUOTA`], none pushes an exit reason
+//! out, and none reaches another vCPU's book. What finds no row is booked on its kind's last one.
 
-use crate::{histogram::BUCKETS, key::Key};
+use crate::{
+    histogram::BUCKETS,
+    key::{KINDS, Key, Kind},
+};
 
-/// Rows of a table that keys are spread over, as a power of two.
-pub const ROW_BITS: u32 = 6;
-/// Rows of a table that have a key of their own.
-pub const KEYED_ROWS: usize = 1 << ROW_BITS;
-/// The row for everything that found none of its own.
-pub const OTHER_ROW: usize = KEYED_ROWS;
-/// All rows of a table.
-pub const ROWS: usize = KEYED_ROWS + 1;
+/// Rows that keys are spread over: a range of a book's rows, as long as a power of two.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// The first row.
+    pub first: usize,
+    /// How many there are, as a power of two.
+    pub bits: u32,
+}
+
+/// By exit reason. Every booked exit is on exactly one of these rows, or on the other row of its kind.
+pub const REASONS: Table = Table { first: 0, bits: 6 };
+/// By what the exit was for, where a tracepoint told.
+pub const DETAILS: Table = Table { first: REASONS.end(), bits: 7 };
+/// The rows for everything that found none of its own, by kind.
+pub const OTHERS: Table = Table { first: DETAILS.end(), bits: KINDS.ilog2() };
+/// All rows of a book.
+pub const ROWS: usize = OTHERS.end();
 /// Rows that a key may take: its home and those after it. Bounds the search for the verifier.
 pub const PROBES: usize = 8;
+
+/// How many rows of details a kind may take: together fewer than there are, so that a guest that makes up
+/// keys of one kind leaves room for the others.
+pub static QUOTA: [u8; KINDS] = QUOTAS;
+
+const QUOTAS: [u8; KINDS] = {
+    let mut quota = [0; KINDS];
+    quota[Kind::Pio as usize] = 36;
+    quota[Kind::Mmio as usize] = 24;
+    quota[Kind::FastMmio as usize] = 8;
+    quota[Kind::Msr as usize] = 20;
+    quota[Kind::Cpuid as usize] = 8;
+    quota[Kind::Hypercall as usize] = 4;
+    quota[Kind::HvHypercall as usize] = 6;
+    quota[Kind::Fault as usize] = 6;
+    quota[Kind::Userspace as usize] = 8;
+    quota
+};
+
+const _: () = {
+    let (mut kind, mut sum) = (0, 0);
+    while kind < KINDS {
+        sum += QUOTAS[kind] as usize;
+        kind += 1;
+    }
+    assert!(sum <= (1 << DETAILS.bits) - PROBES);
+};
 
 /// What is counted on one row. Counters only grow; an interval is the difference of two readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,28 +69,17 @@ pub struct Row {
     pub exits: u64,
     /// Events that no open exit could be found for.
     pub stray: u64,
-    /// Accesses beyond one for each exit and stray event: one string instruction can make many, and
-    /// an exit for several keys is booked on the last.
-    pub more: u64,
+    /// Exits that were left untimed where others are timed; not counted where none is.
+    pub untimed: u64,
     /// Sum of the timed exits' exit→entry durations, nanoseconds.
     pub total_ns: u64,
+    /// The part of it in which userspace had the vCPU, nanoseconds.
+    pub user_ns: u64,
     /// Shortest duration, nanoseconds; 0 while no exit was timed.
     pub min_ns: u64,
     /// Longest duration, nanoseconds.
     pub max_ns: u64,
-    /// Exits that were left untimed where others are timed; not counted where none is.
-    pub untimed: u64,
 }
-
-/// A table; [`OTHER_ROW`] is the last.
-pub type Table = [Row; ROWS];
-
-/// Which table: by exit reason. Every booked exit is on exactly one of its rows.
-pub const REASONS: usize = 0;
-/// Which table: by what the exit was for, where a tracepoint told.
-pub const DETAILS: usize = 1;
-/// How many tables there are.
-pub const TABLES: usize = 2;
 
 /// Buckets of a [`Part`].
 pub const PART_BUCKETS: usize = 16;
@@ -61,7 +89,7 @@ pub const PARTS: usize = BUCKETS / PART_BUCKETS;
 /// wrapping arithmetic.
 pub type Part = [u32; PART_BUCKETS];
 /// One part of all rows.
-pub type Parts = [[Part; ROWS]; TABLES];
+pub type Parts = [Part; ROWS];
 
 /// [`Counts::begun`] while something that is no exit is booked.
 pub const BUSY: u64 = u64::MAX;
@@ -95,12 +123,33 @@ pub struct Counts {
     /// One more than the exits of a thread that is no more, the one that never ended included; 0 while
     /// it lives.
     pub ended: u64,
-    /// Rows in use of each table, a bit for each but the last.
-    pub used: [u64; TABLES],
-    /// Keeps the tables at a cache line's start.
+    /// Rows in use, a bit for each.
+    pub used: [u64; ROWS.div_ceil(64)],
+    /// Rows of details in use by kind, up to its [`QUOTA`].
+    pub taken: [u8; KINDS],
+    /// How halts ended.
+    pub halts: Halts,
+    /// Keeps the rows at a cache line's start.
     pub reserved: [u64; 6],
     /// The rows.
-    pub tables: [Table; TABLES],
+    pub rows: [Row; ROWS],
+    /// Accesses beyond one for each exit and stray event, by row: one string instruction can make many,
+    /// and an exit for several keys is booked on the last.
+    pub more: [u64; ROWS],
+}
+
+/// How a vCPU's halts ended (`kvm_vcpu_halt`, virt/kvm/kvm_main.c). Counters only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Halts {
+    /// Halts in which the thread slept.
+    pub blocked: u64,
+    /// How long those took, the polling before included; nanoseconds.
+    pub blocked_ns: u64,
+    /// Halts that ended while KVM still polled, which keeps the CPU busy.
+    pub polled: u64,
+    /// How long those took, nanoseconds.
+    pub polled_ns: u64,
 }
 
 /// Durations of the timed exits, part by part. A part is as long as a row: from a row to the bucket of a
@@ -117,24 +166,47 @@ pub struct Book {
     pub durations: Durations,
 }
 
-const _: () = assert!(KEYED_ROWS == u64::BITS as usize);
 const _: () = assert!(size_of::<Row>() == 64 && size_of::<Part>() == 64);
+const _: () = assert!(core::mem::offset_of!(Counts, rows).is_multiple_of(64));
 const _: () = assert!(core::mem::offset_of!(Book, durations) == size_of::<Counts>());
 
-/// Bytes from a row to a bucket of its histogram, less [`TO_DURATIONS`].
-///
-/// From bucket to bucket, and from part to part what is beyond that: a sum whose terms share bits. Of any
-/// other, LLVM makes an OR, which the verifier takes for unbounded (`adjust_scalar_min_max_vals`,
-/// kernel/bpf/verifier.c of Linux 6.1).
+/// Bytes from a row to a bucket of its histogram, less [`TO_DURATIONS`], as two terms: from bucket to
+/// bucket, and from part to part what is beyond that.
 #[inline(always)]
-pub const fn bucket_place(bucket: usize) -> usize {
+pub const fn bucket_place(bucket: usize) -> [usize; 2] {
     let bucket = bucket % BUCKETS;
-    bucket * size_of::<u32>() + bucket / PART_BUCKETS * (size_of::<Parts>() - size_of::<Part>())
+    let parts = bucket / PART_BUCKETS;
+    [bucket * size_of::<u32>(), parts * (size_of::<Parts>() - size_of::<Part>())]
 }
 
 /// Bytes from a row to the first bucket of its histogram.
 pub const TO_DURATIONS: usize =
-    core::mem::offset_of!(Book, durations) - core::mem::offset_of!(Counts, tables);
+    core::mem::offset_of!(Book, durations) - core::mem::offset_of!(Counts, rows);
+
+impl Table {
+    /// The first row that is not in it any more.
+    pub const fn end(self) -> usize {
+        self.first + (1 << self.bits)
+    }
+
+    /// The row that lies `index` after the first, from the start again where it would be beyond the last.
+    #[inline(always)]
+    pub const fn row(self, index: usize) -> usize {
+        self.first + (index & ((1 << self.bits) - 1))
+    }
+}
+
+impl Halts {
+    /// Each part of this and another together, such as their sum.
+    pub fn with(&self, other: &Self, together: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            blocked: together(self.blocked, other.blocked),
+            blocked_ns: together(self.blocked_ns, other.blocked_ns),
+            polled: together(self.polled, other.polled),
+            polled_ns: together(self.polled_ns, other.polled_ns),
+        }
+    }
+}
 
 impl Row {
     /// Whether this row has a key.

@@ -20,18 +20,16 @@ pub struct ExitLayout {
     pub vcpu_id: Offset,
 }
 
-/// Offsets within `kvm_pio`, all u32.
+/// Most fields that are read of any other record.
+pub const FIELDS: usize = 4;
+
+/// Offsets of the fields of another tracepoint's record, in the order in which the agent's table of
+/// tracepoints lists them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct PioLayout {
-    /// 0 for IN, 1 for OUT.
-    pub rw: Offset,
-    /// The port.
-    pub port: Offset,
-    /// Bytes per access.
-    pub size: Offset,
-    /// Accesses.
-    pub count: Offset,
+pub struct FieldsLayout {
+    /// One for each.
+    pub at: [Offset; FIELDS],
 }
 
 /// Where a raw `kvm_exit` finds the exit code. Of 64 bits, so that programs need not extend them.
@@ -53,6 +51,21 @@ pub struct RawExitLayout {
     pub isa: u64,
 }
 
+/// Where a raw `kvm_entry`, which passes the vCPU, finds the guest's instruction pointer. Of 64 bits
+/// likewise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RawEntryLayout {
+    /// Bytes from the vCPU to the pointer as KVM has it cached, u64; 0 where that is unknown.
+    pub rip: u64,
+    /// Bytes from the vCPU to the bits that say which registers are cached, u32; 0 where all are always.
+    pub cached: u64,
+}
+
+/// `VCPU_REGS_RIP`: the pointer's place among the cached registers, and its bit (`enum kvm_reg`,
+/// arch/x86/include/asm/kvm_host.h).
+pub const RIP: u32 = 16;
+
 /// Where the exit code is, as seen from a raw `kvm_exit`, and where the vCPU.
 pub mod reason_in {
     /// The first argument of the tracepoint, before the vCPU: Linux up to 5.15.
@@ -69,9 +82,13 @@ mod pod {
     // SAFETY: `repr(C)` structs of u32 without padding: any bytes are a value.
     unsafe impl aya::Pod for super::ExitLayout {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for super::PioLayout {}
+    unsafe impl aya::Pod for super::FieldsLayout {}
     // SAFETY: likewise, of u64.
     unsafe impl aya::Pod for super::RawExitLayout {}
+    // SAFETY: likewise.
+    unsafe impl aya::Pod for super::RawEntryLayout {}
+    // SAFETY: likewise.
+    unsafe impl aya::Pod for crate::slow::Limits {}
     // SAFETY: `repr(C)`, u64 only, no padding.
     unsafe impl aya::Pod for crate::vcpu::Loss {}
 }

@@ -12,4 +12,5 @@ pub mod cast;
 pub mod histogram;
 pub mod key;
 pub mod layout;
+pub mod slow;
 pub mod vcpu;

@@ -50,8 +50,10 @@ pub struct Vcpu {
     pub book: u32,
     /// [`READY`], or why this entry needs a second look.
     pub state: u32,
-    /// Keeps the entry at one cache line.
-    pub reserved: [u64; 2],
+    /// When the open exit went to userspace, or [`UNTIMED`]; 0 if it did not.
+    pub user_ns: u64,
+    /// [`Key`](crate::key::Key) of why it did.
+    pub user: u64,
 }
 
 /// What could not be noted on an entry, by cause. Per CPU.
@@ -66,6 +68,8 @@ pub struct Loss {
     pub unreadable: u64,
     /// Events without an open exit that had no book to go to.
     pub stray: u64,
+    /// Exits that were to be handed over one by one and found the buffer full; they are booked.
+    pub slow: u64,
 }
 
 impl Loss {
@@ -76,6 +80,7 @@ impl Loss {
             no_book: together(self.no_book, other.no_book),
             unreadable: together(self.unreadable, other.unreadable),
             stray: together(self.stray, other.stray),
+            slow: together(self.slow, other.slow),
         }
     }
 }
@@ -86,7 +91,7 @@ pub const ISA_VMX: u32 = 1;
 pub const ISA_SVM: u32 = 2;
 
 const _: () = assert!(size_of::<Vcpu>() == 64);
-const _: () = assert!(size_of::<Loss>() == 32);
+const _: () = assert!(size_of::<Loss>() == 40);
 // One value of an array map must fit into one allocation (`array_map_alloc_check`,
 // kernel/bpf/arraymap.c): 4 MiB.
 const _: () = assert!(ENTRIES * size_of::<Vcpu>() <= 4 << 20);

@@ -5,25 +5,29 @@
 
 /// Reads a field of a map value.
 macro_rules! load {
-    ($ptr:expr, $field:ident $([$index:expr])?) => {
+    ($ptr:expr, $field:ident $(. $part:ident)? $([$index:expr])?) => {
         // SAFETY: the pointer comes from a map look-up and is valid for the whole program.
-        unsafe { core::ptr::read_volatile(&raw const (*$ptr).$field $([$index])?) }
+        unsafe { core::ptr::read_volatile(&raw const (*$ptr).$field $(. $part)? $([$index])?) }
     };
 }
 
 /// Writes a field of a map value.
 macro_rules! store {
-    ($ptr:expr, $field:ident $([$index:expr])?, $value:expr) => {{
+    ($ptr:expr, $field:ident $(. $part:ident)? $([$index:expr])?, $value:expr) => {{
         let value = $value;
         // SAFETY: as in `load`; the vCPU's own thread is the only writer.
-        unsafe { core::ptr::write_volatile(&raw mut (*$ptr).$field $([$index])?, value) }
+        unsafe { core::ptr::write_volatile(&raw mut (*$ptr).$field $(. $part)? $([$index])?, value) }
     }};
 }
 
 /// Adds to a counter in a map value.
 macro_rules! add {
-    ($ptr:expr, $field:ident, $amount:expr) => {
-        $crate::access::store!($ptr, $field, $crate::access::load!($ptr, $field) + $amount)
+    ($ptr:expr, $field:ident $(. $part:ident)? $([$index:expr])?, $amount:expr) => {
+        $crate::access::store!(
+            $ptr,
+            $field $(. $part)? $([$index])?,
+            $crate::access::load!($ptr, $field $(. $part)? $([$index])?) + $amount
+        )
     };
 }
 

@@ -7,18 +7,18 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::programs::TracePointContext;
+use aya_ebpf::{EbpfContext, programs::TracePointContext};
 use vmexit_common::{
-    key::Key,
     layout::{ABSENT, Offset},
-    vcpu::{UNKNOWN_ID, Vcpu},
+    vcpu::UNKNOWN_ID,
 };
 
 use crate::{
-    detail,
+    event::{self, Arguments},
     exit::{self, Timing},
     maps::global,
-    vcpu::{self, Identity},
+    slow::Entry,
+    vcpu::{self, Context, Identity},
 };
 
 const KEEP_FOR_OTHERS: u32 = 1;
@@ -45,53 +45,98 @@ fn tp_exit_count(ctx: *mut c_void) -> u32 {
 #[unsafe(link_section = "tracepoint")]
 fn tp_kvm_entry(_ctx: *mut c_void) -> u32 {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu);
+        exit::end(vcpu, ());
     }
     KEEP_FOR_OTHERS
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
-fn tp_kvm_pio(ctx: *mut c_void) -> u32 {
-    let ctx = TracePointContext::new(ctx);
-    if let Some(vcpu) = vcpu::current_or_new(&ctx) {
-        on_pio(&ctx, vcpu);
+fn tp_kvm_entry_slow(ctx: *mut c_void) -> u32 {
+    if let Some(vcpu) = vcpu::current() {
+        exit::end(vcpu, EntryRecord(ctx));
     }
     KEEP_FOR_OTHERS
 }
 
+/// The record of `kvm_entry`.
+#[derive(Clone, Copy)]
+struct EntryRecord(*mut c_void);
+
+impl Entry for EntryRecord {
+    #[inline(always)]
+    fn rip(self) -> Option<u64> {
+        read(&TracePointContext::new(self.0), global!(KVM_ENTRY.at[0]))
+    }
+}
+
+/// A program each, and the global that says where its record's fields are.
+macro_rules! programs {
+    ($($name:ident => $handler:ident, $layout:ident;)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            #[unsafe(link_section = "tracepoint")]
+            fn $name(ctx: *mut c_void) -> u32 {
+                let ctx = TracePointContext::new(ctx);
+                event::$handler(&Record { ctx, at: |n| global!($layout.at[n]) });
+                KEEP_FOR_OTHERS
+            }
+        )*
+    };
+}
+
+programs! {
+    tp_kvm_pio => pio, KVM_PIO;
+    tp_kvm_mmio => mmio, KVM_MMIO;
+    tp_kvm_fast_mmio => fast_mmio, KVM_FAST_MMIO;
+    tp_kvm_msr => msr, KVM_MSR;
+    tp_kvm_cpuid => cpuid, KVM_CPUID;
+    tp_kvm_hypercall => hypercall, KVM_HYPERCALL;
+    tp_kvm_hv_hypercall => hv_hypercall, KVM_HV_HYPERCALL;
+    tp_kvm_page_fault => page_fault, KVM_PAGE_FAULT;
+    tp_kvm_userspace_exit => userspace_exit, KVM_USERSPACE_EXIT;
+    tp_kvm_vcpu_wakeup => vcpu_wakeup, KVM_VCPU_WAKEUP;
+}
+
+/// A record, and where its fields are.
+struct Record<F> {
+    ctx: TracePointContext,
+    at: F,
+}
+
+impl<F: Fn(usize) -> Offset> Arguments for Record<F> {
+    #[inline(always)]
+    fn context(&self) -> Context {
+        Context(self.ctx.as_ptr())
+    }
+
+    #[inline(always)]
+    fn get<T: Copy + Into<u64>>(&self, n: usize) -> Option<u64> {
+        read::<T>(&self.ctx, (self.at)(n)).map(Into::into)
+    }
+}
+
 #[inline(always)]
 fn on_exit(ctx: &TracePointContext, timing: Timing) -> u32 {
-    let Some(vcpu) = vcpu::current_or_new(ctx) else { return KEEP_FOR_OTHERS };
+    let context = Context(ctx.as_ptr());
+    let Some(vcpu) = vcpu::current_or_new(context) else { return KEEP_FOR_OTHERS };
     let identity = || Identity {
         vcpu_id: read(ctx, global!(EXIT_LAYOUT.vcpu_id)).unwrap_or(UNKNOWN_ID),
         isa: read(ctx, global!(EXIT_LAYOUT.isa)).unwrap_or(0),
     };
-    if exit::is_closed(ctx, vcpu, timing, identity) {
+    if exit::is_closed(context, vcpu, timing, identity) {
         exit::begin(vcpu, read(ctx, global!(EXIT_LAYOUT.exit_reason)), timing);
     }
     KEEP_FOR_OTHERS
 }
 
+/// A field of the record; `None` where this kernel has no such field.
 #[inline(always)]
-fn on_pio(ctx: &TracePointContext, vcpu: *mut Vcpu) {
-    if let (Some(rw), Some(port), Some(size), Some(count)) = (
-        read(ctx, global!(PIO_LAYOUT.rw)),
-        read(ctx, global!(PIO_LAYOUT.port)),
-        read(ctx, global!(PIO_LAYOUT.size)),
-        read(ctx, global!(PIO_LAYOUT.count)),
-    ) {
-        detail::note(ctx, vcpu, Key::pio(port.into(), rw.into(), size.into()), count.into());
-    }
-}
-
-/// A u32 field of the record; `None` where this kernel has no such field.
-#[inline(always)]
-fn read(ctx: &TracePointContext, offset: Offset) -> Option<u32> {
+fn read<T>(ctx: &TracePointContext, offset: Offset) -> Option<T> {
     if offset == ABSENT {
         return None;
     }
     // SAFETY: the agent took the offset from the record's own description; the helper checks the
     // address all the same.
-    unsafe { ctx.read_at::<u32>(offset as usize) }.ok()
+    unsafe { ctx.read_at::<T>(offset as usize) }.ok()
 }

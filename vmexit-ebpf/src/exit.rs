@@ -1,7 +1,7 @@
 //! One exit, from `kvm_exit` to the `kvm_entry` that ends it: stamped, then booked whole on its
 //! reason and on what it was for.
 
-use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use vmexit_common::{
     book::Row,
     key::Key,
@@ -12,7 +12,7 @@ use crate::{
     access::{add, load, store},
     book::{self, Duration},
     maps::{count_loss, global},
-    vcpu::{self, Identity},
+    vcpu::{self, Context, Identity},
 };
 
 /// Which exits are timed. Every exit is counted all the same.
@@ -29,8 +29,8 @@ pub enum Timing {
 /// Whether an exit can begin: none is open, and the thread's exits are booked. One that was open is
 /// booked now where entries are not traced; else it never had one, and is counted as lost.
 #[inline(always)]
-pub fn is_closed<C: EbpfContext>(
-    ctx: &C,
+pub fn is_closed(
+    ctx: Context,
     vcpu: *mut Vcpu,
     timing: Timing,
     identity: impl Fn() -> Identity,
@@ -39,7 +39,11 @@ pub fn is_closed<C: EbpfContext>(
         0 => true,
         BLOCKED => vcpu::unblock(ctx, vcpu, identity),
         _ if timing == Timing::None => {
-            close(vcpu, |_| ());
+            if load!(vcpu, user_ns) == 0 {
+                close(vcpu, Took::Nothing, None);
+            } else {
+                close_counted(vcpu);
+            }
             true
         }
         _ => {
@@ -79,6 +83,7 @@ fn lose(vcpu: *mut Vcpu) {
     store!(book, begun, exits);
     add!(book, lost_no_entry, 1);
     store!(vcpu, detail, Key::NONE.0);
+    store!(vcpu, user_ns, 0);
     store!(vcpu, exit_ns, 0);
     store!(book, done, exits);
 }
@@ -91,41 +96,104 @@ fn is_chosen(exits: u64) -> bool {
     scattered <= global!(TIMING_SHARE)
 }
 
+/// Something that looks at timed exits before they are booked. Of `()`, which does not, no instruction is
+/// left.
+pub trait Watch: Copy {
+    /// The open exit, which began and ends at these times.
+    fn ends(self, vcpu: *mut Vcpu, began: u64, now: u64);
+}
+
+impl Watch for () {
+    #[inline(always)]
+    fn ends(self, _: *mut Vcpu, _: u64, _: u64) {}
+}
+
 /// The guest is about to run again.
 #[inline(always)]
-pub fn end(vcpu: *mut Vcpu) {
+pub fn end(vcpu: *mut Vcpu, watch: impl Watch) {
     let began = load!(vcpu, exit_ns);
     if began > UNTIMED {
-        let duration = Duration::between(began, now());
-        close(vcpu, |row| book::time_exit(row, &duration));
+        if load!(vcpu, user_ns) != 0 {
+            return end_in_userspace(vcpu, watch);
+        }
+        let now = now();
+        watch.ends(vcpu, began, now);
+        close(vcpu, Took::Time(Duration::between(began, now)), None);
     } else if began == UNTIMED {
-        close(vcpu, book::leave_untimed);
+        if load!(vcpu, user_ns) != 0 {
+            return end_in_userspace(vcpu, watch);
+        }
+        close(vcpu, Took::Unknown, None);
     }
     // Else nothing is open: the first entry of a vCPU, one after a run that failed, or a thread that is
     // not booked.
 }
 
-/// Books the open exit.
+/// The same for an exit that userspace has answered. Apart from the programs: it took its time.
+#[inline(never)]
+fn end_in_userspace(vcpu: *mut Vcpu, watch: impl Watch) {
+    let began = load!(vcpu, exit_ns);
+    if began > UNTIMED {
+        let (left, now) = (load!(vcpu, user_ns), now());
+        watch.ends(vcpu, began, now);
+        let in_userspace = book::elapsed(left, now);
+        close(vcpu, Took::Time(Duration::between(began, now)), Some(in_userspace));
+    } else {
+        close(vcpu, Took::Unknown, Some(0));
+    }
+}
+
+/// An exit that userspace has answered, where none is timed.
+#[inline(never)]
+fn close_counted(vcpu: *mut Vcpu) {
+    close(vcpu, Took::Nothing, Some(0));
+}
+
+/// What is known of an exit's time.
+enum Took {
+    /// All.
+    Time(Duration),
+    /// Nothing, though that of others is.
+    Unknown,
+    /// Nothing, as of all.
+    Nothing,
+}
+
+/// Books the open exit; with the nanoseconds that userspace had the vCPU, if it went there.
 #[inline(always)]
-fn close(vcpu: *mut Vcpu, time: impl Fn(*mut Row)) {
+fn close(vcpu: *mut Vcpu, took: Took, in_userspace: Option<u64>) {
     let Some(book) = vcpu::book(vcpu) else { return };
     store!(book, begun, load!(vcpu, exits));
-    let reason = book::reason_row(book, Key(load!(vcpu, reason)));
-    book::count_exit(reason);
-    time(reason);
+    count(book::reason_row(book, Key(load!(vcpu, reason))), &took, in_userspace);
     let detail = Key(load!(vcpu, detail));
     if detail != Key::NONE {
-        let row = book::detail_row(book, detail);
-        book::count_exit(row);
-        time(row);
+        count(book::detail_row(book, detail), &took, in_userspace);
         store!(vcpu, detail, Key::NONE.0);
+    }
+    if in_userspace.is_some() {
+        count(book::detail_row(book, Key(load!(vcpu, user))), &took, in_userspace);
+        store!(vcpu, user_ns, 0);
     }
     store!(vcpu, exit_ns, 0);
     store!(book, done, load!(vcpu, exits));
 }
 
 #[inline(always)]
-fn now() -> u64 {
+fn count(row: *mut Row, took: &Took, in_userspace: Option<u64>) {
+    book::count_exit(row);
+    match took {
+        Took::Time(duration) => book::time_exit(row, duration),
+        Took::Unknown => book::leave_untimed(row),
+        Took::Nothing => {}
+    }
+    if let (Took::Time(_), Some(ns)) = (took, in_userspace) {
+        book::time_userspace(row, ns);
+    }
+}
+
+/// Nanoseconds, `CLOCK_MONOTONIC`.
+#[inline(always)]
+pub fn now() -> u64 {
     // SAFETY: a helper without preconditions.
     unsafe { bpf_ktime_get_ns() }
 }

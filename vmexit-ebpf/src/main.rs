@@ -1,8 +1,8 @@
-//! The kernel side of vmexit: it counts, and does nothing else.
+//! The kernel side of vmexit: it counts, and where it is asked to hands single slow exits over.
 //!
 //! `raw` takes what it needs from the tracepoints' arguments and the structs behind them, `classic`
-//! from the records that the kernel makes of these; `exit` and `detail` run each vCPU's state machine
-//! on it; `vcpu` finds the thread's entry; `book` adds a finished exit up. Names, shares and findings
+//! from the records that the kernel makes of these; `event` says what each is; `exit` and `detail` run each vCPU's state machine
+//! on it; `vcpu` finds the thread's entry; `book` adds a finished exit up, `slow` hands single ones over. Names, shares and findings
 //! belong to userspace.
 
 #![no_std]
@@ -13,9 +13,11 @@ mod access;
 mod book;
 mod classic;
 mod detail;
+mod event;
 mod exit;
 mod maps;
 mod raw;
+mod slow;
 mod vcpu;
 
 /// The helpers for reading kernel memory are for GPL-compatible programs only.

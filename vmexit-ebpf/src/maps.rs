@@ -7,11 +7,12 @@ use core::cell::UnsafeCell;
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, Queue},
+    maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
 };
 use vmexit_common::{
     book::{Book, Counts},
-    layout::{ExitLayout, PioLayout, RawExitLayout},
+    layout::{ExitLayout, FIELDS, FieldsLayout, RawEntryLayout, RawExitLayout},
+    slow::{Limits, MOST_IGNORED, UNUSED_BYTES},
     vcpu::{ENTRIES, Loss, Vcpu},
 };
 
@@ -28,7 +29,8 @@ const FREE: Vcpu = Vcpu {
     reason: 0,
     book: 0,
     state: 0,
-    reserved: [0; 2],
+    user_ns: 0,
+    user: 0,
 };
 
 #[repr(transparent)]
@@ -53,6 +55,14 @@ pub static VMS: HashMap<u32, u8> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static LOSS: PerCpuArray<Loss> = PerCpuArray::with_max_entries(1, 0);
 
+/// Exits that took long, one by one.
+#[map]
+pub static SLOW: RingBuf = RingBuf::with_byte_size(UNUSED_BYTES, 0);
+
+/// Which those are.
+#[unsafe(no_mangle)]
+pub static SLOW_LIMITS: Limits = Limits { ns: 0, ignored: [0; MOST_IGNORED] };
+
 /// 1: trace the VMs in [`VMS`] only.
 #[unsafe(no_mangle)]
 pub static FILTER: u8 = 0;
@@ -66,20 +76,35 @@ pub static TIMING_SHARE: u32 = 0;
 pub static RAW_EXIT_LAYOUT: RawExitLayout =
     RawExitLayout { reason_in: 0, cast_to: 0, pointer: 0, reason: 0, vcpu_id: 0, isa: 0 };
 
+/// Where a raw `kvm_entry` finds the guest's instruction pointer.
+#[unsafe(no_mangle)]
+pub static RAW_ENTRY_LAYOUT: RawEntryLayout = RawEntryLayout { rip: 0, cached: 0 };
+
 /// Where `kvm_exit`'s fields are.
 #[unsafe(no_mangle)]
 pub static EXIT_LAYOUT: ExitLayout = ExitLayout { exit_reason: 0, isa: 0, vcpu_id: 0 };
 
-/// Where `kvm_pio`'s fields are.
-#[unsafe(no_mangle)]
-pub static PIO_LAYOUT: PioLayout = PioLayout { rw: 0, port: 0, size: 0, count: 0 };
+/// Where the fields of the other tracepoints are.
+macro_rules! layouts {
+    ($($name:ident)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            pub static $name: FieldsLayout = FieldsLayout { at: [0; FIELDS] };
+        )*
+    };
+}
+
+layouts! {
+    KVM_ENTRY KVM_PIO KVM_MMIO KVM_FAST_MMIO KVM_MSR KVM_CPUID KVM_HYPERCALL KVM_HV_HYPERCALL KVM_PAGE_FAULT
+    KVM_USERSPACE_EXIT KVM_VCPU_WAKEUP
+}
 
 /// Reads a global, or a field of one, as the agent set it. Volatile, for the compiler only knows the
 /// placeholder; the verifier knows the frozen value and prunes by it.
 macro_rules! global {
-    ($name:ident $(. $field:ident)?) => {
+    ($name:ident $(. $field:ident)? $([$index:expr])?) => {
         // SAFETY: a static, or a part of one.
-        unsafe { core::ptr::read_volatile(&raw const $crate::maps::$name $(.$field)?) }
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::$name $(.$field)? $([$index])?) }
     };
 }
 pub(crate) use global;

@@ -2,18 +2,24 @@
 //! before the kernel makes a record of them, and read on from there by offsets that the agent took
 //! from the running kernel's BTF.
 
-use core::arch::asm;
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::{
-    helpers::bpf_probe_read_kernel, macros::raw_tracepoint, programs::RawTracePointContext,
+    EbpfContext, helpers::bpf_probe_read_kernel, macros::raw_tracepoint,
+    programs::RawTracePointContext,
 };
-use vmexit_common::{cast::UNRESOLVED, key::Key, layout::reason_in, vcpu::UNKNOWN_ID};
+use vmexit_common::{
+    cast::UNRESOLVED,
+    layout::{RIP, reason_in},
+    vcpu::UNKNOWN_ID,
+};
 
 use crate::{
-    detail,
+    event::{self, Arguments},
     exit::{self, Timing},
     maps::global,
-    vcpu::{self, Identity},
+    slow::Entry,
+    vcpu::{self, Context, Identity},
 };
 
 #[raw_tracepoint(tracepoint = "kvm_exit")]
@@ -34,17 +40,87 @@ fn kvm_exit_count(ctx: RawTracePointContext) {
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry(_ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu);
+        exit::end(vcpu, ());
     }
 }
 
-/// `(rw, port, size, count, data)` in every kernel from 5.4 to 7.3 (arch/x86/kvm/trace.h).
-#[raw_tracepoint(tracepoint = "kvm_pio")]
-fn kvm_pio(ctx: RawTracePointContext) {
-    if let Some(vcpu) = vcpu::current_or_new(&ctx) {
-        // Zero-extended to 64 bits each.
-        let key = Key::pio(ctx.arg(1), ctx.arg(0), ctx.arg(2));
-        detail::note(&ctx, vcpu, key, ctx.arg(3));
+#[raw_tracepoint(tracepoint = "kvm_entry")]
+fn kvm_entry_slow(ctx: RawTracePointContext) {
+    if let Some(vcpu) = vcpu::current() {
+        exit::end(vcpu, RawEntry(ctx.as_ptr()));
+    }
+}
+
+/// What `kvm_entry` was called with: the vCPU, first of all.
+#[derive(Clone, Copy)]
+struct RawEntry(*mut c_void);
+
+impl Entry for RawEntry {
+    #[inline(always)]
+    fn rip(self) -> Option<u64> {
+        let (rip, cached) = (global!(RAW_ENTRY_LAYOUT.rip), global!(RAW_ENTRY_LAYOUT.cached));
+        if rip == 0 {
+            return None;
+        }
+        let kvm_vcpu: u64 = RawTracePointContext::new(self.0).arg(0);
+        if cached != 0 {
+            // SAFETY: the helper checks the address.
+            let cached =
+                unsafe { bpf_probe_read_kernel((kvm_vcpu + cached) as *const u32) }.ok()?;
+            if cached & 1 << RIP == 0 {
+                return None;
+            }
+        }
+        // SAFETY: as above.
+        unsafe { bpf_probe_read_kernel((kvm_vcpu + rip) as *const u64) }.ok()
+    }
+}
+
+/// A program each; they take their arguments as the agent's table of tracepoints lists them.
+macro_rules! programs {
+    ($($name:ident => $handler:ident,)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            #[unsafe(link_section = "raw_tp")]
+            fn $name(ctx: *mut c_void) -> u32 {
+                event::$handler(&Raw::<0>(RawTracePointContext::new(ctx)));
+                0
+            }
+        )*
+    };
+}
+
+programs! {
+    kvm_pio => pio,
+    kvm_mmio => mmio,
+    kvm_fast_mmio => fast_mmio,
+    kvm_msr => msr,
+    kvm_cpuid => cpuid,
+    kvm_hypercall => hypercall,
+    kvm_hv_hypercall => hv_hypercall,
+    kvm_userspace_exit => userspace_exit,
+    kvm_vcpu_wakeup => vcpu_wakeup,
+}
+
+/// Behind the vCPU.
+#[raw_tracepoint(tracepoint = "kvm_page_fault")]
+fn kvm_page_fault(ctx: RawTracePointContext) {
+    event::page_fault(&Raw::<1>(ctx));
+}
+
+/// The arguments from number `FIRST` on.
+struct Raw<const FIRST: usize>(RawTracePointContext);
+
+impl<const FIRST: usize> Arguments for Raw<FIRST> {
+    #[inline(always)]
+    fn context(&self) -> Context {
+        Context(self.0.as_ptr())
+    }
+
+    /// The kernel extends each by zeros (`CAST_TO_U64`, include/trace/bpf_probe.h).
+    #[inline(always)]
+    fn get<T: Copy + Into<u64>>(&self, n: usize) -> Option<u64> {
+        Some(self.0.arg(FIRST + n))
     }
 }
 
@@ -56,9 +132,10 @@ fn sched_process_exit(ctx: RawTracePointContext) {
 
 #[inline(always)]
 fn on_exit(ctx: &RawTracePointContext, timing: Timing) {
-    let Some(vcpu) = vcpu::current_or_new(ctx) else { return };
+    let context = Context(ctx.as_ptr());
+    let Some(vcpu) = vcpu::current_or_new(context) else { return };
     let identity = || Identity { vcpu_id: vcpu_id(ctx), isa: global!(RAW_EXIT_LAYOUT.isa) as u32 };
-    if exit::is_closed(ctx, vcpu, timing, identity) {
+    if exit::is_closed(context, vcpu, timing, identity) {
         exit::begin(vcpu, reason(ctx), timing);
     }
 }

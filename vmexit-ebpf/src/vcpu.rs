@@ -1,7 +1,7 @@
 //! The current thread's entry in the table of vCPUs: found at once while it lives, claimed by the
 //! thread itself when it is first seen, given back when it ends.
 
-use core::{arch::asm, ptr};
+use core::{arch::asm, ffi::c_void, ptr};
 
 use aya_ebpf::{
     EbpfContext,
@@ -18,6 +18,16 @@ use crate::{
     maps::{self, FREE_BOOKS, VMS, count_loss, global},
 };
 
+/// What a program was called with, whatever that is: enough to log.
+#[derive(Clone, Copy)]
+pub struct Context(pub *mut c_void);
+
+impl EbpfContext for Context {
+    fn as_ptr(&self) -> *mut c_void {
+        self.0
+    }
+}
+
 /// The entry of the thread that runs, if it has one.
 #[inline(always)]
 pub fn current() -> Option<*mut Vcpu> {
@@ -28,7 +38,7 @@ pub fn current() -> Option<*mut Vcpu> {
 /// As [`current`], for programs that may see a vCPU first: claims an entry for a new thread. `None` where
 /// the table has no room.
 #[inline(always)]
-pub fn current_or_new<C: EbpfContext>(ctx: &C) -> Option<*mut Vcpu> {
+pub fn current_or_new(ctx: Context) -> Option<*mut Vcpu> {
     let task = current_task();
     at_home(task).or_else(|| non_null(find_or_claim(ctx, task)))
 }
@@ -41,7 +51,7 @@ pub fn book(vcpu: *mut Vcpu) -> Option<*mut Counts> {
 
 /// Whether the exits of a thread whose entry is blocked can be booked from now on.
 #[inline(always)]
-pub fn unblock<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu, identity: impl Fn() -> Identity) -> bool {
+pub fn unblock(ctx: Context, vcpu: *mut Vcpu, identity: impl Fn() -> Identity) -> bool {
     if has_book(ctx, vcpu) {
         return introduce(vcpu, identity());
     }
@@ -54,7 +64,7 @@ pub fn unblock<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu, identity: impl Fn() -> 
 /// Whether the thread has a book. One that found none looks again: userspace may have returned one
 /// since.
 #[inline(never)]
-pub fn has_book<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu) -> bool {
+pub fn has_book(ctx: Context, vcpu: *mut Vcpu) -> bool {
     match load!(vcpu, state) {
         IGNORED => false,
         NO_BOOK => assign_book(ctx, vcpu),
@@ -82,6 +92,7 @@ pub fn end(task: u64) {
     store!(vcpu, exit_ns, 0);
     store!(vcpu, exits, 0);
     store!(vcpu, detail, 0);
+    store!(vcpu, user_ns, 0);
     store!(vcpu, state, NEW);
     store!(vcpu, task, 0);
 }
@@ -114,7 +125,7 @@ fn find(task: u64) -> *mut Vcpu {
 
 /// Null if there is none and no room for one.
 #[inline(never)]
-fn find_or_claim<C: EbpfContext>(ctx: &C, task: u64) -> *mut Vcpu {
+fn find_or_claim(ctx: Context, task: u64) -> *mut Vcpu {
     let vcpu = find(task);
     if vcpu.is_null() { claim(ctx, task) } else { vcpu }
 }
@@ -132,7 +143,7 @@ fn entry(task: u64, probe: usize) -> *mut Vcpu {
 
 /// Once in a thread's life.
 #[inline(always)]
-fn claim<C: EbpfContext>(ctx: &C, task: u64) -> *mut Vcpu {
+fn claim(ctx: Context, task: u64) -> *mut Vcpu {
     for probe in 0..PROBES {
         let vcpu = entry(task, probe);
         if !take(vcpu, task) {
@@ -148,7 +159,7 @@ fn claim<C: EbpfContext>(ctx: &C, task: u64) -> *mut Vcpu {
     }
     if let Some(loss) = maps::loss() {
         if load!(loss, no_vcpu_entry) == 0 {
-            warn!(ctx, "the table of vCPU threads is full: some are not counted");
+            warn!(&ctx, "the table of vCPU threads is full: some are not counted");
         }
         add!(loss, no_vcpu_entry, 1);
     }
@@ -181,7 +192,7 @@ fn is_wanted(pid: u32) -> bool {
 
 /// Gives the entry a free book, if there is one.
 #[inline(always)]
-fn assign_book<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu) -> bool {
+fn assign_book(ctx: Context, vcpu: *mut Vcpu) -> bool {
     let thread = bpf_get_current_pid_tgid();
     let free = FREE_BOOKS.pop().ok().flatten();
     if let Some(index) = free
@@ -197,7 +208,7 @@ fn assign_book<C: EbpfContext>(ctx: &C, vcpu: *mut Vcpu) -> bool {
     }
     if load!(vcpu, state) != NO_BOOK {
         store!(vcpu, state, NO_BOOK);
-        warn!(ctx, "no free book for thread {}: raise --max-vcpus", thread as u32);
+        warn!(&ctx, "no free book for thread {}: raise --max-vcpus", thread as u32);
     }
     false
 }

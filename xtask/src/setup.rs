@@ -14,8 +14,15 @@ use crate::tool::{self, cargo, has, is_root, run, stdout};
 const BPF_LINKER: &str = "0.10.3";
 
 /// Programs that tests and demo start, and Debian's packages of them.
-const PROGRAMS: &[(&str, &str)] =
-    &[("qemu-system-x86_64", "qemu-system-x86"), ("perf", "linux-perf"), ("xz", "xz-utils")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("perf", "linux-perf"),
+    ("xz", "xz-utils"),
+    // Not Debian's libvirt-daemon-system, which would start it for the whole machine.
+    ("libvirtd", "libvirt-daemon"),
+    ("virt-qemu-run", "libvirt-daemon-driver-qemu"),
+    ("virsh", "libvirt-clients"),
+];
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 

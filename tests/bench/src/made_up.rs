@@ -64,6 +64,7 @@ mod tests {
     fn snapshot(strays: u64) -> Snapshot {
         let detail = |port| RowReading {
             row: Row { key: Key::pio(port, 1, 1).0, stray: strays, ..Row::default() },
+            more: 0,
             durations: Some(Box::default()),
         };
         let mut snapshot = Snapshot::default();

@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use vmexit::{
     guest::{self, Vm},
     host::Host,
-    model::{self, Sources, Span},
+    model::{self, Layout, Sources, Span},
     probe::{
         Event, Options, Probe, Timing,
         plan::{Plan, Tracepoints},
@@ -127,6 +127,7 @@ impl View {
             pids: Some(pids),
             timing: Timing::All,
             events: Event::ALL.into(),
+            slow: None,
         };
         let probe = Probe::start(&Plan::make(Tracepoints::Auto)?, &options)?;
         Ok(Self {
@@ -156,6 +157,8 @@ impl View {
                 span: span(&interval),
                 timing: Timing::All,
                 events: Event::ALL.into(),
+                maps: &BTreeMap::new(),
+                layout: Layout::default(),
                 reasons: &view.reasons,
                 guests: &view.guests,
             };

@@ -5,8 +5,8 @@
 
 use super::clock::Clock;
 use super::expected::address::{
-    APIC_BASE, DEBUG_EXIT, EFER, HPET_COUNTER, PCI_ADDRESS, PCI_DATA, PIC_MASK, PM_TIMER, RTC_DATA,
-    RTC_INDEX, SERIAL, STRING_IN, STRING_OUT, X2APIC_EOI, X2APIC_LINT0, X2APIC_SPURIOUS,
+    APIC_BASE, BAR, DEBUG_EXIT, EFER, HPET_COUNTER, PCI_ADDRESS, PCI_DATA, PIC_MASK, PM_TIMER,
+    RTC_DATA, RTC_INDEX, SERIAL, STRING_IN, STRING_OUT, X2APIC_EOI, X2APIC_LINT0, X2APIC_SPURIOUS,
     X2APIC_TIMER, X2APIC_TIMER_COUNT, X2APIC_TIMER_DIVIDE,
 };
 use super::expected::{Accesses, Direction, Expected};
@@ -45,6 +45,8 @@ pub struct BareGuest {
     pub hlt: u32,
     /// 4-byte read of the HPET's main counter at 0xfed000f0.
     pub hpet_read: u32,
+    /// 4-byte read of the first register of a modern virtio device in slot 5 (see [`Qemu::VIRTIO`](super::Qemu::VIRTIO)).
+    pub bar_read: u32,
     /// 1-byte IN from so many ports, each once, from 0x5001 on: what fills a table on purpose.
     pub port_sweep: u32,
     /// One `rep outsb` of so many bytes to port 0x5800, where no device is. See
@@ -75,6 +77,7 @@ impl BareGuest {
             msr_read: 4,
             hlt: 2,
             hpet_read: 0,
+            bar_read: 0,
             port_sweep: 0,
             string_out: 0,
             string_in: 0,
@@ -96,6 +99,7 @@ impl BareGuest {
             msr_read: 6,
             hlt: 3,
             hpet_read: 5,
+            bar_read: 0,
             port_sweep: 2,
             string_out: 15,
             string_in: 17,
@@ -142,7 +146,7 @@ impl BareGuest {
         bytes
     }
 
-    fn parameters(&self) -> [(Slot, u32); 15] {
+    fn parameters(&self) -> [(Slot, u32); 16] {
         [
             (Slot::Rounds, self.rounds),
             (Slot::PmTimerIn, self.pm_timer_in),
@@ -153,6 +157,7 @@ impl BareGuest {
             (Slot::MsrRead, self.msr_read),
             (Slot::Hlt, self.hlt),
             (Slot::HpetRead, self.hpet_read),
+            (Slot::BarRead, self.bar_read),
             (Slot::PortSweep, self.port_sweep),
             (Slot::StringOut, self.string_out),
             (Slot::StringIn, self.string_in),
@@ -192,6 +197,7 @@ impl BareGuest {
     ///
     /// - `pm_timer_in`: 3 OUT to 0xcf8, 1 IN from 0xcfc, 2 OUT to 0xcfc (all of 4 bytes): asks
     ///   which host bridge there is, and gives the timer its port.
+    /// - `bar_read`: 2 OUT to 0xcf8 and 2 to 0xcfc: gives the device its address.
     /// - `rtc_data_out`: 1 OUT to 0x70.
     /// - `hlt`: 1 WRMSR each of 0x1b, 0x80f, 0x835, 0x832 and 0x83e.
     pub fn setup(&self) -> Expected {
@@ -201,6 +207,9 @@ impl BareGuest {
                 .port(PCI_ADDRESS, Direction::Out, 3)
                 .port(PCI_DATA, Direction::In, 1)
                 .port(PCI_DATA, Direction::Out, 2);
+        }
+        if self.bar_read > 0 {
+            setup = setup.port(PCI_ADDRESS, Direction::Out, 2).port(PCI_DATA, Direction::Out, 2);
         }
         if self.rtc_data_out > 0 {
             setup = setup.port(RTC_INDEX, Direction::Out, 1);
@@ -265,6 +274,7 @@ impl BareGuest {
             .port(RTC_DATA, Direction::Out, self.rtc_data_out.into())
             .port(SERIAL, Direction::Out, printed)
             .read_mmio(HPET_COUNTER, self.hpet_read.into())
+            .read_mmio(BAR, self.bar_read.into())
             .read_msr(APIC_BASE, self.msr_read.into())
             .write_msr(X2APIC_TIMER_COUNT, self.hlt.into())
             .write_msr(X2APIC_EOI, self.hlt.into())
@@ -291,8 +301,8 @@ mod tests {
 
     #[test]
     fn parameters_arrive_in_the_rom_and_nothing_else_changes() {
-        let guest =
-            BareGuest { rounds: 0x0102_0304, ..BareGuest::sampler().at_end(AtEnd::PowerOff) };
+        let guest = BareGuest { rounds: 0x0102_0304, bar_read: 4, ..BareGuest::sampler() };
+        let guest = guest.at_end(AtEnd::PowerOff);
         let rom = guest.rom();
         for (slot, value) in guest.parameters() {
             assert_ne!(value, 0, "{slot:?} proves nothing");

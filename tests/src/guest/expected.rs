@@ -33,6 +33,9 @@ pub mod address {
     /// HPET main counter, a guest physical address.
     pub const HPET_COUNTER: u64 = 0xfed0_00f0;
 
+    /// Where the guest's set-up puts the registers of a virtio device, a guest physical address.
+    pub const BAR: u64 = 0xfebf_0000;
+
     /// `IA32_APIC_BASE`.
     pub const APIC_BASE: u32 = 0x1b;
     /// x2APIC end of interrupt.

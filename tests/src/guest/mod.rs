@@ -4,6 +4,8 @@
 //! an [`Expected`], the exact counts. A [`Qemu`] starts the ROM, here or (as an argument list) in
 //! another machine; a [`RunningGuest`] is the one that runs here, and prints a dot a round.
 //!
+//! A [`LinuxGuest`] is the other kind: a stock kernel in a lab, to be told what to do.
+//!
 //! ```no_run
 //! use std::time::Duration;
 //! use vmexit_tests::guest::{BareGuest, Qemu};
@@ -22,6 +24,7 @@
 mod bare;
 mod clock;
 mod expected;
+mod linux;
 mod qemu;
 mod qmp;
 mod rom;
@@ -31,6 +34,7 @@ pub mod vcpus;
 pub use bare::{AtEnd, BareGuest};
 pub use clock::Clock;
 pub use expected::{Accesses, Direction, Expected, address};
+pub use linux::LinuxGuest;
 pub use qemu::{Accelerator, Machine, Qemu, kvm_usable};
 pub use qmp::Qmp;
 pub use rom::ROM_SIZE;

@@ -1,4 +1,4 @@
-//! The QEMU command line of a bare guest.
+//! The QEMU command line of a guest.
 //!
 //! The same builder starts a guest on this machine and yields the arguments for a shell script in
 //! another one (a lab). All files of a guest are in one directory, under fixed names.
@@ -40,16 +40,23 @@ pub struct Qemu {
     machine: Machine,
     vcpus: u32,
     paused: bool,
+    linux: Option<String>,
     extra: Vec<String>,
 }
 
 impl Qemu {
     /// File name of the ROM in the guest's directory.
     pub const ROM: &str = "guest.rom";
+    /// File name of a Linux guest's kernel.
+    pub const KERNEL: &str = "guest.vmlinuz";
+    /// File name of a Linux guest's initramfs.
+    pub const INITRAMFS: &str = "guest.initramfs";
     /// File name of the serial port's output.
     pub const SERIAL: &str = "guest.serial";
     /// File name of the QMP socket.
     pub const QMP: &str = "guest.qmp";
+    /// The device that a guest's `bar_read` is for, as `-device` takes it.
+    pub const VIRTIO: &str = "virtio-rng-pci,id=rng7,addr=5,disable-legacy=on";
     /// File name of QEMU's own messages, where QEMU runs as a [`RunningGuest`].
     pub const LOG: &str = "guest.log";
 
@@ -77,6 +84,7 @@ impl Qemu {
             machine: Machine::Pc,
             vcpus: 1,
             paused: false,
+            linux: None,
             extra: Vec::new(),
         }
     }
@@ -106,6 +114,12 @@ impl Qemu {
         Self { paused: true, ..self }
     }
 
+    /// Linux with these kernel parameters in place of the ROM. The first serial port is QEMU's standard
+    /// input and output then.
+    pub(super) fn linux(self, parameters: &str) -> Self {
+        Self { linux: Some(parameters.to_owned()), ..self }
+    }
+
     /// One more argument, after all others.
     pub fn arg(mut self, arg: &str) -> Self {
         self.extra.push(arg.to_owned());
@@ -122,11 +136,25 @@ impl Qemu {
         option("-machine", if self.machine == Machine::Pc { "pc" } else { "q35" });
         option("-cpu", &self.cpu);
         option("-smp", &self.vcpus.to_string());
-        option("-m", "16");
-        option("-bios", &directory.join(Self::ROM).to_string_lossy());
+        let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
+        let serial = format!("file:{}", path(Self::SERIAL));
+        let serial = match &self.linux {
+            None => {
+                option("-m", "16");
+                option("-bios", &path(Self::ROM));
+                &serial
+            }
+            Some(parameters) => {
+                option("-m", "128");
+                option("-kernel", &path(Self::KERNEL));
+                option("-initrd", &path(Self::INITRAMFS));
+                option("-append", parameters);
+                "stdio"
+            }
+        };
         option("-vga", "none");
         option("-display", "none");
-        option("-serial", &format!("file:{}", directory.join(Self::SERIAL).to_string_lossy()));
+        option("-serial", serial);
         option("-qmp", &format!("unix:{},server=on,wait=off", file(Self::QMP)));
         option("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
         // A broken guest resets for ever; with this it ends QEMU instead.

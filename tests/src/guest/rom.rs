@@ -41,6 +41,7 @@ pub(super) enum Slot {
     StringIn = 0x30,
     StringOutPic = 0x34,
     Clock = 0x38,
+    BarRead = 0x3c,
 }
 
 global_asm!(
@@ -54,6 +55,8 @@ global_asm!(
     msr_read = const Slot::MsrRead as usize,
     hlt = const Slot::Hlt as usize,
     hpet_read = const Slot::HpetRead as usize,
+    bar_read = const Slot::BarRead as usize,
+    bar = const address::BAR,
     port_sweep = const Slot::PortSweep as usize,
     sweep_base = const SWEEP_BASE,
     string_out = const Slot::StringOut as usize,

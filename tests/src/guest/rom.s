@@ -27,6 +27,7 @@
     .equ    MSR_READ, {msr_read}
     .equ    HLT, {hlt}
     .equ    HPET_READ, {hpet_read}
+    .equ    BAR_READ, {bar_read}
     .equ    PORT_SWEEP, {port_sweep}
     .equ    STRING_OUT, {string_out}
     .equ    STRING_IN, {string_in}
@@ -136,6 +137,7 @@ vmexit_bare_guest_rom:
     movl    $(PD_LOW | PAGE), PDPT
     movl    $(PD_HIGH | PAGE), PDPT + 3 * 8
     movl    $LARGE_PAGE, PD_LOW         # 0 to 2 MiB: RAM and this ROM
+    movl    $(0xfea00000 | LARGE_PAGE), PD_HIGH + 0x1f5 * 8     # 2 MiB with the BAR
     movl    $(0xfec00000 | LARGE_PAGE), PD_HIGH + 0x1f6 * 8     # 2 MiB with the HPET
     movw    %cs, %ax
     movw    %ax, %ds
@@ -180,6 +182,17 @@ vmexit_bare_guest_rom:
     out_l   0xcf8, 0x8000f844           # ACPI_CNTL: decode PMBASE
     out_l   0xcfc, 0x80
 .Lvmexit_pm_done:
+
+# ---- Set-up: BAR --------------------------------------------------------------------------------
+# A virtio device in slot 5 of the first bus gets an address for its registers, which are in BAR 4, and
+# is told to answer there.
+    cmpl    $0, BAR_READ(%rbp)
+    je      .Lvmexit_bar_done
+    out_l   0xcf8, 0x80002820           # BAR 4
+    out_l   0xcfc, {bar}
+    out_l   0xcf8, 0x80002804           # command: memory
+    out_l   0xcfc, 0x2
+.Lvmexit_bar_done:
 
 # ---- Set-up: RTC --------------------------------------------------------------------------------
 # After reset the index points at the clock. Point it at an unused byte before data are written.
@@ -271,6 +284,11 @@ vmexit_bare_guest_rom:
 
     times   HPET_READ
     movl    $0xfed000f0, %edx
+    movl    (%rdx), %eax
+    done
+
+    times   BAR_READ
+    movl    ${bar}, %edx
     movl    (%rdx), %eax
     done
 

@@ -105,6 +105,8 @@ pub struct Lab {
     perf: bool,
     binaries: Vec<(String, PathBuf)>,
     files: Vec<(String, Vec<u8>, u32)>,
+    kernels: Vec<String>,
+    initramfs: Vec<(String, Vec<u8>)>,
     instruction_clock: bool,
     timeout: Option<Duration>,
     memory_mb: Option<u32>,
@@ -120,6 +122,8 @@ impl Lab {
             perf: false,
             binaries: Vec::new(),
             files: Vec::new(),
+            kernels: Vec::new(),
+            initramfs: Vec::new(),
             instruction_clock: false,
             timeout: None,
             memory_mb: None,
@@ -144,6 +148,21 @@ impl Lab {
     #[must_use]
     pub fn file(mut self, path: impl Into<String>, bytes: impl Into<Vec<u8>>, mode: u32) -> Self {
         self.files.push((path.into(), bytes.into(), mode));
+        self
+    }
+
+    /// Adds the image of the lab's own kernel at a path of the lab, for nested guests.
+    #[must_use]
+    pub fn kernel_image(mut self, path: impl Into<String>) -> Self {
+        self.kernels.push(path.into());
+        self
+    }
+
+    /// Adds an initramfs at a path of the lab, for nested guests: busybox, as `/bin/busybox` and
+    /// `/bin/sh`, and this `/init`.
+    #[must_use]
+    pub fn initramfs(mut self, path: impl Into<String>, init: impl Into<Vec<u8>>) -> Self {
+        self.initramfs.push((path.into(), init.into()));
         self
     }
 
@@ -221,10 +240,7 @@ impl Lab {
 
     /// What stays the same from run to run and from kernel to kernel.
     fn base(&self) -> Result<Tree, LabError> {
-        let mut tree = Tree::default();
-        tree.host("/bin/busybox", &unpack::busybox(&self.kernel.cache)?)?;
-        tree.symlink("/bin/sh", "busybox")?;
-        tree.bytes("/init", include_bytes!("init.sh"), 0o755)?;
+        let mut tree = self.busybox(include_bytes!("init.sh"))?;
         if self.qemu {
             let qemu = host::qemu()?;
             tree.program("/usr/bin/qemu-system-x86_64", &qemu, None)?;
@@ -235,6 +251,15 @@ impl Lab {
         if self.perf {
             tree.program("/usr/bin/perf", &host::perf()?, None)?;
         }
+        Ok(tree)
+    }
+
+    /// Busybox and an init, with which any of these kernels starts.
+    fn busybox(&self, init: &[u8]) -> Result<Tree, LabError> {
+        let mut tree = Tree::default();
+        tree.host("/bin/busybox", &unpack::busybox(&self.kernel.cache)?)?;
+        tree.symlink("/bin/sh", "busybox")?;
+        tree.bytes("/init", init, 0o755)?;
         Ok(tree)
     }
 
@@ -254,7 +279,9 @@ impl Lab {
             }
         }
         let paths = self.binaries.iter().map(|(path, _)| path);
-        for path in paths.chain(self.files.iter().map(|(path, ..)| path)) {
+        let paths = paths.chain(self.files.iter().map(|(path, ..)| path));
+        let paths = paths.chain(&self.kernels);
+        for path in paths.chain(self.initramfs.iter().map(|(path, _)| path)) {
             if RESERVED.iter().any(|reserved| Path::new(path).starts_with(reserved)) {
                 return Err(LabError::GuestPath(path.clone()));
             }
@@ -264,6 +291,14 @@ impl Lab {
         }
         for (path, bytes, mode) in &self.files {
             tree.bytes(path, bytes, *mode)?;
+        }
+        for path in &self.kernels {
+            tree.host(path, &self.kernel.vmlinuz)?;
+        }
+        for (path, init) in &self.initramfs {
+            let archive =
+                self.busybox(init)?.write(Vec::new()).during(|| format!("make {path}"))?;
+            tree.bytes(path, &archive, 0o644)?;
         }
         tree.bytes("/lab/script", script.as_bytes(), 0o644)?;
         tree.bytes("/lab/token", token.as_bytes(), 0o600)?;

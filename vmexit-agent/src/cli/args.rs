@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use vmexit_common::vcpu::MOST_VCPUS;
 
 use crate::{
+    model::{By, Sort},
+    monitor::{self, Virsh},
     probe::{Event, Timing, plan::Tracepoints},
     view::Format,
 };
@@ -26,8 +28,52 @@ pub enum Command {
     Capture(CaptureArgs),
     /// Say what a capture would meet on this host, and what to do about it
     Doctor(DoctorArgs),
+    /// Show single exits that take long, as they happen
+    Trace(TraceArgs),
     /// List the VMs that run on this host, and what is known of each
     Vms(VmsArgs),
+}
+
+/// Arguments of `vmexit trace`.
+#[derive(Debug, Args)]
+#[command(after_help = TRACE_EXAMPLES)]
+pub struct TraceArgs {
+    /// Show exits that take this long or longer, from exit to entry
+    #[arg(short, long, value_name = "TIME", default_value = "1ms", value_parser = parse_threshold)]
+    pub slower_than: Duration,
+
+    /// Exits in which the vCPU only waits (HLT) too
+    #[arg(long)]
+    pub waiting: bool,
+
+    /// Only this VM, by name or process id; can be given several times
+    #[arg(long = "vm", value_name = "NAME|PID")]
+    pub vms: Vec<String>,
+
+    /// How long to look [default: until ctrl-c]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// End after so many exits
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// How to write an exit: as a line of a table, or as a JSON object on a line
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// Where devices' names come from.
+    #[command(flatten)]
+    pub devices: DeviceArgs,
+
+    /// Room for this many vCPUs, some 120 kB of kernel memory each [default: twice as many as run
+    /// now, at least 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_VCPUS)))]
+    pub max_vcpus: Option<u32>,
+
+    /// Which tracepoints to use
+    #[arg(long, value_enum, default_value_t, hide_short_help = true)]
+    pub tracepoints: Tracepoints,
 }
 
 /// Arguments of `vmexit vms`.
@@ -67,7 +113,23 @@ pub struct CaptureArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Room for this many vCPUs, some 80 kB of kernel memory each [default: twice as many as run
+    /// Whose tables to show: each VM's, or each vCPU's too
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub by: By,
+
+    /// What to put first
+    #[arg(long, value_enum, default_value_t, value_name = "FIGURE")]
+    pub sort: Sort,
+
+    /// At most so many rows of each table
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
+
+    /// Where devices' names come from.
+    #[command(flatten)]
+    pub devices: DeviceArgs,
+
+    /// Room for this many vCPUs, some 120 kB of kernel memory each [default: twice as many as run
     /// now, at least 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_VCPUS)))]
     pub max_vcpus: Option<u32>,
@@ -90,6 +152,43 @@ pub struct CaptureArgs {
     pub quiet: bool,
 }
 
+/// Where devices' names come from.
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// How to know which devices ports and addresses belong to
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub devices: Devices,
+
+    /// QMP socket of the VM, where its command line does not tell; needs --vm
+    #[arg(long, value_name = "PATH", requires = "vms", conflicts_with = "devices")]
+    pub qmp: Option<PathBuf>,
+}
+
+impl DeviceArgs {
+    /// How to ask a VM; `None` for not at all.
+    pub(super) fn options(&self) -> Option<monitor::Options> {
+        let virsh = match self.devices {
+            Devices::Ask => Virsh::Ask,
+            Devices::Qmp => Virsh::Leave,
+            Devices::Guess => return None,
+        };
+        Some(monitor::Options { virsh, ..monitor::Options::default() })
+    }
+}
+
+/// How to know which devices there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Devices {
+    /// Ask each QEMU on its QMP socket; through virsh if libvirt has it, which marks the domain as
+    /// tainted (custom-monitor)
+    #[default]
+    Ask,
+    /// The same without libvirt
+    Qmp,
+    /// Ask nobody: what PCs commonly have
+    Guess,
+}
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done, also when ctrl-c ended it early
@@ -105,7 +204,16 @@ const CAPTURE_EXAMPLES: &str = "\
 Examples:
   vmexit capture                          all VMs, 10 seconds
   vmexit capture --vm win10 -d 1m         one VM, one minute
+  vmexit capture --by vcpu --top 5        each vCPU, five rows a table
+  vmexit capture --event vmexit,msr       exits and registers only: cheaper
   vmexit capture --format json -o x.json  for a program to read";
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  vmexit trace                                exits of a millisecond and more, until ctrl-c
+  vmexit trace --vm win10 --slower-than 20us  one VM, and shorter ones too
+  vmexit trace --waiting -d 10s -n 100        with HLT; ten seconds or 100 exits
+  vmexit trace --format json | jq -c 'select(.vcpu == 0)'";
 
 const VMS_EXAMPLES: &str = "\
 Examples:
@@ -130,6 +238,15 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
+fn parse_threshold(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it like 500us, 1ms or 2s"))?;
+    if parsed > LONGEST {
+        return Err("no exit takes more than 31 days".into());
+    }
+    Ok(parsed)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -148,6 +265,16 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         for bad in ["", "0", "0s", "-1s", "ten", "2months"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn thresholds() {
+        assert_eq!(parse_threshold("1ns"), Ok(Duration::from_nanos(1)));
+        assert_eq!(parse_threshold("20us"), Ok(Duration::from_micros(20)));
+        assert_eq!(parse_threshold("0s"), Ok(Duration::ZERO));
+        for bad in ["", "10", "fast", "2months"] {
+            assert!(parse_threshold(bad).is_err(), "{bad}");
         }
     }
 }

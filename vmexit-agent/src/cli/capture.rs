@@ -1,31 +1,21 @@
 //! `vmexit capture`: one interval of a given length, from attach to report.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use vmexit_common::vcpu::MOST_VCPUS;
-
-use super::{args::CaptureArgs, error::Error, output::Output, vms};
+use super::{args::CaptureArgs, error::Error, guests::Guests, output::Output, stop::Stop};
 use crate::{
-    guest::{self, Vm},
+    guest::Vm,
     host::{Host, preflight},
-    model::{self, Sources, Span},
-    probe::{Event, Options, Probe, plan::Plan},
+    model::{self, Layout, Sources, Span},
+    monitor::Maps,
+    probe::{Options, Probe, plan::Plan},
     reason::Names,
     snapshot::Interval,
     view::{self, units},
 };
-
-/// Room for vCPUs where few or none run yet.
-const FEWEST_VCPUS: u32 = 64;
 
 /// How often the progress line changes and new VMs are named.
 const TICK: Duration = Duration::from_millis(500);
@@ -33,25 +23,27 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     preflight::check()?;
     let plan = Plan::make(args.tracepoints)?;
-    if let Err(error) = &plan.pio
-        && args.events.contains(&Event::Ioport)
-    {
-        log::warn!("no I/O ports will be shown: {error}");
-    }
+    super::warn_of_missing(&plan, &args.events);
     let mut guests = Guests::find(&args.vms)?;
+    if let Some(path) = &args.devices.qmp {
+        guests.ask_at(path)?;
+    }
     let options = Options {
         max_vcpus: args.max_vcpus.unwrap_or_else(|| guests.room()),
         pids: guests.filter.clone(),
         timing: args.timing,
         events: args.events.iter().copied().collect(),
+        slow: None,
     };
     let output = Output::open(args.output.as_deref()).await?;
     let mut stop = Stop::new()?;
+    let mut maps = Maps::new(args.devices.options());
+    guests.seen().iter().for_each(|vm| maps.learn(vm));
 
     let mut probe = Probe::start(&plan, &options)?;
     let start = probe.snapshot(|_| true)?;
     let started = SystemTime::now();
-    let interrupted = watch(&args, &mut probe, &mut guests, &mut stop).await?;
+    let interrupted = watch(&args, &mut probe, &mut guests, &mut maps, &mut stop).await?;
     let end = probe.snapshot(|_| true)?;
     drop(probe);
 
@@ -61,15 +53,34 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
         seconds: interval.span_ns as f64 / 1e9,
         interrupted,
     };
-    let sources = Sources {
-        host: Host::current(),
-        span,
-        timing: args.timing,
-        events: options.events,
-        reasons: &Names::of_this_kernel(),
-        guests: &guests.seen(),
+    let (host, reasons, guests) = (Host::current(), Names::of_this_kernel(), guests.seen());
+    let build = |maps: &Maps| {
+        let sources = Sources {
+            host: host.clone(),
+            span: span.clone(),
+            timing: args.timing,
+            events: options.events.clone(),
+            maps: maps.known(),
+            layout: Layout { by: args.by, sort: args.sort, top: args.top.map(|top| top as usize) },
+            reasons: &reasons,
+            guests: &guests,
+        };
+        model::build(&interval, sources)
     };
-    let report = model::build(&interval, sources);
+    maps.settle().await;
+    let mut report = build(&maps);
+    // Devices may have come or moved since: it is asked again where an address was not found.
+    let lost = report.vms.iter().filter(|vm| vm.has_unassigned()).map(|vm| vm.pid);
+    let lost: Vec<&Vm> =
+        lost.filter_map(|pid| guests.iter().find(|guest| guest.pid == pid)).collect();
+    let mut asks = false;
+    for vm in lost {
+        asks |= maps.renew(vm);
+    }
+    if asks {
+        maps.settle().await;
+        report = build(&maps);
+    }
     output.write(view::render(&report, args.format)?).await
 }
 
@@ -78,6 +89,7 @@ async fn watch(
     args: &CaptureArgs,
     probe: &mut Probe,
     guests: &mut Guests,
+    maps: &mut Maps,
     stop: &mut Stop,
 ) -> Result<bool, Error> {
     let started = Instant::now();
@@ -93,7 +105,7 @@ async fn watch(
             () = &mut end => break false,
             _ = tick.tick() => {
                 let seen = probe.progress()?;
-                guests.note(&seen.pids);
+                guests.note(&seen.pids).iter().for_each(|vm| maps.learn(vm));
                 progress.set_position(started.elapsed().as_millis() as u64);
                 progress.set_message(format!(
                     "{} s of {}, {}, {} (ctrl-c ends early)",
@@ -119,97 +131,4 @@ fn progress_line(args: &CaptureArgs) -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-/// SIGINT or SIGTERM: both end a capture early and still have its report.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    fn new() -> Result<Self, Error> {
-        let listen = |kind| signal(kind).map_err(Error::Signal);
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// The VMs of a capture: those at its start, and those that come while it runs.
-struct Guests {
-    /// Process ids asked for by `--vm`; `None` for all.
-    filter: Option<BTreeSet<u32>>,
-    /// By process id. Kept when a VM ends: what it did is still to be reported.
-    known: BTreeMap<u32, Vm>,
-}
-
-impl Guests {
-    fn find(wanted: &[String]) -> Result<Self, Error> {
-        let running = vms::running()?.vms;
-        let filter = match wanted {
-            [] => None,
-            wanted => Some(choose(&running, wanted)?),
-        };
-        let mut guests = Self { filter, known: BTreeMap::new() };
-        guests.add(running);
-        Ok(guests)
-    }
-
-    fn add(&mut self, vms: Vec<Vm>) {
-        let wanted = |vm: &Vm| self.filter.as_ref().is_none_or(|pids| pids.contains(&vm.pid));
-        let vms = vms.into_iter().filter(wanted).map(|vm| (vm.pid, vm));
-        self.known.extend(vms.collect::<Vec<_>>());
-    }
-
-    /// Notes VMs that have come since, by the processes whose exits were seen: nobody else in `/proc`
-    /// is looked at. One that comes and goes between two looks is still counted, only nameless.
-    fn note(&mut self, pids: &BTreeSet<u32>) {
-        if self.filter.is_some() {
-            // Those asked for were all there at the start.
-            return;
-        }
-        let new: Vec<Vm> = pids
-            .iter()
-            .filter(|pid| !self.known.contains_key(pid))
-            .filter_map(|&pid| guest::find(pid))
-            .collect();
-        self.add(new);
-    }
-
-    /// Twice the vCPUs that run now: VMs start while we look.
-    fn room(&self) -> u32 {
-        let vcpus: usize = self.known.values().map(|vm| vm.vcpus).sum();
-        u32::try_from(2 * vcpus).unwrap_or(u32::MAX).clamp(FEWEST_VCPUS, MOST_VCPUS)
-    }
-
-    fn seen(&self) -> Vec<Vm> {
-        self.known.values().cloned().collect()
-    }
-}
-
-/// The process ids that `--vm` means. A name that several VMs have means all of them.
-fn choose(running: &[Vm], wanted: &[String]) -> Result<BTreeSet<u32>, Error> {
-    let mut pids = BTreeSet::new();
-    for wanted in wanted {
-        let mut meant = running.iter().filter(|vm| vm.answers_to(wanted)).peekable();
-        if meant.peek().is_none() {
-            let running: Vec<String> =
-                running.iter().map(|vm| format!("{} ({})", view::safe(&vm.name), vm.pid)).collect();
-            return Err(Error::UnknownVm {
-                wanted: view::safe(wanted),
-                running: running.join(", "),
-            });
-        }
-        pids.extend(meant.map(|vm| vm.pid));
-    }
-    Ok(pids)
 }

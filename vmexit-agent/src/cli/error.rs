@@ -42,6 +42,9 @@ pub enum Error {
         /// Names and process ids.
         running: String,
     },
+    /// A socket can only be one VM's.
+    #[error("--qmp is one VM's socket: say which by --vm")]
+    OneQmpSocket,
     /// A check of `vmexit doctor` failed; it has said which.
     #[error("{0} of these checks would keep a capture from working")]
     Unwell(usize),
@@ -71,6 +74,7 @@ impl Error {
             | Self::Layout(LayoutError::Forbidden(_)) => 3,
             Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) | Self::Unwell(_) => 4,
             Self::Probe(ProbeError::Program { .. } | ProbeError::Mmap { .. }) => 4,
+            Self::OneQmpSocket => 2,
             Self::NoVm => 5,
             Self::UnknownVm { .. } => 6,
             Self::Output { .. } => 7,

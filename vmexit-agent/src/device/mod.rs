@@ -3,5 +3,9 @@
 //! VM have [`names`]. Text and numbers come in, names go out: nothing here asks a VM or reads a file.
 
 pub mod mtree;
+
 pub mod names;
+mod place;
 pub mod well_known;
+
+pub use self::place::{Device, Map};

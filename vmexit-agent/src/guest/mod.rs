@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use self::process::Process;
 pub use self::{
+    qemu::{Address, Monitor},
     vm::{Machine, NoQmp, Vm},
     vmm::Vmm,
 };

@@ -1,6 +1,6 @@
 //! VMs in a `/proc` that is made up.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{fs, os::unix::fs::symlink};
 
 use tempfile::TempDir;
 
@@ -60,7 +60,7 @@ fn a_process_is_a_vm_if_it_holds_one() {
     assert_eq!(vm.machine, Machine::Named("pc-q35-8.2".into()));
     assert_eq!(vm.uuid.as_deref(), Some("c7a5fdbd-edaf-9455-926a-d65c16db1809"));
     assert!(vm.libvirt);
-    assert_eq!((vm.qmp.len(), vm.no_qmp()), (0, Some(NoQmp::NoPath)));
+    assert_eq!(vm.monitors, [Monitor::Libvirt("web".into())]);
     assert_eq!(vm.arguments.len(), 11);
     assert!(vm.answers_to("web") && vm.answers_to("40") && !vm.answers_to("we"));
 }
@@ -106,7 +106,7 @@ fn a_hostile_name_is_kept_as_it_is() {
     proc.process(9, "qemu-system-x86_64", &[KVM], &line, &["CPU 0/KVM\nCPU 1/KVM"]);
     let vm = proc.find().vms.remove(0);
     assert_eq!(vm.name, "\u{1b}]0;owned\u{7}\n\"\\\u{fffd}\u{fffd}\u{202e}");
-    assert_eq!((vm.qmp.as_slice(), vm.no_qmp()), ([PathBuf::from("/run/q")].as_slice(), None));
+    assert_eq!((vm.monitors[0].to_string().as_str(), vm.no_qmp()), ("QMP at /run/q", None));
     assert!(vm.threads.is_empty());
 }
 

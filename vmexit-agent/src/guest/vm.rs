@@ -1,8 +1,8 @@
 //! A VM as its process shows it.
 
-use std::{collections::BTreeMap, fmt, io, path::PathBuf};
+use std::{collections::BTreeMap, fmt, io};
 
-use super::{Vmm, names, process::Process, qemu};
+use super::{Monitor, Vmm, names, process::Process, qemu};
 
 /// A process that holds a KVM VM; one that holds several counts as one VM.
 ///
@@ -27,8 +27,9 @@ pub struct Vm {
     pub vcpus: usize,
     /// vCPU number by thread id, where the VMM's threads are named by it.
     pub threads: BTreeMap<u32, u32>,
-    /// UNIX sockets on which QEMU was told to speak QMP.
-    pub qmp: Vec<PathBuf>,
+    /// Where QEMU can be asked about its machine, in the order in which to try; see
+    /// [`memory_tree`](crate::monitor::memory_tree).
+    pub monitors: Vec<Monitor>,
     /// The command line, its first megabyte. There may be secrets in it.
     pub arguments: Vec<String>,
 }
@@ -86,9 +87,15 @@ impl Vm {
         let vmm = Vmm::of(process.program().as_deref(), &arguments, &command);
         let is_qemu = vmm == Vmm::Qemu;
         let threads = process.threads();
+        let name = names::name(vmm, &arguments);
         let vm = Self {
             pid: process.pid,
-            name: names::name(vmm, &arguments).unwrap_or(command),
+            monitors: if is_qemu {
+                qemu::monitors(&arguments, name.as_deref())
+            } else {
+                Vec::new()
+            },
+            name: name.unwrap_or(command),
             vmm,
             machine: if is_qemu { qemu::machine(&arguments) } else { Machine::Unknown },
             uuid: is_qemu.then(|| qemu::uuid(&arguments)).flatten(),
@@ -97,7 +104,6 @@ impl Vm {
             threads: threads
                 .filter_map(|(tid, name)| Some((tid, vmm.vcpu_of_thread(&name)?)))
                 .collect(),
-            qmp: if is_qemu { qemu::qmp_sockets(&arguments) } else { Vec::new() },
             arguments,
         };
         Ok((files, Some(vm)))
@@ -108,10 +114,10 @@ impl Vm {
         self.name == wanted || wanted.parse() == Ok(self.pid)
     }
 
-    /// Why there is no QMP socket; nothing if there is one.
+    /// Why QEMU can't be asked about its machine; nothing if it can.
     pub fn no_qmp(&self) -> Option<NoQmp> {
         match self.vmm {
-            _ if !self.qmp.is_empty() => None,
+            _ if !self.monitors.is_empty() => None,
             Vmm::Qemu if qemu::has_monitor(&self.arguments) => Some(NoQmp::NoPath),
             Vmm::Qemu => Some(NoQmp::NotAsked),
             _ => Some(NoQmp::NotQemu),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use thiserror::Error;
-use vmexit_common::layout::{ABSENT, ExitLayout, Offset, PioLayout};
+use vmexit_common::layout::{ABSENT, ExitLayout, FIELDS, FieldsLayout, Offset};
 
 /// The mount points that the kernel's documentation names, in order of preference.
 const MOUNT_POINTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -39,12 +39,16 @@ pub enum LayoutError {
         source: io::Error,
     },
     /// The record is not as any known kernel has it.
-    #[error("kvm:{event} has no u32 field '{field}' in this kernel's record; please report it")]
+    #[error(
+        "kvm:{event} has no field '{field}' of {size} bytes in this kernel's record; please report it"
+    )]
     NoField {
         /// The tracepoint.
         event: &'static str,
         /// The field that every known kernel has.
         field: &'static str,
+        /// Its size, bytes.
+        size: u32,
     },
 }
 
@@ -84,26 +88,31 @@ impl Tracefs {
     pub fn exit_layout(&self) -> Result<ExitLayout, LayoutError> {
         let fields = self.fields("kvm_exit")?;
         Ok(ExitLayout {
-            exit_reason: required("kvm_exit", &fields, "exit_reason")?,
-            isa: offset_of(&fields, "isa").unwrap_or(ABSENT),
-            vcpu_id: offset_of(&fields, "vcpu_id").unwrap_or(ABSENT),
+            exit_reason: required("kvm_exit", &fields, "exit_reason", 4)?,
+            isa: offset_of(&fields, "isa", 4).unwrap_or(ABSENT),
+            vcpu_id: offset_of(&fields, "vcpu_id", 4).unwrap_or(ABSENT),
         })
     }
 
-    /// Where `kvm_pio`'s fields are.
-    pub fn pio_layout(&self) -> Result<PioLayout, LayoutError> {
-        let fields = self.fields("kvm_pio")?;
-        Ok(PioLayout {
-            rw: required("kvm_pio", &fields, "rw")?,
-            port: required("kvm_pio", &fields, "port")?,
-            size: required("kvm_pio", &fields, "size")?,
-            count: required("kvm_pio", &fields, "count")?,
-        })
+    /// Where the fields of a tracepoint's record are, by names and sizes in bytes; up to [`FIELDS`].
+    pub fn fields_layout(
+        &self,
+        event: &'static str,
+        names: &[(&'static str, u32)],
+    ) -> Result<FieldsLayout, LayoutError> {
+        let fields = self.fields(event)?;
+        let mut at = [ABSENT; FIELDS];
+        for (at, &(name, size)) in at.iter_mut().zip(names) {
+            *at = required(event, &fields, name, size)?;
+        }
+        Ok(FieldsLayout { at })
     }
 
-    /// Whether KVM has this tracepoint.
-    pub fn require(&self, event: &'static str) -> Result<(), LayoutError> {
-        self.fields(event).map(drop)
+    /// Where `kvm_entry` has the guest's instruction pointer, first of its fields: u64, kernels from 5.10 on.
+    pub fn entry_layout(&self) -> Result<FieldsLayout, LayoutError> {
+        let mut at = [ABSENT; FIELDS];
+        at[0] = offset_of(&self.fields("kvm_entry")?, "rip", 8).unwrap_or(ABSENT);
+        Ok(FieldsLayout { at })
     }
 
     fn fields(&self, event: &'static str) -> Result<Vec<Field>, LayoutError> {
@@ -160,15 +169,16 @@ fn required(
     event: &'static str,
     fields: &[Field],
     field: &'static str,
+    size: u32,
 ) -> Result<Offset, LayoutError> {
-    offset_of(fields, field).ok_or(LayoutError::NoField { event, field })
+    offset_of(fields, field, size).ok_or(LayoutError::NoField { event, field, size })
 }
 
-/// The offset of a four-byte field: the programs read nothing else.
-fn offset_of(fields: &[Field], name: &str) -> Option<Offset> {
+/// The offset of a field of so many bytes, for that is how many the program reads.
+fn offset_of(fields: &[Field], name: &str, size: u32) -> Option<Offset> {
     fields
         .iter()
-        .find(|field| field.name == name && field.size == 4 && field.offset != ABSENT)
+        .find(|field| field.name == name && field.size == size && field.offset != ABSENT)
         .map(|field| field.offset)
 }
 
@@ -191,19 +201,19 @@ mod tests {
     fn fields_are_found_by_name() {
         let fields = parse_format(KVM_PIO);
         assert_eq!(fields.len(), 6);
-        assert_eq!(offset_of(&fields, "port"), Some(12));
+        assert_eq!(offset_of(&fields, "port", 4), Some(12));
         assert_eq!(fields[4], Field { name: "comm".into(), offset: 24, size: 16 });
         assert_eq!(fields[5].name, "vcpu");
     }
 
     #[test]
     fn a_field_of_another_size_is_not_taken() {
-        assert_eq!(offset_of(&parse_format(KVM_PIO), "rip"), None);
+        assert_eq!(offset_of(&parse_format(KVM_PIO), "rip", 4), None);
     }
 
     #[test]
     fn a_missing_field_is_named() {
-        let error = required("kvm_pio", &parse_format(KVM_PIO), "count").unwrap_err();
+        let error = required("kvm_pio", &parse_format(KVM_PIO), "count", 4).unwrap_err();
         assert!(error.to_string().contains("'count'"), "{error}");
     }
 

@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use vmexit_common::key::{Key, Kind};
+use vmexit_common::{
+    book::Halts,
+    key::{Key, Kind},
+};
 
 use super::{
-    Accounting, Direction, Exit, Lost, Port, Report, SCHEMA, Source, Span, Total, Vcpu, Vm,
-    stats::{Stats, Whole, per_second, percent, total_ns},
+    Accounting, Exit, Lost, Report, SCHEMA, Source, Span, Tables, Total, Vcpu, Vm, detail,
+    layout::{By, Layout, Sort},
+    stats::{Stats, Whole, per_second, percent, scaled, total_ns},
+    subject::Naming,
 };
 use crate::{
+    device::Map,
     guest,
     host::Host,
     probe::{Event, Timing},
@@ -28,13 +34,17 @@ pub struct Sources<'a> {
     pub events: BTreeSet<Event>,
     /// What exit codes are called.
     pub reasons: &'a Names,
+    /// What is known of the address spaces of the VMs, by process id.
+    pub maps: &'a BTreeMap<u32, Map>,
+    /// How the tables are to be.
+    pub layout: Layout,
     /// Who the processes are; one that nobody could name goes by its number.
     pub guests: &'a [guest::Vm],
 }
 
 /// Makes the report.
 pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
-    let Sources { host, span, timing, events, reasons, guests } = sources;
+    let Sources { host, span, timing, events, reasons, maps, layout, guests } = sources;
     let mut by_pid: BTreeMap<u32, Vec<&VcpuInterval>> =
         guests.iter().map(|guest| (guest.pid, Vec::new())).collect();
     for vcpu in &interval.vcpus {
@@ -43,7 +53,13 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
     let source = source(interval);
     let frame = Frame {
         reasons,
+        maps,
         vendor: host.vendor,
+        by: layout.by,
+        sort: layout.sort,
+        top: layout.top,
+        userspace: timing != Timing::Off && events.contains(&Event::Userspace),
+        halts: events.contains(&Event::Halt),
         span_ns: interval.span_ns,
         stray: source != Source::Exits,
     };
@@ -68,7 +84,8 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
     }
 }
 
-fn source(interval: &Interval) -> Source {
+/// What the kernel gave in an interval.
+pub fn source(interval: &Interval) -> Source {
     let exits = interval.vcpus.iter().any(|vcpu| vcpu.isa != 0 || vcpu.observed > 0);
     let others = interval.vcpus.iter().any(|vcpu| !vcpu.details.is_empty());
     match (exits, others) {
@@ -78,7 +95,8 @@ fn source(interval: &Interval) -> Source {
     }
 }
 
-fn accounting(interval: &Interval) -> Accounting {
+/// Where every exit of an interval went.
+pub fn accounting(interval: &Interval) -> Accounting {
     let loss = &interval.loss;
     let mut sum = Accounting {
         lost: Lost {
@@ -108,7 +126,15 @@ fn accounting(interval: &Interval) -> Accounting {
 #[derive(Clone, Copy)]
 struct Frame<'a> {
     reasons: &'a Names,
+    maps: &'a BTreeMap<u32, Map>,
     vendor: Option<Vendor>,
+    by: By,
+    sort: Sort,
+    top: Option<usize>,
+    /// Whether it is known how long userspace had the vCPUs.
+    userspace: bool,
+    /// Whether it is known how halts ended.
+    halts: bool,
     span_ns: u64,
     /// Events without an exit are samples: this host reports no exits at all.
     stray: bool,
@@ -117,17 +143,33 @@ struct Frame<'a> {
 fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>) -> Vm {
     let vendor = vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.isa)).or(host.vendor);
     let frame = Frame { vendor, ..host };
-    let rows = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
-    let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
-    let total = total(&rows, frame);
+    let guessed = Map::Guessed(guest.map_or(guest::Vmm::Other, |guest| guest.vmm));
+    let map = frame.maps.get(&pid).unwrap_or(&guessed);
+    let (total, tables) = tables(vcpus, map, frame);
     Vm {
         name: guest.map_or_else(|| format!("pid {pid}"), |guest| guest.name.clone()),
         pid,
-        vcpus: vcpu_rows(vcpus, guest, frame),
-        exits: exits(&rows, &total, frame),
-        ports: ports(&details, &total, frame),
+        vcpus: vcpu_rows(vcpus, guest, map, frame),
+        tables,
         total,
     }
+}
+
+/// What some vCPUs did, and its sum.
+fn tables(vcpus: &[&VcpuInterval], map: &Map, frame: Frame<'_>) -> (Total, Tables) {
+    let rows = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
+    let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
+    let total = total(&rows, vcpus, frame);
+    let Frame { span_ns, stray, vendor, .. } = frame;
+    let whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray };
+    let mut tables = Tables {
+        exits: exits(&rows, &total, frame),
+        details: detail::tables(&details, whole, Naming { vendor, map }),
+        hidden: BTreeMap::new(),
+    };
+    tables.sort(frame.sort);
+    tables.cut(frame.top);
+    (total, tables)
 }
 
 /// The rows of several vCPUs as one.
@@ -151,26 +193,48 @@ fn row_waits(row: &RowInterval, vendor: Option<Vendor>) -> bool {
     code_of(row).is_some_and(|code| reason::waits(vendor, code))
 }
 
-fn total(reasons: &[RowInterval], frame: Frame<'_>) -> Total {
+fn total(reasons: &[RowInterval], vcpus: &[&VcpuInterval], frame: Frame<'_>) -> Total {
     let mut total = Total::default();
+    let mut user_ns = 0;
     for row in reasons {
         total.samples += row.exits;
-        let waits = row_waits(row, frame.vendor);
-        *(if waits { &mut total.waiting_ns } else { &mut total.handled_ns }) += total_ns(row);
+        if row_waits(row, frame.vendor) {
+            total.waiting_ns += total_ns(row);
+        } else {
+            total.handled_ns += total_ns(row);
+            user_ns += scaled(row, row.user_ns);
+        }
     }
+    total.userspace_ns = frame.userspace.then_some(user_ns);
     total.per_second = per_second(total.samples, frame.span_ns);
     total.core_percent = percent(total.handled_ns, frame.span_ns);
+    if frame.halts {
+        let sum = |sum: Halts, vcpu: &&VcpuInterval| sum.with(&vcpu.halts, u64::wrapping_add);
+        total.halts = Some(vcpus.iter().fold(Halts::default(), sum).into());
+    }
     total
 }
 
-fn vcpu_rows(vcpus: &[&VcpuInterval], guest: Option<&guest::Vm>, frame: Frame<'_>) -> Vec<Vcpu> {
+fn vcpu_rows(
+    vcpus: &[&VcpuInterval],
+    guest: Option<&guest::Vm>,
+    map: &Map,
+    frame: Frame<'_>,
+) -> Vec<Vcpu> {
     let mut rows: Vec<Vcpu> = vcpus
         .iter()
         .map(|vcpu| {
             let tid = vcpu.thread.tid;
             let by_thread = || guest.and_then(|guest| guest.threads.get(&tid).copied());
-            let total = total(&vcpu.reasons, frame);
-            Vcpu { id: vcpu.vcpu_id.or_else(by_thread), tid, total }
+            let id = vcpu.vcpu_id.or_else(by_thread);
+            let (total, tables) = match frame.by {
+                By::Vm => (total(&vcpu.reasons, &[vcpu], frame), None),
+                By::Vcpu => {
+                    let (total, tables) = tables(&[vcpu], map, frame);
+                    (total, Some(tables))
+                }
+            };
+            Vcpu { id, tid, total, tables }
         })
         .collect();
     rows.sort_by_key(|vcpu| (vcpu.id.unwrap_or(u32::MAX), vcpu.tid));
@@ -179,8 +243,7 @@ fn vcpu_rows(vcpus: &[&VcpuInterval], guest: Option<&guest::Vm>, frame: Frame<'_
 
 fn exits(rows: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Exit> {
     let Frame { reasons, vendor, span_ns, .. } = frame;
-    let mut exits: Vec<Exit> = rows
-        .iter()
+    rows.iter()
         .map(|row| {
             let (code, waits) = (code_of(row), row_waits(row, vendor));
             let handled_ns = (!waits).then_some(total.handled_ns);
@@ -190,61 +253,9 @@ fn exits(rows: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Exit> {
                     .map_or_else(|| "other".into(), |code| reasons.name(vendor, code).into_owned()),
                 code,
                 waits,
+                userspace_ns: frame.userspace.then(|| scaled(row, row.user_ns)),
                 stats: Stats::of(row, &whole),
             }
         })
-        .collect();
-    exits.sort_by_key(|exit| (exit.waits, std::cmp::Reverse(weight(&exit.stats))));
-    exits
-}
-
-fn ports(details: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Port> {
-    let Frame { span_ns, stray, .. } = frame;
-    let mut whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray };
-    let rows = of_all_sizes(
-        details.iter().filter(|row| matches!(row.key.kind(), Some(Kind::Pio | Kind::Other))),
-    );
-    whole.samples = rows.iter().map(|(row, _)| whole.samples_of(row)).sum();
-    let mut ports: Vec<Port> = rows
-        .into_iter()
-        .filter(|(row, _)| whole.samples_of(row) > 0)
-        .map(|(row, sizes)| {
-            let known = row.key.kind() == Some(Kind::Pio);
-            let direction = if row.key.is_write() { Direction::Out } else { Direction::In };
-            Port {
-                port: known.then_some(row.key.value() as u16),
-                direction: known.then_some(direction),
-                sizes,
-                accesses: row.exits + row.stray + row.more,
-                stray: row.stray,
-                stats: Stats::of(&row, &whole),
-            }
-        })
-        .collect();
-    ports.sort_by_key(|port| std::cmp::Reverse(weight(&port.stats)));
-    ports
-}
-
-/// Rows that differ in the size of their accesses only, as one each, with the sizes; by key.
-fn of_all_sizes<'a>(rows: impl Iterator<Item = &'a RowInterval>) -> Vec<(RowInterval, Vec<u8>)> {
-    let mut by_key: BTreeMap<Key, (RowInterval, Vec<u8>)> = BTreeMap::new();
-    for row in rows {
-        match by_key.entry(row.key.of_any_size()) {
-            Entry::Vacant(entry) => {
-                entry.insert((row.clone(), row.key.size().into_iter().collect()));
-            }
-            Entry::Occupied(mut entry) => {
-                let (sum, sizes) = entry.get_mut();
-                sum.merge(row);
-                sizes.extend(row.key.size());
-                sizes.sort_unstable();
-            }
-        }
-    }
-    by_key.into_values().collect()
-}
-
-/// What rows are ordered by: the time that they took, then how many there were.
-fn weight(stats: &Stats) -> (u64, u64) {
-    (stats.total_ns, stats.samples)
+        .collect()
 }

@@ -2,15 +2,25 @@
 //! Every output is a rendering of one [`Report`]; the JSON output is the report itself.
 
 mod build;
+mod detail;
+mod fault;
+mod layout;
+mod slow;
 mod stats;
+mod subject;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use vmexit_common::book::Halts;
 
 pub use self::{
-    build::{Sources, build},
+    build::{Sources, accounting, build, source},
+    detail::Detail,
+    layout::{By, Layout, Sort},
+    slow::{Clock, SlowExit, SlowSources, What},
     stats::{Bucket, Stats},
+    subject::{Direction, Subject},
 };
 use crate::{
     host::Host,
@@ -19,7 +29,7 @@ use crate::{
 
 /// Version of the report's shape. It grows by one when a field goes away or changes its meaning;
 /// new fields alone leave it.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// A capture, ready to be shown.
 #[derive(Clone, Debug, Serialize)]
@@ -36,7 +46,7 @@ pub struct Report {
     pub source: Source,
     /// Which exits were timed: `all`, `1/N` or `off`. With `1/N`, sums of time are estimates.
     pub timing: Timing,
-    /// What was captured: `vmexit`, `ioport`.
+    /// What was captured: `vmexit`, `ioport` …
     pub events: BTreeSet<Event>,
     /// What was seen, and where it went.
     pub accounting: Accounting,
@@ -80,7 +90,7 @@ pub struct Accounting {
     pub open: i64,
     /// Exits that were not recorded, by cause.
     pub lost: Lost,
-    /// Port accesses that no open exit was found for.
+    /// Events that no open exit was found for.
     pub stray: u64,
     /// More of those, of vCPUs over `--max-vcpus`: in no table.
     pub stray_lost: u64,
@@ -117,10 +127,29 @@ pub struct Vm {
     pub total: Total,
     /// By vCPU, lowest number first.
     pub vcpus: Vec<Vcpu>,
-    /// By exit reason: handled ones by time, then waiting ones.
+    /// What it did.
+    #[serde(flatten)]
+    pub tables: Tables,
+}
+
+impl Vm {
+    /// Whether the guest accessed something where nothing is by what is known of its devices.
+    pub fn has_unassigned(&self) -> bool {
+        let rows = self.tables.details.values().flatten();
+        rows.filter_map(|row| row.subject.device.as_ref()).any(|device| device.name.is_none())
+    }
+}
+
+/// What a VM, or one of its vCPUs, did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Tables {
+    /// By exit reason: handled ones, then waiting ones.
     pub exits: Vec<Exit>,
-    /// By I/O port and direction, by time.
-    pub ports: Vec<Port>,
+    /// By what exits were for: a table for each event that there was something of.
+    pub details: BTreeMap<Event, Vec<Detail>>,
+    /// How many rows were left out of a table, where it was to have no more than so many.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub hidden: BTreeMap<Event, usize>,
 }
 
 /// A sum over exits.
@@ -132,10 +161,38 @@ pub struct Total {
     pub per_second: f64,
     /// Time from exit to entry without waiting, nanoseconds.
     pub handled_ns: u64,
+    /// The part of it in which userspace (QEMU) had the vCPU; null where that is not captured.
+    pub userspace_ns: Option<u64>,
     /// Time in which the vCPU had halted, nanoseconds.
     pub waiting_ns: u64,
+    /// How halts ended; null where that is not captured.
+    pub halts: Option<HaltTotal>,
     /// `handled_ns` as a share of one CPU over the span, percent.
     pub core_percent: f64,
+}
+
+/// How halts that KVM handled itself ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HaltTotal {
+    /// Halts in which the thread slept.
+    pub slept: u64,
+    /// How long those took, nanoseconds.
+    pub slept_ns: u64,
+    /// Halts that ended while KVM polled for a wakeup.
+    pub polled: u64,
+    /// How long those took, nanoseconds: waiting that kept the CPU busy.
+    pub polled_ns: u64,
+}
+
+impl From<Halts> for HaltTotal {
+    fn from(halts: Halts) -> Self {
+        Self {
+            slept: halts.blocked,
+            slept_ns: halts.blocked_ns,
+            polled: halts.polled,
+            polled_ns: halts.polled_ns,
+        }
+    }
 }
 
 /// One vCPU thread.
@@ -147,6 +204,9 @@ pub struct Vcpu {
     pub tid: u32,
     /// Its exits.
     pub total: Total,
+    /// What it did, where that was asked for.
+    #[serde(flatten)]
+    pub tables: Option<Tables>,
 }
 
 /// One exit reason.
@@ -158,35 +218,10 @@ pub struct Exit {
     pub code: Option<u32>,
     /// The vCPU waits in it: its time is not cost, and not part of any share of time.
     pub waits: bool,
+    /// The part of its time in which userspace (QEMU) had the vCPU, nanoseconds; null where that is not
+    /// captured.
+    pub userspace_ns: Option<u64>,
     /// Figures.
     #[serde(flatten)]
     pub stats: Stats,
-}
-
-/// One I/O port in one direction.
-#[derive(Clone, Debug, Serialize)]
-pub struct Port {
-    /// The port; null for what found no row of its own.
-    pub port: Option<u16>,
-    /// `in` or `out`; null as above.
-    pub direction: Option<Direction>,
-    /// Access sizes seen, bytes.
-    pub sizes: Vec<u8>,
-    /// Accesses; more than samples where a string instruction made many.
-    pub accesses: u64,
-    /// Accesses without a known exit.
-    pub stray: u64,
-    /// Figures; the time is that of the whole exit.
-    #[serde(flatten)]
-    pub stats: Stats,
-}
-
-/// Direction of a port access, as the guest sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// The guest read.
-    In,
-    /// The guest wrote.
-    Out,
 }

@@ -111,13 +111,18 @@ impl Stats {
     }
 }
 
-/// The time of all exits of a row, nanoseconds: of those that were timed, as many times over as there
-/// are exits for each of them.
+/// The time of all exits of a row, nanoseconds.
 pub(super) fn total_ns(row: &RowInterval) -> u64 {
+    scaled(row, row.total_ns)
+}
+
+/// A part of the timed exits' time as that of all: as many times over as there are exits for each that was
+/// timed.
+pub(super) fn scaled(row: &RowInterval, ns: u64) -> u64 {
     if row.timed == 0 || row.timed == row.exits {
-        return row.total_ns;
+        return ns;
     }
-    let scaled = u128::from(row.total_ns) * u128::from(row.exits) / u128::from(row.timed);
+    let scaled = u128::from(ns) * u128::from(row.exits) / u128::from(row.timed);
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
@@ -189,6 +194,7 @@ mod tests {
             more: 0,
             timed: durations.len() as u64,
             total_ns: durations.iter().sum(),
+            user_ns: 0,
             min_ns: durations.iter().copied().min(),
             max_ns: durations.iter().copied().max(),
             durations: Some(Box::new(spread)),

@@ -10,9 +10,33 @@ pub enum Event {
     Vmexit,
     /// The I/O ports that exits are for
     Ioport,
+    /// The addresses of device registers in memory, and doorbells
+    Mmio,
+    /// Model-specific registers
+    Msr,
+    /// Leaves of CPUID
+    Cpuid,
+    /// Hypercalls, to KVM and to Hyper-V as KVM has it
+    Hypercall,
+    /// Page faults on guest memory, by kind of access
+    Fault,
+    /// Why exits go to userspace, and how long they stay there
+    Userspace,
+    /// Whether halts sleep or poll
+    Halt,
 }
 
 impl Event {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Vmexit, Self::Ioport];
+    pub const ALL: [Self; 9] = [
+        Self::Vmexit,
+        Self::Ioport,
+        Self::Mmio,
+        Self::Msr,
+        Self::Cpuid,
+        Self::Hypercall,
+        Self::Fault,
+        Self::Userspace,
+        Self::Halt,
+    ];
 }

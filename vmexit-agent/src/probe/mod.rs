@@ -9,6 +9,7 @@ mod event;
 mod object;
 pub mod plan;
 mod reader;
+mod slow;
 mod table;
 mod timing;
 
@@ -29,6 +30,7 @@ use tokio::io::unix::AsyncFd;
 use vmexit_common::{
     book::Book,
     layout::RawExitLayout,
+    slow::{BUFFER_BYTES, UNUSED_BYTES},
     vcpu::{ENTRIES, Loss, Vcpu},
 };
 
@@ -39,7 +41,11 @@ use self::{
     reader::Header,
     table::Table,
 };
-pub use self::{event::Event, timing::Timing};
+pub use self::{
+    event::Event,
+    slow::{Slow, SlowExits},
+    timing::Timing,
+};
 use crate::snapshot::{Snapshot, VcpuReading};
 
 /// Why tracing could not be started.
@@ -76,6 +82,9 @@ pub enum ProbeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The ring buffer can't be waited for.
+    #[error("exits can't be waited for: {0}")]
+    Poll(io::Error),
     /// The table of vCPU threads can't be copied.
     #[error("the table of vCPU threads can't be read: {0}")]
     Table(io::Error),
@@ -92,12 +101,16 @@ pub struct Options {
     pub timing: Timing,
     /// What to capture besides exits.
     pub events: BTreeSet<Event>,
+    /// Which exits to hand over one by one as they end; all are timed then, whatever `timing` says.
+    pub slow: Option<Slow>,
 }
 
 /// Attached programs and their maps.
 pub struct Probe {
     vcpus: Table,
     books: Books,
+    /// Whether anybody wants the durations of threads that have ended.
+    keeps_durations: bool,
     free: Queue<MapData, u32>,
     loss: PerCpuArray<MapData, Loss>,
     /// Threads that have ended since the last snapshot, and the events of all that ever have.
@@ -131,7 +144,8 @@ impl Probe {
             program.attach(&mut ebpf)?;
         }
         let (ended, ended_events) = (Vec::new(), 0);
-        Ok(Self { vcpus, books, free, loss, ended, ended_events, programs, ebpf })
+        let keeps_durations = options.slow.is_none();
+        Ok(Self { vcpus, books, keeps_durations, free, loss, ended, ended_events, programs, ebpf })
     }
 
     /// What has been counted so far; with durations where `in_view` says so of a process. Neither stops nor
@@ -152,13 +166,25 @@ impl Probe {
             Ok(())
         })?;
         snapshot.vcpus.append(&mut self.ended);
-        for loss in self.loss.get(&0, 0)?.iter() {
-            snapshot.loss = snapshot.loss.with(loss, |sum, one| sum + one);
-        }
+        snapshot.loss = self.loss()?;
         for program in &self.programs {
             snapshot.missed.insert(program.tracepoint, program.missed(&self.ebpf).unwrap_or(0));
         }
         Ok(snapshot)
+    }
+
+    /// The exits that [`Options::slow`] asks for. Once: they are in one buffer.
+    ///
+    /// # Errors
+    /// The buffer is in somebody's hands already, or can't be mapped or polled.
+    pub fn slow_exits(&mut self) -> Result<SlowExits, ProbeError> {
+        SlowExits::new(take(&mut self.ebpf, slow::MAP)?)
+    }
+
+    /// What could not be noted on a vCPU since tracing began, over all CPUs.
+    pub fn loss(&self) -> Result<Loss, ProbeError> {
+        let by_cpu = self.loss.get(&0, 0)?;
+        Ok(by_cpu.iter().fold(Loss::default(), |sum, one| sum.with(one, |sum, one| sum + one)))
     }
 
     /// How it goes, cheap enough for a progress line. To be called now and then between snapshots, for the
@@ -185,7 +211,11 @@ impl Probe {
             if header.has_ended() {
                 // Nobody writes it any more.
                 let book = self.books.open(index)?;
-                let (reading, _) = reader::read(&book, 0);
+                let (reading, _) = if self.keeps_durations {
+                    reader::read(&book, 0)
+                } else {
+                    reader::read_counts(self.books.counts(index), 0)
+                };
                 self.ended_events += header.events();
                 self.ended.push(reading);
                 book.clear();
@@ -230,6 +260,11 @@ fn load(plan: &Plan, options: &Options, programs: &[Attachment]) -> Result<Ebpf,
 fn load_object(plan: &Plan, options: &Options, cast: Option<Cast>) -> Result<Ebpf, ProbeError> {
     let (filter, timing_share) = (u8::from(options.pids.is_some()), options.timing.share());
     let filtered = options.pids.as_ref().map_or(0, BTreeSet::len).max(1) as u32;
+    // A global goes by its tracepoint's name.
+    let globals: Vec<_> =
+        plan.details.iter().map(|(name, way)| (name.to_uppercase(), way)).collect();
+    let limits = options.slow.as_ref().map(Slow::limits).unwrap_or_default();
+    let slow_bytes = if options.slow.is_some() { BUFFER_BYTES } else { UNUSED_BYTES };
     let mut loader = EbpfLoader::new();
     let raw_layout;
     match &plan.exit {
@@ -240,21 +275,29 @@ fn load_object(plan: &Plan, options: &Options, cast: Option<Cast>) -> Result<Ebp
         }
         Way::Classic(layout, _) => loader.override_global("EXIT_LAYOUT", layout, true),
     };
-    if let Ok(Way::Classic(layout, _)) = &plan.pio {
-        loader.override_global("PIO_LAYOUT", layout, true);
+    match &plan.entry {
+        Way::Raw(layout) => loader.override_global("RAW_ENTRY_LAYOUT", layout, true),
+        Way::Classic(layout, _) => loader.override_global("KVM_ENTRY", layout, true),
+    };
+    for (global, way) in &globals {
+        if let Ok(Way::Classic(layout, _)) = way {
+            loader.override_global(global, layout, true);
+        }
     }
     loader
         .override_global("FILTER", &filter, true)
         .override_global("TIMING_SHARE", &timing_share, true)
+        .override_global("SLOW_LIMITS", &limits, true)
         .map_max_entries("BOOKS", books(options))
         .map_max_entries("FREE_BOOKS", books(options))
         .map_max_entries("VMS", filtered)
+        .map_max_entries(slow::MAP, slow_bytes)
         .load(&object::resolved(cast.map(|cast| cast.function))?)
         .map_err(|error| if is_forbidden(&error) { ProbeError::Forbidden } else { error.into() })
 }
 
-/// The kernel-side clock, nanoseconds.
-fn now_ns() -> u64 {
+/// The kernel-side clock, `CLOCK_MONOTONIC`: nanoseconds.
+pub fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
@@ -312,7 +355,7 @@ fn programs(plan: &Plan, options: &Options) -> Vec<Attachment> {
             Some(Attachment {
                 group: tracepoint.group,
                 tracepoint: tracepoint.name,
-                program: tracepoint.program(plan, options.timing)?,
+                program: tracepoint.program(plan, options)?,
             })
         })
         .collect()

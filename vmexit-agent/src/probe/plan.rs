@@ -1,15 +1,19 @@
 //! How each tracepoint is read: raw where the running kernel's BTF tells where things are, else from
 //! the classic record. Decided for each by itself, never by version number: kernels backport.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use vmexit_common::{
-    layout::{ExitLayout, PioLayout, RawExitLayout, reason_in},
+    layout::{ExitLayout, FieldsLayout, RIP, RawEntryLayout, RawExitLayout, reason_in},
     vcpu::{ISA_SVM, ISA_VMX},
 };
 
+use super::{
+    Event,
+    compat::{Fields, TRACEPOINTS, Tracepoint},
+};
 use crate::host::{
-    btf::{Btf, BtfError, Param},
+    btf::{Btf, BtfError, Param, Shape},
     tracefs::{LayoutError, Tracefs},
 };
 
@@ -49,10 +53,10 @@ impl fmt::Display for Why {
 pub struct Plan {
     /// `kvm_exit`.
     pub exit: Way<RawExitLayout, ExitLayout>,
-    /// `kvm_entry`; nothing is read from it.
-    pub entry: Way<(), ()>,
-    /// `kvm_pio`; the error says why there is none, for much works without.
-    pub pio: Result<Way<(), PioLayout>, LayoutError>,
+    /// `kvm_entry`; only where the guest goes on is read from it, where that can be had.
+    pub entry: Way<RawEntryLayout, FieldsLayout>,
+    /// The others of KVM's, by name; an error says why one can't be read, for much works without.
+    pub details: BTreeMap<&'static str, Result<Way<(), FieldsLayout>, LayoutError>>,
     /// How raw programs look into structs; `None` where they call `bpf_probe_read_kernel`, or need not
     /// look.
     pub cast: Option<Cast>,
@@ -98,9 +102,28 @@ impl Plan {
         Ok(Self {
             cast: if looks { kernel.cast() } else { None },
             exit,
-            entry: choose(wanted, Ok(()), || Tracefs::find()?.require("kvm_entry"))?,
-            pio: choose(wanted, kernel.pio(), || Tracefs::find()?.pio_layout()),
+            entry: choose(wanted, Ok(kernel.entry()), || Tracefs::find()?.entry_layout())?,
+            details: TRACEPOINTS
+                .iter()
+                .filter_map(|tracepoint| Some((tracepoint.name, tracepoint.fields?)))
+                .map(|(name, fields)| {
+                    let classic = || Tracefs::find()?.fields_layout(name, fields.names);
+                    (name, choose(wanted, kernel.passes(name, fields), classic))
+                })
+                .collect(),
         })
+    }
+}
+
+impl Plan {
+    /// Tracepoints that these events want and that can't be read, and why not.
+    pub fn missing(&self, events: &[Event]) -> Vec<(&'static Tracepoint, &LayoutError)> {
+        let wanted = |tracepoint: &&Tracepoint| {
+            tracepoint.event.is_some_and(|event| events.contains(&event))
+        };
+        let error = |name| self.details.get(name)?.as_ref().err();
+        let missing = TRACEPOINTS.iter().filter(wanted);
+        missing.filter_map(|tracepoint| Some((tracepoint, error(tracepoint.name)?))).collect()
     }
 }
 
@@ -164,6 +187,41 @@ impl Kernel {
         }
     }
 
+    /// Where KVM has the guest's instruction pointer. Nothing is lost but that where it can't be told.
+    fn entry(&mut self) -> RawEntryLayout {
+        self.rip().unwrap_or_else(|Why(why)| {
+            log::debug!("raw kvm_entry does not tell the guest's instruction pointer: {why}");
+            RawEntryLayout::default()
+        })
+    }
+
+    /// `kvm_vcpu_arch` in arch/x86/include/asm/kvm_host.h: behind 16 general registers. Intel's is only read
+    /// when KVM needs it (`vmx_cache_reg`, arch/x86/kvm/vmx/vmx.c).
+    fn rip(&mut self) -> Result<RawEntryLayout, Why> {
+        let passes_vcpu = |parameter: &Param| parameter.ty.is_pointer_to("kvm_vcpu");
+        if !self.parameters("kvm_entry")?.first().is_some_and(passes_vcpu) {
+            return Err(Why("kvm:kvm_entry does not pass the vCPU".into()));
+        }
+        let kvm = self.module("kvm")?;
+        let registers = kvm.field("kvm_vcpu", "arch.regs")?;
+        let rip = match kvm.field("kvm_vcpu", "arch.rip") {
+            // On its own in 7.3.
+            Ok(rip) if rip.ty.is_int(8) => rip.offset.into(),
+            _ if registers.ty.shape == Shape::Array && registers.size == (RIP + 1) * 8 => {
+                u64::from(registers.offset + RIP * 8)
+            }
+            _ => return Err(Why("KVM caches other registers than any known kernel's".into())),
+        };
+        if !Path::new("/sys/module/kvm_intel").exists() {
+            return Ok(RawEntryLayout { rip, cached: 0 });
+        }
+        let cached = kvm.field("kvm_vcpu", "arch.regs_avail")?;
+        if !cached.ty.is_int(4) {
+            return Err(Why("KVM notes which registers are cached as no known kernel does".into()));
+        }
+        Ok(RawEntryLayout { rip, cached: cached.offset.into() })
+    }
+
     /// Where the vendor's module, whichever is loaded, keeps the exit code.
     fn reason(&mut self) -> Result<RawExitLayout, Why> {
         let loaded = |place: &&Place| Path::new("/sys/module").join(place.module).exists();
@@ -187,18 +245,23 @@ impl Kernel {
         fits.then_some(Cast { function, to: vmlinux.structure(TO).ok()? })
     }
 
-    /// Four integers and a pointer, always; yet a kernel might change that one day.
-    fn pio(&mut self) -> Result<(), Why> {
-        let parameters = self.parameters("kvm_pio")?;
-        let names: Vec<&str> =
-            parameters.iter().filter_map(|parameter| parameter.name.as_deref()).collect();
-        let as_known = parameters.len() == 5 && parameters[..4].iter().all(|p| p.ty.is_int(4));
-        // BTF keeps the names of a prototype's parameters in recent kernels only.
-        let named = names.is_empty() || names.starts_with(&["rw", "port", "size", "count"]);
-        if as_known && named {
+    /// Whether a tracepoint passes these fields first of all, or after as many as are to be skipped. All known
+    /// kernels do; yet one might change that one day.
+    fn passes(&mut self, tracepoint: &str, fields: Fields) -> Result<(), Why> {
+        let parameters = self.parameters(tracepoint)?;
+        let as_known = |(at, &(name, size)): (usize, &(&str, u32))| {
+            parameters.get(fields.skipped + at).is_some_and(|parameter| {
+                // BTF keeps the names of a prototype's parameters in recent kernels only.
+                let named = parameter.name.as_deref().is_none_or(|named| named == name);
+                parameter.ty.is_number(size) && named
+            })
+        };
+        let skipped =
+            parameters.iter().take(fields.skipped).all(|parameter| parameter.ty.is_pointer());
+        if skipped && fields.names.iter().enumerate().all(as_known) {
             Ok(())
         } else {
-            Err(Why("kvm:kvm_pio has other arguments than any known kernel's".into()))
+            Err(Why(format!("kvm:{tracepoint} has other arguments than any known kernel's")))
         }
     }
 }

@@ -10,8 +10,9 @@ use std::{
 };
 
 use vmexit_common::{
-    book::{Counts, DETAILS, OTHER_ROW, REASONS, Row, TABLES, TO_DURATIONS, bucket_place},
+    book::{Counts, Halts, ROWS, Row, TO_DURATIONS, bucket_place},
     histogram::bucket_of,
+    key::{Key, Kind},
     vcpu::UNKNOWN_ID,
 };
 
@@ -34,7 +35,8 @@ pub(super) struct Header {
     apart: u64,
     lost_no_entry: u64,
     ended: u64,
-    used: [u64; TABLES],
+    used: [u64; ROWS.div_ceil(64)],
+    halts: Halts,
 }
 
 impl Header {
@@ -57,6 +59,7 @@ impl Header {
             lost_no_entry: field!(lost_no_entry),
             ended: field!(ended),
             used: field!(used),
+            halts: field!(halts),
         }
     }
 
@@ -106,8 +109,7 @@ fn read_with(
     loop {
         let header = Header::read(counts);
         fence(Ordering::Acquire);
-        let table = |table: usize| read_table(counts, table, header.used[table], &durations);
-        let (reasons, details) = (table(REASONS), table(DETAILS));
+        let (reasons, details) = read_rows(counts, &header.used, &durations);
         fence(Ordering::Acquire);
         let consistent = header.begun == header.done && header == Header::read(counts);
         tries += 1;
@@ -122,6 +124,7 @@ fn read_with(
                 observed,
                 open: observed - header.done,
                 lost_no_entry: header.lost_no_entry,
+                halts: header.halts,
                 reasons,
                 details,
             };
@@ -132,27 +135,26 @@ fn read_with(
     }
 }
 
-/// The rows in use.
-fn read_table(
+/// The rows in use: those by reason, and those by detail.
+fn read_rows(
     counts: *const Counts,
-    table: usize,
-    used: u64,
+    used: &[u64],
     durations: impl Fn(*const Row, &Row) -> Option<Box<Durations>>,
-) -> Vec<RowReading> {
-    let mut rows = Vec::with_capacity(used.count_ones() as usize + 1);
-    let keyed = (0..OTHER_ROW).filter(|index| used >> index & 1 != 0);
-    for index in keyed.chain([OTHER_ROW]) {
+) -> (Vec<RowReading>, Vec<RowReading>) {
+    let in_use = used.iter().map(|word| word.count_ones() as usize).sum();
+    let (mut reasons, mut details) = (Vec::new(), Vec::with_capacity(in_use));
+    for index in (0..ROWS).filter(|index| used[index / 64] >> (index % 64) & 1 != 0) {
         // SAFETY: within the mapping. Plain integers, so a torn copy is a wrong value at worst, and the
         // header tells.
-        let (at, row) = unsafe {
-            let at = &raw const (*counts).tables[table][index];
-            (at, ptr::read_volatile(at))
+        let (at, row, more) = unsafe {
+            let at = &raw const (*counts).rows[index];
+            (at, ptr::read_volatile(at), ptr::read_volatile(&raw const (*counts).more[index]))
         };
-        if row.is_used() {
-            rows.push(RowReading { row, durations: durations(at, &row) });
-        }
+        let by_reason = Key(row.key).table() == Some(Kind::Reason);
+        let rows = if by_reason { &mut reasons } else { &mut details };
+        rows.push(RowReading { row, more, durations: durations(at, &row) });
     }
-    rows
+    (reasons, details)
 }
 
 /// What a row's histogram has between the shortest and the longest duration.
@@ -166,9 +168,10 @@ unsafe fn read_durations(row: *const Row, min_ns: u64, max_ns: u64) -> Durations
     }
     let (first, last) = (bucket_of(min_ns), bucket_of(max_ns));
     let counts = (first..=last).map(|bucket| {
+        let [within, parts] = bucket_place(bucket);
         // SAFETY: within the row's book, and as above.
         u64::from(unsafe {
-            ptr::read_volatile(row.byte_add(TO_DURATIONS + bucket_place(bucket)).cast::<u32>())
+            ptr::read_volatile(row.byte_add(TO_DURATIONS + within + parts).cast::<u32>())
         })
     });
     Durations::new(first, counts)

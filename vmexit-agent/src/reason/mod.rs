@@ -62,12 +62,24 @@ impl Vendor {
         }
     }
 
+    /// The codes of exits in which the vCPU waits.
+    pub fn waiting(self) -> impl Iterator<Item = u32> {
+        self.table().iter().filter(|reason| reason.waits).map(|reason| reason.code)
+    }
+
+    const fn table(self) -> &'static [Reason] {
+        match self {
+            Self::Vmx => vmx::REASONS,
+            Self::Svm => svm::REASONS,
+        }
+    }
+
     fn find(self, code: u32) -> Option<&'static Reason> {
-        let (table, code) = match self {
-            Self::Vmx => (vmx::REASONS, code & VMX_NUMBER),
-            Self::Svm => (svm::REASONS, code),
+        let code = match self {
+            Self::Vmx => code & VMX_NUMBER,
+            Self::Svm => code,
         };
-        table.iter().find(|reason| reason.code == code)
+        self.table().iter().find(|reason| reason.code == code)
     }
 }
 

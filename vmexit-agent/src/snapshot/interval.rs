@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use vmexit_common::{key::Key, vcpu::Loss};
+use vmexit_common::{book::Halts, key::Key, vcpu::Loss};
 
 use super::{Durations, RowReading, Snapshot, Thread, VcpuReading};
 
@@ -37,6 +37,8 @@ pub struct VcpuInterval {
     pub opened: i64,
     /// Exits whose entry was never seen.
     pub lost_no_entry: u64,
+    /// How its halts ended.
+    pub halts: Halts,
     /// By exit reason.
     pub reasons: Vec<RowInterval>,
     /// By detail.
@@ -58,6 +60,8 @@ pub struct RowInterval {
     pub timed: u64,
     /// Sum of the timed exits' durations, nanoseconds.
     pub total_ns: u64,
+    /// The part of it in which userspace had the vCPU, nanoseconds.
+    pub user_ns: u64,
     /// Shortest duration, nanoseconds: exact where the row is new or it fell within the interval,
     /// else the lower bound of the first bucket hit. `None` if none was timed, or if nobody knows.
     pub min_ns: Option<u64>,
@@ -104,6 +108,7 @@ impl VcpuInterval {
             observed: after.observed.saturating_sub(before.observed),
             opened: after.open as i64 - before.open as i64,
             lost_no_entry: after.lost_no_entry.saturating_sub(before.lost_no_entry),
+            halts: after.halts.with(&before.halts, u64::saturating_sub),
             reasons: rows_between(&before.reasons, &after.reasons),
             details: rows_between(&before.details, &after.details),
         }
@@ -131,7 +136,7 @@ fn rows_between(before: &[RowReading], after: &[RowReading]) -> Vec<RowInterval>
             None => Some(RowInterval::since_zero(after)),
         }
     });
-    rows.filter(|row| row.exits > 0 || row.stray > 0).collect()
+    rows.filter(|row| row.exits > 0 || row.stray > 0 || row.more > 0).collect()
 }
 
 impl RowInterval {
@@ -142,9 +147,10 @@ impl RowInterval {
             key: Key(row.key),
             exits: row.exits,
             stray: row.stray,
-            more: row.more,
+            more: reading.more,
             timed: reading.timed(),
             total_ns: row.total_ns,
+            user_ns: row.user_ns,
             min_ns: known(row.min_ns),
             max_ns: known(row.max_ns),
             durations: reading.durations.clone(),
@@ -154,7 +160,7 @@ impl RowInterval {
     /// `None` if nothing happened.
     fn between(before: &RowReading, after: &RowReading) -> Option<Self> {
         let (old, new) = (&before.row, &after.row);
-        if (new.exits, new.stray) == (old.exits, old.stray) {
+        if (new.exits, new.stray, after.more) == (old.exits, old.stray, before.more) {
             return None;
         }
         let timed = after.timed().saturating_sub(before.timed());
@@ -172,9 +178,10 @@ impl RowInterval {
             key: Key(new.key),
             exits: new.exits.saturating_sub(old.exits),
             stray: new.stray.saturating_sub(old.stray),
-            more: new.more.saturating_sub(old.more),
+            more: after.more.saturating_sub(before.more),
             timed,
             total_ns: new.total_ns.saturating_sub(old.total_ns),
+            user_ns: new.user_ns.saturating_sub(old.user_ns),
             min_ns: if shortest {
                 Some(new.min_ns)
             } else {
@@ -206,6 +213,7 @@ impl RowInterval {
         self.more += other.more;
         self.timed += other.timed;
         self.total_ns += other.total_ns;
+        self.user_ns += other.user_ns;
         match (&mut self.durations, &other.durations) {
             (Some(mine), Some(others)) => mine.merge(others),
             _ => self.durations = None,
@@ -225,6 +233,7 @@ mod tests {
     fn reading(durations: &[u64]) -> RowReading {
         let mut reading = RowReading {
             row: Row { key: Key::pio(0x608, 0, 4).0, ..Row::default() },
+            more: 0,
             durations: Some(Box::default()),
         };
         for &ns in durations {

@@ -6,7 +6,10 @@ mod interval;
 
 use std::collections::BTreeMap;
 
-use vmexit_common::{book::Row, vcpu::Loss};
+use vmexit_common::{
+    book::{Halts, Row},
+    vcpu::Loss,
+};
 
 pub use self::{
     durations::Durations,
@@ -55,6 +58,8 @@ pub struct VcpuReading {
     pub open: u64,
     /// Exits whose entry was never seen.
     pub lost_no_entry: u64,
+    /// How its halts ended.
+    pub halts: Halts,
     /// The rows in use, by exit reason; from reading to reading in the same order, with new ones between.
     pub reasons: Vec<RowReading>,
     /// The rows in use, by detail, likewise.
@@ -66,6 +71,8 @@ pub struct VcpuReading {
 pub struct RowReading {
     /// The counters.
     pub row: Row,
+    /// Accesses beyond one for each exit and stray event.
+    pub more: u64,
     /// Durations of the timed exits; `None` where nobody asked for them, which is most rows: apart, so that
     /// these stay small.
     pub durations: Option<Box<Durations>>,

@@ -1,6 +1,8 @@
-//! Renderings of a [`Report`], and of the VMs that were found. Nothing here measures, names or decides.
+//! Renderings of a [`Report`], of single exits, and of the VMs that were found. Nothing here measures, names or decides.
 
 mod label;
+mod slow;
+mod subject;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -14,7 +16,9 @@ use bytes::Bytes;
 
 pub use self::{
     label::label,
+    slow::{slow, slow_header},
     terminal::{cut, escaped, path, safe},
+    text::losses,
     vms::{hidden, vms},
 };
 
@@ -23,10 +27,10 @@ use crate::model::Report;
 /// How a report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// Tables for people.
+    /// For people.
     #[default]
     Text,
-    /// The report as it is, one JSON document.
+    /// JSON, as docs/json.md describes it.
     Json,
 }
 
@@ -41,7 +45,11 @@ pub fn render(report: &Report, format: Format) -> Result<Bytes, serde_json::Erro
 /// One JSON document, with a line feed at the end. It can be shown on a terminal: what could steer that
 /// is escaped, and comes back when it is parsed.
 pub fn json(value: &impl serde::Serialize) -> Result<Bytes, serde_json::Error> {
-    let json = serde_json::to_string_pretty(value)?;
+    Ok(json_on_a_terminal(&serde_json::to_string_pretty(value)?).into())
+}
+
+/// JSON with all escaped that could steer a terminal, and a line feed at the end.
+fn json_on_a_terminal(json: &str) -> String {
     let mut shown = String::with_capacity(json.len() + 1);
     for c in json.chars() {
         // Line feeds are between the values here; in strings they have been escaped already.
@@ -54,5 +62,5 @@ pub fn json(value: &impl serde::Serialize) -> Result<Bytes, serde_json::Error> {
         }
     }
     shown.push('\n');
-    Ok(shown.into())
+    shown
 }

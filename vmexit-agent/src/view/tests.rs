@@ -7,10 +7,14 @@ use super::{
     terminal::{is_plain, tests::nasty},
     *,
 };
-use crate::guest::{Found, Machine, Vm, Vmm};
+use crate::guest::{Address, Found, Machine, Monitor, Vm, Vmm};
 
 /// Widest line of the table: a name, a machine and a path, each as wide as may be, and what is between.
 const WIDEST_LINE: usize = 64 + 64 + 108 + 120;
+
+fn qmp(path: &str) -> Monitor {
+    Monitor::Qmp(Address::Path(path.into()))
+}
 
 fn vm(name: &str) -> Vm {
     Vm { pid: 4_242, name: name.into(), vmm: Vmm::Qemu, vcpus: 2, ..Vm::default() }
@@ -33,7 +37,7 @@ fn a_table_of_vms() {
     let own = Vm {
         pid: 97,
         machine: Machine::Default,
-        qmp: vec!["/run/a.sock".into(), "/run/b.sock".into()],
+        monitors: ["/run/a.sock", "/run/b.sock"].map(qmp).into(),
         ..vm("build, nightly")
     };
     let other = Vm { pid: 100_000, vmm: Vmm::Other, vcpus: 128, ..vm("win10") };
@@ -58,7 +62,7 @@ proptest! {
     fn a_table_has_a_line_for_each_vm(names in prop::collection::vec(nasty(), 0..5), text in nasty()) {
         let hostile = |name: &String| Vm {
             machine: Machine::Named(text.clone()),
-            qmp: vec![text.clone().into(); 3],
+            monitors: vec![qmp(&text); 3],
             ..vm(name)
         };
         let table = rendered(names.iter().map(hostile).collect(), 0, Format::Text);

@@ -5,16 +5,17 @@ use std::fmt::Write as _;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::{
+    subject::{label, what},
     terminal::safe,
     units::{count, duration, percent, plural, rate},
 };
 use crate::{
-    model::{Accounting, Direction, Report, Source, Stats, Vm},
-    probe::Timing,
+    model::{Accounting, Report, Source, Stats, Tables, Total, Vm},
+    probe::{Event, Timing},
 };
 
 /// What a cell shows where there is nothing to show.
-const NONE: &str = "-";
+pub(super) const NONE: &str = "-";
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
@@ -84,14 +85,14 @@ fn header(out: &mut String, report: &Report) {
 }
 
 /// What is missing from the tables below, if anything.
-fn losses(accounting: &Accounting) -> String {
+pub fn losses(accounting: &Accounting) -> String {
     let lost = &accounting.lost;
     let causes = [
         (lost.no_entry, "without entry"),
         (lost.no_book, "over --max-vcpus"),
         (lost.no_vcpu_entry, "of vCPUs over --max-vcpus"),
         (lost.unreadable, "unreadable"),
-        (accounting.stray_lost, "port accesses over --max-vcpus"),
+        (accounting.stray_lost, "events over --max-vcpus"),
         (accounting.missed.values().sum(), "events missed by the kernel"),
         (accounting.unaccounted.unsigned_abs(), "unaccounted for"),
     ];
@@ -116,56 +117,114 @@ fn losses(accounting: &Accounting) -> String {
 struct Shows {
     exits: bool,
     times: bool,
+    userspace: bool,
 }
 
 fn shows(report: &Report) -> Shows {
     let exits = report.source == Source::Exits;
-    Shows { exits, times: exits && report.timing != Timing::Off }
+    let times = exits && report.timing != Timing::Off;
+    Shows { exits, times, userspace: times && report.events.contains(&Event::Userspace) }
 }
 
 fn vm_tables(out: &mut String, vm: &Vm, shows: Shows) {
-    let total = &vm.total;
-    let _ = write!(
-        out,
-        "{} (pid {}, {})",
-        safe(&vm.name),
-        vm.pid,
-        plural(vm.vcpus.len() as u64, "vCPU")
-    );
+    let vcpus = plural(vm.vcpus.len() as u64, "vCPU");
+    let _ = write!(out, "{} (pid {}, {vcpus})", safe(&vm.name), vm.pid);
+    total(out, &vm.total, shows);
+    tables(out, &vm.tables, shows);
+    for vcpu in &vm.vcpus {
+        let Some(of_vcpu) = &vcpu.tables else { continue };
+        let number = vcpu.id.map_or_else(|| "?".into(), |id| id.to_string());
+        let _ = write!(out, "\n{} vCPU {number} (thread {})", safe(&vm.name), vcpu.tid);
+        total(out, &vcpu.total, shows);
+        tables(out, of_vcpu, shows);
+    }
+}
+
+/// The rest of a heading: counts and times.
+fn total(out: &mut String, total: &Total, shows: Shows) {
     if shows.exits {
         let _ = write!(out, ": {} exits, {}/s", count(total.samples), rate(total.per_second));
     }
     if shows.times {
+        let handled = duration(total.handled_ns);
+        let _ = write!(out, "; handled {handled}, {:.1}% of a core", total.core_percent);
+        if let Some(userspace_ns) = total.userspace_ns {
+            let share = share(userspace_ns, total.handled_ns);
+            let _ = write!(out, ", {share:.0}% of it in userspace");
+        }
+        let _ = write!(out, "; waiting {}", duration(total.waiting_ns));
+    }
+    // What KVM emits of halts it does on hosts without exits too.
+    if let Some(halts) = total.halts.filter(|halts| halts.polled > 0) {
         let _ = write!(
             out,
-            "; handled {}, {:.1}% of a core; waiting {}",
-            duration(total.handled_ns),
-            total.core_percent,
-            duration(total.waiting_ns),
+            "; polled {} in {} of {} halts",
+            duration(halts.polled_ns),
+            count(halts.polled),
+            count(halts.polled + halts.slept),
         );
     }
     out.push('\n');
-    if vm.exits.is_empty() && vm.ports.is_empty() {
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+}
+
+fn tables(out: &mut String, tables: &Tables, shows: Shows) {
+    if tables.exits.is_empty() && tables.details.is_empty() {
         line!(out, "\n  nothing seen");
         return;
     }
-    if !vm.exits.is_empty() {
-        let rows = vm.exits.iter().map(|exit| (exit.reason.clone(), &exit.stats, exit.waits));
-        let figures: &[Figures] =
-            if shows.times { &[Figures::Times, Figures::Waiting] } else { &[] };
-        table(out, "VM-EXIT", figures, rows);
+    let hidden = |event| tables.hidden.get(&event).copied().unwrap_or(0);
+    if !tables.exits.is_empty() {
+        let rows = tables.exits.iter().map(|exit| Line {
+            cells: vec![exit.reason.clone()],
+            stats: &exit.stats,
+            userspace_ns: exit.userspace_ns,
+            waits: exit.waits,
+        });
+        let mut figures = Vec::new();
+        if shows.times {
+            figures.push(Figures::Times);
+            figures.extend(shows.userspace.then_some(Figures::Userspace));
+            figures.push(Figures::Waiting);
+        }
+        table(out, &["VM-EXIT"], &figures, rows, hidden(Event::Vmexit));
     }
-    if !vm.ports.is_empty() {
-        let rows = vm.ports.iter().map(|port| {
-            let name = match (port.port, port.direction) {
-                (Some(number), Some(Direction::In)) => format!("{number:#x} IN"),
-                (Some(number), Some(Direction::Out)) => format!("{number:#x} OUT"),
-                _ => "other".into(),
-            };
-            (name, &port.stats, false)
+    for (&event, rows) in &tables.details {
+        let titles = titles(event);
+        // What was only ever a step of other exits has no figures.
+        let mut rows = rows.iter().filter(|row| row.stats.samples > 0).peekable();
+        if rows.peek().is_none() {
+            continue;
+        }
+        let rows = rows.map(|row| Line {
+            cells: [label(&row.subject), what(&row.subject)]
+                .into_iter()
+                .take(titles.len())
+                .collect(),
+            stats: &row.stats,
+            userspace_ns: None,
+            waits: false,
         });
         let figures: &[Figures] = if shows.times { &[Figures::Times] } else { &[] };
-        table(out, "IO-PORT", figures, rows);
+        table(out, titles, figures, rows, hidden(event));
+    }
+}
+
+/// A table's first columns: what a row is of, and what that is called.
+fn titles(event: Event) -> &'static [&'static str] {
+    match event {
+        Event::Vmexit => &["VM-EXIT"],
+        Event::Ioport => &["IO-PORT", "Device"],
+        Event::Mmio => &["MMIO", "Device"],
+        Event::Msr => &["MSR", "Name"],
+        Event::Cpuid => &["CPUID", "Name"],
+        Event::Hypercall => &["HYPERCALL", "Name"],
+        Event::Fault => &["PAGE-FAULT"],
+        Event::Userspace => &["USERSPACE"],
+        Event::Halt => &["HALT"],
     }
 }
 
@@ -174,34 +233,49 @@ fn vm_tables(out: &mut String, vm: &Vm, shows: Shows) {
 enum Figures {
     /// Shares, extremes and percentiles of the time.
     Times,
+    /// The share of it that was userspace's.
+    Userspace,
     /// Time that is no cost.
     Waiting,
 }
 
-/// One table: a name and counts, then the figures asked for.
+/// One row of a table.
+struct Line<'a> {
+    cells: Vec<String>,
+    stats: &'a Stats,
+    userspace_ns: Option<u64>,
+    waits: bool,
+}
+
+/// One table: names and counts, then the figures asked for.
 fn table<'a>(
     out: &mut String,
-    title: &str,
+    titles: &[&str],
     figures: &[Figures],
-    rows: impl Iterator<Item = (String, &'a Stats, bool)>,
+    rows: impl Iterator<Item = Line<'a>>,
+    hidden: usize,
 ) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    let mut columns = vec![title, "Samples", "Samples%", "Rate/s"];
+    let mut columns = titles.to_vec();
+    columns.extend(["Samples", "Samples%", "Rate/s"]);
     if figures.contains(&Figures::Times) {
         columns.extend(["Time%", "Min", "p50", "Avg", "±", "p99", "Max"]);
+    }
+    if figures.contains(&Figures::Userspace) {
+        columns.push("User%");
     }
     if figures.contains(&Figures::Waiting) {
         columns.push("Waiting");
     }
     table.set_header(columns);
-    for (name, stats, waits) in rows {
-        let mut cells = vec![
-            safe(&name),
+    for Line { cells, stats, userspace_ns, waits } in rows {
+        let mut cells: Vec<String> = cells.iter().map(|cell| safe(cell)).collect();
+        cells.extend([
             count(stats.samples),
             percent(stats.samples_percent),
             rate(stats.per_second),
-        ];
+        ]);
         let or_none = |ns: Option<u64>| ns.map_or_else(|| NONE.into(), duration);
         if figures.contains(&Figures::Times) {
             cells.extend([
@@ -214,16 +288,23 @@ fn table<'a>(
                 or_none(stats.max_ns),
             ]);
         }
+        if figures.contains(&Figures::Userspace) {
+            let share = userspace_ns.filter(|_| !waits).map(|ns| share(ns, stats.total_ns));
+            cells.push(share.map_or_else(|| NONE.into(), |share| format!("{share:.0}%")));
+        }
         if figures.contains(&Figures::Waiting) {
             cells.push(or_none(waits.then_some(stats.total_ns)));
         }
         table.add_row(cells.into_iter().map(Cell::new));
     }
-    for column in table.column_iter_mut().skip(1) {
+    for column in table.column_iter_mut().skip(titles.len()) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     out.push('\n');
     for row in table.lines() {
         line!(out, " {}", row.trim_end());
+    }
+    if hidden > 0 {
+        line!(out, "  … and {} more", count(hidden as u64));
     }
 }

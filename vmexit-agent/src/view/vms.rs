@@ -6,11 +6,7 @@ use bytes::Bytes;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
-use super::{
-    Format, json,
-    terminal::{path, safe},
-    units::plural,
-};
+use super::{Format, json, terminal::safe, units::plural};
 use crate::guest::{Found, Machine, Vm, Vmm};
 
 /// Version of the JSON's shape; it grows when a field goes away or changes its meaning.
@@ -41,7 +37,7 @@ fn text(vms: &[&Vm], hidden_processes: usize) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let uuids = vms.iter().any(|vm| vm.uuid.is_some());
-    let mut columns = vec!["VM", "PID", "VMM", "Machine", "vCPUs", "QMP"];
+    let mut columns = vec!["VM", "PID", "VMM", "Machine", "vCPUs", "Monitor"];
     if uuids {
         columns.insert(5, "UUID");
     }
@@ -53,7 +49,7 @@ fn text(vms: &[&Vm], hidden_processes: usize) -> String {
             format!("{}{}", vm.vmm.title(), if vm.libvirt { " (libvirt)" } else { "" }),
             machine(vm).map_or_else(|| NONE.into(), safe),
             vm.vcpus.to_string(),
-            qmp(vm),
+            monitor(vm),
         ];
         if uuids {
             cells.insert(5, vm.uuid.clone().unwrap_or_else(|| NONE.into()));
@@ -84,14 +80,14 @@ fn machine(vm: &Vm) -> Option<&str> {
     }
 }
 
-/// The socket, or why there is none.
-fn qmp(vm: &Vm) -> String {
+/// How it can be asked, or why not.
+fn monitor(vm: &Vm) -> String {
     if let Some(why) = vm.no_qmp() {
         return format!("none: {why}");
     }
-    let mut sockets = vm.qmp.iter();
-    let first = sockets.next().map(|socket| path(socket));
-    let more = match sockets.len() {
+    let mut monitors = vm.monitors.iter();
+    let first = monitors.next().map(ToString::to_string);
+    let more = match monitors.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
@@ -118,8 +114,8 @@ struct Row<'a> {
     uuid: Option<&'a str>,
     vcpus: usize,
     threads: Vec<Thread>,
-    qmp: Vec<String>,
-    no_qmp: Option<String>,
+    monitors: Vec<String>,
+    no_monitor: Option<String>,
 }
 
 /// A thread that runs a vCPU.
@@ -149,8 +145,8 @@ impl<'a> Row<'a> {
             uuid: vm.uuid.as_deref(),
             vcpus: vm.vcpus,
             threads,
-            qmp: vm.qmp.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
-            no_qmp: vm.no_qmp().map(|why| why.to_string()),
+            monitors: vm.monitors.iter().map(ToString::to_string).collect(),
+            no_monitor: vm.no_qmp().map(|why| why.to_string()),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The ways of watching that are compared.
 
 /// vmexit's own ways to count, as options of a capture.
-const OPTIONS: [&str; 6] = [
+const OPTIONS: [&str; 7] = [
     "",
+    "--event vmexit,ioport",
     "--event vmexit",
     "--timing 1/16",
     "--timing off",
@@ -91,7 +92,7 @@ pub(super) fn beside_perf() -> Vec<Way> {
 /// For this machine, where `kvm_exit` may never fire; and how many programs of each run all the same.
 pub(super) fn by_run_time() -> Vec<(Way, usize)> {
     let mut ways = vec![(Way::mode("empty"), 3), (Way::mode("empty-classic"), 3)];
-    ways.extend(["", "--tracepoints classic"].map(|options| (Way::vmexit(options), 1)));
+    ways.extend(["", "--tracepoints classic"].map(|options| (Way::vmexit(options), 3)));
     ways
 }
 
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn vmexit_goes_by_its_options() {
         let names: Vec<String> = Way::all_of_vmexit().map(|way| way.name).collect();
-        assert_eq!(names[..2], ["vmexit", "vmexit --event vmexit"]);
+        assert_eq!(names[..2], ["vmexit", "vmexit --event vmexit,ioport"]);
         let way = Way::vmexit("--timing off");
         assert_eq!(way.arguments, "command -- vmexit capture -q -d 1h -o /dev/null --timing off");
         assert!(way.ebpf);

@@ -7,18 +7,7 @@ mod qemu;
 
 use std::fmt;
 
-/// A program that runs VMs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Vmm {
-    /// QEMU's PCs, `pc` and `q35`, with SeaBIOS or OVMF.
-    Qemu,
-    /// AWS's Firecracker.
-    Firecracker,
-    /// Cloud Hypervisor.
-    CloudHypervisor,
-    /// ChromeOS's crosvm.
-    Crosvm,
-}
+use crate::guest::Vmm;
 
 /// What something probably is. Its text ends in a question mark: `acpi-tmr?`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,37 +29,24 @@ struct Map {
     memory: &'static [Row],
 }
 
-impl Vmm {
-    /// By a process's name in `/proc/PID/comm`, which has at most 15 bytes.
-    pub fn of_command(comm: &str) -> Option<Self> {
-        match comm {
-            "firecracker" => Some(Self::Firecracker),
-            "cloud-hyperviso" => Some(Self::CloudHypervisor),
-            "crosvm" => Some(Self::Crosvm),
-            "kvm" => Some(Self::Qemu),
-            _ => comm.starts_with("qemu-").then_some(Self::Qemu),
-        }
-    }
-
-    const fn map(self) -> Map {
-        match self {
-            Self::Qemu => qemu::MAP,
-            Self::Firecracker => other_vmms::FIRECRACKER,
-            Self::CloudHypervisor => other_vmms::CLOUD_HYPERVISOR,
-            Self::Crosvm => other_vmms::CROSVM,
-        }
+/// Of a VMM that nobody knows QEMU's are guessed: most of them are any PC's.
+const fn map(vmm: Vmm) -> Map {
+    match vmm {
+        Vmm::Qemu | Vmm::Kvmtool | Vmm::Other => qemu::MAP,
+        Vmm::Firecracker => other_vmms::FIRECRACKER,
+        Vmm::CloudHypervisor => other_vmms::CLOUD_HYPERVISOR,
+        Vmm::Crosvm => other_vmms::CROSVM,
     }
 }
 
-/// What usually is at an I/O port. Of a VMM that nobody knows QEMU's are guessed: most of them are
-/// any PC's.
-pub fn port(vmm: Option<Vmm>, port: u16) -> Option<Guess> {
-    find(vmm.unwrap_or(Vmm::Qemu).map().ports, port.into())
+/// What usually is at an I/O port.
+pub fn port(vmm: Vmm, port: u16) -> Option<Guess> {
+    find(map(vmm).ports, port.into())
 }
 
-/// What usually is at a guest-physical address; as for [`port`].
-pub fn memory(vmm: Option<Vmm>, address: u64) -> Option<Guess> {
-    find(vmm.unwrap_or(Vmm::Qemu).map().memory, address)
+/// What usually is at a guest-physical address.
+pub fn memory(vmm: Vmm, address: u64) -> Option<Guess> {
+    find(map(vmm).memory, address)
 }
 
 fn find(rows: &[Row], address: u64) -> Option<Guess> {
@@ -94,33 +70,26 @@ mod tests {
     #[test]
     fn rows_are_by_address_and_apart() {
         for vmm in ALL {
-            for rows in [vmm.map().ports, vmm.map().memory] {
+            for rows in [map(vmm).ports, map(vmm).memory] {
                 assert!(rows.iter().all(|(start, end, ..)| start <= end), "{vmm:?}");
                 for pair in rows.windows(2) {
                     assert!(pair[0].1 < pair[1].0, "{vmm:?}: {:x?}", pair[1]);
                 }
             }
-            assert!(vmm.map().ports.iter().all(|row| row.1 <= 0xffff), "{vmm:?}");
+            assert!(map(vmm).ports.iter().all(|row| row.1 <= 0xffff), "{vmm:?}");
         }
     }
 
     #[test]
     fn guesses_show_that_they_are() {
         let text = |guess: Option<Guess>| guess.map(|guess| guess.to_string());
-        assert_eq!(text(port(None, 0x608)).as_deref(), Some("acpi-tmr?"));
-        assert_eq!(text(port(Some(Vmm::Firecracker), 0x608)), None);
-        assert_eq!(text(port(Some(Vmm::CloudHypervisor), 0x60b)).as_deref(), Some("acpi-tmr?"));
-        assert_eq!(port(None, 0x5800), None);
-        assert_eq!(memory(None, 0xfed0_00f0), Some(Guess { name: "hpet", offset: 0xf0 }));
-        assert_eq!(memory(None, 0xfed0_0400), None);
-        assert_eq!(port(None, 0x71), Some(Guess { name: "rtc", offset: 1 }));
-        assert_eq!((memory(None, 0), memory(None, u64::MAX)), (None, None));
-    }
-
-    #[test]
-    fn vmms_by_process_name() {
-        assert_eq!(Vmm::of_command("qemu-system-x86"), Some(Vmm::Qemu));
-        assert_eq!(Vmm::of_command("cloud-hyperviso"), Some(Vmm::CloudHypervisor));
-        assert_eq!(Vmm::of_command("lkvm"), None);
+        assert_eq!(text(port(Vmm::Other, 0x608)).as_deref(), Some("acpi-tmr?"));
+        assert_eq!(text(port(Vmm::Firecracker, 0x608)), None);
+        assert_eq!(text(port(Vmm::CloudHypervisor, 0x60b)).as_deref(), Some("acpi-tmr?"));
+        assert_eq!(port(Vmm::Other, 0x5800), None);
+        assert_eq!(memory(Vmm::Other, 0xfed0_00f0), Some(Guess { name: "hpet", offset: 0xf0 }));
+        assert_eq!(memory(Vmm::Other, 0xfed0_0400), None);
+        assert_eq!(port(Vmm::Other, 0x71), Some(Guess { name: "rtc", offset: 1 }));
+        assert_eq!((memory(Vmm::Other, 0), memory(Vmm::Other, u64::MAX)), (None, None));
     }
 }

@@ -1,6 +1,6 @@
 //! Which VM it is: name, UUID, machine type.
 
-use super::keyval::{is, setting, values};
+use super::options::{is, setting, values};
 use crate::guest::Machine;
 
 /// The guest's name from `-name`: `-name win10`, `-name guest=win10,debug-threads=on`.

@@ -62,6 +62,16 @@ impl Type {
         matches!(&self.shape, Shape::Pointer(Some(to)) if to == name)
     }
 
+    /// Whether it is an integer or a truth value of so many bytes.
+    pub fn is_number(&self, size: u32) -> bool {
+        self.is_int(size) || matches!(self.shape, Shape::Bool) && self.size == size
+    }
+
+    /// Whether it is a pointer to anything.
+    pub fn is_pointer(&self) -> bool {
+        matches!(self.shape, Shape::Pointer(_))
+    }
+
     /// Whether it is an integer, signed or not, or an enumeration, of so many bytes.
     pub fn is_int(&self, size: u32) -> bool {
         matches!(self.shape, Shape::Int { .. }) && self.size == size

@@ -1,0 +1,157 @@
+//! The kernel's own sums of a tracepoint's events: histogram triggers (`Documentation/trace/histogram.rst`),
+//! which no eBPF program is part of.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::scenario::Printed;
+
+/// Accesses by number (a port, address, register or leaf) and whether it was written.
+pub type Accesses = BTreeMap<(u64, bool), u64>;
+
+/// Sums over one of KVM's tracepoints (`arch/x86/kvm/trace.h` and `include/trace/events/kvm.h` of the
+/// kernel), and the agent's table of the same events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hist {
+    /// The agent's table.
+    pub table: &'static str,
+    /// The tracepoint.
+    event: &'static str,
+    /// Its field with the number.
+    number: &'static str,
+    /// Its field with the direction, and what that says for a read and for a write.
+    direction: Option<(&'static str, u64, u64)>,
+    /// The field to add up, or `hitcount` for the number of events.
+    sum: &'static str,
+}
+
+/// All tables that say what was accessed. A read of memory that userspace answers is two `kvm_mmio`: of type
+/// 0 (`KVM_TRACE_MMIO_READ_UNSATISFIED`) when it begins, which is left out, and of type 1.
+pub const ALL: [Hist; 4] = [
+    Hist {
+        table: "ioport",
+        event: "kvm_pio",
+        number: "port",
+        direction: Some(("rw", 0, 1)),
+        sum: "count",
+    },
+    Hist {
+        table: "mmio",
+        event: "kvm_mmio",
+        number: "gpa",
+        direction: Some(("type", 1, 2)),
+        sum: "hitcount",
+    },
+    Hist {
+        table: "msr",
+        event: "kvm_msr",
+        number: "ecx",
+        direction: Some(("write", 0, 1)),
+        sum: "hitcount",
+    },
+    Hist {
+        table: "cpuid",
+        event: "kvm_cpuid",
+        number: "function",
+        direction: None,
+        sum: "hitcount",
+    },
+];
+
+/// Lines of script that start all.
+pub fn start() -> String {
+    let line = |Hist { event, number, direction, sum, .. }: Hist| {
+        let keys = direction.map_or(number.to_owned(), |(field, ..)| format!("{number},{field}"));
+        format!(
+            "echo 'hist:keys={keys}:vals={sum}' > /sys/kernel/tracing/events/kvm/{event}/trigger\n"
+        )
+    };
+    ALL.map(line).concat()
+}
+
+/// Lines of script that print each as a section with its tracepoint's name.
+pub fn print() -> String {
+    let line = |Hist { event, .. }: Hist| {
+        format!("echo; echo '== {event}'; cat /sys/kernel/tracing/events/kvm/{event}/hist\n")
+    };
+    ALL.map(line).concat()
+}
+
+impl Hist {
+    /// What a script has printed of it.
+    pub fn accesses(&self, printed: &Printed) -> Result<Accesses> {
+        self.parse(printed.section(self.event)?)
+    }
+
+    fn parse(&self, text: &str) -> Result<Accesses> {
+        let mut accesses = Accesses::new();
+        for line in text.lines().filter(|line| line.starts_with('{')) {
+            let number = |name: &str| {
+                let mut words = line.split_whitespace();
+                words.find(|word| word.strip_suffix(':') == Some(name))?;
+                words.next()?.trim_end_matches(',').parse::<u64>().ok()
+            };
+            let number = |name: &str| number(name).with_context(|| format!("no {name}: {line}"));
+            let written = match self.direction {
+                None => false,
+                Some((field, read, write)) => match number(field)? {
+                    value if value == read => false,
+                    value if value == write => true,
+                    _ => continue,
+                },
+            };
+            let before = accesses.insert((number(self.number)?, written), number(self.sum)?);
+            ensure!(before.is_none(), "twice: {line}");
+        }
+        let dropped = text.lines().find_map(|line| line.trim().strip_prefix("Dropped: "));
+        ensure!(dropped == Some("0"), "{}: {dropped:?} events dropped: {text}", self.event);
+        Ok(accesses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIO: &str = "# event histogram
+#
+# trigger info: hist:keys=port,rw:vals=hitcount,count:sort=hitcount:size=2048 [active]
+#
+
+{ port:       1544, rw:          0 } hitcount:        780  count:        780
+{ port:      22529, rw:          1 } hitcount:         60  count:       1020
+
+Totals:
+    Hits: 840
+    Entries: 2
+    Dropped: 0
+";
+
+    #[test]
+    fn accesses_are_by_number_and_direction() {
+        let expected = [((0x608, false), 780), ((0x5801, true), 1_020)];
+        assert_eq!(ALL[0].parse(PIO).unwrap(), expected.into());
+    }
+
+    #[test]
+    fn the_first_half_of_a_read_is_left_out() {
+        let text = "{ gpa: 4275044592, type: 0 } hitcount: 9\n\
+                    { gpa: 4275044592, type: 1 } hitcount: 8\n    Dropped: 0\n";
+        assert_eq!(ALL[1].parse(text).unwrap(), [((0xfed0_00f0, false), 8)].into());
+    }
+
+    #[test]
+    fn what_the_kernel_dropped_is_an_error() {
+        assert!(ALL[0].parse(&PIO.replace("Dropped: 0", "Dropped: 3")).is_err());
+        assert!(ALL[0].parse("").is_err());
+        assert!(ALL[0].parse(&PIO.replace(" count: ", " many: ")).is_err());
+    }
+
+    #[test]
+    fn triggers_name_their_fields() {
+        let script = start();
+        assert!(script.contains("'hist:keys=ecx,write:vals=hitcount' > "), "{script}");
+        assert!(script.contains("'hist:keys=function:vals=hitcount' > "), "{script}");
+    }
+}

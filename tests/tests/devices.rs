@@ -1,0 +1,85 @@
+//! Devices by name: a bare guest reads and writes known registers of a real QEMU, which the agent asks
+//! what is there.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{thread::sleep, time::Duration};
+
+use vmexit_tests::{
+    agent::{Capture, Report, Row},
+    guest::{BareGuest, Machine, Qemu, address},
+};
+
+const ROUNDS: u64 = 20;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Port or address, its event and direction, and the device: QEMU's name and the offset in it.
+const DEVICES: [(&str, u64, &str, &str, u64); 8] = [
+    ("ioport", address::PM_TIMER as u64, "in", "acpi-tmr", 0),
+    ("ioport", address::RTC_INDEX as u64, "out", "rtc-index", 0),
+    ("ioport", address::RTC_DATA as u64, "in", "rtc", 1),
+    ("ioport", address::SERIAL as u64, "out", "serial", 0),
+    ("ioport", address::PCI_ADDRESS as u64, "out", "pci-conf-idx", 0),
+    ("ioport", address::PIC_MASK as u64, "out", "kvm-pic", 1),
+    ("mmio", address::HPET_COUNTER, "read", "hpet", 0xf0),
+    ("mmio", address::BAR, "read", "virtio-pci-common-virtio-rng", 0),
+];
+
+fn captured(machine: Machine, arguments: &[&str]) -> Report {
+    let guest = BareGuest { bar_read: 4, ..BareGuest::sampler().rounds(ROUNDS as u32) };
+    let qemu = Qemu::native("devices").machine(machine).paused();
+    let mut running = qemu.arg("-device").arg(Qemu::VIRTIO).start(&guest).unwrap();
+    // QMP answers once the machine is there; one at a time may ask.
+    drop(running.qmp().unwrap());
+    let pid = running.pid().to_string();
+    let capture =
+        Capture::start(&[&["-d", "10m", "--vm", &pid, "-f", "json"], arguments].concat()).unwrap();
+    running.resume().unwrap();
+    running.wait_dots(ROUNDS, PATIENCE).unwrap();
+    sleep(Duration::from_millis(300));
+    let report = capture.report().unwrap();
+    let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
+    report.ensure_ports("devices", &expected).unwrap();
+    report
+}
+
+fn row<'a>(report: &'a Report, event: &str, number: u64, direction: &str) -> Row<'a> {
+    report.detail("devices", event, number, Some(direction)).unwrap().unwrap()
+}
+
+fn assert_named_by_qemu(machine: Machine) {
+    let report = captured(machine, &[]);
+    for (event, number, direction, name, offset) in DEVICES {
+        let row = row(&report, event, number, direction);
+        let device = row.device();
+        assert_eq!(device["name"], name, "{number:#x}");
+        assert_eq!(device["offset"], offset, "{name}");
+        assert_eq!(device["guess"], false, "{name}");
+    }
+    let owner = row(&report, "mmio", address::BAR, "read");
+    assert_eq!(owner.device()["owner"], "rng7");
+    let nobodys = row(&report, "ioport", address::STRING_OUT.into(), "out");
+    let nobodys = nobodys.device();
+    assert!(nobodys["name"].is_null() && nobodys["guess"] == false, "{nobodys}");
+}
+
+#[test]
+fn a_pc_says_what_its_registers_are() {
+    assert_named_by_qemu(Machine::Pc);
+}
+
+#[test]
+fn a_q35_says_what_its_registers_are() {
+    assert_named_by_qemu(Machine::Q35);
+}
+
+#[test]
+fn who_is_not_asked_is_guessed() {
+    let report = captured(Machine::Pc, &["--devices", "guess"]);
+    let guessed = row(&report, "ioport", address::PM_TIMER.into(), "in");
+    let guessed = guessed.device();
+    assert_eq!(guessed["name"], "acpi-tmr");
+    assert_eq!(guessed["guess"], true);
+    let unknown = row(&report, "ioport", address::STRING_OUT.into(), "out");
+    assert!(unknown.device().is_null(), "{}", unknown.device());
+}

@@ -1,0 +1,172 @@
+//! Domains of a real libvirt, asked through it. Its daemon runs in name spaces of its own, with nothing
+//! but empty directories: it sees no domain of this machine, and ends with the test.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::{
+    env, fs,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use vmexit::{
+    guest::{self, Monitor, Vm},
+    monitor::{self, Failure, LibvirtError, MonitorError, Options, Virsh},
+};
+
+/// Set for the part of a test that is inside.
+const INSIDE: &str = "VMEXIT_TEST_INSIDE";
+
+/// What libvirt writes to, and where it and the tests would meet the machine's own.
+const DIRECTORIES: [&str; 5] =
+    ["/run", "/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt"];
+
+/// No log daemon, no cgroups, no other user: none of them is what is tested.
+const CONFIGURATION: &str = r#"
+user = "root"
+group = "root"
+stdio_handler = "file"
+security_driver = "none"
+cgroup_controllers = []
+namespaces = []
+remember_owner = 0
+"#;
+
+/// Runs a test's inner half, which has this name, in mount, network and process name spaces that end
+/// with it.
+fn inside(test: &str) {
+    let output = Command::new("unshare")
+        .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        // The first process there has to collect those that libvirt daemonizes, as a shell does.
+        .args(["sh", "-c", "\"$0\" \"$@\"; exit $?"])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare (util-linux) must run: be root");
+    let [said, errors] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: cargo xtask setup"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn virsh(arguments: &[&str]) -> String {
+    run("virsh", &[&["--quiet", "--connect", "qemu:///system"], arguments].concat())
+}
+
+/// Starts the daemon. Only inside: this hides directories of whoever calls it.
+fn start_libvirt() {
+    assert!(env::var_os(INSIDE).is_some(), "this is the inner half of another test");
+    for directory in DIRECTORIES {
+        fs::create_dir_all(directory).unwrap();
+        run("mount", &["-t", "tmpfs", "tmpfs", directory]);
+    }
+    fs::create_dir("/run/libvirt").unwrap();
+    fs::write("/etc/libvirt/qemu.conf", CONFIGURATION).unwrap();
+    // Its default, which must exist also where another user is configured.
+    for (file, line) in [
+        ("/etc/passwd", "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin"),
+        ("/etc/group", "libvirt-qemu:x:64055:"),
+    ] {
+        let all = fs::read_to_string(file).unwrap() + line + "\n";
+        fs::write("/run/users", all).unwrap();
+        run("mount", &["--bind", "/run/users", file]);
+        fs::remove_file("/run/users").unwrap();
+    }
+    // Returns once its socket is there.
+    run("libvirtd", &["--daemon"]);
+}
+
+/// Starts a domain that stays stopped; its VM.
+fn start_domain(name: &str, mib: u32) -> Vm {
+    let xml = format!(
+        "<domain type='kvm'><name>{name}</name><memory unit='MiB'>{mib}</memory>\
+         <os><type arch='x86_64' machine='pc'>hvm</type></os>\
+         <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>qemu64</model></cpu></domain>"
+    );
+    fs::write("/run/domain.xml", xml).unwrap();
+    virsh(&["create", "--paused", "/run/domain.xml"]);
+    let found = guest::find_all().unwrap().vms;
+    let vm = found.into_iter().find(|vm| vm.name == name).expect("a VM of this name");
+    assert_eq!(vm.monitors, [Monitor::Libvirt(name.to_owned())]);
+    vm
+}
+
+fn ask(vm: &Vm, options: Options) -> Result<String, MonitorError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(monitor::memory_tree(vm, &options))
+}
+
+fn patient() -> Options {
+    Options { patience: Duration::from_secs(10), ..Options::default() }
+}
+
+/// Where the guest's memory ends in its tree.
+fn memory_of(vm: &Vm) -> u64 {
+    let tree = ask(vm, patient()).unwrap();
+    let ram = tree.lines().filter(|line| line.trim_end().contains("ram): pc.ram"));
+    let ends = ram.filter_map(|line| line.split(['-', ' ']).find(|part| part.ends_with("fffff")));
+    ends.map(|end| u64::from_str_radix(end, 16).unwrap() + 1).max().unwrap() >> 20
+}
+
+fn failure(result: Result<String, MonitorError>) -> LibvirtError {
+    match result.unwrap_err().tried.pop() {
+        Some((_, Failure::Libvirt(error))) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn domains_are_asked_through_libvirt() {
+    inside("inner_domains");
+}
+
+#[test]
+#[ignore = "the inner half of another test"]
+fn inner_domains() {
+    start_libvirt();
+    // Names that virsh takes for the other one's id, and for an option.
+    let first = start_domain("2", 16);
+    let second = start_domain("1", 32);
+    let odd = start_domain("--help ;$(id),x=%", 48);
+
+    let log = |vm: &Vm| fs::read_to_string(format!("/var/log/libvirt/qemu/{}.log", vm.name));
+    let left = failure(ask(&first, Options { virsh: Virsh::Leave, ..Options::default() }));
+    assert!(matches!(left, LibvirtError::Left), "{left}");
+    assert!(!log(&first).unwrap().contains("custom-monitor"));
+
+    assert_eq!([&first, &second, &odd].map(memory_of), [16, 32, 48]);
+    assert!(log(&first).unwrap().contains("custom-monitor"));
+
+    // A process that says it is a domain which another one is.
+    let pretends = Vm { pid: second.pid, ..first.clone() };
+    let unknown = failure(ask(&pretends, Options::default()));
+    assert!(matches!(unknown, LibvirtError::Unknown(_)), "{unknown}");
+
+    virsh(&["destroy", "--domain=--help ;$(id),x=%"]);
+    let gone = failure(ask(&odd, Options::default()));
+    assert!(matches!(gone, LibvirtError::Unknown(_)), "{gone}");
+
+    // The daemon hangs, then it is gone.
+    let daemon = fs::read_to_string("/run/libvirtd.pid").unwrap();
+    run("kill", &["-STOP", daemon.trim()]);
+    let begun = Instant::now();
+    let patience = Duration::from_millis(500);
+    let silent = failure(ask(&first, Options { patience, ..Options::default() }));
+    assert!(matches!(silent, LibvirtError::NoAnswer(_)), "{silent}");
+    assert!(begun.elapsed() < 10 * patience);
+    run("kill", &["-KILL", daemon.trim()]);
+    let failed = failure(ask(&first, patient()));
+    assert!(matches!(failed, LibvirtError::Failed(_)), "{failed}");
+}

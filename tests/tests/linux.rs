@@ -1,0 +1,144 @@
+//! The agent on a Linux guest in the AMD lab: which device a guest's clock is, that the cure is seen, and
+//! that nothing of a boot is missing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::time::Duration;
+
+use vmexit_tests::{
+    agent::Report,
+    guest::{LinuxGuest, address},
+    hist,
+    lab::Vendor,
+    scenario::{self, Printed, wait_attached},
+};
+
+const CLOCKS: [&str; 3] = ["hpet", "acpi_pm", "kvm-clock"];
+
+/// Where a clock shows: table, number, direction, device.
+type Place = (&'static str, u64, &'static str, &'static str);
+
+const HPET: Place = ("mmio", address::HPET_COUNTER, "read", "hpet");
+const ACPI_PM: Place = ("ioport", address::PM_TIMER as u64, "in", "acpi-tmr");
+
+fn run(script: &str) -> Printed {
+    let lab = scenario::linux_lab(Vendor::Amd).unwrap().timeout(Duration::from_secs(240));
+    Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// One guest, whose clock is changed while it runs, and which does nothing but read it.
+fn reports() -> [Report; 3] {
+    let guest = LinuxGuest::new("clocks").parameters("tsc=unstable");
+    let clocks = CLOCKS.join(" ");
+    let script = guest.start()
+        + &format!(
+            r#"
+tell 'cd /sys/devices/system/clocksource/clocksource0'
+# No program is started for it: the shell reads the clock itself.
+tell 'while :; do : $EPOCHREALTIME; done &'
+for clock in {clocks}; do
+    tell "echo $clock > current_clocksource"
+    echo "== clock of $clock"; tell 'cat current_clocksource'
+    vmexit capture -q -d 3s -f json -o /tmp/report.json
+    echo "== $clock"; cat /tmp/report.json
+done
+"#
+        );
+    let printed = run(&script);
+    CLOCKS.map(|clock| {
+        assert_eq!(printed.section(&format!("clock of {clock}")).unwrap(), clock);
+        Report::parse(printed.section(clock).unwrap().as_bytes()).unwrap()
+    })
+}
+
+fn samples(report: &Report, (event, number, direction, _): Place) -> u64 {
+    let row = report.detail("clocks", event, number, Some(direction)).unwrap();
+    row.map_or(0, |row| row.samples().unwrap())
+}
+
+/// Demands that the place has nearly all samples of its table, and its exit reason of all exits.
+fn assert_leads(report: &Report, place: Place, reason: &str) {
+    let (event, number, direction, device) = place;
+    let rows = report.details("clocks", event).unwrap();
+    let first = rows.first().unwrap_or_else(|| panic!("no {event}"));
+    assert_eq!((first.number(), first.direction()), (Some(number), Some(direction)), "{rows:?}");
+    assert_eq!(first.device_name(), Some(device), "{first:?}");
+    let all: u64 = rows.iter().map(|row| row.samples().unwrap()).sum();
+    let own = samples(report, place);
+    println!("{device}: {own} of {all} {event} samples");
+    assert!(own >= 1_000, "{own} readings of the clock in 3 s");
+    assert!(own * 10 >= all * 9, "{own} of {all} samples: {rows:?}");
+    let exits = report.exits("clocks").unwrap();
+    assert_eq!(exits.first().and_then(|row| row.reason()), Some(reason), "{exits:?}");
+}
+
+#[test]
+fn a_clock_shows_as_its_device_and_goes_with_it() {
+    let [hpet, acpi_pm, kvm_clock] = reports();
+    assert_leads(&hpet, HPET, "npf");
+    assert_leads(&acpi_pm, ACPI_PM, "io");
+    for (report, place, in_use) in [
+        (&acpi_pm, HPET, &hpet),
+        (&kvm_clock, HPET, &hpet),
+        (&hpet, ACPI_PM, &acpi_pm),
+        (&kvm_clock, ACPI_PM, &acpi_pm),
+    ] {
+        let (rest, before) = (samples(report, place), samples(in_use, place));
+        assert!(rest * 100 < before, "{}: {rest} samples left of {before}", place.3);
+    }
+    let handled = |report: &Report| report.count("/vms/0/total/handled_ns").unwrap();
+    let [before, after] = [&hpet, &kvm_clock].map(handled);
+    println!("handled in 3 s: {before} ns with the HPET, {after} ns with kvm-clock");
+    assert!(after * 2 < before, "{after} ns in place of {before} ns");
+}
+
+#[test]
+fn a_boot_adds_up_to_the_kernels_own_sums() {
+    let script = hist::start()
+        + &LinuxGuest::new("boot").begin()
+        + &wait_attached()
+        + r#"
+vmexit capture -q -d 10m -f json -o /tmp/report.json &
+agent=$!
+wait_attached $agent
+echo cont >&4
+hear
+tell 'cat /proc/interrupts' > /dev/null
+echo stop >&4
+sleep 1
+kill -INT $agent
+wait $agent
+echo "== report"; cat /tmp/report.json
+"# + &hist::print();
+    let printed = run(&script);
+    let report = printed.report().unwrap();
+    // The vCPU was stopped within an exit, which may have been for something.
+    let open = report.count("/accounting/open").unwrap();
+    assert!(open <= 1, "{}", report.accounting());
+    assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
+    let mut all_missing = 0;
+    for hist in hist::ALL {
+        let (ours, other) = report.accesses("boot", hist.table).unwrap();
+        let kernels = hist.accesses(&printed).unwrap();
+        let (all, own) = (kernels.values().sum::<u64>(), ours.values().sum::<u64>());
+        let missing = all.checked_sub(own + other).expect("not more than there were");
+        all_missing += missing;
+        println!(
+            "{}: {all} accesses to {} things, {own} of them on {} rows of their own",
+            hist.table,
+            kernels.len(),
+            ours.len()
+        );
+        for (key, count) in ours {
+            let kernels = kernels.get(&key).copied().unwrap_or(0);
+            // Accesses of another size may have found no row.
+            let range = count..=count + missing + other;
+            assert!(range.contains(&kernels), "{key:x?}: {count} here, {kernels} in the kernel");
+        }
+    }
+    assert!(all_missing <= open, "{all_missing} accesses missing: {}", report.accounting());
+}

@@ -1,0 +1,206 @@
+//! Real QEMUs asked for their memory tree, in every way that their command line offers; libvirt.rs has
+//! those that belong to libvirt.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use vmexit::{
+    guest::{self, Vm},
+    monitor::{self, Failure, MonitorError, Options, QmpError, SocketError},
+};
+use vmexit_tests::guest::{BareGuest, Qemu};
+
+/// A VM without vCPUs that run.
+const MACHINE: [&str; 10] =
+    ["-accel", "kvm", "-cpu", "qemu64,-pni", "-m", "16", "-display", "none", "-nodefaults", "-S"];
+
+/// A QEMU that ends with the test.
+struct Started(Child);
+
+impl Started {
+    /// QEMU with these arguments more, in this directory.
+    fn here(directory: &Path, arguments: &[&str]) -> Self {
+        let mut qemu = Command::new("qemu-system-x86_64");
+        Self::by(qemu.current_dir(directory).args(MACHINE).args(arguments))
+    }
+
+    fn by(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    /// The VM, once it is one.
+    fn vm(&mut self) -> Vm {
+        let begun = Instant::now();
+        loop {
+            if let Some(vm) = guest::find(self.0.id()).filter(|vm| vm.vcpus == 1) {
+                return vm;
+            }
+            assert_eq!(self.0.try_wait().unwrap(), None, "QEMU has ended");
+            assert!(begun.elapsed() < Duration::from_secs(20), "no VM");
+            sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn ask(vm: &Vm, patience: Duration) -> Result<String, MonitorError> {
+    let options = Options { patience, ..Options::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(monitor::memory_tree(vm, &options))
+}
+
+fn signal(name: &str, pid: &str) {
+    assert!(Command::new("kill").args([name, pid]).status().unwrap().success());
+}
+
+/// It must answer with its own tree, and still be stopped.
+fn assert_answers(vm: &Vm) {
+    let tree = ask(vm, monitor::PATIENCE * 5).unwrap();
+    // The firmware has not run yet: no device is where only that puts it.
+    let found = tree.lines().find(|line| line.contains(": fwcfg ")).unwrap_or_default();
+    assert!(found.contains("0510-") && found.contains("(prio 0, i/o)"), "{found} in {tree}");
+}
+
+/// The way that was tried, and why it failed.
+fn failure(result: Result<String, MonitorError>) -> Failure {
+    let mut error = result.expect_err("no answer was to be had");
+    assert_eq!(error.tried.len(), 1, "{error}");
+    error.tried.remove(0).1
+}
+
+#[test]
+fn every_way_to_write_a_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let absolute = directory.path().join("absolute");
+    let absolute = format!("unix:{},server=on,wait=off", absolute.display());
+    let name = format!("vmexit-test-{}", std::process::id());
+    let [tight, loose] = ["on", "off"]
+        .map(|tight| format!("unix:{name},abstract=on,tight={tight},server=on,wait=off"));
+    let control = ["-mon", "chardev=c,mode=control,pretty=on"];
+    let ways: [&[&str]; 7] = [
+        &["-qmp", &absolute],
+        &["-qmp", "unix:relative,server,nowait"],
+        &["-qmp-pretty", "unix:./pretty,server=on,wait=off"],
+        &["-qmp", &tight],
+        &["-qmp", &loose],
+        &["-chardev", "socket,id=c,path=a,,b=c,server=on,wait=off", control[0], control[1]],
+        &["-qmp", "chardev:d", "-chardev", "socket,path=d,id=d,server=on,wait=off"],
+    ];
+    let mut all: Vec<_> = ways.iter().map(|way| Started::here(directory.path(), way)).collect();
+    for (started, way) in all.iter_mut().zip(ways) {
+        let vm = started.vm();
+        assert_eq!(vm.monitors.len(), 1, "{way:?}: {:?}", vm.monitors);
+        assert_answers(&vm);
+    }
+}
+
+/// A file system that only this QEMU sees, with a link that leads nowhere for others.
+#[test]
+fn a_container_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    for socket in ["$PWD/link/q", "link/q", "../own/real/q"] {
+        let line = format!(
+            "mount -t tmpfs tmpfs $PWD && cd $PWD && mkdir -p own/real && cd own && ln -s $PWD/real link && \
+             exec qemu-system-x86_64 {} -qmp unix:{socket},server=on,wait=off",
+            MACHINE.join(" ")
+        );
+        let mut apart = Command::new("unshare");
+        apart.args(["--mount", "sh", "-c", &line]).current_dir(directory.path());
+        let mut started = Started::by(&mut apart);
+        let vm = started.vm();
+        if socket == "link/q" {
+            // Followed from our root: the one path that can't be had.
+            assert!(matches!(failure(ask(&vm, monitor::PATIENCE)), Failure::Socket(_)));
+        } else {
+            assert_answers(&vm);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn one_that_runs_in_the_background() {
+    let directory = tempfile::tempdir().unwrap();
+    let [socket, pid] = ["q", "pid"].map(|name| directory.path().join(name));
+    let qmp = format!("unix:{},server=on,wait=off", socket.display());
+    let arguments = ["-qmp", &qmp, "-daemonize", "-pidfile", "pid"];
+    let mut started = Started::here(directory.path(), &arguments);
+    assert!(started.0.wait().unwrap().success());
+    let pid = fs::read_to_string(pid).unwrap().trim().to_owned();
+    let answer = guest::find(pid.parse().unwrap()).map(|vm| ask(&vm, monitor::PATIENCE));
+    signal("-KILL", &pid);
+    answer.expect("it is a VM").unwrap();
+}
+
+#[test]
+fn a_socket_that_another_program_holds() {
+    let patience = Duration::from_millis(300);
+    let mut running = Qemu::native("held").paused().start(&BareGuest::demo()).unwrap();
+    let held = running.qmp().unwrap();
+    let vm = guest::find(running.pid()).unwrap();
+    let begun = Instant::now();
+    let (mut waited, mut refused) = (0, false);
+    // Those that gave up stay in QEMU's queue until it looks.
+    while !refused {
+        match failure(ask(&vm, patience)) {
+            Failure::Qmp(error @ QmpError::NoGreeting(_)) => {
+                assert!(error.to_string().contains("another program may be connected"), "{error}");
+                waited += 1;
+            }
+            Failure::Socket(SocketError::Held) => refused = true,
+            other => panic!("{other}"),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
+    }
+    assert!(waited > 0);
+    drop(held);
+    while matches!(&ask(&vm, monitor::PATIENCE), Err(error) if error.to_string().contains("waiting"))
+    {
+        assert!(begun.elapsed() < Duration::from_secs(20), "its queue is still full");
+    }
+    assert_answers(&vm);
+}
+
+#[test]
+fn a_qemu_that_hangs() {
+    let mut running = Qemu::native("hangs").paused().start(&BareGuest::demo()).unwrap();
+    drop(running.qmp().unwrap());
+    let vm = guest::find(running.pid()).unwrap();
+    signal("-STOP", &vm.pid.to_string());
+    let hung = failure(ask(&vm, Duration::from_millis(300)));
+    signal("-CONT", &vm.pid.to_string());
+    assert!(matches!(hung, Failure::Qmp(QmpError::NoGreeting(_))), "{hung}");
+    assert_answers(&vm);
+}
+
+/// A command line that names another VM's socket gets no answer from it.
+#[test]
+fn the_socket_of_another_vm() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut victim = Started::here(directory.path(), &["-qmp", "unix:q,server=on,wait=off"]);
+    let named = victim.vm();
+    let mut other = Started::here(directory.path(), &["-qmp", "unix:p,server=on,wait=off"]);
+    let pretends = Vm { monitors: named.monitors.clone(), ..other.vm() };
+    match failure(ask(&pretends, monitor::PATIENCE)) {
+        Failure::Socket(SocketError::Foreign(Some(pid))) => assert_eq!(pid as u32, named.pid),
+        other => panic!("{other}"),
+    }
+    assert_answers(&named);
+}

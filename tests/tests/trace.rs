@@ -1,0 +1,172 @@
+//! `vmexit trace` on AMD exits, in the lab: against the guest's own ground truth.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::Value;
+use vmexit_tests::{
+    agent::LINKS,
+    guest::{BareGuest, Direction, ROM_SIZE, address},
+    lab::{Lab, Vendor},
+    scenario::{self, Printed, start},
+};
+
+const ROUNDS: u64 = 20;
+
+fn lab(guest: &BareGuest) -> Lab {
+    scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(240))
+}
+
+fn run(guest: &BareGuest, script: &str) -> Printed {
+    Printed::by(&lab(guest), script).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+#[test]
+fn every_exit_is_a_line_on_raw_tracepoints() {
+    every_exit_is_a_line("raw");
+}
+
+#[test]
+fn every_exit_is_a_line_on_classic_tracepoints() {
+    every_exit_is_a_line("classic");
+}
+
+/// With three others beside: one for what takes hours, one without what only waits, one that ends
+/// after ten.
+fn every_exit_is_a_line(tracepoints: &str) {
+    let guest = BareGuest::demo().rounds(ROUNDS as u32);
+    let script = start("slow")
+        + &format!(
+            r#"
+trace() {{
+    vmexit trace --tracepoints {tracepoints} --slower-than $2 -f json $3 $4 > /tmp/$1 2> /tmp/$1.summary &
+    agents="$agents $!"
+}}
+trace all 1ns --waiting
+trace hours 1h --waiting
+trace busy 1ns
+trace ten 1ns -n 10
+until [ "$(cat $(printf '/proc/%s/fdinfo/* ' $agents) 2> /dev/null | grep -c link_type)" -ge {links} ]; do
+    kill -0 $agents; sleep 0.1
+done
+sleep 1
+before=$(cat $kvm/exits)
+echo cont >&3
+wait_dots {ROUNDS}
+sleep 2
+after=$(cat $kvm/exits)
+# One has ended by itself.
+kill -INT $agents 2> /dev/null || true
+for agent in $agents; do wait $agent; done
+echo "== missed"; missed
+echo "== exits"; echo $((after - before))
+for name in all hours busy ten; do
+    echo "== $name"; cat /tmp/$name
+    echo "== $name.summary"; cat /tmp/$name.summary
+done
+"#,
+            links = 4 * LINKS,
+        );
+    let printed = run(&guest, &script);
+    let lines = |section: &str| -> Vec<Value> {
+        let text = printed.section(section).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let all = lines("all");
+    println!("{}\n{}", printed.section("all.summary").unwrap(), all[all.len() / 2]);
+    assert!(printed.section("all.summary").unwrap().contains(" none dropped; "));
+    // The last HLT never ends.
+    assert_eq!(all.len() as u64, printed.number("exits").unwrap() - 1, "KVM's own counter");
+
+    let missed = printed.number("missed").unwrap();
+    let expected = guest.expected(ROUNDS).with_missed_hlts(missed);
+    let ports = by_port(&all);
+    let accesses = expected.ports.iter().map(|(&port, accesses)| (port, accesses.exits));
+    assert_eq!(ports, accesses.collect::<BTreeMap<_, _>>());
+    let of = |reason: &str| all.iter().filter(|exit| exit["reason"] == reason).count() as u64;
+    assert_eq!((of("io"), of("cpuid"), of("msr")), (expected.io(), expected.cpuid, expected.msr()));
+    assert_eq!(of("hlt"), expected.hlt - 1);
+
+    let mut last = "";
+    for exit in &all {
+        assert_eq!((&exit["vm"], &exit["vcpu"]), (&"slow".into(), &0.into()));
+        let (took, user) = (number(&exit["duration_ns"]), number(&exit["userspace_ns"]));
+        assert!(took > user, "{exit}");
+        assert_eq!(user > 0, !exit["userspace"].is_null(), "{exit}");
+        assert_eq!(exit["waits"] == true, exit["reason"] == "hlt", "{exit}");
+        let time = exit["time"].as_str().unwrap();
+        assert!(time >= last, "{exit}");
+        last = time;
+        // An offset in the segment that is the ROM; in long mode, an address in the first megabyte.
+        let rip = exit["rip"].as_str().unwrap().trim_start_matches("0x");
+        let rip = usize::from_str_radix(rip, 16).unwrap();
+        assert!(
+            (1..ROM_SIZE).contains(&rip) || (1..ROM_SIZE).contains(&(rip ^ 0xf_0000)),
+            "{exit}"
+        );
+    }
+    let reads = all.iter().filter(|exit| exit["detail"]["number"] == address::PM_TIMER);
+    // QEMU's device.
+    assert!(
+        reads.clone().all(|exit| exit["userspace"] == "KVM_EXIT_IO" && exit["detail"]["size"] == 4)
+    );
+    let places: BTreeSet<_> = reads.map(|exit| exit["rip"].as_str()).collect();
+    assert_eq!(places.len(), 1, "one instruction reads the PM timer: {places:?}");
+
+    assert!(lines("hours").is_empty());
+    let summary = printed.section("hours.summary").unwrap();
+    assert!(summary.contains("0 exits shown, none dropped;"), "{summary}");
+    let busy = all.iter().filter(|exit| exit["waits"] == false).count();
+    assert_eq!(lines("busy").len(), busy);
+    assert_eq!(lines("ten").len(), 10);
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap()
+}
+
+fn by_port(exits: &[Value]) -> BTreeMap<(u16, Direction), u64> {
+    let mut ports = BTreeMap::new();
+    for detail in exits.iter().map(|exit| &exit["detail"]).filter(|what| what["kind"] == "port") {
+        let direction = if detail["direction"] == "in" { Direction::In } else { Direction::Out };
+        let port = u16::try_from(number(&detail["number"])).unwrap();
+        *ports.entry((port, direction)).or_default() += 1;
+    }
+    ports
+}
+
+#[test]
+fn a_reader_may_be_slow_or_go_away() {
+    let script = start("pipes")
+        + r#"
+echo cont >&3
+wait_dots 1
+echo "== head"; vmexit trace --slower-than 1ns --waiting -f json 2> /tmp/said | head -n 3
+echo "== said"; cat /tmp/said
+echo "== text"; vmexit trace --slower-than 200us -n 6
+# Nobody reads until some are dropped; SIGTERM ends it all the same.
+mkfifo /tmp/pipe
+sleep 1000 < /tmp/pipe &
+vmexit trace --slower-than 1ns --waiting > /tmp/pipe 2> /tmp/summary &
+agent=$!
+until grep -q dropped: /tmp/summary; do kill -0 $agent; sleep 1; done
+kill -TERM $agent
+wait $agent
+echo "== summary"; cat /tmp/summary
+"#;
+    let printed = run(&BareGuest::demo(), &script);
+    assert_eq!(printed.section("head").unwrap().lines().count(), 3);
+    assert_eq!(printed.section("said").unwrap(), "");
+    let text = printed.section("text").unwrap();
+    println!("{text}");
+    assert!(text.starts_with("TIME ") && text.lines().count() == 7, "{text}");
+    let summary = printed.section("summary").unwrap();
+    println!("{summary}");
+    let last = summary.lines().last().unwrap();
+    assert!(last.contains(" shown, ") && last.contains(" dropped; of "), "{summary}");
+    assert!(!last.contains("none dropped"), "{summary}");
+}

@@ -1,0 +1,97 @@
+//! The VMs that a command is about.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use vmexit_common::vcpu::MOST_VCPUS;
+
+use super::{error::Error, vms};
+use crate::{
+    guest::{self, Address, Monitor, Vm},
+    view,
+};
+
+/// Room for vCPUs where few or none run yet.
+const FEWEST_VCPUS: u32 = 64;
+
+/// The VMs of a capture or trace: those at its start, and those that come while it runs.
+pub(super) struct Guests {
+    /// Process ids asked for by `--vm`; `None` for all.
+    pub(super) filter: Option<BTreeSet<u32>>,
+    /// By process id. Kept when a VM ends: what it did is still to be reported.
+    pub(super) known: BTreeMap<u32, Vm>,
+}
+
+impl Guests {
+    pub(super) fn find(wanted: &[String]) -> Result<Self, Error> {
+        let running = vms::running()?.vms;
+        let filter = match wanted {
+            [] => None,
+            wanted => Some(choose(&running, wanted)?),
+        };
+        let mut guests = Self { filter, known: BTreeMap::new() };
+        guests.add(running);
+        Ok(guests)
+    }
+
+    fn add(&mut self, vms: Vec<Vm>) {
+        let wanted = |vm: &Vm| self.filter.as_ref().is_none_or(|pids| pids.contains(&vm.pid));
+        let vms = vms.into_iter().filter(wanted).map(|vm| (vm.pid, vm));
+        self.known.extend(vms.collect::<Vec<_>>());
+    }
+
+    /// Notes VMs that have come since, and returns them, by the processes whose exits were seen: nobody
+    /// else in `/proc` is looked at. One that comes and goes between two looks is still counted, only
+    /// nameless.
+    pub(super) fn note(&mut self, pids: &BTreeSet<u32>) -> Vec<Vm> {
+        if self.filter.is_some() {
+            // Those asked for were all there at the start.
+            return Vec::new();
+        }
+        let new: Vec<Vm> = pids
+            .iter()
+            .filter(|pid| !self.known.contains_key(pid))
+            .filter_map(|&pid| guest::find(pid))
+            .collect();
+        self.add(new.clone());
+        new
+    }
+
+    /// Asks the one VM that was chosen at this socket and nowhere else.
+    pub(super) fn ask_at(&mut self, socket: &Path) -> Result<(), Error> {
+        let mut vms = self.known.values_mut();
+        let (Some(vm), None) = (vms.next(), vms.next()) else { return Err(Error::OneQmpSocket) };
+        vm.monitors = vec![Monitor::Qmp(Address::Here(socket.to_owned()))];
+        Ok(())
+    }
+
+    /// Twice the vCPUs that run now: VMs start while we look.
+    pub(super) fn room(&self) -> u32 {
+        let vcpus: usize = self.known.values().map(|vm| vm.vcpus).sum();
+        u32::try_from(2 * vcpus).unwrap_or(u32::MAX).clamp(FEWEST_VCPUS, MOST_VCPUS)
+    }
+
+    pub(super) fn seen(&self) -> Vec<Vm> {
+        self.known.values().cloned().collect()
+    }
+}
+
+/// The process ids that `--vm` means. A name that several VMs have means all of them.
+fn choose(running: &[Vm], wanted: &[String]) -> Result<BTreeSet<u32>, Error> {
+    let mut pids = BTreeSet::new();
+    for wanted in wanted {
+        let mut meant = running.iter().filter(|vm| vm.answers_to(wanted)).peekable();
+        if meant.peek().is_none() {
+            let running: Vec<String> =
+                running.iter().map(|vm| format!("{} ({})", view::safe(&vm.name), vm.pid)).collect();
+            return Err(Error::UnknownVm {
+                wanted: view::safe(wanted),
+                running: running.join(", "),
+            });
+        }
+        pids.extend(meant.map(|vm| vm.pid));
+    }
+    Ok(pids)
+}

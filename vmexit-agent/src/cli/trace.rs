@@ -1,0 +1,293 @@
+//! `vmexit trace`: single exits that take long, as they happen.
+
+use std::{
+    convert::Infallible,
+    io,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    io::{AsyncWriteExt as _, Stdout, stdout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use vmexit_common::slow;
+
+use super::{args::TraceArgs, error::Error, guests::Guests, stop::Stop};
+use crate::{
+    device::Map,
+    guest::Vmm,
+    host::{Host, preflight},
+    model::{self, Clock, SlowExit, SlowSources, Source},
+    monitor::Maps,
+    probe::{self, Event, Options, Probe, Slow, SlowExits, Timing, plan::Plan},
+    reason::{Names, Vendor},
+    snapshot::{Interval, Snapshot},
+    view::{self, Format, units},
+};
+
+/// How often it is said what was dropped, at most.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long somebody who asked to stop waits for a reader.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Exits that are written at once.
+const BATCH: usize = 256;
+
+pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
+    preflight::check()?;
+    let plan = Plan::make(args.tracepoints)?;
+    super::warn_of_missing(&plan, &Event::ALL);
+    let mut guests = Guests::find(&args.vms)?;
+    if let Some(path) = &args.devices.qmp {
+        guests.ask_at(path)?;
+    }
+    let mut maps = Maps::new(args.devices.options());
+    guests.known.values().for_each(|vm| maps.learn(vm));
+    maps.settle().await;
+    let vendor = Host::current().vendor;
+    let waiting = vendor.filter(|_| !args.waiting).into_iter().flat_map(Vendor::waiting);
+    let options = Options {
+        max_vcpus: args.max_vcpus.unwrap_or_else(|| guests.room()),
+        pids: guests.filter.clone(),
+        timing: Timing::All,
+        events: Event::ALL.into(),
+        slow: Some(Slow {
+            at_least_ns: u64::try_from(args.slower_than.as_nanos()).unwrap_or(u64::MAX),
+            ignored: waiting.collect(),
+        }),
+    };
+    let mut stop = Stop::new()?;
+    let mut probe = Probe::start(&plan, &options)?;
+    let mut exits = probe.slow_exits()?;
+    let mut out = Lines {
+        guests,
+        maps,
+        names: Names::of_this_kernel(),
+        clock: clock(),
+        vendor,
+        // Without kvm_userspace_exit nobody says.
+        userspace: !plan
+            .missing(&[Event::Userspace])
+            .iter()
+            .any(|(tracepoint, _)| tracepoint.name == "kvm_userspace_exit"),
+        format: args.format,
+        left: args.count.unwrap_or(u64::MAX),
+        shown: 0,
+        stdout: stdout(),
+    };
+    let end = tokio::select! {
+        end = follow(&args, &mut exits, &mut out, &mut stop) => end?,
+        error = tend(&mut probe) => return error.map(drop),
+    };
+    let mut unread = 0;
+    match end {
+        End::Closed => return Ok(()),
+        End::Stuck(last) => {
+            unread = last + exits.take(SlowExits::MOST).len();
+        }
+        End::Time => {
+            // What ended in time and was not read yet.
+            let rest = exits.take(SlowExits::MOST);
+            match out.write_until(&mut stop, &rest).await? {
+                Written::Closed => return Ok(()),
+                Written::Stuck(last) => unread = last,
+                Written::All | Written::Enough | Written::Stopped => {}
+            }
+        }
+        End::Enough => {}
+    }
+    sum_up(&mut probe, out.shown, unread as u64)
+}
+
+/// Why no more exits are looked at.
+enum End {
+    /// The time is up, or somebody asked to stop.
+    Time,
+    /// As many as were asked for.
+    Enough,
+    /// Somebody asked to stop, and nobody read the last so many.
+    Stuck(usize),
+    /// Nobody reads any more.
+    Closed,
+}
+
+/// Writes exits as they come.
+async fn follow(
+    args: &TraceArgs,
+    exits: &mut SlowExits,
+    out: &mut Lines,
+    stop: &mut Stop,
+) -> Result<End, Error> {
+    if let Written::Closed = out.write(&view::slow_header(args.format)).await? {
+        return Ok(End::Closed);
+    }
+    let end = async {
+        match args.duration {
+            Some(duration) => sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.asked() => return Ok(End::Time),
+            () = &mut end => return Ok(End::Time),
+            exits = exits.wait(BATCH) => match out.write_until(stop, &exits?).await? {
+                Written::All => {}
+                Written::Stopped => return Ok(End::Time),
+                Written::Enough => return Ok(End::Enough),
+                Written::Stuck(unread) => return Ok(End::Stuck(unread)),
+                Written::Closed => return Ok(End::Closed),
+            },
+        }
+    }
+}
+
+/// What is to be done all the time, also while nobody reads: says what was dropped, and lets threads that
+/// have ended give their books back.
+async fn tend(probe: &mut Probe) -> Result<Infallible, Error> {
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut told = 0;
+    loop {
+        tick.tick().await;
+        probe.progress()?;
+        let dropped = probe.loss()?.slow;
+        if dropped > told {
+            let dropped = units::plural(dropped - told, "exit");
+            log::warn!("{dropped} dropped: they come faster than they are read");
+        }
+        told = dropped;
+    }
+}
+
+/// How it went, on standard error.
+fn sum_up(probe: &mut Probe, shown: u64, unread: u64) -> Result<(), Error> {
+    let interval = Interval::between(&Snapshot::default(), &probe.snapshot(|_| false)?);
+    let dropped = match interval.loss.slow + unread {
+        0 => "none".into(),
+        dropped => units::count(dropped),
+    };
+    let accounting = model::accounting(&interval);
+    eprintln!(
+        "vmexit: {} shown, {dropped} dropped; of {} seen, {}",
+        units::plural(shown, "exit"),
+        units::count(accounting.observed),
+        view::losses(&accounting),
+    );
+    if model::source(&interval) == Source::Silent {
+        log::warn!(
+            "this host's KVM never emitted kvm_exit, while other KVM events fired: no exit can be timed"
+        );
+    }
+    Ok(())
+}
+
+/// How writing ended.
+enum Written {
+    All,
+    /// As many as were asked for.
+    Enough,
+    /// All, and somebody asked to stop meanwhile.
+    Stopped,
+    /// Somebody asked to stop, and nobody reads these.
+    Stuck(usize),
+    /// Nobody will ever read.
+    Closed,
+}
+
+fn clock() -> Clock {
+    Clock { wall: SystemTime::now(), ns: probe::now_ns() }
+}
+
+/// Where exits are written, and what with.
+struct Lines {
+    guests: Guests,
+    maps: Maps,
+    names: Names,
+    clock: Clock,
+    vendor: Option<Vendor>,
+    userspace: bool,
+    format: Format,
+    /// How many are still wanted.
+    left: u64,
+    shown: u64,
+    stdout: Stdout,
+}
+
+impl Lines {
+    /// Writes these exits. A reader may take its time, unless somebody asks to stop.
+    async fn write_until(
+        &mut self,
+        stop: &mut Stop,
+        exits: &[slow::SlowExit],
+    ) -> Result<Written, Error> {
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(exits.len());
+        let lines = self.render(&exits[..wanted]).await?;
+        let mut asked = false;
+        let written = {
+            let write = self.write(&lines);
+            tokio::pin!(write);
+            tokio::select! {
+                written = &mut write => written?,
+                () = stop.asked() => {
+                    asked = true;
+                    match timeout(PATIENCE, write).await {
+                        Ok(written) => written?,
+                        Err(_) => return Ok(Written::Stuck(exits.len())),
+                    }
+                }
+            }
+        };
+        self.left -= wanted as u64;
+        self.shown += wanted as u64;
+        Ok(match written {
+            Written::All if self.left == 0 => Written::Enough,
+            Written::All if asked => Written::Stopped,
+            written => written,
+        })
+    }
+
+    async fn render(&mut self, exits: &[slow::SlowExit]) -> Result<String, Error> {
+        let pids = exits.iter().map(|exit| (exit.thread >> 32) as u32).collect();
+        self.guests.note(&pids).iter().for_each(|vm| self.maps.learn(vm));
+        self.maps.collect().await;
+        self.clock = self.clock.or_set(clock());
+        let mut lines = String::new();
+        for exit in exits {
+            let pid = (exit.thread >> 32) as u32;
+            let guest = self.guests.known.get(&pid);
+            let guessed = Map::Guessed(guest.map_or(Vmm::Other, |vm| vm.vmm));
+            let sources = SlowSources {
+                reasons: &self.names,
+                vendor: self.vendor,
+                map: self.maps.known().get(&pid).unwrap_or(&guessed),
+                guest,
+                userspace: self.userspace,
+                clock: self.clock,
+            };
+            let exit = SlowExit::of(exit, sources);
+            lines.push_str(&view::slow(&exit, self.format)?);
+            // Devices come, and firmware moves them: asked again for the exits to come.
+            if let Some(vm) = guest.filter(|_| exit.is_unassigned()) {
+                self.maps.renew(vm);
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Writes whole lines, and passes them on at once.
+    async fn write(&mut self, lines: &str) -> Result<Written, Error> {
+        let written = match self.stdout.write_all(lines.as_bytes()).await {
+            Ok(()) => self.stdout.flush().await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => Ok(Written::All),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Written::Closed),
+            Err(source) => Err(Error::Output { path: "standard output".into(), source }),
+        }
+    }
+}

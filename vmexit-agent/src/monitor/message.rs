@@ -1,0 +1,121 @@
+//! JSON objects out of a stream of bytes, within bounds.
+//!
+//! Not by line: with `-qmp-pretty` QEMU spreads one over many.
+
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::qmp::QmpError;
+
+/// Bytes asked for at once.
+const CHUNK: usize = 16 << 10;
+
+/// Reads one object after the other from a peer who may send anything.
+pub(super) struct Messages<R> {
+    from: R,
+    /// Received and not yet handed out.
+    buffer: Vec<u8>,
+    /// Bytes at its start that were handed out by the latest call.
+    spent: usize,
+}
+
+impl<R: AsyncRead + Unpin> Messages<R> {
+    pub(super) fn new(from: R) -> Self {
+        Self { from, buffer: Vec::new(), spent: 0 }
+    }
+
+    /// The stream, to write to it.
+    pub(super) fn stream(&mut self) -> &mut R {
+        &mut self.from
+    }
+
+    /// The next object, white space apart, of at most `most` bytes; what is in it is not looked at.
+    pub(super) async fn next(&mut self, most: usize) -> Result<&[u8], QmpError> {
+        self.buffer.drain(..self.spent);
+        self.spent = 0;
+        let mut scan = Scan::default();
+        let mut scanned = 0;
+        loop {
+            for &byte in &self.buffer[scanned..] {
+                scanned += 1;
+                if scan.ends_with(byte)? {
+                    self.spent = scanned;
+                    return Ok(&self.buffer[..scanned]);
+                }
+                if scanned >= most {
+                    return Err(QmpError::TooLong(most));
+                }
+            }
+            self.buffer.reserve(CHUNK);
+            if (&mut self.from).take(CHUNK as u64).read_buf(&mut self.buffer).await? == 0 {
+                return Err(QmpError::Closed);
+            }
+        }
+    }
+}
+
+/// Where in an object we are.
+#[derive(Default)]
+struct Scan {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Scan {
+    /// Whether this byte is the object's last; an error if no object begins here.
+    fn ends_with(&mut self, byte: u8) -> Result<bool, QmpError> {
+        if self.in_string {
+            self.in_string = byte != b'"' || self.escaped;
+            self.escaped = byte == b'\\' && !self.escaped;
+            return Ok(false);
+        }
+        match byte {
+            b'{' | b'[' if self.depth > 0 || byte == b'{' => self.depth += 1,
+            b'}' | b']' if self.depth > 0 => self.depth -= 1,
+            b'"' if self.depth > 0 => self.in_string = true,
+            b' ' | b'\t' | b'\r' | b'\n' => return Ok(false),
+            _ if self.depth > 0 => {}
+            _ => return Err(QmpError::Garbage),
+        }
+        Ok(self.depth == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(bytes: &[u8]) -> Vec<Result<String, QmpError>> {
+        let mut messages = Messages::new(bytes);
+        let mut all = Vec::new();
+        loop {
+            match messages.next(64).await {
+                Ok(one) => all.push(Ok(String::from_utf8_lossy(one).trim().to_owned())),
+                Err(QmpError::Closed) => return all,
+                Err(error) => {
+                    all.push(Err(error));
+                    return all;
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn objects_over_any_number_of_lines() {
+        let read = read(b"{\"a\": \"}\\\"{\"}\r\n{\n  \"b\": [\n {}, []]\n}\n{}{}  {").await;
+        let read: Vec<_> = read.into_iter().map(Result::unwrap).collect();
+        assert_eq!(read, ["{\"a\": \"}\\\"{\"}", "{\n  \"b\": [\n {}, []]\n}", "{}", "{}"]);
+    }
+
+    #[tokio::test]
+    async fn garbage_and_endless_ones() {
+        for garbage in ["x", "[1]", "\"{}\"", "}{", "\0", "SSH-2.0-OpenSSH_9.2"] {
+            let read = read(garbage.as_bytes()).await;
+            assert!(matches!(read[..], [Err(QmpError::Garbage)]), "{garbage}: {read:?}");
+        }
+        for endless in [&b"{\"a"[..], b"{{", b"{[", b" ", b"\n"] {
+            let read = read(&endless.repeat(100)).await;
+            assert!(matches!(read[..], [Err(QmpError::TooLong(64))]), "{read:?}");
+        }
+    }
+}

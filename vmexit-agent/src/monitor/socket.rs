@@ -1,0 +1,187 @@
+//! Connecting to a socket of another process, where that process sees it: a container's paths are
+//! not ours.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use tokio::{
+    net::UnixStream,
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use crate::guest::Address;
+
+/// Why a socket can't be connected to.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The path leads nowhere, or where we may not go.
+    #[error("it can't be reached: {0}")]
+    Path(#[source] io::Error),
+    /// The path leads to something else.
+    #[error("it is not a socket")]
+    NotASocket,
+    /// Looking up the path or connecting took too long.
+    #[error("it can't be reached within {0:.1?}: its file system does not answer")]
+    Slow(Duration),
+    /// Others are waiting to be served already.
+    #[error(
+        "another program is connected, and more are waiting: a QMP socket serves one at a time"
+    )]
+    Held,
+    /// Nobody accepts connections.
+    #[error("it does not accept connections: {0}")]
+    Connect(#[source] io::Error),
+    /// Somebody else listens there.
+    #[error("it is not the VM's: {}", match .0 {
+        Some(pid) => format!("process {pid} listens there"),
+        None => "a process that can't be seen listens there".to_owned(),
+    })]
+    Foreign(Option<i32>),
+}
+
+/// Connects to where process `pid` itself listens, and to nobody else unless our user says so: a VMM
+/// chooses what its command line says, and could name another one's socket.
+pub(super) async fn connect(
+    pid: u32,
+    address: &Address,
+    within: Duration,
+) -> Result<UnixStream, SocketError> {
+    let deadline = Instant::now() + within;
+    let connected = async {
+        match address {
+            Address::Path(path) => {
+                let socket = find(pid, path.clone()).await?;
+                // Through the open file it is the very same, and never too long for an address.
+                UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
+            }
+            Address::Abstract(name) => UnixStream::connect(format!("\0{name}")).await,
+            Address::Here(path) => UnixStream::connect(path).await,
+        }
+        .map_err(|error| match error.kind() {
+            // AF_UNIX has no other answer to a full queue (`unix_stream_connect`,
+            // net/unix/af_unix.c).
+            io::ErrorKind::WouldBlock => SocketError::Held,
+            _ => SocketError::Connect(error),
+        })
+    };
+    let stream = timeout_at(deadline, connected).await.map_err(|_| SocketError::Slow(within))??;
+    if let Address::Here(_) = address {
+        return Ok(stream);
+    }
+    // Of the one who called listen() (`init_peercred`, net/unix/af_unix.c): QEMU's after
+    // `-daemonize` too, which forks first.
+    let listener = stream.peer_cred().map_err(SocketError::Connect)?.pid();
+    match listener {
+        Some(listener) if u32::try_from(listener) == Ok(pid) => Ok(stream),
+        other => Err(SocketError::Foreign(other.filter(|&pid| pid > 0))),
+    }
+}
+
+/// Opens a socket's file without connecting. In a thread of its own, which nobody waits for when the
+/// program ends: the path may be on a file system that hangs.
+async fn find(pid: u32, path: PathBuf) -> Result<OwnedFd, SocketError> {
+    let (answer, found) = oneshot::channel();
+    let look = move || {
+        // Nobody waits any more: then the file is closed.
+        let _ = answer.send(look_up(pid, &path));
+    };
+    thread::Builder::new().name("socket-path".into()).spawn(look).map_err(SocketError::Path)?;
+    found.await.unwrap_or_else(|_| Err(SocketError::Path(io::ErrorKind::Interrupted.into())))
+}
+
+fn look_up(pid: u32, path: &Path) -> Result<OwnedFd, SocketError> {
+    // In the process's root its links are followed as the process would, /var/run -> /run for one;
+    // with a working directory as the root `..` would lead nowhere.
+    let (start, resolve) = if path.is_absolute() {
+        ("root", ResolveFlags::IN_ROOT)
+    } else {
+        ("cwd", ResolveFlags::NO_MAGICLINKS)
+    };
+    let found = open(
+        format!("/proc/{pid}/{start}"),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .and_then(|start| openat2(start, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve))
+    .and_then(|socket| Ok((FileType::from_raw_mode(fstat(socket.as_fd())?.st_mode), socket)));
+    match found {
+        Ok((FileType::Socket, socket)) => Ok(socket),
+        Ok(_) => Err(SocketError::NotASocket),
+        Err(error) => Err(SocketError::Path(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink, os::unix::net::UnixListener, process};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    async fn to(pid: u32, path: &Path) -> Result<UnixStream, SocketError> {
+        connect(pid, &Address::Path(path.to_owned()), PATIENCE).await
+    }
+
+    #[tokio::test]
+    async fn only_the_process_itself_is_connected_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let _listener = UnixListener::bind(&path).unwrap();
+        to(process::id(), &path).await.unwrap();
+        // Another process with the same root.
+        let child = process::Command::new("sleep").arg("9").spawn();
+        let mut child = child.unwrap();
+        let refused = to(child.id(), &path).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let says = refused.unwrap_err().to_string();
+        assert_eq!(says, format!("it is not the VM's: process {} listens there", process::id()));
+    }
+
+    #[tokio::test]
+    async fn long_paths_links_and_what_is_no_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = directory.path().join("x".repeat(200));
+        fs::create_dir(&long).unwrap();
+        let here = directory.path().join("socket");
+        let _listener = UnixListener::bind(&here).unwrap();
+        symlink(&here, long.join("link")).unwrap();
+        to(process::id(), &long.join("link")).await.unwrap();
+        let error = to(process::id(), &long).await.unwrap_err();
+        assert!(matches!(error, SocketError::NotASocket), "{error}");
+        symlink("loop", directory.path().join("loop")).unwrap();
+        for missing in ["none", "loop", "socket/x"] {
+            let error = to(process::id(), &directory.path().join(missing)).await.unwrap_err();
+            assert!(matches!(error, SocketError::Path(_)), "{missing}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_told_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let socket = tokio::net::UnixSocket::new_stream().unwrap();
+        socket.bind(&path).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let mut waiting = Vec::new();
+        let error = loop {
+            match to(process::id(), &path).await {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, SocketError::Held), "{error}");
+        assert!(!waiting.is_empty());
+        drop(listener);
+        let error = to(process::id(), &path).await.unwrap_err();
+        assert!(matches!(error, SocketError::Connect(_)), "{error}");
+    }
+}
