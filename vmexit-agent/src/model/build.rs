@@ -160,8 +160,8 @@ fn tables(vcpus: &[&VcpuInterval], map: &Map, frame: Frame<'_>) -> (Total, Table
     let rows = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
     let total = total(&rows, vcpus, frame);
-    let Frame { span_ns, stray, vendor, .. } = frame;
-    let whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray };
+    let Frame { span_ns, stray, vendor, userspace, .. } = frame;
+    let whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray, userspace };
     let mut tables = Tables {
         exits: exits(&rows, &total, frame),
         details: detail::tables(&details, whole, Naming { vendor, map }),
@@ -242,18 +242,18 @@ fn vcpu_rows(
 }
 
 fn exits(rows: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Exit> {
-    let Frame { reasons, vendor, span_ns, .. } = frame;
+    let Frame { reasons, vendor, span_ns, userspace, .. } = frame;
     rows.iter()
         .map(|row| {
             let (code, waits) = (code_of(row), row_waits(row, vendor));
             let handled_ns = (!waits).then_some(total.handled_ns);
-            let whole = Whole { samples: total.samples, handled_ns, span_ns, stray: false };
+            let whole =
+                Whole { samples: total.samples, handled_ns, span_ns, stray: false, userspace };
             Exit {
                 reason: code
                     .map_or_else(|| "other".into(), |code| reasons.name(vendor, code).into_owned()),
                 code,
                 waits,
-                userspace_ns: frame.userspace.then(|| scaled(row, row.user_ns)),
                 stats: Stats::of(row, &whole),
             }
         })

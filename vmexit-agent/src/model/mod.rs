@@ -218,9 +218,6 @@ pub struct Exit {
     pub code: Option<u32>,
     /// The vCPU waits in it: its time is not cost, and not part of any share of time.
     pub waits: bool,
-    /// The part of its time in which userspace (QEMU) had the vCPU, nanoseconds; null where that is not
-    /// captured.
-    pub userspace_ns: Option<u64>,
     /// Figures.
     #[serde(flatten)]
     pub stats: Stats,

@@ -21,6 +21,9 @@ pub struct Stats {
     pub timed: u64,
     /// Sum of durations; where not every exit was timed, estimated from those that were.
     pub total_ns: u64,
+    /// The part of it in which userspace (QEMU) had the vCPU; null where that is not captured. The rest was the
+    /// kernel's, or waiting.
+    pub userspace_ns: Option<u64>,
     /// Share of the VM's handled time, percent; null for waiting.
     pub time_percent: Option<f64>,
     /// Shortest; this and all below are null, or empty, too where no durations were asked for.
@@ -65,6 +68,8 @@ pub(super) struct Whole {
     pub span_ns: u64,
     /// Count events without an exit as samples: where exits are not told apart from them.
     pub stray: bool,
+    /// Whether it is known how long userspace had the vCPUs.
+    pub userspace: bool,
 }
 
 impl Whole {
@@ -93,6 +98,7 @@ impl Stats {
             per_second: per_second(samples, whole.span_ns),
             timed,
             total_ns,
+            userspace_ns: whole.userspace.then(|| scaled(row, row.user_ns)),
             time_percent: whole.handled_ns.map(|all| percent(total_ns, all)),
             min_ns: row.min_ns,
             avg_ns: average,
@@ -203,7 +209,10 @@ mod tests {
 
     fn stats(durations: &[u64]) -> Stats {
         let (handled_ns, span_ns) = (Some(1_000_000), 2_000_000_000);
-        Stats::of(&row(durations), &Whole { samples: 10, handled_ns, span_ns, stray: false })
+        Stats::of(
+            &row(durations),
+            &Whole { samples: 10, handled_ns, span_ns, stray: false, userspace: true },
+        )
     }
 
     #[test]
@@ -231,7 +240,8 @@ mod tests {
         let mut row = row(&[1_000, 3_000]);
         row.exits = 100;
         assert_eq!(total_ns(&row), 200_000);
-        let whole = Whole { samples: 100, handled_ns: None, span_ns: 1, stray: false };
+        let whole =
+            Whole { samples: 100, handled_ns: None, span_ns: 1, stray: false, userspace: false };
         let stats = Stats::of(&row, &whole);
         assert_eq!((stats.samples, stats.timed, stats.avg_ns), (100, 2, Some(2_000)));
     }

@@ -141,9 +141,14 @@ fn read_rows(
     used: &[u64],
     durations: impl Fn(*const Row, &Row) -> Option<Box<Durations>>,
 ) -> (Vec<RowReading>, Vec<RowReading>) {
-    let in_use = used.iter().map(|word| word.count_ones() as usize).sum();
-    let (mut reasons, mut details) = (Vec::new(), Vec::with_capacity(in_use));
-    for index in (0..ROWS).filter(|index| used[index / 64] >> (index % 64) & 1 != 0) {
+    let in_use = |word: &u64| word.count_ones() as usize;
+    let (mut reasons, mut details) = (Vec::new(), Vec::new());
+    // Nearly all of the first word are reasons, and of the others details.
+    reasons.reserve_exact(used.first().map_or(0, in_use));
+    details.reserve_exact(used.iter().skip(1).map(in_use).sum());
+    for index in
+        used.iter().enumerate().flat_map(|(at, &word)| bits(word).map(move |bit| at * 64 + bit))
+    {
         // SAFETY: within the mapping. Plain integers, so a torn copy is a wrong value at worst, and the
         // header tells.
         let (at, row, more) = unsafe {
@@ -155,6 +160,15 @@ fn read_rows(
         rows.push(RowReading { row, more, durations: durations(at, &row) });
     }
     (reasons, details)
+}
+
+/// The places of the bits that are set, lowest first.
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+        word &= word - 1;
+        Some(bit)
+    })
 }
 
 /// What a row's histogram has between the shortest and the longest duration.

@@ -176,20 +176,20 @@ fn tables(out: &mut String, tables: &Tables, shows: Shows) {
         line!(out, "\n  nothing seen");
         return;
     }
+    let mut figures = Vec::new();
+    if shows.times {
+        figures.push(Figures::Times);
+        figures.extend(shows.userspace.then_some(Figures::Userspace));
+    }
     let hidden = |event| tables.hidden.get(&event).copied().unwrap_or(0);
     if !tables.exits.is_empty() {
         let rows = tables.exits.iter().map(|exit| Line {
             cells: vec![exit.reason.clone()],
             stats: &exit.stats,
-            userspace_ns: exit.userspace_ns,
             waits: exit.waits,
         });
-        let mut figures = Vec::new();
-        if shows.times {
-            figures.push(Figures::Times);
-            figures.extend(shows.userspace.then_some(Figures::Userspace));
-            figures.push(Figures::Waiting);
-        }
+        let waiting = shows.times.then_some(Figures::Waiting);
+        let figures: Vec<Figures> = figures.iter().copied().chain(waiting).collect();
         table(out, &["VM-EXIT"], &figures, rows, hidden(Event::Vmexit));
     }
     for (&event, rows) in &tables.details {
@@ -205,11 +205,9 @@ fn tables(out: &mut String, tables: &Tables, shows: Shows) {
                 .take(titles.len())
                 .collect(),
             stats: &row.stats,
-            userspace_ns: None,
             waits: false,
         });
-        let figures: &[Figures] = if shows.times { &[Figures::Times] } else { &[] };
-        table(out, titles, figures, rows, hidden(event));
+        table(out, titles, &figures, rows, hidden(event));
     }
 }
 
@@ -243,7 +241,6 @@ enum Figures {
 struct Line<'a> {
     cells: Vec<String>,
     stats: &'a Stats,
-    userspace_ns: Option<u64>,
     waits: bool,
 }
 
@@ -269,7 +266,7 @@ fn table<'a>(
         columns.push("Waiting");
     }
     table.set_header(columns);
-    for Line { cells, stats, userspace_ns, waits } in rows {
+    for Line { cells, stats, waits } in rows {
         let mut cells: Vec<String> = cells.iter().map(|cell| safe(cell)).collect();
         cells.extend([
             count(stats.samples),
@@ -289,7 +286,8 @@ fn table<'a>(
             ]);
         }
         if figures.contains(&Figures::Userspace) {
-            let share = userspace_ns.filter(|_| !waits).map(|ns| share(ns, stats.total_ns));
+            let user = stats.userspace_ns.filter(|_| !waits);
+            let share = user.map(|ns| share(ns, stats.total_ns));
             cells.push(share.map_or_else(|| NONE.into(), |share| format!("{share:.0}%")));
         }
         if figures.contains(&Figures::Waiting) {
