@@ -158,7 +158,7 @@ impl View {
                 timing: Timing::All,
                 events: Event::ALL.into(),
                 maps: &BTreeMap::new(),
-                layout: Layout::default(),
+                layout: Layout { only: Some(on_screen), ..Layout::default() },
                 reasons: &view.reasons,
                 guests: &view.guests,
             };

@@ -61,7 +61,12 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
             timing: args.timing,
             events: options.events.clone(),
             maps: maps.known(),
-            layout: Layout { by: args.by, sort: args.sort, top: args.top.map(|top| top as usize) },
+            layout: Layout {
+                by: args.by,
+                sort: args.sort,
+                top: args.top.map(|top| top as usize),
+                only: None,
+            },
             reasons: &reasons,
             guests: &guests,
         };

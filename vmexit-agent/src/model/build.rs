@@ -9,7 +9,7 @@ use vmexit_common::{
 
 use super::{
     Accounting, Exit, Lost, Report, SCHEMA, Source, Span, Tables, Total, Vcpu, Vm, detail,
-    layout::{By, Layout, Sort},
+    layout::{By, Layout},
     stats::{Stats, Whole, per_second, percent, scaled, total_ns},
     subject::Naming,
 };
@@ -55,9 +55,7 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
         reasons,
         maps,
         vendor: host.vendor,
-        by: layout.by,
-        sort: layout.sort,
-        top: layout.top,
+        layout,
         userspace: timing != Timing::Off && events.contains(&Event::Userspace),
         halts: events.contains(&Event::Halt),
         span_ns: interval.span_ns,
@@ -128,9 +126,7 @@ struct Frame<'a> {
     reasons: &'a Names,
     maps: &'a BTreeMap<u32, Map>,
     vendor: Option<Vendor>,
-    by: By,
-    sort: Sort,
-    top: Option<usize>,
+    layout: Layout,
     /// Whether it is known how long userspace had the vCPUs.
     userspace: bool,
     /// Whether it is known how halts ended.
@@ -145,7 +141,12 @@ fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<
     let frame = Frame { vendor, ..host };
     let guessed = Map::Guessed(guest.map_or(guest::Vmm::Other, |guest| guest.vmm));
     let map = frame.maps.get(&pid).unwrap_or(&guessed);
-    let (total, tables) = tables(vcpus, map, frame);
+    let (total, tables) = if frame.layout.only.is_none_or(|only| only == pid) {
+        tables(vcpus, map, frame)
+    } else {
+        let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
+        (total(&reasons, vcpus, frame), Tables::default())
+    };
     Vm {
         name: guest.map_or_else(|| format!("pid {pid}"), |guest| guest.name.clone()),
         pid,
@@ -167,8 +168,8 @@ fn tables(vcpus: &[&VcpuInterval], map: &Map, frame: Frame<'_>) -> (Total, Table
         details: detail::tables(&details, whole, Naming { vendor, map }),
         hidden: BTreeMap::new(),
     };
-    tables.sort(frame.sort);
-    tables.cut(frame.top);
+    tables.sort(frame.layout.sort);
+    tables.cut(frame.layout.top);
     (total, tables)
 }
 
@@ -227,7 +228,7 @@ fn vcpu_rows(
             let tid = vcpu.thread.tid;
             let by_thread = || guest.and_then(|guest| guest.threads.get(&tid).copied());
             let id = vcpu.vcpu_id.or_else(by_thread);
-            let (total, tables) = match frame.by {
+            let (total, tables) = match frame.layout.by {
                 By::Vm => (total(&vcpu.reasons, &[vcpu], frame), None),
                 By::Vcpu => {
                     let (total, tables) = tables(&[vcpu], map, frame);

@@ -14,6 +14,9 @@ pub struct Layout {
     pub sort: Sort,
     /// Most rows of a table; all if `None`.
     pub top: Option<usize>,
+    /// The one VM that is to have tables, by process id; all have them if `None`. Of the others a report has
+    /// the totals.
+    pub only: Option<u32>,
 }
 
 /// What has tables of its own.
