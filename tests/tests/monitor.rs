@@ -178,12 +178,22 @@ fn a_socket_that_another_program_holds() {
     assert_answers(&vm);
 }
 
+fn has_stopped(pid: u32) -> bool {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(|task| {
+        fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| stat.contains(") T "))
+    })
+}
+
 #[test]
 fn a_qemu_that_hangs() {
     let mut running = Qemu::native("hangs").paused().start(&BareGuest::demo()).unwrap();
     drop(running.qmp().unwrap());
     let vm = guest::find(running.pid()).unwrap();
     signal("-STOP", &vm.pid.to_string());
+    // Each of its threads for itself; the one that greets may be the last.
+    while !has_stopped(vm.pid) {
+        sleep(Duration::from_millis(10));
+    }
     let hung = failure(ask(&vm, Duration::from_millis(300)));
     signal("-CONT", &vm.pid.to_string());
     assert!(matches!(hung, Failure::Qmp(QmpError::NoGreeting(_))), "{hung}");
