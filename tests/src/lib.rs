@@ -6,6 +6,7 @@
 //! `hist` has the kernel add up the same events.
 
 pub mod agent;
+pub mod apart;
 pub mod guest;
 pub mod hist;
 pub mod lab;

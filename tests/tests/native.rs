@@ -9,7 +9,7 @@
 
 use std::{
     fs,
-    process::{Command, Output},
+    process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     thread::sleep,
     time::{Duration, Instant},
@@ -18,6 +18,7 @@ use std::{
 use aya::{maps::loaded_maps, programs::loaded_programs};
 use vmexit_tests::{
     agent::{self, Capture, Report},
+    apart::{apart, ensure_failed},
     guest::{BareGuest, Direction, Qemu, address},
 };
 
@@ -33,24 +34,6 @@ const MAPS: [&str; 2] = [".bss.vcpus", "BOOKS"];
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs a shell line in mount and process namespaces of its own, with the agent as `$VMEXIT`.
-fn apart(line: &str) -> Output {
-    Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", line])
-        .env("VMEXIT", agent::program().unwrap())
-        .output()
-        .expect("unshare (util-linux) must run: be root")
-}
-
-/// It must fail with this exit code and one sentence that says so.
-fn assert_fails(output: &Output, code: i32, says: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert!(stderr.contains(says), "{stderr:?} does not say {says:?}");
-    assert_eq!(stderr.trim_end().lines().count(), 1, "more than one sentence: {stderr}");
-    assert!(output.stdout.is_empty());
 }
 
 #[test]
@@ -250,14 +233,14 @@ fn a_file_is_whole_or_not_there() {
     let began = Instant::now();
     let output =
         agent::command(&["capture", "-d", "1m", "-o", nowhere.to_str().unwrap()]).unwrap().output();
-    assert_fails(&output.unwrap(), 7, "can't be written");
+    ensure_failed(&output.unwrap(), 7, "can't be written").unwrap();
     assert!(began.elapsed() < PATIENCE, "found out only after the capture");
 }
 
 #[test]
 fn no_vm_is_a_clear_answer() {
     let _alone = alone();
-    assert_fails(&apart("$VMEXIT capture -d 1s"), 5, "no VM is running");
+    ensure_failed(&apart("$VMEXIT capture -d 1s").unwrap(), 5, "no VM is running").unwrap();
 }
 
 #[test]
@@ -266,7 +249,7 @@ fn an_unknown_vm_is_named_beside_those_that_run() {
     let mut running = Qemu::native("present").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
     let output = agent::command(&["capture", "--vm", "absent\x1b[2J"]).unwrap().output().unwrap();
-    assert_fails(&output, 6, "no VM answers to 'absent\\u{1b}[2J'");
+    ensure_failed(&output, 6, "no VM answers to 'absent\\u{1b}[2J'").unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("present ("));
 }
 
@@ -279,7 +262,7 @@ fn missing_rights_are_named() {
         .args(["capture", "-d", "1s"])
         .output()
         .expect("setpriv (util-linux) must run: be root");
-    assert_fails(&output, 3, "CAP_BPF and CAP_PERFMON");
+    ensure_failed(&output, 3, "CAP_BPF and CAP_PERFMON").unwrap();
 }
 
 #[test]
@@ -293,18 +276,18 @@ fn rights_in_a_user_namespace_are_not_enough() {
         .args(["capture", "-d", "1s"])
         .output()
         .unwrap();
-    assert_fails(&output, 3, "not permitted");
+    ensure_failed(&output, 3, "not permitted").unwrap();
 }
 
 #[test]
 fn a_host_that_cannot_be_traced_says_why() {
     let _alone = alone();
     let empty = "mkdir -p /tmp/vmexit-empty && mount --bind /tmp/vmexit-empty";
-    let output = apart(&format!("{empty} /sys/module && $VMEXIT capture -d 1s"));
-    assert_fails(&output, 4, "no KVM");
+    let output = apart(&format!("{empty} /sys/module && $VMEXIT capture -d 1s")).unwrap();
+    ensure_failed(&output, 4, "no KVM").unwrap();
     let capture = "$VMEXIT capture -d 1s --tracepoints classic";
-    let output = apart(&format!("{empty} /sys/kernel/tracing && {capture}"));
-    assert_fails(&output, 4, "tracefs is not mounted");
+    let output = apart(&format!("{empty} /sys/kernel/tracing && {capture}")).unwrap();
+    ensure_failed(&output, 4, "tracefs is not mounted").unwrap();
 }
 
 #[test]
@@ -322,7 +305,7 @@ fn a_missing_tracepoint_is_named() {
         .env("VMEXIT", agent::program().unwrap())
         .output()
         .unwrap();
-    assert_fails(&output, 4, "no tracepoint kvm:kvm_exit");
+    ensure_failed(&output, 4, "no tracepoint kvm:kvm_exit").unwrap();
 }
 
 #[test]
@@ -359,7 +342,7 @@ fn doctor_ends_with_4_where_a_capture_would_fail() {
     let _alone = alone();
     let line = "mkdir -p /tmp/vmexit-empty && mount --bind /tmp/vmexit-empty /sys/module && \
                 $VMEXIT doctor";
-    let output = apart(line);
+    let output = apart(line).unwrap();
     assert_eq!(output.status.code(), Some(4));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().any(|line| line.starts_with("PROBLEM  kvm ")), "{text}");

@@ -6,14 +6,12 @@
     reason = "a test may panic, and so may its helpers"
 )]
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
+use std::path::Path;
 
 use serde_json::Value;
 use vmexit_tests::{
     agent,
+    apart::{apart, ensure_failed},
     guest::{BareGuest, Machine, Qemu, kvm_usable, vcpus::Vcpus},
 };
 
@@ -120,29 +118,15 @@ fn a_vmm_that_is_not_qemu() {
     assert!(names.is_sorted(), "{names:?}");
 }
 
-/// Runs a shell line in process and mount namespaces of its own, where no VM is, with the agent as
-/// `$VMEXIT`.
-fn apart(line: &str) -> Output {
-    Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", line])
-        .env("VMEXIT", agent::program().unwrap())
-        .output()
-        .expect("unshare (util-linux) must run: be root")
-}
-
-/// It must fail with this exit code and one sentence that says so.
-fn assert_fails(output: &Output, code: i32, says: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert!(stderr.contains(says), "{stderr:?} does not say {says:?}");
-    assert_eq!(stderr.trim_end().lines().count(), 1, "more than one sentence: {stderr}");
-    assert!(output.stdout.is_empty());
-}
-
 #[test]
 fn without_a_vm_it_says_so() {
     for format in ["text", "json"] {
-        assert_fails(&apart(&format!("\"$VMEXIT\" vms -f {format}")), 5, "no VM is running");
+        ensure_failed(
+            &apart(&format!("\"$VMEXIT\" vms -f {format}")).unwrap(),
+            5,
+            "no VM is running",
+        )
+        .unwrap();
     }
 }
 
@@ -150,5 +134,5 @@ fn without_a_vm_it_says_so() {
 fn who_may_not_look_is_told_so() {
     // All are root's, but whoever has fewer rights than they have may not look into them.
     let line = "sleep 60 & sleep 60 & setpriv --inh-caps=-all --bounding-set=-all \"$VMEXIT\" vms";
-    assert_fails(&apart(line), 3, "CAP_SYS_PTRACE");
+    ensure_failed(&apart(line).unwrap(), 3, "CAP_SYS_PTRACE").unwrap();
 }
