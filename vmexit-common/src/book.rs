@@ -4,7 +4,7 @@
 //!
 //! Bounded, and keyed by [`Key`]: a guest chooses its ports and addresses, so it can fill the rows of
 //! details on purpose, but no kind of detail takes more than its [`QUOTA`], none pushes an exit reason
-//! out, and none reaches another vCPU's book. What finds no row is booked on its kind's last one.
+//! out, and none reaches another vCPU's book. What finds no row is booked on its kind's in [`OTHERS`].
 
 use crate::{
     histogram::BUCKETS,

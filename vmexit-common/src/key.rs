@@ -71,7 +71,7 @@ impl Key {
         Self::plain(Kind::Reason, code as u64)
     }
 
-    /// A row with a value alone, which has at most 54 bits.
+    /// A row with a value alone, which has at most 55 bits.
     #[inline(always)]
     pub const fn plain(kind: Kind, value: u64) -> Self {
         Self((kind as u64) << KIND_SHIFT | value)

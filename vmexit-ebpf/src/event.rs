@@ -112,7 +112,7 @@ pub fn userspace_exit<A: Arguments>(args: &A) -> Option<()> {
     Some(())
 }
 
-/// A wakeup that is not valid is of a halt that was cut short.
+/// Of all wakeups, those for nothing too: they end a halt just the same.
 #[inline(always)]
 pub fn vcpu_wakeup<A: Arguments>(args: &A) -> Option<()> {
     let vcpu = vcpu::current_or_new(args.context())?;

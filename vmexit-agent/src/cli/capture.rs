@@ -24,10 +24,7 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     preflight::check()?;
     let plan = Plan::make(args.tracepoints)?;
     super::warn_of_missing(&plan, &args.events);
-    let mut guests = Guests::find(&args.vms)?;
-    if let Some(path) = &args.devices.qmp {
-        guests.ask_at(path)?;
-    }
+    let mut guests = Guests::find(&args.vms, args.devices.qmp.as_deref())?;
     let options = Options {
         max_vcpus: args.max_vcpus.unwrap_or_else(|| guests.room()),
         pids: guests.filter.clone(),

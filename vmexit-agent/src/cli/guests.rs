@@ -25,7 +25,8 @@ pub(super) struct Guests {
 }
 
 impl Guests {
-    pub(super) fn find(wanted: &[String]) -> Result<Self, Error> {
+    /// Those that `--vm` means, all if it was not given; `--qmp` is where to ask the one that it means.
+    pub(super) fn find(wanted: &[String], qmp: Option<&Path>) -> Result<Self, Error> {
         let running = vms::running()?.vms;
         let filter = match wanted {
             [] => None,
@@ -33,6 +34,9 @@ impl Guests {
         };
         let mut guests = Self { filter, known: BTreeMap::new() };
         guests.add(running);
+        if let Some(socket) = qmp {
+            guests.ask_at(socket)?;
+        }
         Ok(guests)
     }
 
@@ -60,7 +64,7 @@ impl Guests {
     }
 
     /// Asks the one VM that was chosen at this socket and nowhere else.
-    pub(super) fn ask_at(&mut self, socket: &Path) -> Result<(), Error> {
+    fn ask_at(&mut self, socket: &Path) -> Result<(), Error> {
         let mut vms = self.known.values_mut();
         let (Some(vm), None) = (vms.next(), vms.next()) else { return Err(Error::OneQmpSocket) };
         vm.monitors = vec![Monitor::Qmp(Address::Here(socket.to_owned()))];

@@ -38,10 +38,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
     preflight::check()?;
     let plan = Plan::make(args.tracepoints)?;
     super::warn_of_missing(&plan, &Event::ALL);
-    let mut guests = Guests::find(&args.vms)?;
-    if let Some(path) = &args.devices.qmp {
-        guests.ask_at(path)?;
-    }
+    let guests = Guests::find(&args.vms, args.devices.qmp.as_deref())?;
     let mut maps = Maps::new(args.devices.options());
     guests.known.values().for_each(|vm| maps.learn(vm));
     maps.settle().await;

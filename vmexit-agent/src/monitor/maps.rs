@@ -60,15 +60,13 @@ impl Maps {
             let pause = AGAIN * (1 << asked.times.min(DOUBLINGS));
             asked.answer.is_none() && asked.when.elapsed() >= pause
         });
-        if due {
-            self.ask(vm);
-        }
-        due
+        due && self.ask(vm)
     }
 
-    fn ask(&mut self, vm: &Vm) {
+    /// Whether there is anything to ask.
+    fn ask(&mut self, vm: &Vm) -> bool {
         let Some(options) = self.options.clone().filter(|_| !vm.monitors.is_empty()) else {
-            return;
+            return false;
         };
         let of = vm.clone();
         let answer = tokio::spawn(async move {
@@ -79,6 +77,7 @@ impl Maps {
         });
         let times = self.asked.get(&vm.pid).map_or(0, |asked| asked.times + 1);
         self.asked.insert(vm.pid, Asked { when: Instant::now(), times, answer: Some(answer) });
+        true
     }
 
     /// Waits for all answers, which come or fail within the options' patience. One that fails costs a
