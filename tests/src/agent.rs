@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
-    guest::{Direction, Expected},
+    guest::{BareGuest, Direction, Expected},
     hist::Accesses,
 };
 
@@ -228,6 +228,28 @@ impl Report {
         Ok(())
     }
 
+    /// Demands that a guest's ports add up, and that those of its rounds have rows of their own, though its
+    /// set-up filled the table: [`BareGuest::boot`] did that once.
+    pub fn ensure_rows_for(&self, vm: &str, guest: &BareGuest, rounds: u64) -> Result<()> {
+        let all = guest.expected(rounds).io();
+        let rows = self.ports(vm)?;
+        let samples = rows.iter().map(Row::samples).sum::<Result<u64>>()?;
+        ensure!(samples == all, "{samples} accesses to ports, not {all}");
+        let mut own = 0;
+        for (&(port, direction), accesses) in &(guest.per_round() * rounds).ports {
+            let row = self.port(vm, port, direction)?;
+            let samples = row.with_context(|| format!("no row for {port:#x}"))?.samples()?;
+            ensure!(samples <= accesses.exits, "{port:#x}: {samples} of {}", accesses.exits);
+            own += samples;
+        }
+        let late = (guest.per_round() * rounds).io() - own;
+        println!("{late} accesses before the ports had rows");
+        // Each row is looked at twice, 8 at a time, once in 32 accesses; and some more until those that
+        // were given up are where they are needed.
+        ensure!(late <= 2 * 128 / 8 * 32 + 512, "{late} accesses before the ports had rows");
+        Ok(())
+    }
+
     /// All of the VM's ports.
     pub fn ports(&self, vm: &str) -> Result<Vec<Row<'_>>> {
         self.details(vm, "ioport")
@@ -298,7 +320,7 @@ impl Row<'_> {
     }
 
     /// Demands that each timed exit is in the histogram: the two are counted apart.
-    fn ensure_all_durations(&self) -> Result<()> {
+    pub fn ensure_all_durations(&self) -> Result<()> {
         let buckets = self.0["histogram"].as_array().context("a row has no histogram")?;
         let durations: u64 = buckets.iter().filter_map(|bucket| bucket["count"].as_u64()).sum();
         ensure!(durations == self.count("timed")?, "{durations} durations: {}", self.0);

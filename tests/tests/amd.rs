@@ -49,6 +49,23 @@ fn counts_on_classic_tracepoints_are_the_guests_own_and_kvms_own() {
     counts_are_the_guests_own_and_kvms_own("classic");
 }
 
+#[test]
+fn rows_that_a_boot_filled_are_given_up_for_what_comes_after() {
+    const ROUNDS: u64 = 1_000;
+    let guest = BareGuest::boot().rounds(ROUNDS as u32);
+    let printed = run(&guest, |lab| lab, &capture_all("boot", ROUNDS, ""));
+    let report = printed.report().unwrap();
+    report.ensure_rows_for("boot", &guest, ROUNDS).unwrap();
+    assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
+    // Not one that was given up is missing a duration.
+    let timed = |row: &Row<'_>| row.count("timed").unwrap();
+    let rows = report.ports("boot").unwrap();
+    assert_eq!(rows.iter().map(timed).sum::<u64>(), guest.expected(ROUNDS).io());
+    let other = rows.iter().find(|row| row.is_other()).unwrap();
+    assert!(other.samples().unwrap() > 0);
+    other.ensure_all_durations().unwrap();
+}
+
 fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let script = capture_all("exact", ROUNDS, &format!("--tracepoints {tracepoints}"));

@@ -37,12 +37,18 @@ fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
         row.user_ns += ns * u64::from(count) / 4;
         spread.record(ns, count.into());
     }
-    RowReading { row, more: 0, durations: Some(Box::new(spread)) }
+    RowReading { row, durations: Some(Box::new(spread)), ..RowReading::default() }
 }
 
 fn stray(key: Key, count: u64) -> RowReading {
     let row = Row { key: key.0, stray: count, ..Row::default() };
-    RowReading { row, more: 0, durations: Some(Box::default()) }
+    RowReading { row, durations: Some(Box::default()), ..RowReading::default() }
+}
+
+/// Each row in a place of its own.
+fn placed(mut rows: Vec<RowReading>) -> Vec<RowReading> {
+    (0..).zip(&mut rows).for_each(|(place, row)| row.place = place);
+    rows
 }
 
 fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuReading {
@@ -57,8 +63,8 @@ fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuRead
         open: u64::from(!silent),
         lost_no_entry: 0,
         halts: Halts { blocked: 90, blocked_ns: 3_900_000_000, polled: 10, polled_ns: 100_000_000 },
-        reasons,
-        details,
+        reasons: placed(reasons),
+        details: placed(details),
     }
 }
 

@@ -4,7 +4,9 @@
 //!
 //! Bounded, and keyed by [`Key`]: a guest chooses its ports and addresses, so it can fill the rows of
 //! details on purpose, but no kind of detail takes more than its [`QUOTA`], none pushes an exit reason
-//! out, and none reaches another vCPU's book. What finds no row is booked on its kind's in [`OTHERS`].
+//! out, and none reaches another vCPU's book. What finds no row is booked on its kind's in [`OTHERS`],
+//! and so is, in the end, what was booked on a row that nothing comes for any more: it is given up for
+//! others while there are some. Of a kind as a whole nothing is ever lost.
 
 use crate::{
     histogram::BUCKETS,
@@ -30,6 +32,9 @@ pub const OTHERS: Table = Table { first: DETAILS.end(), bits: KINDS.ilog2() };
 pub const ROWS: usize = OTHERS.end();
 /// Rows that a key may take: its home and those after it. Bounds the search for the verifier.
 pub const PROBES: usize = 8;
+/// One in so many events that find no row looks at so many rows as [`PROBES`], whether one of them can be
+/// given up: one that nothing was booked on since the last look.
+pub const MISSES_PER_LOOK: u64 = 32;
 
 /// How many rows of details a kind may take: together fewer than there are, so that a guest that makes up
 /// keys of one kind leaves room for the others.
@@ -58,11 +63,12 @@ const _: () = {
     assert!(sum <= (1 << DETAILS.bits) - PROBES);
 };
 
-/// What is counted on one row. Counters only grow; an interval is the difference of two readings.
+/// What is counted on one row. Counters only grow until the row is given up; an interval is the difference
+/// of two readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Row {
-    /// Whose row this is; [`Key::NONE`] while free. Never changes once set.
+    /// Whose row this is; [`Key::NONE`] while free.
     pub key: u64,
     /// Exits, timed or not. Those with both ends timed have their duration in the fields below and
     /// in the histogram, whose sum is their number.
@@ -79,6 +85,16 @@ pub struct Row {
     pub min_ns: u64,
     /// Longest duration, nanoseconds.
     pub max_ns: u64,
+}
+
+/// Whose turn it is on a row of details.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Tenure {
+    /// What was booked on the row when it was last looked at: exits and stray events, the low 32 bits.
+    pub seen: u32,
+    /// How often the row was given up. With its place it names a key's stay on it. Wraps.
+    pub number: u32,
 }
 
 /// Buckets of a [`Part`].
@@ -129,13 +145,19 @@ pub struct Counts {
     pub taken: [u8; KINDS],
     /// How halts ended.
     pub halts: Halts,
+    /// Events that found no row of details.
+    pub misses: u64,
+    /// How often a row of details was given up.
+    pub given_up: u64,
     /// Keeps the rows at a cache line's start.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 4],
     /// The rows.
     pub rows: [Row; ROWS],
     /// Accesses beyond one for each exit and stray event, by row: one string instruction can make many,
     /// and an exit for several keys is booked on the last.
     pub more: [u64; ROWS],
+    /// By row of details.
+    pub tenures: [Tenure; 1 << DETAILS.bits],
 }
 
 /// How a vCPU's halts ended (`kvm_vcpu_halt`, virt/kvm/kvm_main.c). Counters only grow.

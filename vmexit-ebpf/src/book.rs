@@ -4,13 +4,17 @@ use core::{arch::asm, mem::offset_of};
 
 use vmexit_common::{
     book::{
-        Counts, DETAILS, OTHERS, PROBES, QUOTA, REASONS, Row, TO_DURATIONS, Table, bucket_place,
+        Counts, DETAILS, MISSES_PER_LOOK, OTHERS, PROBES, QUOTA, REASONS, Row, TO_DURATIONS, Table,
+        Tenure, bucket_place,
     },
     histogram::bucket_of,
     key::Key,
 };
 
-use crate::access::{add, load, store};
+use crate::{
+    access::{add, load, store},
+    tenure,
+};
 
 /// How long an exit took, and where the bucket of that is: found once for the two rows that it goes to.
 pub struct Duration {
@@ -116,37 +120,60 @@ pub fn time_exit(row: *mut Row, duration: &Duration) {
     }
 }
 
-/// Apart from the programs, which have nearly all rows at their homes.
+/// Apart from the programs, which have nearly all rows at their homes. These rows are never given up, so a
+/// free one ends the search.
 #[inline(never)]
 fn search_reason(book: *mut Counts, key: u64) -> *mut Row {
-    search(book, REASONS, Key(key), key as usize)
-}
-
-/// As [`search_reason`].
-#[inline(never)]
-fn search_detail(book: *mut Counts, key: u64) -> *mut Row {
-    search(book, DETAILS, Key(key), Key(key).home(DETAILS.bits))
-}
-
-/// The row of a `key` that is not at its home, taken now if it is new; that of all others where there is no
-/// room near its home, or its kind has its quota. Rows are never given back while the book is in use, so
-/// a free one ends the search.
-#[inline(always)]
-fn search(book: *mut Counts, table: Table, key: Key, home: usize) -> *mut Row {
     for probe in 0..PROBES {
-        let row = in_table(book, table, home + probe);
+        let index = key as usize + probe;
+        let row = in_table(book, REASONS, index);
         let owner = load!(row, key);
-        if owner == key.0 {
+        if owner == Key::NONE.0 {
+            take(book, row, Key(key), REASONS.row(index));
             return row;
         }
-        if owner == Key::NONE.0 {
-            if !take_one(book, table, key) {
-                break;
-            }
-            take(book, row, key, table.row(home + probe));
+        if owner == key {
             return row;
         }
     }
+    other_row(book, Key(key))
+}
+
+/// The row of a `key` that is not at its home, taken now if it is new; that of all others where there is no
+/// room near its home, or its kind has its quota. Apart as [`search_reason`].
+#[inline(never)]
+fn search_detail(book: *mut Counts, key: u64) -> *mut Row {
+    let key = Key(key);
+    let home = key.home(DETAILS.bits);
+    for probe in 0..PROBES {
+        let row = in_table(book, DETAILS, home + probe);
+        if load!(row, key) == key.0 {
+            return row;
+        }
+    }
+    let kind = key.kind_number();
+    let taken = load!(book, taken[kind]);
+    if taken < quota(key) {
+        for probe in 0..PROBES {
+            let row = in_table(book, DETAILS, home + probe);
+            if load!(row, key) == Key::NONE.0 {
+                store!(book, taken[kind], taken + 1);
+                take(book, row, key, DETAILS.row(home + probe));
+                return row;
+            }
+        }
+    }
+    let misses = load!(book, misses) + 1;
+    store!(book, misses, misses);
+    if misses.is_multiple_of(MISSES_PER_LOOK) {
+        tenure::look(book, key.0, misses);
+    }
+    other_row(book, key)
+}
+
+/// The row for what found none of its own.
+#[inline(always)]
+pub fn other_row(book: *mut Counts, key: Key) -> *mut Row {
     let other = OTHERS.row(key.kind_number());
     let row = at(book, 0, other);
     if load!(row, key) == Key::NONE.0 {
@@ -155,21 +182,11 @@ fn search(book: *mut Counts, table: Table, key: Key, home: usize) -> *mut Row {
     row
 }
 
-/// Whether a kind may take one more row of details, which is then noted.
+/// How many rows of details a key's kind may have.
 #[inline(always)]
-fn take_one(book: *mut Counts, table: Table, key: Key) -> bool {
-    if table.first != DETAILS.first {
-        return true;
-    }
-    let kind = key.kind_number();
+pub fn quota(key: Key) -> u8 {
     // SAFETY: a kind's number is below KINDS.
-    let quota = unsafe { (&raw const QUOTA).cast::<u8>().add(kind).read_volatile() };
-    let taken = load!(book, taken[kind]);
-    if taken >= quota {
-        return false;
-    }
-    store!(book, taken[kind], taken + 1);
-    true
+    unsafe { (&raw const QUOTA).cast::<u8>().add(key.kind_number()).read_volatile() }
 }
 
 #[inline(always)]
@@ -182,6 +199,22 @@ fn take(book: *mut Counts, row: *mut Row, key: Key, index: usize) {
 #[inline(always)]
 fn in_table(book: *mut Counts, table: Table, index: usize) -> *mut Row {
     at(book, table.first, index & ((1 << table.bits) - 1))
+}
+
+/// A row of details by its index among them.
+#[inline(always)]
+pub fn detail_at(book: *mut Counts, index: usize) -> *mut Row {
+    in_table(book, DETAILS, index)
+}
+
+/// Its tenure, likewise.
+#[inline(always)]
+pub fn tenure_at(book: *mut Counts, index: usize) -> *mut Tenure {
+    let index = index & ((1 << DETAILS.bits) - 1);
+    // SAFETY: within the book that a look-up has returned.
+    unsafe {
+        book.byte_add(index * size_of::<Tenure>()).byte_add(offset_of!(Counts, tenures)).cast()
+    }
 }
 
 /// The index first and the other offset after it, which then becomes part of each access.

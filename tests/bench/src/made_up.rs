@@ -27,8 +27,9 @@ pub(crate) fn add_times(snapshot: &mut Snapshot) {
         }
         if reasons.is_empty() && exits > 0 {
             *observed = exits * CODES.len() as u64;
-            reasons.extend(CODES.map(|code| {
+            reasons.extend((0..).zip(CODES).map(|(place, code)| {
                 let mut reading = details[0].clone();
+                reading.place = place;
                 reading.row.key = Key::reason(code).0;
                 reading.row.exits = exits;
                 time(&mut reading);
@@ -62,14 +63,15 @@ mod tests {
     use super::*;
 
     fn snapshot(strays: u64) -> Snapshot {
-        let detail = |port| RowReading {
+        let detail = |place, port| RowReading {
+            place,
             row: Row { key: Key::pio(port, 1, 1).0, stray: strays, ..Row::default() },
-            more: 0,
             durations: Some(Box::default()),
+            ..RowReading::default()
         };
         let mut snapshot = Snapshot::default();
         snapshot.vcpus.push(VcpuReading {
-            details: vec![detail(0x70), detail(0x71)],
+            details: vec![detail(0, 0x70), detail(1, 0x71)],
             ..VcpuReading::default()
         });
         add_times(&mut snapshot);

@@ -49,6 +49,8 @@ pub struct BareGuest {
     pub bar_read: u32,
     /// 1-byte IN from so many ports, each once, from 0x5001 on: what fills a table on purpose.
     pub port_sweep: u32,
+    /// The same ports before the first round, and so many: what a boot leaves in a table.
+    pub boot_sweep: u32,
     /// One `rep outsb` of so many bytes to port 0x5800, where no device is. See
     /// [`BareGuest::per_round`] for what string instructions make.
     pub string_out: u32,
@@ -79,6 +81,7 @@ impl BareGuest {
             hpet_read: 0,
             bar_read: 0,
             port_sweep: 0,
+            boot_sweep: 0,
             string_out: 0,
             string_in: 0,
             string_out_pic: 0,
@@ -101,6 +104,7 @@ impl BareGuest {
             hpet_read: 5,
             bar_read: 0,
             port_sweep: 2,
+            boot_sweep: 0,
             string_out: 15,
             string_in: 17,
             string_out_pic: 19,
@@ -120,6 +124,11 @@ impl BareGuest {
             hlt: 0,
             ..Self::demo()
         }
+    }
+
+    /// What a boot is to a table: 300 ports once, and then a few over and over.
+    pub const fn boot() -> Self {
+        Self { boot_sweep: 300, rtc_out: 3, ..Self::pm_timer(20) }
     }
 
     /// The same guest, ending after this many rounds (0: never).
@@ -146,7 +155,7 @@ impl BareGuest {
         bytes
     }
 
-    fn parameters(&self) -> [(Slot, u32); 16] {
+    fn parameters(&self) -> [(Slot, u32); 17] {
         [
             (Slot::Rounds, self.rounds),
             (Slot::PmTimerIn, self.pm_timer_in),
@@ -159,6 +168,7 @@ impl BareGuest {
             (Slot::HpetRead, self.hpet_read),
             (Slot::BarRead, self.bar_read),
             (Slot::PortSweep, self.port_sweep),
+            (Slot::BootSweep, self.boot_sweep),
             (Slot::StringOut, self.string_out),
             (Slot::StringIn, self.string_in),
             (Slot::StringOutPic, self.string_out_pic),
@@ -199,9 +209,10 @@ impl BareGuest {
     ///   which host bridge there is, and gives the timer its port.
     /// - `bar_read`: 2 OUT to 0xcf8 and 2 to 0xcfc: gives the device its address.
     /// - `rtc_data_out`: 1 OUT to 0x70.
+    /// - `boot_sweep`: 1 IN from each of so many ports.
     /// - `hlt`: 1 WRMSR each of 0x1b, 0x80f, 0x835, 0x832 and 0x83e.
     pub fn setup(&self) -> Expected {
-        let mut setup = Expected::default().write_msr(EFER, 1);
+        let mut setup = sweep(Expected::default().write_msr(EFER, 1), self.boot_sweep);
         if self.pm_timer_in > 0 {
             setup = setup
                 .port(PCI_ADDRESS, Direction::Out, 3)
@@ -253,9 +264,7 @@ impl BareGuest {
                 .sum(),
             ..Expected::default()
         };
-        for port in 1..=self.port_sweep {
-            round = round.port(rom::SWEEP_BASE + port as u16, Direction::In, 1);
-        }
+        round = sweep(round, self.port_sweep);
         let string_in = Accesses { exits: 1, events: 1, elements: self.string_in.into() };
         let of_pic = u64::from(self.string_out_pic);
         let string_out_pic = Accesses { exits: 1, events: of_pic, elements: of_pic };
@@ -290,6 +299,13 @@ impl BareGuest {
     }
 }
 
+/// Adds so many ports, each once.
+fn sweep(expected: Expected, ports: u32) -> Expected {
+    (1..=ports).fold(expected, |expected, port| {
+        expected.port(rom::SWEEP_BASE + port as u16, Direction::In, 1)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,7 +317,8 @@ mod tests {
 
     #[test]
     fn parameters_arrive_in_the_rom_and_nothing_else_changes() {
-        let guest = BareGuest { rounds: 0x0102_0304, bar_read: 4, ..BareGuest::sampler() };
+        let guest =
+            BareGuest { rounds: 0x0102_0304, bar_read: 4, boot_sweep: 6, ..BareGuest::sampler() };
         let guest = guest.at_end(AtEnd::PowerOff);
         let rom = guest.rom();
         for (slot, value) in guest.parameters() {

@@ -42,6 +42,7 @@ pub(super) enum Slot {
     StringOutPic = 0x34,
     Clock = 0x38,
     BarRead = 0x3c,
+    BootSweep = 0x40,
 }
 
 global_asm!(
@@ -58,6 +59,7 @@ global_asm!(
     bar_read = const Slot::BarRead as usize,
     bar = const address::BAR,
     port_sweep = const Slot::PortSweep as usize,
+    boot_sweep = const Slot::BootSweep as usize,
     sweep_base = const SWEEP_BASE,
     string_out = const Slot::StringOut as usize,
     string_in = const Slot::StringIn as usize,

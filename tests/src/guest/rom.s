@@ -29,6 +29,7 @@
     .equ    HPET_READ, {hpet_read}
     .equ    BAR_READ, {bar_read}
     .equ    PORT_SWEEP, {port_sweep}
+    .equ    BOOT_SWEEP, {boot_sweep}
     .equ    STRING_OUT, {string_out}
     .equ    STRING_IN, {string_in}
     .equ    STRING_OUT_PIC, {string_out_pic}
@@ -160,6 +161,12 @@ vmexit_bare_guest_rom:
     movl    $STACK, %esp
     movl    $ROM, %ebp                  # parameters are addressed from here
     movl    ROUNDS(%rbp), %edi          # rounds left
+
+# ---- Set-up: sweep ------------------------------------------------------------------------------
+    times   BOOT_SWEEP
+    leal    {sweep_base}(%rsi), %edx
+    inb     %dx, %al
+    done
 
 # ---- Set-up: PM timer ---------------------------------------------------------------------------
 # Firmware would give the timer its port. The host bridge tells the chipset: Q35 has its power

@@ -11,7 +11,7 @@ use std::{
 };
 
 use vmexit_common::{
-    book::{Counts, Halts, ROWS, Row, TO_DURATIONS, bucket_place},
+    book::{Counts, DETAILS, Halts, ROWS, Row, TO_DURATIONS, bucket_place},
     histogram::bucket_of,
     key::{Key, Kind},
     vcpu::UNKNOWN_ID,
@@ -37,6 +37,7 @@ pub(super) struct Header {
     lost_no_entry: u64,
     ended: u64,
     used: [u64; ROWS.div_ceil(64)],
+    given_up: u64,
     halts: Halts,
 }
 
@@ -60,6 +61,7 @@ impl Header {
             lost_no_entry: field!(lost_no_entry),
             ended: field!(ended),
             used: field!(used),
+            given_up: field!(given_up),
             halts: field!(halts),
         }
     }
@@ -110,7 +112,7 @@ fn read_with(
     loop {
         let header = Header::read(counts);
         fence(Ordering::Acquire);
-        let (reasons, details) = read_rows(counts, &header.used, &durations);
+        let (reasons, details) = read_rows(counts, &header, &durations);
         fence(Ordering::Acquire);
         let consistent = header.begun == header.done && header == Header::read(counts);
         tries += 1;
@@ -139,9 +141,10 @@ fn read_with(
 /// The rows in use: those by reason, and those by detail.
 fn read_rows(
     counts: *const Counts,
-    used: &[u64],
+    header: &Header,
     durations: impl Fn(*const Row, &Row) -> Option<Box<Durations>>,
 ) -> (Vec<RowReading>, Vec<RowReading>) {
+    let used = &header.used;
     let in_use = |word: &u64| word.count_ones() as usize;
     let (mut reasons, mut details) = (Vec::new(), Vec::new());
     // Nearly all of the first word are reasons, and of the others details.
@@ -163,9 +166,21 @@ fn read_rows(
         };
         let by_reason = Key(row.key).table() == Some(Kind::Reason);
         let rows = if by_reason { &mut reasons } else { &mut details };
-        rows.push(RowReading { row, more, durations: durations(at, &row) });
+        // Nearly always none was given up; they lie elsewhere.
+        let tenure = if header.given_up == 0 { 0 } else { tenure(counts, index) };
+        let durations = durations(at, &row);
+        rows.push(RowReading { place: index as u16, tenure, row, more, durations });
     }
     (reasons, details)
+}
+
+/// How many keys had a row before; only those of details are ever given up.
+fn tenure(counts: *const Counts, index: usize) -> u32 {
+    let Some(detail) = index.checked_sub(DETAILS.first).filter(|_| index < DETAILS.end()) else {
+        return 0;
+    };
+    // SAFETY: within the mapping, and as above.
+    unsafe { ptr::read_volatile(&raw const (*counts).tenures[detail].number) }
 }
 
 /// The places of the bits that are set, lowest first.

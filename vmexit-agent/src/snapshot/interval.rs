@@ -1,9 +1,14 @@
-//! The difference of two snapshots. Counters only grow, so it is a subtraction; only the shortest
-//! and the longest duration need care.
+//! The difference of two snapshots. Counters only grow, so it is a subtraction. What needs care are the
+//! shortest and the longest duration, and rows that were given up in between: all that was booked on them,
+//! also before, has gone to the row of all others of their kind.
 
 use std::collections::{BTreeMap, HashMap};
 
-use vmexit_common::{book::Halts, key::Key, vcpu::Loss};
+use vmexit_common::{
+    book::Halts,
+    key::{Key, Kind},
+    vcpu::Loss,
+};
 
 use super::{Durations, RowReading, Snapshot, Thread, VcpuReading};
 
@@ -127,16 +132,26 @@ impl VcpuInterval {
     }
 }
 
-/// Rows are never given back, so those of before are in both readings in the same order.
+/// Both by place; the rows of all others come after those that can be given up.
 fn rows_between(before: &[RowReading], after: &[RowReading]) -> Vec<RowInterval> {
     let mut before = before.iter().peekable();
-    let rows = after.iter().filter_map(|after| {
-        match before.next_if(|before| before.row.key == after.row.key) {
-            Some(before) => RowInterval::between(before, after),
-            None => Some(RowInterval::since_zero(after)),
+    let (mut rows, mut given_up) = (Vec::new(), Vec::new());
+    for after in after {
+        let mut same = None;
+        while let Some(row) = before.next_if(|before| before.place <= after.place) {
+            if (row.place, row.tenure) == (after.place, after.tenure) {
+                same = Some(row);
+            } else {
+                given_up.push(row);
+            }
         }
-    });
-    rows.filter(|row| row.exits > 0 || row.stray > 0 || row.more > 0).collect()
+        let row = match Key(after.row.key).kind() {
+            Some(Kind::Other) => RowInterval::of_others(same, after, &given_up),
+            _ => RowInterval::of(same, after),
+        };
+        rows.extend(row.filter(|row| row.exits > 0 || row.stray > 0 || row.more > 0));
+    }
+    rows
 }
 
 impl RowInterval {
@@ -158,6 +173,31 @@ impl RowInterval {
     }
 
     /// `None` if nothing happened.
+    fn of(before: Option<&RowReading>, after: &RowReading) -> Option<Self> {
+        match before {
+            Some(before) => Self::between(before, after),
+            None => Some(Self::since_zero(after)),
+        }
+    }
+
+    /// Of a row for all others, to which those of its kind that were given up have handed over what they had,
+    /// also from before.
+    fn of_others(
+        before: Option<&RowReading>,
+        after: &RowReading,
+        given_up: &[&RowReading],
+    ) -> Option<Self> {
+        let table = |row: &RowReading| Key(row.row.key).table();
+        let mut had = before.cloned();
+        for row in given_up.iter().filter(|row| table(row) == table(after)) {
+            match &mut had {
+                Some(had) => had.take_in(row),
+                None => had = Some((*row).clone()),
+            }
+        }
+        Self::of(had.as_ref(), after)
+    }
+
     fn between(before: &RowReading, after: &RowReading) -> Option<Self> {
         let (old, new) = (&before.row, &after.row);
         if (new.exits, new.stray, after.more) == (old.exits, old.stray, before.more) {
@@ -222,86 +262,4 @@ impl RowInterval {
 }
 
 #[cfg(test)]
-mod tests {
-    use vmexit_common::{
-        book::Row,
-        histogram::{bounds_of, bucket_of},
-    };
-
-    use super::*;
-
-    fn reading(durations: &[u64]) -> RowReading {
-        let mut reading = RowReading {
-            row: Row { key: Key::pio(0x608, 0, 4).0, ..Row::default() },
-            more: 0,
-            durations: Some(Box::default()),
-        };
-        for &ns in durations {
-            reading.row.min_ns =
-                if reading.row.exits == 0 { ns } else { reading.row.min_ns.min(ns) };
-            reading.row.max_ns = reading.row.max_ns.max(ns);
-            reading.row.exits += 1;
-            reading.row.total_ns += ns;
-            reading.durations.as_mut().unwrap().record(ns, 1);
-        }
-        reading
-    }
-
-    fn between(before: &[u64], all: &[u64]) -> RowInterval {
-        rows_between(&[reading(before)], &[reading(all)]).remove(0)
-    }
-
-    #[test]
-    fn a_new_record_is_exact() {
-        let row = between(&[1_000, 2_000], &[1_000, 2_000, 500, 9_999]);
-        assert_eq!((row.exits, row.total_ns), (2, 10_499));
-        assert_eq!((row.min_ns, row.max_ns), (Some(500), Some(9_999)));
-    }
-
-    #[test]
-    fn an_old_record_does_not_leak_into_the_interval() {
-        let row = between(&[100, 1_000_000], &[100, 1_000_000, 5_000]);
-        let (low, high) = bounds_of(bucket_of(5_000)).unwrap();
-        assert_eq!((row.exits, row.min_ns, row.max_ns), (1, Some(low), Some(high - 1)));
-    }
-
-    #[test]
-    fn without_durations_only_records_are_known() {
-        let counts = |durations: &[u64]| RowReading { durations: None, ..reading(durations) };
-        let between = |before, after| rows_between(&[counts(before)], &[counts(after)]).remove(0);
-        let row = between(&[100, 900], &[100, 900, 500]);
-        assert_eq!((row.timed, row.total_ns, row.min_ns, row.max_ns), (1, 500, None, None));
-        let mut row = between(&[100, 900], &[100, 900, 50, 1_000]);
-        assert_eq!((row.min_ns, row.max_ns), (Some(50), Some(1_000)));
-        row.merge(&between(&[100, 900], &[100, 900, 500]));
-        assert_eq!((row.timed, row.min_ns, row.durations), (3, None, None));
-    }
-
-    #[test]
-    fn nothing_new_is_no_row() {
-        assert!(rows_between(&[reading(&[700])], &[reading(&[700])]).is_empty());
-    }
-
-    #[test]
-    fn a_new_row_may_come_between_old_ones() {
-        let named = |key: u32, durations: &[u64]| {
-            let mut reading = reading(durations);
-            reading.row.key = Key::reason(key).0;
-            reading
-        };
-        let before = [named(1, &[100]), named(3, &[300])];
-        let after = [named(1, &[100, 100]), named(2, &[200]), named(3, &[300, 300, 300])];
-        let rows = rows_between(&before, &after);
-        let exits: Vec<u64> = rows.iter().map(|row| row.exits).collect();
-        assert_eq!(exits, [1, 1, 2]);
-    }
-
-    #[test]
-    fn merging_keeps_the_extremes_of_both() {
-        let mut row = RowInterval::since_zero(&reading(&[700, 900]));
-        row.merge(&RowInterval::since_zero(&reading(&[300])));
-        row.merge(&RowInterval::since_zero(&reading(&[])));
-        assert_eq!((row.exits, row.timed, row.total_ns), (3, 3, 1_900));
-        assert_eq!((row.min_ns, row.max_ns), (Some(300), Some(900)));
-    }
-}
+mod tests;

@@ -60,15 +60,19 @@ pub struct VcpuReading {
     pub lost_no_entry: u64,
     /// How its halts ended.
     pub halts: Halts,
-    /// The rows in use, by exit reason; from reading to reading in the same order, with new ones between.
+    /// The rows in use, by exit reason, in the order of their places.
     pub reasons: Vec<RowReading>,
-    /// The rows in use, by detail, likewise.
+    /// The rows in use, by detail, likewise; those for what found none of its own come last.
     pub details: Vec<RowReading>,
 }
 
 /// One row and its histogram.
 #[derive(Clone, Debug, Default)]
 pub struct RowReading {
+    /// Where in the book.
+    pub place: u16,
+    /// How many keys had the place before. What was booked on those is on the row of all others of their kind.
+    pub tenure: u32,
     /// The counters.
     pub row: Row,
     /// Accesses beyond one for each exit and stray event.
@@ -84,5 +88,25 @@ impl RowReading {
         let row = &self.row;
         // The longest is 0 until one was.
         if row.max_ns == 0 { 0 } else { row.exits.saturating_sub(row.untimed) }
+    }
+    /// Adds what another row had, whose durations are known if this one's are.
+    fn take_in(&mut self, other: &Self) {
+        let (mine, others) = (&mut self.row, &other.row);
+        // Both are 0 until an exit was timed.
+        if others.max_ns != 0 {
+            mine.min_ns =
+                if mine.max_ns == 0 { others.min_ns } else { mine.min_ns.min(others.min_ns) };
+            mine.max_ns = mine.max_ns.max(others.max_ns);
+        }
+        mine.exits += others.exits;
+        mine.stray += others.stray;
+        mine.untimed += others.untimed;
+        mine.total_ns += others.total_ns;
+        mine.user_ns += others.user_ns;
+        self.more += other.more;
+        match (&mut self.durations, &other.durations) {
+            (Some(mine), Some(others)) => mine.merge(others),
+            _ => self.durations = None,
+        }
     }
 }
