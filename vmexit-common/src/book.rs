@@ -192,13 +192,10 @@ const _: () = assert!(size_of::<Row>() == 64 && size_of::<Part>() == 64);
 const _: () = assert!(core::mem::offset_of!(Counts, rows).is_multiple_of(64));
 const _: () = assert!(core::mem::offset_of!(Book, durations) == size_of::<Counts>());
 
-/// Bytes from a row to a bucket of its histogram, less [`TO_DURATIONS`], as two terms: from bucket to
-/// bucket, and from part to part what is beyond that.
-#[inline(always)]
-pub const fn bucket_place(bucket: usize) -> [usize; 2] {
-    let bucket = bucket % BUCKETS;
-    let parts = bucket / PART_BUCKETS;
-    [bucket * size_of::<u32>(), parts * (size_of::<Parts>() - size_of::<Part>())]
+/// Bytes from a row to a bucket of its histogram, less [`TO_DURATIONS`].
+pub const fn bucket_place(bucket: usize) -> usize {
+    let (part, within) = (bucket / PART_BUCKETS, bucket % PART_BUCKETS);
+    part * size_of::<Parts>() + within * size_of::<u32>()
 }
 
 /// Bytes from a row to the first bucket of its histogram.

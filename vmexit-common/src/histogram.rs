@@ -1,10 +1,10 @@
 //! A log-linear histogram of durations: four buckets to an octave, from 64 ns to over 100 s.
 //!
 //! A bucket is at most a quarter of its lower bound wide, so its midpoint is never more than 12.5 %
-//! away from any duration in it. The kernel only ever calls [`bucket_of`]; the rest is for readers.
+//! away from any duration in it. The kernel only ever calls [`look_up`]; the rest is for readers.
 
-/// Buckets of a histogram: one below the range, 31 octaves of four, and three spare that keep the
-/// size a power of two, so that the kernel can bound an index by a mask.
+/// Buckets of a histogram: one below the range, 31 octaves of four, and three spare that make them fill
+/// whole cache lines.
 pub const BUCKETS: usize = 128;
 
 /// Durations below this share bucket 0 (nanoseconds). No exit to the host is faster.
@@ -21,54 +21,57 @@ const SUB_BUCKETS: u32 = 1 << SUB_BITS;
 /// The last bucket in use; it also takes everything from [`HIGHEST_NS`] on.
 pub const LAST_BUCKET: usize = ((HIGHEST_BITS - LOWEST_BITS) * SUB_BUCKETS) as usize;
 
-/// Octaves that [`LOOK_UP`] spans; each time a duration is beyond it, it is shifted down by as many.
+/// Octaves that a table of [`Tables`] spans; for each table a duration is shifted down by as many.
 const STEP_BITS: u32 = 6;
-const STEP_BUCKETS: usize = (STEP_BITS * SUB_BUCKETS) as usize;
 /// A duration in units of this many bits has its octave's sub-buckets in its leading bits.
 const UNIT_BITS: u32 = LOWEST_BITS - SUB_BITS;
 
-/// The bucket of a duration below `256 << UNIT_BITS` nanoseconds (4 µs).
-static LOOK_UP: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut value = SUB_BUCKETS;
-    while value < 256 {
-        let exponent = value.ilog2();
-        let sub = value >> (exponent - SUB_BITS) & (SUB_BUCKETS - 1);
-        table[value as usize] = (1 + (exponent - SUB_BITS) * SUB_BUCKETS + sub) as u8;
-        value += 1;
-    }
-    table
-};
+/// Something for each bucket, to be found by a duration's leading eight bits: BPF has no instruction that
+/// counts leading zeros.
+pub type Tables<T> = [[T; 256]; TABLES];
+/// How many tables there are.
+pub const TABLES: usize = (HIGHEST_BITS - LOWEST_BITS).div_ceil(STEP_BITS) as usize;
 
 /// The bucket of a duration in nanoseconds; always below [`BUCKETS`].
-///
-/// BPF has no instruction that counts leading zeros. With the table most exits take a compare or
-/// two: one up to 4 µs, two up to 262 µs.
-#[inline(always)]
-pub fn bucket_of(ns: u64) -> usize {
-    let value = ns >> UNIT_BITS;
-    // Written out, for a loop would be kept as one, which is four times as many instructions.
-    macro_rules! look_up {
-        ($step:literal) => {
-            let value = value >> ($step * STEP_BITS);
-            if value < LOOK_UP.len() as u64 {
-                // SAFETY: as just compared. A check could not be met by the verifier's rules: its panic
-                // has nowhere to go.
-                let bucket = unsafe { *LOOK_UP.get_unchecked(bounded(value)) } as usize;
-                return $step * STEP_BUCKETS + bucket;
-            }
-        };
+pub const fn bucket_of(ns: u64) -> usize {
+    if ns < LOWEST_NS {
+        return 0;
     }
-    look_up!(0);
-    look_up!(1);
     if ns >= HIGHEST_NS {
         return LAST_BUCKET;
     }
-    look_up!(2);
-    look_up!(3);
-    look_up!(4);
-    look_up!(5);
-    LAST_BUCKET
+    let octave = ns.ilog2();
+    let sub = (ns >> (octave - SUB_BITS)) as u32 & (SUB_BUCKETS - 1);
+    (1 + (octave - LOWEST_BITS) * SUB_BUCKETS + sub) as usize
+}
+
+/// The bucket of the durations that are looked up there in [`Tables`].
+pub const fn bucket_at(table: usize, index: usize) -> usize {
+    bucket_of((index as u64) << (UNIT_BITS + table as u32 * STEP_BITS))
+}
+
+/// What the tables have for a duration in nanoseconds. With a table each most exits take a compare or two:
+/// one up to 4 µs, two up to 262 µs.
+#[inline(always)]
+pub fn look_up<T: Copy>(tables: &'static Tables<T>, ns: u64) -> T {
+    // Written out, for a loop would be kept as one, which is four times as many instructions.
+    macro_rules! try_table {
+        ($table:literal) => {
+            let value = ns >> (UNIT_BITS + $table * STEP_BITS);
+            if value < 256 {
+                // SAFETY: as just compared. A check could not be met by the verifier's rules: its panic
+                // has nowhere to go.
+                return unsafe { *tables[$table].get_unchecked(bounded(value)) };
+            }
+        };
+    }
+    try_table!(0);
+    try_table!(1);
+    try_table!(2);
+    try_table!(3);
+    try_table!(4);
+    try_table!(5);
+    tables[TABLES - 1][255]
 }
 
 /// An index below 256, which `value` is already.
@@ -135,7 +138,33 @@ mod tests {
         const { assert!(LAST_BUCKET < BUCKETS && HIGHEST_NS > 100_000_000_000) }
     }
 
+    static BUCKET: Tables<usize> = {
+        let mut tables = [[0; 256]; TABLES];
+        let mut at = 0;
+        while at < TABLES * 256 {
+            tables[at / 256][at % 256] = bucket_at(at / 256, at % 256);
+            at += 1;
+        }
+        tables
+    };
+
+    #[test]
+    fn tables_know_each_bucket() {
+        for bucket in 0..=LAST_BUCKET {
+            let (low, high) = bounds_of(bucket).unwrap();
+            assert_eq!((look_up(&BUCKET, low), look_up(&BUCKET, high - 1)), (bucket, bucket));
+        }
+        for bits in HIGHEST_BITS..u64::BITS {
+            assert_eq!(look_up(&BUCKET, 1 << bits), LAST_BUCKET);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn tables_agree(bits in 0u32..64, noise in any::<u64>()) {
+            prop_assert_eq!(look_up(&BUCKET, noise >> bits), bucket_of(noise >> bits));
+        }
+
         #[test]
         fn midpoint_is_within_an_eighth(bits in 6u32..37, noise in any::<u64>()) {
             let ns = (1 << bits) | (noise & ((1 << bits) - 1));

@@ -1,13 +1,13 @@
 //! Adding up on a row of a book. The caller has marked the book as being written.
 
-use core::{arch::asm, mem::offset_of};
+use core::mem::offset_of;
 
 use vmexit_common::{
     book::{
         Counts, DETAILS, MISSES_PER_LOOK, OTHERS, PROBES, QUOTA, REASONS, Row, TO_DURATIONS, Table,
         Tenure, bucket_place,
     },
-    histogram::bucket_of,
+    histogram::{LAST_BUCKET, TABLES, Tables, bucket_at, look_up},
     key::Key,
 };
 
@@ -16,7 +16,7 @@ use crate::{
     tenure,
 };
 
-/// How long an exit took, and where the bucket of that is: found once for the two rows that it goes to.
+/// How long an exit took, and where the bucket of that is: found once for the rows that it goes to.
 pub struct Duration {
     ns: u64,
     place: usize,
@@ -26,14 +26,22 @@ impl Duration {
     #[inline(always)]
     pub fn between(start: u64, end: u64) -> Self {
         let ns = elapsed(start, end);
-        let [mut place, parts] = bucket_place(bucket_of(ns));
-        // SAFETY: arithmetic on registers. In assembly, for two reasons: LLVM puts it off until after a call,
-        // across which there are not enough registers for both terms; and it can make an OR of a sum, which
-        // the verifier takes for unbounded (`adjust_scalar_min_max_vals`, kernel/bpf/verifier.c of Linux 6.1).
-        unsafe { asm!("{0} += {1}", inout(reg) place, in(reg) parts, options(nomem, nostack)) };
-        Self { ns, place }
+        let place = look_up(&PLACES, ns) as usize;
+        // None is, but the verifier looks into no table.
+        Self { ns, place: if place > bucket_place(LAST_BUCKET) { 0 } else { place } }
     }
 }
+
+/// Where the buckets are: [`bucket_place`].
+static PLACES: Tables<u32> = {
+    let mut places = [[0; 256]; TABLES];
+    let mut at = 0;
+    while at < TABLES * 256 {
+        places[at / 256][at % 256] = bucket_place(bucket_at(at / 256, at % 256)) as u32;
+        at += 1;
+    }
+    places
+};
 
 /// Nanoseconds. `end` may lie before `start` where a CPU's clock is a little behind another's.
 #[inline(always)]

@@ -28,7 +28,9 @@ const WRITE: u64 = 2;
 /// access and permissions there, AMD's error code what the CPU's own page faults have.
 const FAULT_BITS: u64 = 0x3f;
 
-const EINTR: u64 = 4;
+const EINTR: u32 = 4;
+/// The sign of an int that was made an u64, whether or not that extends it.
+const NEGATIVE: u64 = u64::MAX << 31;
 
 #[inline(always)]
 pub fn pio<A: Arguments>(args: &A) -> Option<()> {
@@ -102,11 +104,13 @@ pub fn page_fault<A: Arguments>(args: &A) -> Option<()> {
 #[inline(always)]
 pub fn userspace_exit<A: Arguments>(args: &A) -> Option<()> {
     let vcpu = vcpu::current_or_new(args.context())?;
-    let (reason, error) = (args.get::<u32>(0)?, args.get::<u32>(1)? as u32 as i32);
-    let reason = match error {
-        0.. => reason,
-        _ if error == -(EINTR as i32) => userspace::INTERRUPTED.into(),
-        _ => userspace::FAILED.into(),
+    let (reason, error) = (args.get::<u32>(0)?, args.get::<u32>(1)?);
+    let reason = if error & NEGATIVE == 0 {
+        reason
+    } else if error as u32 == EINTR.wrapping_neg() {
+        userspace::INTERRUPTED.into()
+    } else {
+        userspace::FAILED.into()
     };
     detail::note_userspace(args.context(), vcpu, Key::plain(Kind::Userspace, reason));
     Some(())

@@ -113,37 +113,32 @@ impl Watch for () {
 pub fn end(vcpu: *mut Vcpu, watch: impl Watch) {
     let began = load!(vcpu, exit_ns);
     if began > UNTIMED {
-        if load!(vcpu, user_ns) != 0 {
-            return end_in_userspace(vcpu, watch);
-        }
-        let now = now();
+        let (left, now) = (load!(vcpu, user_ns), now());
         watch.ends(vcpu, began, now);
-        close(vcpu, Took::Time(Duration::between(began, now)), None);
-    } else if began == UNTIMED {
-        if load!(vcpu, user_ns) != 0 {
-            return end_in_userspace(vcpu, watch);
+        let took = Took::Time(Duration::between(began, now));
+        if left == 0 {
+            close(vcpu, took, None);
+        } else {
+            close(vcpu, took, Some(book::elapsed(left, now)));
         }
-        close(vcpu, Took::Unknown, None);
+    } else if began == UNTIMED {
+        if load!(vcpu, user_ns) == 0 {
+            close(vcpu, Took::Unknown, None);
+        } else {
+            close_untimed(vcpu);
+        }
     }
     // Else nothing is open: the first entry of a vCPU, one after a run that failed, or a thread that is
     // not booked.
 }
 
-/// The same for an exit that userspace has answered. Apart from the programs: it took its time.
+/// An exit that userspace has answered, and that was left untimed. Apart from the programs: it took its time.
 #[inline(never)]
-fn end_in_userspace(vcpu: *mut Vcpu, watch: impl Watch) {
-    let began = load!(vcpu, exit_ns);
-    if began > UNTIMED {
-        let (left, now) = (load!(vcpu, user_ns), now());
-        watch.ends(vcpu, began, now);
-        let in_userspace = book::elapsed(left, now);
-        close(vcpu, Took::Time(Duration::between(began, now)), Some(in_userspace));
-    } else {
-        close(vcpu, Took::Unknown, Some(0));
-    }
+fn close_untimed(vcpu: *mut Vcpu) {
+    close(vcpu, Took::Unknown, Some(0));
 }
 
-/// An exit that userspace has answered, where none is timed.
+/// The same where none is timed.
 #[inline(never)]
 fn close_counted(vcpu: *mut Vcpu) {
     close(vcpu, Took::Nothing, Some(0));

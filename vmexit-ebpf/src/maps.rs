@@ -6,6 +6,7 @@ use core::cell::UnsafeCell;
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
+    helpers::bpf_map_lookup_elem,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
 };
@@ -115,10 +116,13 @@ pub fn vcpus() -> *mut Vcpu {
     VCPUS.0.get().cast()
 }
 
-/// A book by its index; histograms lie behind what this points to.
+/// The book whose index lies there; histograms are behind what this points to.
 #[inline(always)]
-pub fn book(index: u32) -> Option<*mut Counts> {
-    Some(BOOKS.get_ptr_mut(index)?.cast())
+pub fn book(index: *const u32) -> Option<*mut Counts> {
+    // SAFETY: the helper reads the index where it is, which saves a copy on the stack; it is valid as long
+    // as the program runs.
+    let book = unsafe { bpf_map_lookup_elem((&raw const BOOKS).cast_mut().cast(), index.cast()) };
+    (!book.is_null()).then_some(book.cast())
 }
 
 /// This CPU's loss counters.

@@ -46,7 +46,8 @@ pub fn current_or_new(ctx: Context) -> Option<*mut Vcpu> {
 /// The book of a thread that has one.
 #[inline(always)]
 pub fn book(vcpu: *mut Vcpu) -> Option<*mut Counts> {
-    maps::book(load!(vcpu, book))
+    // SAFETY: a field of the entry.
+    maps::book(unsafe { &raw const (*vcpu).book })
 }
 
 /// Whether the exits of a thread whose entry is blocked can be booked from now on.
@@ -195,10 +196,9 @@ fn is_wanted(pid: u32) -> bool {
 fn assign_book(ctx: Context, vcpu: *mut Vcpu) -> bool {
     let thread = bpf_get_current_pid_tgid();
     let free = FREE_BOOKS.pop().ok().flatten();
-    if let Some(index) = free
-        && let Some(book) = maps::book(index)
-    {
+    if let Some(index) = free {
         store!(vcpu, book, index);
+        let Some(book) = book(vcpu) else { return false };
         store!(book, vcpu_id, UNKNOWN_ID);
         // SAFETY: a helper without preconditions.
         store!(book, since_ns, unsafe { bpf_ktime_get_ns() });

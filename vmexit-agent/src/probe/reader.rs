@@ -203,11 +203,9 @@ unsafe fn read_durations(row: *const Row, min_ns: u64, max_ns: u64) -> Durations
     }
     let (first, last) = (bucket_of(min_ns), bucket_of(max_ns));
     let counts = (first..=last).map(|bucket| {
-        let [within, parts] = bucket_place(bucket);
+        let place = TO_DURATIONS + bucket_place(bucket);
         // SAFETY: within the row's book, and as above.
-        u64::from(unsafe {
-            ptr::read_volatile(row.byte_add(TO_DURATIONS + within + parts).cast::<u32>())
-        })
+        u64::from(unsafe { ptr::read_volatile(row.byte_add(place).cast::<u32>()) })
     });
     Durations::new(first, counts)
 }
