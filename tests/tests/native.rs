@@ -8,8 +8,8 @@
 )]
 
 use std::{
-    fs,
-    process::Command,
+    fs::{self, File},
+    process::{Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     thread::sleep,
     time::{Duration, Instant},
@@ -94,6 +94,40 @@ fn a_silent_host_is_told_apart_from_an_idle_one() {
         "exits" => assert!(text.contains("VM-EXIT"), "{text}"),
         other => panic!("a busy guest, and the report says '{other}'"),
     }
+}
+
+#[test]
+fn a_trace_says_early_and_once_that_no_exit_comes() {
+    const SILENCE: &str = "never emitted kvm_exit";
+    let _alone = alone();
+    let mut running = Qemu::native("traced").start(&BareGuest::demo()).unwrap();
+    running.wait_dots(3, PATIENCE).unwrap();
+    let json = agent::command(&["capture", "-q", "-d", "500ms", "-f", "json"]).unwrap().output();
+    let is_silent = Report::of(&json.unwrap()).unwrap().text("/source").unwrap() == "silent";
+
+    let directory = tempfile::tempdir().unwrap();
+    let said = directory.path().join("said");
+    let says = || fs::read_to_string(&said).unwrap();
+    let mut trace = agent::command(&["trace", "--slower-than", "1h"]).unwrap();
+    trace.stdout(Stdio::null()).stderr(File::create(&said).unwrap());
+    let mut trace = trace.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !says().contains(SILENCE) && Instant::now() < deadline {
+        assert_eq!(trace.try_wait().unwrap(), None, "{}", says());
+        sleep(Duration::from_millis(50));
+    }
+    let early = says();
+    let kill = ["-s", "INT", &trace.id().to_string()];
+    assert!(Command::new("kill").args(kill).status().unwrap().success());
+    assert!(trace.wait().unwrap().success(), "{}", says());
+    assert_eq!(early.contains(SILENCE), is_silent, "{early}");
+    assert_eq!(says().matches(SILENCE).count(), usize::from(is_silent), "{}", says());
+    assert!(says().contains("0 exits shown, none dropped;"), "{}", says());
+
+    // One that ends before it can know says so at its end.
+    let mut trace = agent::command(&["trace", "--slower-than", "1h", "-d", "500ms"]).unwrap();
+    let said = String::from_utf8(trace.output().unwrap().stderr).unwrap();
+    assert_eq!(said.matches(SILENCE).count(), usize::from(is_silent), "{said}");
 }
 
 #[test]

@@ -120,6 +120,7 @@ done
     assert!(lines("hours").is_empty());
     let summary = printed.section("hours.summary").unwrap();
     assert!(summary.contains("0 exits shown, none dropped;"), "{summary}");
+    assert_eq!(summary.lines().count(), 1, "exits do come: {summary}");
     let busy = all.iter().filter(|exit| exit["waits"] == false).count();
     assert_eq!(lines("busy").len(), busy);
     assert_eq!(lines("ten").len(), 10);

@@ -1,32 +1,30 @@
 //! `vmexit trace`: single exits that take long, as they happen.
 
+mod remarks;
+
 use std::{
-    convert::Infallible,
     io,
     time::{Duration, SystemTime},
 };
 
 use tokio::{
     io::{AsyncWriteExt as _, Stdout, stdout},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{sleep, timeout},
 };
 use vmexit_common::slow;
 
+use self::remarks::Remarks;
 use super::{args::TraceArgs, error::Error, guests::Guests, stop::Stop};
 use crate::{
     device::Map,
     guest::Vmm,
     host::{Host, preflight},
-    model::{self, Clock, SlowExit, SlowSources, Source},
+    model::{Clock, SlowExit, SlowSources},
     monitor::Maps,
     probe::{self, Event, Options, Probe, Slow, SlowExits, Timing, plan::Plan},
     reason::{Names, Vendor},
-    snapshot::{Interval, Snapshot},
-    view::{self, Format, units},
+    view::{self, Format},
 };
-
-/// How often it is said what was dropped, at most.
-const TICK: Duration = Duration::from_secs(1);
 
 /// How long somebody who asked to stop waits for a reader.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -57,6 +55,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
     let mut stop = Stop::new()?;
     let mut probe = Probe::start(&plan, &options)?;
     let mut exits = probe.slow_exits()?;
+    let mut remarks = Remarks::new(probe);
     let mut out = Lines {
         guests,
         maps,
@@ -75,7 +74,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
     };
     let end = tokio::select! {
         end = follow(&args, &mut exits, &mut out, &mut stop) => end?,
-        error = tend(&mut probe) => return error.map(drop),
+        error = remarks.tend() => return error.map(drop),
     };
     let mut unread = 0;
     match end {
@@ -94,7 +93,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
         }
         End::Enough => {}
     }
-    sum_up(&mut probe, out.shown, unread as u64)
+    remarks.sum_up(out.shown, unread as u64)
 }
 
 /// Why no more exits are looked at.
@@ -140,46 +139,6 @@ async fn follow(
             },
         }
     }
-}
-
-/// What is to be done all the time, also while nobody reads: says what was dropped, and lets threads that
-/// have ended give their books back.
-async fn tend(probe: &mut Probe) -> Result<Infallible, Error> {
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut told = 0;
-    loop {
-        tick.tick().await;
-        probe.progress()?;
-        let dropped = probe.loss()?.slow;
-        if dropped > told {
-            let dropped = units::plural(dropped - told, "exit");
-            log::warn!("{dropped} dropped: they come faster than they are read");
-        }
-        told = dropped;
-    }
-}
-
-/// How it went, on standard error.
-fn sum_up(probe: &mut Probe, shown: u64, unread: u64) -> Result<(), Error> {
-    let interval = Interval::between(&Snapshot::default(), &probe.snapshot(|_| false)?);
-    let dropped = match interval.loss.slow + unread {
-        0 => "none".into(),
-        dropped => units::count(dropped),
-    };
-    let accounting = model::accounting(&interval);
-    eprintln!(
-        "vmexit: {} shown, {dropped} dropped; of {} seen, {}",
-        units::plural(shown, "exit"),
-        units::count(accounting.observed),
-        view::losses(&accounting),
-    );
-    if model::source(&interval) == Source::Silent {
-        log::warn!(
-            "this host's KVM never emitted kvm_exit, while other KVM events fired: no exit can be timed"
-        );
-    }
-    Ok(())
 }
 
 /// How writing ended.

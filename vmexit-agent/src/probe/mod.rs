@@ -200,6 +200,16 @@ impl Probe {
         Ok(progress)
     }
 
+    /// Whether KVM has reported an exit, booked or lost, of a thread that lives or has ended since the last
+    /// snapshot. Dearer than [`progress`](Self::progress), for it takes a copy of the table of threads.
+    pub fn has_exits(&self) -> Result<bool, ProbeError> {
+        let loss = self.loss()?;
+        let live = self.vcpus.exits_by_book().map_err(ProbeError::Table)?;
+        let ended = self.ended.iter().map(|vcpu| vcpu.observed);
+        let mut exits = live.into_values().chain(ended);
+        Ok(exits.any(|exits| exits > 0) || loss.no_vcpu_entry + loss.no_book + loss.unreadable > 0)
+    }
+
     /// Looks at the books that somebody has; those of threads that have ended are read for the last time
     /// and returned to the free ones.
     fn look(
