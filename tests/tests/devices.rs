@@ -6,8 +6,9 @@
 use std::{thread::sleep, time::Duration};
 
 use vmexit_tests::{
-    agent::{Capture, Report, Row},
-    guest::{BareGuest, Machine, Qemu, address},
+    agent::{self, Capture, Report, Row},
+    apart::ensure_failed,
+    guest::{BareGuest, Machine, Qemu, RunningGuest, address},
 };
 
 const ROUNDS: u64 = 20;
@@ -25,12 +26,20 @@ const DEVICES: [(&str, u64, &str, &str, u64); 8] = [
     ("mmio", address::BAR, "read", "virtio-pci-common-virtio-rng", 0),
 ];
 
-fn captured(machine: Machine, arguments: &[&str]) -> Report {
-    let guest = BareGuest { bar_read: 4, ..BareGuest::sampler().rounds(ROUNDS as u32) };
-    let qemu = Qemu::native("devices").machine(machine).paused();
-    let mut running = qemu.arg("-device").arg(Qemu::VIRTIO).start(&guest).unwrap();
+fn guest() -> BareGuest {
+    BareGuest { bar_read: 4, ..BareGuest::sampler().rounds(ROUNDS as u32) }
+}
+
+/// The guest, halted.
+fn start(qemu: Qemu) -> RunningGuest {
+    let qemu = qemu.paused().arg("-device").arg(Qemu::VIRTIO);
+    let mut running = qemu.start(&guest()).unwrap();
     // QMP answers once the machine is there; one at a time may ask.
     drop(running.qmp().unwrap());
+    running
+}
+
+fn captured(mut running: RunningGuest, arguments: &[&str]) -> Report {
     let pid = running.pid().to_string();
     let capture =
         Capture::start(&[&["-d", "10m", "--vm", &pid, "-f", "json"], arguments].concat()).unwrap();
@@ -38,7 +47,7 @@ fn captured(machine: Machine, arguments: &[&str]) -> Report {
     running.wait_dots(ROUNDS, PATIENCE).unwrap();
     sleep(Duration::from_millis(300));
     let report = capture.report().unwrap();
-    let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
+    let expected = guest().expected(ROUNDS).with_missed_hlts(running.missed_hlts());
     report.ensure_ports("devices", &expected).unwrap();
     report
 }
@@ -47,8 +56,8 @@ fn row<'a>(report: &'a Report, event: &str, number: u64, direction: &str) -> Row
     report.detail("devices", event, number, Some(direction)).unwrap().unwrap()
 }
 
-fn assert_named_by_qemu(machine: Machine) {
-    let report = captured(machine, &[]);
+fn assert_named_by_qemu(running: RunningGuest, arguments: &[&str]) {
+    let report = captured(running, arguments);
     for (event, number, direction, name, offset) in DEVICES {
         let row = row(&report, event, number, direction);
         let device = row.device();
@@ -63,23 +72,46 @@ fn assert_named_by_qemu(machine: Machine) {
     assert!(nobodys["name"].is_null() && nobodys["guess"] == false, "{nobodys}");
 }
 
-#[test]
-fn a_pc_says_what_its_registers_are() {
-    assert_named_by_qemu(Machine::Pc);
-}
-
-#[test]
-fn a_q35_says_what_its_registers_are() {
-    assert_named_by_qemu(Machine::Q35);
-}
-
-#[test]
-fn who_is_not_asked_is_guessed() {
-    let report = captured(Machine::Pc, &["--devices", "guess"]);
+fn assert_guessed(running: RunningGuest, arguments: &[&str]) {
+    let report = captured(running, arguments);
     let guessed = row(&report, "ioport", address::PM_TIMER.into(), "in");
     let guessed = guessed.device();
     assert_eq!(guessed["name"], "acpi-tmr");
     assert_eq!(guessed["guess"], true);
     let unknown = row(&report, "ioport", address::STRING_OUT.into(), "out");
     assert!(unknown.device().is_null(), "{}", unknown.device());
+}
+
+#[test]
+fn a_pc_says_what_its_registers_are() {
+    assert_named_by_qemu(start(Qemu::native("devices")), &[]);
+}
+
+#[test]
+fn a_q35_says_what_its_registers_are() {
+    assert_named_by_qemu(start(Qemu::native("devices").machine(Machine::Q35)), &[]);
+}
+
+#[test]
+fn who_is_not_asked_is_guessed() {
+    assert_guessed(start(Qemu::native("devices")), &["--devices", "guess"]);
+}
+
+#[test]
+fn a_socket_that_the_command_line_does_not_tell() {
+    let hidden = || start(Qemu::native("devices").hidden_qmp());
+    assert_guessed(hidden(), &[]);
+    let running = hidden();
+    let socket = running.qmp_socket();
+    assert_named_by_qemu(running, &["--qmp", socket.to_str().unwrap()]);
+}
+
+#[test]
+fn a_socket_is_one_vms() {
+    let [_one, _two] = ["twins"; 2].map(|name| start(Qemu::native(name)));
+    for command in ["capture", "trace"] {
+        let arguments = [command, "-d", "1s", "--vm", "twins", "--qmp", "/run/qmp"];
+        let output = agent::command(&arguments).unwrap().output().unwrap();
+        ensure_failed(&output, 2, "--qmp is one VM's socket").unwrap();
+    }
 }

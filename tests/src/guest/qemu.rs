@@ -40,6 +40,7 @@ pub struct Qemu {
     machine: Machine,
     vcpus: u32,
     paused: bool,
+    hides_qmp: bool,
     linux: Option<String>,
     extra: Vec<String>,
 }
@@ -55,6 +56,8 @@ impl Qemu {
     pub const SERIAL: &str = "guest.serial";
     /// File name of the QMP socket.
     pub const QMP: &str = "guest.qmp";
+    /// File name of the options that are not in the command line, where there are any.
+    pub const CONFIG: &str = "guest.conf";
     /// The device that a guest's `bar_read` is for, as `-device` takes it.
     pub const VIRTIO: &str = "virtio-rng-pci,id=rng7,addr=5,disable-legacy=on";
     /// File name of QEMU's own messages, where QEMU runs as a [`RunningGuest`].
@@ -84,6 +87,7 @@ impl Qemu {
             machine: Machine::Pc,
             vcpus: 1,
             paused: false,
+            hides_qmp: false,
             linux: None,
             extra: Vec::new(),
         }
@@ -112,6 +116,12 @@ impl Qemu {
     /// Start with the vCPUs stopped, until [`RunningGuest::resume`] or QMP's `cont`.
     pub fn paused(self) -> Self {
         Self { paused: true, ..self }
+    }
+
+    /// The QMP socket by [`CONFIG`](Self::CONFIG), which [`Self::start`] writes: the command line does not
+    /// tell where it is.
+    pub fn hidden_qmp(self) -> Self {
+        Self { hides_qmp: true, ..self }
     }
 
     /// Linux with these kernel parameters in place of the ROM. The first serial port is QEMU's standard
@@ -155,7 +165,11 @@ impl Qemu {
         option("-vga", "none");
         option("-display", "none");
         option("-serial", serial);
-        option("-qmp", &format!("unix:{},server=on,wait=off", file(Self::QMP)));
+        if self.hides_qmp {
+            option("-readconfig", &path(Self::CONFIG));
+        } else {
+            option("-qmp", &format!("unix:{},server=on,wait=off", file(Self::QMP)));
+        }
         option("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
         // A broken guest resets for ever; with this it ends QEMU instead.
         args.extend(["-nodefaults", "-no-reboot"].map(str::to_owned));
@@ -164,6 +178,27 @@ impl Qemu {
         }
         args.extend(self.extra.iter().cloned());
         args
+    }
+
+    /// What [`CONFIG`](Self::CONFIG) has to say, for a guest whose files are in `directory`.
+    pub(super) fn config(&self, directory: &Path) -> Option<String> {
+        let socket = directory.join(Self::QMP);
+        self.hides_qmp.then(|| {
+            format!(
+                r#"
+[chardev "qmp"]
+backend = "socket"
+path = "{}"
+server = "on"
+wait = "off"
+
+[mon]
+chardev = "qmp"
+mode = "control"
+"#,
+                socket.display()
+            )
+        })
     }
 
     /// The process for a guest whose ROM is in `directory`.

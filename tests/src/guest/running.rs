@@ -34,6 +34,9 @@ impl RunningGuest {
         let directory = tempfile::Builder::new().prefix("vmexit-guest-").tempdir()?;
         let path = directory.path();
         fs::write(path.join(Qemu::ROM), guest.rom()).context("cannot write the guest's ROM")?;
+        if let Some(config) = qemu.config(path) {
+            fs::write(path.join(Qemu::CONFIG), config).context("cannot write QEMU's options")?;
+        }
         let log = File::create(path.join(Qemu::LOG)).context("cannot create QEMU's log")?;
         let child = qemu
             .command(path)
