@@ -6,6 +6,7 @@
 mod books;
 pub mod compat;
 mod event;
+mod load;
 mod object;
 pub mod plan;
 mod reader;
@@ -13,31 +14,23 @@ mod slow;
 mod table;
 mod timing;
 
-use std::{
-    collections::BTreeSet,
-    fs, io,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use std::{collections::BTreeSet, io};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{HashMap, MapData, MapError, PerCpuArray, Queue},
-    programs::{Program, ProgramError},
+    programs::ProgramError,
 };
-use aya_log::EbpfLogger;
 use thiserror::Error;
-use tokio::io::unix::AsyncFd;
 use vmexit_common::{
     book::Book,
-    layout::RawExitLayout,
-    slow::{BUFFER_BYTES, UNUSED_BYTES},
     vcpu::{ENTRIES, Loss, Vcpu},
 };
 
 use self::{
     books::Books,
-    compat::TRACEPOINTS,
-    plan::{Cast, Plan, Way},
+    load::{Attachment, briefly, forward_log, load, programs},
+    plan::Plan,
     reader::Header,
     table::Table,
 };
@@ -105,6 +98,13 @@ pub struct Options {
     pub slow: Option<Slow>,
 }
 
+impl Options {
+    /// How many books to make: a map has one entry at least.
+    fn books(&self) -> u32 {
+        self.max_vcpus.max(1)
+    }
+}
+
 /// Attached programs and their maps.
 pub struct Probe {
     vcpus: Table,
@@ -129,7 +129,7 @@ impl Probe {
         forward_log(&mut ebpf);
 
         let mut free = Queue::<_, u32>::try_from(take(&mut ebpf, "FREE_BOOKS")?)?;
-        for book in 0..books(options) {
+        for book in 0..options.books() {
             free.push(book, 0)?;
         }
         let mut filter = HashMap::<_, u32, u8>::try_from(take(&mut ebpf, "VMS")?)?;
@@ -137,7 +137,7 @@ impl Probe {
             filter.insert(pid, 1, 0)?;
         }
         let vcpus = Table::new(take(&mut ebpf, ".bss.vcpus")?)?;
-        let books = Books::new(take(&mut ebpf, "BOOKS")?, books(options))?;
+        let books = Books::new(take(&mut ebpf, "BOOKS")?, options.books())?;
         let loss = PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?;
 
         for program in &programs {
@@ -247,95 +247,10 @@ pub struct Progress {
     pub events: u64,
 }
 
-/// Loads the object and a plan's programs: with plain loads from the kernel's structs where it has them,
-/// and again without where it refuses them for a reason that nobody has met yet.
-fn load(plan: &Plan, options: &Options, programs: &[Attachment]) -> Result<Ebpf, ProbeError> {
-    let attempt = |cast: Option<Cast>| -> Result<Ebpf, ProbeError> {
-        let mut ebpf = load_object(plan, options, cast)?;
-        // Programs hold the maps they use; a map taken out before would be closed with its handle.
-        for program in programs {
-            program.load(&mut ebpf)?;
-        }
-        Ok(ebpf)
-    };
-    match attempt(plan.cast) {
-        Err(error @ ProbeError::Program { .. }) if plan.cast.is_some() => {
-            log::warn!("plain loads do not work here, so each exit costs more: {error}");
-            attempt(None)
-        }
-        result => result,
-    }
-}
-
-fn load_object(plan: &Plan, options: &Options, cast: Option<Cast>) -> Result<Ebpf, ProbeError> {
-    let (filter, timing_share) = (u8::from(options.pids.is_some()), options.timing.share());
-    let filtered = options.pids.as_ref().map_or(0, BTreeSet::len).max(1) as u32;
-    // A global goes by its tracepoint's name.
-    let globals: Vec<_> =
-        plan.details.iter().map(|(name, way)| (name.to_uppercase(), way)).collect();
-    let limits = options.slow.as_ref().map(Slow::limits).unwrap_or_default();
-    let slow_bytes = if options.slow.is_some() { BUFFER_BYTES } else { UNUSED_BYTES };
-    let mut loader = EbpfLoader::new();
-    let raw_layout;
-    match &plan.exit {
-        Way::Raw(layout) => {
-            let cast_to = cast.map_or(0, |cast| cast.to.into());
-            raw_layout = RawExitLayout { cast_to, ..*layout };
-            loader.override_global("RAW_EXIT_LAYOUT", &raw_layout, true)
-        }
-        Way::Classic(layout, _) => loader.override_global("EXIT_LAYOUT", layout, true),
-    };
-    match &plan.entry {
-        Way::Raw(layout) => loader.override_global("RAW_ENTRY_LAYOUT", layout, true),
-        Way::Classic(layout, _) => loader.override_global("KVM_ENTRY", layout, true),
-    };
-    for (global, way) in &globals {
-        if let Ok(Way::Classic(layout, _)) = way {
-            loader.override_global(global, layout, true);
-        }
-    }
-    loader
-        .override_global("FILTER", &filter, true)
-        .override_global("TIMING_SHARE", &timing_share, true)
-        .override_global("SLOW_LIMITS", &limits, true)
-        .map_max_entries("BOOKS", books(options))
-        .map_max_entries("FREE_BOOKS", books(options))
-        .map_max_entries("VMS", filtered)
-        .map_max_entries(slow::MAP, slow_bytes)
-        .load(&object::resolved(cast.map(|cast| cast.function))?)
-        .map_err(|error| if is_forbidden(&error) { ProbeError::Forbidden } else { error.into() })
-}
-
 /// The kernel-side clock, `CLOCK_MONOTONIC`: nanoseconds.
 pub fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// The verifier's log ends with the reason, some lines before its statistics; the whole of it has
-/// thousands of lines and is in the debug log.
-fn briefly(source: &ProgramError) -> String {
-    let ProgramError::LoadError { io_error, verifier_log } = source else {
-        return source.to_string();
-    };
-    let log = verifier_log.to_string();
-    log::debug!("{log}");
-    let statistics = ["verification time", "stack depth", "processed "];
-    let reason =
-        log.lines().rev().map(str::trim).find(|line| {
-            !line.is_empty() && !statistics.iter().any(|start| line.starts_with(start))
-        });
-    format!("{io_error}: {}", reason.unwrap_or("the verifier says nothing"))
-}
-
-/// Whether the kernel refused for want of rights, somewhere down the chain of causes.
-fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
-    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    kind == Some(io::ErrorKind::PermissionDenied) || error.source().is_some_and(is_forbidden)
-}
-
-fn books(options: &Options) -> u32 {
-    options.max_vcpus.max(1)
 }
 
 /// Kernel memory that the maps take for so many vCPUs, in bytes, whatever the guests do. None of it
@@ -347,86 +262,6 @@ pub fn memory(max_vcpus: u32) -> u64 {
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, ProbeError> {
     ebpf.take_map(name).ok_or(ProbeError::Missing(name))
-}
-
-/// One program of the object and the tracepoint that it is for.
-struct Attachment {
-    group: &'static str,
-    tracepoint: &'static str,
-    program: &'static str,
-}
-
-/// The programs of a plan, in the order to attach them.
-fn programs(plan: &Plan, options: &Options) -> Vec<Attachment> {
-    TRACEPOINTS
-        .iter()
-        .filter(|tracepoint| tracepoint.event.is_none_or(|event| options.events.contains(&event)))
-        .filter_map(|tracepoint| {
-            Some(Attachment {
-                group: tracepoint.group,
-                tracepoint: tracepoint.name,
-                program: tracepoint.program(plan, options)?,
-            })
-        })
-        .collect()
-}
-
-impl Attachment {
-    fn load(&self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
-        match self.program(ebpf)? {
-            Program::RawTracePoint(program) => program.load(),
-            Program::TracePoint(program) => program.load(),
-            _ => return Err(ProbeError::Missing(self.program)),
-        }
-        .map_err(|source| self.refused(source))
-    }
-
-    fn attach(&self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
-        match self.program(ebpf)? {
-            Program::RawTracePoint(program) => program.attach(self.tracepoint).map(drop),
-            Program::TracePoint(program) => program.attach(self.group, self.tracepoint).map(drop),
-            _ => return Err(ProbeError::Missing(self.program)),
-        }
-        .map_err(|source| self.refused(source))
-    }
-
-    fn program<'a>(&self, ebpf: &'a mut Ebpf) -> Result<&'a mut Program, ProbeError> {
-        ebpf.program_mut(self.program).ok_or(ProbeError::Missing(self.program))
-    }
-
-    /// Events that the kernel did not run it for (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c); from
-    /// Linux 5.12 on, for classic tracepoints from 6.8.
-    fn missed(&self, ebpf: &Ebpf) -> Option<u64> {
-        let fd = ebpf.program(self.program)?.fd().ok()?.as_fd().as_raw_fd();
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-        let misses = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-        misses.trim().parse().ok()
-    }
-
-    fn refused(&self, source: ProgramError) -> ProbeError {
-        ProbeError::Program { program: self.tracepoint, source }
-    }
-}
-
-/// Passes the kernel side's rare warnings to this process's log. Without them nothing is lost but
-/// the hint: every count behind a warning is in the losses too.
-fn forward_log(ebpf: &mut Ebpf) {
-    let logger = match EbpfLogger::init(ebpf) {
-        Ok(logger) => logger,
-        Err(error) => return log::debug!("no kernel-side log: {error}"),
-    };
-    // SAFETY: the logger owns its ring buffer's descriptor and never changes it.
-    match unsafe { AsyncFd::register(logger) } {
-        Ok(mut logger) => {
-            tokio::spawn(async move {
-                while let Ok(mut guard) = logger.readable_mut().await {
-                    guard.get_inner_mut().flush();
-                    guard.clear_ready();
-                }
-            });
-        }
-        Err(error) => log::debug!("the kernel-side log can't be polled: {error}"),
-    }
 }
 
 #[cfg(test)]
