@@ -52,40 +52,70 @@ wait_dots() {{ until [ "$(dots)" -ge "$1" ]; do sleep 0.2; done; }}
     ) + &wait_attached()
 }
 
-/// Defines `wait_attached`, to be told an agent's process id: waits until it counts.
+/// Defines `wait_attached`, to be told an agent's process id: waits until it counts. It is also told how many
+/// links the agent makes, if not all.
 pub fn wait_attached() -> String {
     format!(
         r#"
-attached() {{ [ "$(cat /proc/$1/fdinfo/* 2> /dev/null | grep -c link_type)" -ge {links} ]; }}
-wait_attached() {{ until attached "$1"; do kill -0 "$1"; sleep 0.1; done; sleep 1; }}
+attached() {{ [ "$(cat /proc/$1/fdinfo/* 2> /dev/null | grep -c link_type)" -ge ${{2:-{links}}} ]; }}
+wait_attached() {{ until attached "$@"; do kill -0 "$1"; sleep 0.1; done; sleep 1; }}
 "#,
         links = agent::LINKS,
     )
 }
 
-/// Captures a guest of so many rounds from its first exit to its last, with these options more. Prints
-/// the sections `dots`, `missed` (HLTs that the guest reported as such), `exits` (KVM's own count) and
-/// `report` (JSON).
-pub fn capture_all(name: &str, rounds: u64, options: &str) -> String {
-    start(name)
+/// Has agents watch a guest of so many rounds from its first exit to its last: names and arguments, as a shell
+/// takes them; an agent may end by itself. Prints the sections `dots`, `missed` (HLTs that the guest reported
+/// as such), `exits` (KVM's own count), and for each agent `NAME`, its standard output, and `NAME said`, its
+/// standard error.
+pub fn watch(guest: &str, rounds: u64, agents: &[(&str, String)]) -> String {
+    let (mut attach, mut print) = (String::new(), String::new());
+    for (name, arguments) in agents {
+        // Counting alone takes a program less.
+        let links = agent::LINKS - usize::from(arguments.contains("--timing off"));
+        attach += &format!(
+            r#"
+vmexit {arguments} > /tmp/{name} 2> /tmp/{name}.said &
+agents="$agents $!"
+wait_attached $! {links}
+"#
+        );
+        print += &format!(
+            r#"
+echo "== {name}"; cat /tmp/{name}
+echo "== {name} said"; cat /tmp/{name}.said
+"#
+        );
+    }
+    start(guest)
         + &format!(
             r#"
-vmexit capture -q -d 10m -f json -o /tmp/report.json {options} &
-agent=$!
-wait_attached $agent
+# Why an agent failed, if one did.
+trap 'cat /tmp/*.said >&2' EXIT
+{attach}
 before=$(cat $kvm/exits)
 echo cont >&3
 wait_dots {rounds}
 sleep 2
 after=$(cat $kvm/exits)
-kill -INT $agent
-wait $agent
+kill -INT $agents 2> /dev/null || true
+for agent in $agents; do wait $agent; done
 echo "== dots"; dots
 echo "== missed"; missed
 echo "== exits"; echo $((after - before))
-echo "== report"; cat /tmp/report.json
+{print}
 "#
         )
+}
+
+/// [`watch`] by one capture with these options more, in the section `report`.
+pub fn capture_all(name: &str, rounds: u64, options: &str) -> String {
+    watch(name, rounds, &[("report", capture(options))])
+}
+
+/// Arguments of a capture for [`watch`], with these options more: it goes on until it is ended.
+pub fn capture(options: &str) -> String {
+    format!("capture -q -d 10m -f json {options}")
 }
 
 /// What a script printed: sections under headings of the form `== name`.

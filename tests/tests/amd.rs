@@ -10,11 +10,11 @@
 use std::time::Duration;
 
 use vmexit_tests::{
-    agent::{LINKS, Report, Row},
+    agent::{Report, Row},
     guest::{BareGuest, Direction, Expected, address},
     hist,
     lab::{Lab, Vendor},
-    scenario::{self, Printed, capture_all, start},
+    scenario::{self, Printed, capture, capture_all, start, watch},
 };
 
 const ROUNDS: u64 = 60;
@@ -97,29 +97,8 @@ fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
 #[test]
 fn counts_stay_exact_whatever_is_timed() {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
-    let script = start("untimed")
-        + &format!(
-            r#"
-for timing in off 1/16; do
-    vmexit capture -q -d 10m -f json -o /tmp/report-${{timing%/*}}.json --timing $timing &
-    agents="$agents $!"
-done
-# Counting alone takes a program less.
-until [ "$(cat $(printf '/proc/%s/fdinfo/* ' $agents) 2> /dev/null | grep -c link_type)" -ge {links} ]; do
-    kill -0 $agents; sleep 0.1
-done
-sleep 1
-echo cont >&3
-wait_dots {ROUNDS}
-sleep 2
-kill -INT $agents
-wait $agents
-echo "== missed"; missed
-echo "== off"; cat /tmp/report-off.json
-echo "== some"; cat /tmp/report-1.json
-"#,
-            links = 2 * LINKS - 1,
-        );
+    let agents = [("off", capture("--timing off")), ("some", capture("--timing 1/16"))];
+    let script = watch("untimed", ROUNDS, &agents);
     let printed = run(&guest, |lab| lab, &script);
     let mut expected = guest.expected(ROUNDS).with_missed_hlts(printed.number("missed").unwrap());
     // The last never ends.

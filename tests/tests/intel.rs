@@ -7,7 +7,7 @@ use serde_json::Value;
 use vmexit_tests::{
     guest::BareGuest,
     lab::{Kernel, Lab, LabError, Vendor, default_cache},
-    scenario::{self, Printed, capture_all, start},
+    scenario::{self, Printed, capture_all, watch},
 };
 
 /// Few, because everything takes long here.
@@ -72,29 +72,13 @@ fn every_exit_is_a_line(tracepoints: &str) {
     let rounds = 3;
     let guest = BareGuest::sampler().rounds(rounds);
     let lab = scenario::lab(Vendor::Intel, &guest).unwrap();
-    let script = start("slow")
-        + &format!(
-            r#"
-vmexit trace -f json --slower-than 1ns --waiting --tracepoints {tracepoints} > /tmp/exits 2> /tmp/summary &
-agent=$!
-wait_attached $agent
-before=$(cat $kvm/exits)
-echo cont >&3
-wait_dots {rounds}
-sleep 2
-after=$(cat $kvm/exits)
-kill -INT $agent
-wait $agent
-echo "== exits"; echo $((after - before))
-echo "== lines"; cat /tmp/exits
-echo "== summary"; cat /tmp/summary
-"#,
-        );
+    let trace = format!("trace -f json --slower-than 1ns --waiting --tracepoints {tracepoints}");
+    let script = watch("slow", rounds.into(), &[("lines", trace)]);
     let printed = Printed::by(&lab, &script).unwrap_or_else(|error| panic!("{error:#}"));
     let lines = printed.section("lines").unwrap();
     let exits: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let known = exits.iter().filter(|exit| !exit["rip"].is_null()).count();
-    println!("{tracepoints}: {}", printed.section("summary").unwrap());
+    println!("{tracepoints}: {}", printed.section("lines said").unwrap());
     println!("{tracepoints}: RIP known of {known} of {}", exits.len());
     // The last HLT never ends.
     assert_eq!(exits.len() as u64, printed.number("exits").unwrap() - 1, "KVM's own counter");

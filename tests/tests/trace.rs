@@ -9,10 +9,9 @@ use std::{
 
 use serde_json::Value;
 use vmexit_tests::{
-    agent::LINKS,
     guest::{BareGuest, Direction, ROM_SIZE, address},
     lab::{Lab, Vendor},
-    scenario::{self, Printed, start},
+    scenario::{self, Printed, start, watch},
 };
 
 const ROUNDS: u64 = 20;
@@ -39,46 +38,22 @@ fn every_exit_is_a_line_on_classic_tracepoints() {
 /// after ten.
 fn every_exit_is_a_line(tracepoints: &str) {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
-    let script = start("slow")
-        + &format!(
-            r#"
-trace() {{
-    vmexit trace --tracepoints {tracepoints} --slower-than $2 -f json $3 $4 > /tmp/$1 2> /tmp/$1.summary &
-    agents="$agents $!"
-}}
-trace all 1ns --waiting
-trace hours 1h --waiting
-trace busy 1ns
-trace ten 1ns -n 10
-until [ "$(cat $(printf '/proc/%s/fdinfo/* ' $agents) 2> /dev/null | grep -c link_type)" -ge {links} ]; do
-    kill -0 $agents; sleep 0.1
-done
-sleep 1
-before=$(cat $kvm/exits)
-echo cont >&3
-wait_dots {ROUNDS}
-sleep 2
-after=$(cat $kvm/exits)
-# One has ended by itself.
-kill -INT $agents 2> /dev/null || true
-for agent in $agents; do wait $agent; done
-echo "== missed"; missed
-echo "== exits"; echo $((after - before))
-for name in all hours busy ten; do
-    echo "== $name"; cat /tmp/$name
-    echo "== $name.summary"; cat /tmp/$name.summary
-done
-"#,
-            links = 4 * LINKS,
-        );
+    let agents = [
+        ("all", "--slower-than 1ns --waiting"),
+        ("hours", "--slower-than 1h --waiting"),
+        ("busy", "--slower-than 1ns"),
+        ("ten", "--slower-than 1ns -n 10"),
+    ];
+    let trace = |options| format!("trace --tracepoints {tracepoints} -f json {options}");
+    let script = watch("slow", ROUNDS, &agents.map(|(name, options)| (name, trace(options))));
     let printed = run(&guest, &script);
     let lines = |section: &str| -> Vec<Value> {
         let text = printed.section(section).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
     let all = lines("all");
-    println!("{}\n{}", printed.section("all.summary").unwrap(), all[all.len() / 2]);
-    assert!(printed.section("all.summary").unwrap().contains(" none dropped; "));
+    println!("{}\n{}", printed.section("all said").unwrap(), all[all.len() / 2]);
+    assert!(printed.section("all said").unwrap().contains(" none dropped; "));
     // The last HLT never ends.
     assert_eq!(all.len() as u64, printed.number("exits").unwrap() - 1, "KVM's own counter");
 
@@ -118,7 +93,7 @@ done
     assert_eq!(places.len(), 1, "one instruction reads the PM timer: {places:?}");
 
     assert!(lines("hours").is_empty());
-    let summary = printed.section("hours.summary").unwrap();
+    let summary = printed.section("hours said").unwrap();
     assert!(summary.contains("0 exits shown, none dropped;"), "{summary}");
     assert_eq!(summary.lines().count(), 1, "exits do come: {summary}");
     let busy = all.iter().filter(|exit| exit["waits"] == false).count();
