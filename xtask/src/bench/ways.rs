@@ -55,6 +55,11 @@ impl Way {
         Self { ebpf: true, ..Self::command(name.trim_end(), command.trim_end()) }
     }
 
+    /// A trace for which no exit is slow enough: what it takes to look for those that are.
+    fn vmexit_trace() -> Self {
+        Self { ebpf: true, ..Self::command("vmexit trace", "vmexit trace --slower-than 1h") }
+    }
+
     /// vmexit in all its ways.
     fn all_of_vmexit() -> impl Iterator<Item = Self> {
         OPTIONS.iter().map(|options| Self::vmexit(options))
@@ -68,6 +73,7 @@ pub(super) fn beside_others() -> Vec<Way> {
     ways.push(Way::ftrace());
     ways.extend(["bpftrace", "raw-naive"].map(Way::mode));
     ways.extend(Way::all_of_vmexit());
+    ways.push(Way::vmexit_trace());
     ways
 }
 
