@@ -26,6 +26,8 @@ const ROWS: &[Row] = &[
     Row { test: "trace", kernel: Some("6.12") },
     Row { test: "trace", kernel: Some("6.18") },
     Row { test: "trace", kernel: Some("7") },
+    Row { test: "linux", kernel: None },
+    Row { test: "linux", kernel: Some("7") },
     Row { test: "intel", kernel: None },
     Row { test: "intel", kernel: Some("6.12") },
     Row { test: "intel", kernel: Some("7") },
