@@ -1,42 +1,7 @@
-//! Builds the eBPF object with the pinned toolchain and leaves it in `OUT_DIR` for the agent to
-//! carry inside.
+//! Builds the eBPF object for the agent to carry inside.
 
-use std::{env, path::Path};
-
-use anyhow::{Context as _, Result, bail};
-use aya_build::{Package, Toolchain, build_ebpf};
-
-fn main() -> Result<()> {
-    let manifest = env::var("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?;
-    let workspace = Path::new(&manifest).parent().context("the agent is in a workspace")?;
-    let ebpf = workspace.join("vmexit-ebpf");
-    println!("cargo:rerun-if-changed={}", workspace.join("vmexit-common/src").display());
-    check_tools()?;
-
+fn main() -> anyhow::Result<()> {
+    println!("cargo:rerun-if-changed=../vmexit-common/src");
     // SAFETY: a build script's main thread, before it starts another.
-    // `-Z build-std` on the pinned stable toolchain; set here so that it reaches this one build
-    // and none of the crates that probe for nightly features.
-    unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
-    // Its progress would come out as this crate's warnings.
-    // SAFETY: as above.
-    unsafe { env::set_var("CARGO_TERM_QUIET", "true") };
-    let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "1.95.0".into());
-    build_ebpf(
-        [Package {
-            name: "vmexit-ebpf",
-            root_dir: ebpf.to_str().context("the workspace's path is not UTF-8")?,
-            ..Package::default()
-        }],
-        Toolchain::Custom(&toolchain),
-    )
-}
-
-/// One clear sentence instead of pages from a linker that is not there.
-fn check_tools() -> Result<()> {
-    let found = env::var_os("PATH")
-        .is_some_and(|path| env::split_paths(&path).any(|dir| dir.join("bpf-linker").is_file()));
-    if !found {
-        bail!("bpf-linker is not installed: run `cargo xtask setup` first");
-    }
-    Ok(())
+    unsafe { vmexit_build::ebpf("vmexit-ebpf", "../vmexit-ebpf") }
 }
