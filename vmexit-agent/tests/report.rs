@@ -120,7 +120,7 @@ fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Report
         kvm_module: Some(if vendor.is_some() { "kvm_intel" } else { "kvm_other" }.into()),
     };
     let span = Span { start: "2026-01-02T03:04:05Z".into(), seconds: 10.0, interrupted: false };
-    let (reasons, guests) = (&Names::default(), &[guest]);
+    let (reasons, guests) = (&Names::default(), &BTreeMap::from([(PID, guest)]));
     let (timing, events) = (Timing::All, Event::ALL.into());
     let (maps, layout) = (&BTreeMap::new(), Layout::default());
     let sources = Sources { host, span, timing, events, reasons, maps, layout, guests };
@@ -156,6 +156,24 @@ fn every_exit_is_accounted_for() {
     assert_eq!(accounting.unaccounted, 0);
     let vcpus: u64 = report.vms[0].vcpus.iter().map(|vcpu| vcpu.total.samples).sum();
     assert_eq!(vcpus, rows);
+}
+
+#[test]
+fn what_exits_are_mostly_for_is_known_without_tables() {
+    let busy = windows().vms.remove(0);
+    let (reason, detail) = (busy.leading.reason.unwrap(), busy.leading.detail.unwrap());
+    let first = &busy.tables.exits[0];
+    assert_eq!(reason.reason, first.reason);
+    assert_eq!(Some(reason.share_percent), first.stats.time_percent);
+    let first = &busy.tables.details[&Event::Ioport][0];
+    assert_eq!(detail.subject, first.subject);
+    assert_eq!(Some(detail.share_percent), first.stats.time_percent);
+
+    let silent = silent().vms.remove(0);
+    assert!(silent.leading.reason.is_none());
+    let detail = silent.leading.detail.unwrap();
+    assert_eq!((detail.subject.number, silent.total.stray), (Some(0x608), 1_010));
+    assert!((detail.share_percent - 100_000.0 / 1_010.0).abs() < 1e-9);
 }
 
 #[test]

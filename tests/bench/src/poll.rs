@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use vmexit::{
     guest::{self, Vm},
     host::Host,
-    model::{self, Layout, Sources, Span},
+    model::{self, Layout, Sources, Span, Whose},
     probe::{
         Event, Options, Probe, Timing,
         plan::{Plan, Tracepoints},
@@ -70,7 +70,7 @@ struct View {
     probe: Probe,
     host: Host,
     reasons: Names,
-    guests: Vec<Vm>,
+    guests: BTreeMap<u32, Vm>,
     last: Snapshot,
     made_up_times: bool,
     made_up_ns: u64,
@@ -118,10 +118,10 @@ pub(crate) async fn poll(vcpus: u32, length: Duration, made_up_times: bool) -> R
 
 impl View {
     fn start(vcpus: u32, made_up_times: bool) -> Result<Self> {
-        let guests: Vec<Vm> =
-            guest::find_all()?.vms.into_iter().filter(|vm| vm.answers_to(VMM)).collect();
+        let guests = guest::find_all()?.vms.into_iter().filter(|vm| vm.answers_to(VMM));
+        let guests: BTreeMap<u32, Vm> = guests.map(|vm| (vm.pid, vm)).collect();
         ensure!(!guests.is_empty(), "no {VMM} is running");
-        let pids: BTreeSet<u32> = guests.iter().map(|vm| vm.pid).collect();
+        let pids: BTreeSet<u32> = guests.keys().copied().collect();
         let options = Options {
             max_vcpus: vcpus,
             pids: Some(pids),
@@ -143,7 +143,7 @@ impl View {
     }
 
     fn look(&mut self) -> Result<Seen> {
-        let on_screen = self.guests[0].pid;
+        let on_screen = *self.guests.keys().next().context("no VM")?;
         let mut now = self.timed("read", |view| view.probe.snapshot(|pid| pid == on_screen))?;
         if self.made_up_times {
             let start = cpu_ns();
@@ -154,11 +154,15 @@ impl View {
         let mut report = self.timed("build", |view| {
             let sources = Sources {
                 host: view.host.clone(),
-                span: span(&interval),
+                span: Span::new(
+                    SystemTime::now() - Duration::from_nanos(interval.span_ns),
+                    interval.span_ns,
+                    false,
+                ),
                 timing: Timing::All,
                 events: Event::ALL.into(),
                 maps: &BTreeMap::new(),
-                layout: Layout { only: Some(on_screen), ..Layout::default() },
+                layout: Layout { tables: Whose::Vm(on_screen), ..Layout::default() },
                 reasons: &view.reasons,
                 guests: &view.guests,
             };
@@ -188,13 +192,6 @@ impl View {
         *self.stages_ns.entry(stage).or_default() += cpu_ns() - start;
         result
     }
-}
-
-fn span(interval: &Interval) -> Span {
-    let seconds = interval.span_ns as f64 / 1e9;
-    let start = SystemTime::now() - Duration::from_secs_f64(seconds);
-    let start = humantime::format_rfc3339_seconds(start).to_string();
-    Span { start, seconds, interrupted: false }
 }
 
 /// CPU time of this process so far, all threads, nanoseconds.

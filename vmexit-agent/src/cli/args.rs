@@ -46,10 +46,6 @@ pub struct TraceArgs {
     #[arg(long)]
     pub waiting: bool,
 
-    /// Only this VM, by name or process id; can be given several times
-    #[arg(long = "vm", value_name = "NAME|PID")]
-    pub vms: Vec<String>,
-
     /// How long to look [default: until ctrl-c]
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
@@ -62,18 +58,9 @@ pub struct TraceArgs {
     #[arg(short, long, value_enum, default_value_t)]
     pub format: Format,
 
-    /// Where devices' names come from.
+    /// Which VMs, and how.
     #[command(flatten)]
-    pub devices: DeviceArgs,
-
-    /// Room for this many vCPUs, some 120 kB of kernel memory each [default: twice as many as run
-    /// now, at least 64]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_VCPUS)))]
-    pub max_vcpus: Option<u32>,
-
-    /// Which tracepoints to use
-    #[arg(long, value_enum, default_value_t, hide_short_help = true)]
-    pub tracepoints: Tracepoints,
+    pub watch: WatchArgs,
 }
 
 /// Arguments of `vmexit vms`.
@@ -101,10 +88,6 @@ pub struct CaptureArgs {
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub duration: Duration,
 
-    /// Only this VM, by name or process id; can be given several times
-    #[arg(long = "vm", value_name = "NAME|PID")]
-    pub vms: Vec<String>,
-
     /// How to write the report
     #[arg(short, long, value_enum, default_value_t)]
     pub format: Format,
@@ -125,14 +108,21 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: Option<u32>,
 
-    /// Where devices' names come from.
+    /// What to count.
     #[command(flatten)]
-    pub devices: DeviceArgs,
+    pub count: CountArgs,
 
-    /// Room for this many vCPUs, some 120 kB of kernel memory each [default: twice as many as run
-    /// now, at least 64]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_VCPUS)))]
-    pub max_vcpus: Option<u32>,
+    /// No progress line
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// What is counted and timed of the VMs that are watched.
+#[derive(Debug, Args)]
+pub struct CountArgs {
+    /// Which VMs, and how.
+    #[command(flatten)]
+    pub watch: WatchArgs,
 
     /// What to capture besides exits by reason; vmexit alone is cheapest
     #[arg(long = "event", value_enum, value_name = "EVENT", value_delimiter = ',',
@@ -142,14 +132,27 @@ pub struct CaptureArgs {
     /// Which exits to time: all, one in N (as 1/N), or off; all are counted
     #[arg(long, value_name = "all|1/N|off", default_value = "all")]
     pub timing: Timing,
+}
+
+/// Which VMs are watched, and how.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Only this VM, by name or process id; can be given several times
+    #[arg(long = "vm", value_name = "NAME|PID")]
+    pub vms: Vec<String>,
+
+    /// Where devices' names come from.
+    #[command(flatten)]
+    pub devices: DeviceArgs,
+
+    /// Room for this many vCPUs, some 120 kB of kernel memory each [default: twice as many as run
+    /// now, at least 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_VCPUS)))]
+    pub max_vcpus: Option<u32>,
 
     /// Which tracepoints to use
     #[arg(long, value_enum, default_value_t, hide_short_help = true)]
     pub tracepoints: Tracepoints,
-
-    /// No progress line
-    #[arg(short, long)]
-    pub quiet: bool,
 }
 
 /// Where devices' names come from.

@@ -7,7 +7,7 @@ use std::{
 
 use vmexit_common::vcpu::MOST_VCPUS;
 
-use super::{error::Error, vms};
+use super::{args::WatchArgs, error::Error, vms};
 use crate::{
     guest::{self, Address, Monitor, Vm},
     view,
@@ -26,15 +26,18 @@ pub(super) struct Guests {
 
 impl Guests {
     /// Those that `--vm` means, all if it was not given; `--qmp` is where to ask the one that it means.
-    pub(super) fn find(wanted: &[String], qmp: Option<&Path>) -> Result<Self, Error> {
-        let running = vms::running()?.vms;
-        let filter = match wanted {
+    pub(super) fn find(wanted: &WatchArgs) -> Result<Self, Error> {
+        Self::among(vms::running()?.vms, wanted)
+    }
+
+    fn among(running: Vec<Vm>, wanted: &WatchArgs) -> Result<Self, Error> {
+        let filter = match wanted.vms.as_slice() {
             [] => None,
             wanted => Some(choose(&running, wanted)?),
         };
         let mut guests = Self { filter, known: BTreeMap::new() };
         guests.add(running);
-        if let Some(socket) = qmp {
+        if let Some(socket) = &wanted.devices.qmp {
             guests.ask_at(socket)?;
         }
         Ok(guests)
@@ -75,10 +78,6 @@ impl Guests {
     pub(super) fn room(&self) -> u32 {
         let vcpus: usize = self.known.values().map(|vm| vm.vcpus).sum();
         u32::try_from(2 * vcpus).unwrap_or(u32::MAX).clamp(FEWEST_VCPUS, MOST_VCPUS)
-    }
-
-    pub(super) fn seen(&self) -> Vec<Vm> {
-        self.known.values().cloned().collect()
     }
 }
 

@@ -5,13 +5,13 @@ mod capture;
 mod doctor;
 pub mod error;
 mod guests;
+mod live;
 mod output;
 mod stop;
 mod trace;
 mod vms;
 
 use self::{args::Command, error::Error};
-use crate::probe::{Event, plan::Plan};
 
 /// Runs one command to its end.
 ///
@@ -23,12 +23,5 @@ pub async fn run(cli: args::Cli) -> Result<(), Error> {
         Command::Doctor(args) => doctor::run(args).await,
         Command::Trace(args) => trace::run(args).await,
         Command::Vms(args) => vms::run(args).await,
-    }
-}
-
-/// Says what of these events this host can't show.
-fn warn_of_missing(plan: &Plan, events: &[Event]) {
-    for (tracepoint, error) in plan.missing(events) {
-        log::warn!("not shown will be {}: {error}", tracepoint.without);
     }
 }

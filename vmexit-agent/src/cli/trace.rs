@@ -14,7 +14,7 @@ use tokio::{
 use vmexit_common::slow;
 
 use self::remarks::Remarks;
-use super::{args::TraceArgs, error::Error, guests::Guests, stop::Stop};
+use super::{args::TraceArgs, error::Error, guests::Guests, live, stop::Stop};
 use crate::{
     device::Map,
     guest::Vmm,
@@ -34,16 +34,16 @@ const BATCH: usize = 256;
 
 pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
     preflight::check()?;
-    let plan = Plan::make(args.tracepoints)?;
-    super::warn_of_missing(&plan, &Event::ALL);
-    let guests = Guests::find(&args.vms, args.devices.qmp.as_deref())?;
-    let mut maps = Maps::new(args.devices.options());
+    let plan = Plan::make(args.watch.tracepoints)?;
+    live::warn_of_missing(&plan, &Event::ALL);
+    let guests = Guests::find(&args.watch)?;
+    let mut maps = Maps::new(args.watch.devices.options());
     guests.known.values().for_each(|vm| maps.learn(vm));
     maps.settle().await;
     let vendor = Host::current().vendor;
     let waiting = vendor.filter(|_| !args.waiting).into_iter().flat_map(Vendor::waiting);
     let options = Options {
-        max_vcpus: args.max_vcpus.unwrap_or_else(|| guests.room()),
+        max_vcpus: args.watch.max_vcpus.unwrap_or_else(|| guests.room()),
         pids: guests.filter.clone(),
         timing: Timing::All,
         events: Event::ALL.into(),

@@ -8,7 +8,7 @@ use vmexit_common::{
 };
 
 use super::{
-    Accounting, Exit, Lost, Report, SCHEMA, Source, Span, Tables, Total, Vcpu, Vm, detail,
+    Accounting, Exit, Leading, Lost, Report, SCHEMA, Source, Span, Tables, Total, Vcpu, Vm, detail,
     layout::{By, Layout},
     stats::{Stats, Whole, per_second, percent, scaled, total_ns},
     subject::Naming,
@@ -38,15 +38,15 @@ pub struct Sources<'a> {
     pub maps: &'a BTreeMap<u32, Map>,
     /// How the tables are to be.
     pub layout: Layout,
-    /// Who the processes are; one that nobody could name goes by its number.
-    pub guests: &'a [guest::Vm],
+    /// Who the processes are, by process id; one that nobody could name goes by its number.
+    pub guests: &'a BTreeMap<u32, guest::Vm>,
 }
 
 /// Makes the report.
 pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
     let Sources { host, span, timing, events, reasons, maps, layout, guests } = sources;
     let mut by_pid: BTreeMap<u32, Vec<&VcpuInterval>> =
-        guests.iter().map(|guest| (guest.pid, Vec::new())).collect();
+        guests.keys().map(|&pid| (pid, Vec::new())).collect();
     for vcpu in &interval.vcpus {
         by_pid.entry(vcpu.thread.pid).or_default().push(vcpu);
     }
@@ -61,13 +61,8 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
         span_ns: interval.span_ns,
         stray: source != Source::Exits,
     };
-    let mut vms: Vec<Vm> = by_pid
-        .into_iter()
-        .map(|(pid, vcpus)| {
-            let guest = guests.iter().find(|guest| guest.pid == pid);
-            vm(pid, guest, &vcpus, frame)
-        })
-        .collect();
+    let mut vms: Vec<Vm> =
+        by_pid.into_iter().map(|(pid, vcpus)| vm(pid, guests.get(&pid), &vcpus, frame)).collect();
     vms.sort_by_key(|vm| std::cmp::Reverse((vm.total.handled_ns, vm.total.samples)));
     Report {
         schema: SCHEMA,
@@ -122,10 +117,10 @@ pub fn accounting(interval: &Interval) -> Accounting {
 
 /// What holds for all rows of a VM; but for the vendor, of all VMs.
 #[derive(Clone, Copy)]
-struct Frame<'a> {
-    reasons: &'a Names,
+pub(super) struct Frame<'a> {
+    pub(super) reasons: &'a Names,
     maps: &'a BTreeMap<u32, Map>,
-    vendor: Option<Vendor>,
+    pub(super) vendor: Option<Vendor>,
     layout: Layout,
     /// Whether it is known how long userspace had the vCPUs.
     userspace: bool,
@@ -141,15 +136,15 @@ fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<
     let frame = Frame { vendor, ..host };
     let guessed = Map::Guessed(guest.map_or(guest::Vmm::Other, |guest| guest.vmm));
     let map = frame.maps.get(&pid).unwrap_or(&guessed);
-    let (total, tables) = if frame.layout.only.is_none_or(|only| only == pid) {
+    let (total, tables) = if frame.layout.tables.includes(pid) {
         tables(vcpus, map, frame)
     } else {
-        let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
-        (total(&reasons, vcpus, frame), Tables::default())
+        (total(vcpus.iter().flat_map(|vcpu| &vcpu.reasons), vcpus, frame), Tables::default())
     };
     Vm {
         name: guest.map_or_else(|| format!("pid {pid}"), |guest| guest.name.clone()),
         pid,
+        leading: Leading::of(vcpus, &total, map, frame),
         vcpus: vcpu_rows(vcpus, guest, map, frame),
         tables,
         total,
@@ -186,15 +181,26 @@ fn merged<'a>(rows: impl Iterator<Item = &'a RowInterval>) -> Vec<RowInterval> {
 }
 
 /// The exit code behind a row of reasons; `None` for the row of those without one.
-fn code_of(row: &RowInterval) -> Option<u32> {
-    (row.key.kind() == Some(Kind::Reason)).then_some(row.key.value() as u32)
+pub(super) fn code_of(key: Key) -> Option<u32> {
+    (key.kind() == Some(Kind::Reason)).then_some(key.value() as u32)
 }
 
-fn row_waits(row: &RowInterval, vendor: Option<Vendor>) -> bool {
-    code_of(row).is_some_and(|code| reason::waits(vendor, code))
+pub(super) fn reason_name(code: Option<u32>, frame: Frame<'_>) -> String {
+    match code {
+        Some(code) => frame.reasons.name(frame.vendor, code).into_owned(),
+        None => "other".into(),
+    }
 }
 
-fn total(reasons: &[RowInterval], vcpus: &[&VcpuInterval], frame: Frame<'_>) -> Total {
+pub(super) fn row_waits(row: &RowInterval, vendor: Option<Vendor>) -> bool {
+    code_of(row.key).is_some_and(|code| reason::waits(vendor, code))
+}
+
+fn total<'a>(
+    reasons: impl IntoIterator<Item = &'a RowInterval>,
+    vcpus: &[&VcpuInterval],
+    frame: Frame<'_>,
+) -> Total {
     let mut total = Total::default();
     let mut user_ns = 0;
     for row in reasons {
@@ -206,6 +212,7 @@ fn total(reasons: &[RowInterval], vcpus: &[&VcpuInterval], frame: Frame<'_>) -> 
             user_ns += scaled(row, row.user_ns);
         }
     }
+    total.stray = vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.stray).sum();
     total.userspace_ns = frame.userspace.then_some(user_ns);
     total.per_second = per_second(total.samples, frame.span_ns);
     total.core_percent = percent(total.handled_ns, frame.span_ns);
@@ -243,20 +250,14 @@ fn vcpu_rows(
 }
 
 fn exits(rows: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Exit> {
-    let Frame { reasons, vendor, span_ns, userspace, .. } = frame;
+    let Frame { vendor, span_ns, userspace, .. } = frame;
     rows.iter()
         .map(|row| {
-            let (code, waits) = (code_of(row), row_waits(row, vendor));
+            let (code, waits) = (code_of(row.key), row_waits(row, vendor));
             let handled_ns = (!waits).then_some(total.handled_ns);
             let whole =
                 Whole { samples: total.samples, handled_ns, span_ns, stray: false, userspace };
-            Exit {
-                reason: code
-                    .map_or_else(|| "other".into(), |code| reasons.name(vendor, code).into_owned()),
-                code,
-                waits,
-                stats: Stats::of(row, &whole),
-            }
+            Exit { reason: reason_name(code, frame), code, waits, stats: Stats::of(row, &whole) }
         })
         .collect()
 }

@@ -14,9 +14,30 @@ pub struct Layout {
     pub sort: Sort,
     /// Most rows of a table; all if `None`.
     pub top: Option<usize>,
-    /// The one VM that is to have tables, by process id; all have them if `None`. Of the others a report has
-    /// the totals.
-    pub only: Option<u32>,
+    /// Which VMs are to have tables. Of the others a report has the totals.
+    pub tables: Whose,
+}
+
+/// Which VMs something is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Whose {
+    /// All.
+    #[default]
+    All,
+    /// The one of this process.
+    Vm(u32),
+    /// None of them.
+    Nobody,
+}
+
+impl Whose {
+    pub(super) fn includes(self, pid: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Vm(only) => only == pid,
+            Self::Nobody => false,
+        }
+    }
 }
 
 /// What has tables of its own.

@@ -5,11 +5,15 @@ mod build;
 mod detail;
 mod fault;
 mod layout;
+mod leading;
 mod slow;
 mod stats;
 mod subject;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 use serde::Serialize;
 use vmexit_common::book::Halts;
@@ -17,7 +21,8 @@ use vmexit_common::book::Halts;
 pub use self::{
     build::{Sources, accounting, build, source},
     detail::Detail,
-    layout::{By, Layout, Sort},
+    layout::{By, Layout, Sort, Whose},
+    leading::{Leading, LeadingDetail, LeadingReason},
     slow::{Clock, SlowExit, SlowSources, What},
     stats::{Bucket, Stats},
     subject::{Direction, Subject},
@@ -63,6 +68,14 @@ pub struct Span {
     pub seconds: f64,
     /// Whether it was ended before its time.
     pub interrupted: bool,
+}
+
+impl Span {
+    /// From a time on, so many nanoseconds long.
+    pub fn new(start: SystemTime, length_ns: u64, interrupted: bool) -> Self {
+        let start = humantime::format_rfc3339_seconds(start).to_string();
+        Self { start, seconds: length_ns as f64 / 1e9, interrupted }
+    }
 }
 
 /// What the kernel gave.
@@ -125,6 +138,8 @@ pub struct Vm {
     pub pid: u32,
     /// Exits and their time over all reasons.
     pub total: Total,
+    /// What its exits were mostly for.
+    pub leading: Leading,
     /// By vCPU, lowest number first.
     pub vcpus: Vec<Vcpu>,
     /// What it did.
@@ -135,8 +150,9 @@ pub struct Vm {
 impl Vm {
     /// Whether the guest accessed something where nothing is by what is known of its devices.
     pub fn has_unassigned(&self) -> bool {
-        let rows = self.tables.details.values().flatten();
-        rows.filter_map(|row| row.subject.device.as_ref()).any(|device| device.name.is_none())
+        let rows = self.tables.details.values().flatten().map(|row| &row.subject);
+        let mut subjects = rows.chain(self.leading.detail.iter().map(|detail| &detail.subject));
+        subjects.any(|subject| subject.device.as_ref().is_some_and(|device| device.name.is_none()))
     }
 }
 
@@ -159,6 +175,8 @@ pub struct Total {
     pub samples: u64,
     /// Exits per second.
     pub per_second: f64,
+    /// Events without an exit: all that there is where KVM reports no exits.
+    pub stray: u64,
     /// Time from exit to entry without waiting, nanoseconds.
     pub handled_ns: u64,
     /// The part of it in which userspace (QEMU) had the vCPU; null where that is not captured.

@@ -1,0 +1,100 @@
+//! What all commands that report on running VMs share: the programs that count, who the VMs are, what
+//! is asked of them, and how an interval becomes a report.
+
+use std::collections::BTreeSet;
+
+use super::{
+    args::{CountArgs, WatchArgs},
+    error::Error,
+    guests::Guests,
+};
+use crate::{
+    host::{Host, preflight},
+    model::{self, Layout, Report, Sources, Span},
+    monitor::Maps,
+    probe::{Event, Options, Probe, Timing, plan::Plan},
+    reason::Names,
+    snapshot::Interval,
+};
+
+/// VMs whose exits are counted.
+pub(super) struct Live {
+    pub(super) probe: Probe,
+    pub(super) guests: Guests,
+    pub(super) maps: Maps,
+    host: Host,
+    reasons: Names,
+    timing: Timing,
+    events: BTreeSet<Event>,
+}
+
+impl Live {
+    /// Finds the VMs, begins to ask them about their devices, and attaches: from here on everything is
+    /// counted.
+    pub(super) fn start(
+        args: &CountArgs,
+        find: impl FnOnce(&WatchArgs) -> Result<Guests, Error>,
+    ) -> Result<Self, Error> {
+        preflight::check()?;
+        let plan = Plan::make(args.watch.tracepoints)?;
+        warn_of_missing(&plan, &args.events);
+        let guests = find(&args.watch)?;
+        let options = Options {
+            max_vcpus: args.watch.max_vcpus.unwrap_or_else(|| guests.room()),
+            pids: guests.filter.clone(),
+            timing: args.timing,
+            events: args.events.iter().copied().collect(),
+            slow: None,
+        };
+        let mut maps = Maps::new(args.watch.devices.options());
+        guests.known.values().for_each(|vm| maps.learn(vm));
+        Ok(Self {
+            probe: Probe::start(&plan, &options)?,
+            guests,
+            maps,
+            host: Host::current(),
+            reasons: Names::of_this_kernel(),
+            timing: options.timing,
+            events: options.events,
+        })
+    }
+
+    /// Looks up the VMs among these processes that have come since, and begins to ask them.
+    pub(super) fn note(&mut self, pids: &BTreeSet<u32>) {
+        self.guests.note(pids).iter().for_each(|vm| self.maps.learn(vm));
+    }
+
+    /// Puts an interval into words, as far as the VMs have answered.
+    pub(super) fn report(&self, interval: &Interval, span: Span, layout: Layout) -> Report {
+        let sources = Sources {
+            host: self.host.clone(),
+            span,
+            timing: self.timing,
+            events: self.events.clone(),
+            maps: self.maps.known(),
+            layout,
+            reasons: &self.reasons,
+            guests: &self.guests.known,
+        };
+        model::build(interval, sources)
+    }
+
+    /// Begins to ask again those VMs of a report whose guests accessed something where nothing is by
+    /// what is known of them; says whether there are any.
+    pub(super) fn renew(&mut self, report: &Report) -> bool {
+        let mut asks = false;
+        for vm in report.vms.iter().filter(|vm| vm.has_unassigned()) {
+            if let Some(guest) = self.guests.known.get(&vm.pid) {
+                asks |= self.maps.renew(guest);
+            }
+        }
+        asks
+    }
+}
+
+/// Says what of these events this host can't show.
+pub(super) fn warn_of_missing(plan: &Plan, events: &[Event]) {
+    for (tracepoint, error) in plan.missing(events) {
+        log::warn!("not shown will be {}: {error}", tracepoint.without);
+    }
+}
