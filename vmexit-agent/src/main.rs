@@ -2,14 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use vmexit::cli::{self, args::Cli};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
-        .format_timestamp(None)
-        .init();
+    let cli = Cli::typed();
+    cli::warnings::init();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod lab;
 mod matrix;
+mod screenshot;
 mod setup;
 mod test;
 mod tool;
@@ -34,6 +35,8 @@ enum Verb {
     Demo(demo::Args),
     /// Run a command in the lab, a stock kernel whose KVM reports exits, with vmexit on board
     Lab(lab::Args),
+    /// Draw the README's picture of vmexit top anew, from a guest in the lab
+    Screenshot,
     /// Measure what watching costs: each exit by the labs' exact clocks, and the agent itself
     Bench(bench::Args),
     /// Run all tests, on this machine's KVM and in the lab
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => build::run(&args),
         Verb::Demo(args) => demo::demo(&args).map(|()| ExitCode::SUCCESS),
         Verb::Lab(args) => lab::lab(&args),
+        Verb::Screenshot => screenshot::screenshot().map(|()| ExitCode::SUCCESS),
         Verb::Bench(args) => bench::bench(&args),
         Verb::Test(args) => test::test(&args),
         Verb::Check => check::check(),

@@ -18,6 +18,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("perf", "linux-perf"),
     ("xz", "xz-utils"),
+    ("tmux", "tmux"),
     // Not Debian's libvirt-daemon-system, which would start it for the whole machine.
     ("libvirtd", "libvirt-daemon"),
     ("virt-qemu-run", "libvirt-daemon-driver-qemu"),

@@ -44,6 +44,9 @@ pub fn default_cache() -> PathBuf {
 /// Where other file systems are mounted, and what the lab keeps for itself.
 const RESERVED: [&str; 5] = ["/dev", "/proc", "/sys", "/lab", "/init"];
 
+/// What tmux does not start without: the characters of the locale C.UTF-8 (Debian's libc-bin).
+const UTF8: &str = "/usr/lib/locale/C.utf8/LC_CTYPE";
+
 /// What bytes from a lab are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -103,6 +106,7 @@ pub struct Lab {
     vendor: Vendor,
     qemu: bool,
     perf: bool,
+    tmux: bool,
     binaries: Vec<(String, PathBuf)>,
     files: Vec<(String, Vec<u8>, u32)>,
     kernels: Vec<String>,
@@ -120,6 +124,7 @@ impl Lab {
             vendor: Vendor::default(),
             qemu: false,
             perf: false,
+            tmux: false,
             binaries: Vec::new(),
             files: Vec::new(),
             kernels: Vec::new(),
@@ -178,6 +183,13 @@ impl Lab {
     #[must_use]
     pub fn perf(mut self) -> Self {
         self.perf = true;
+        self
+    }
+
+    /// Adds the host's `tmux`, for what needs a terminal; see [`crate::tmux::functions`].
+    #[must_use]
+    pub fn tmux(mut self) -> Self {
+        self.tmux = true;
         self
     }
 
@@ -250,6 +262,10 @@ impl Lab {
         }
         if self.perf {
             tree.program("/usr/bin/perf", &host::perf()?, None)?;
+        }
+        if self.tmux {
+            tree.program("/usr/bin/tmux", &host::tool("tmux", "tmux")?, None)?;
+            tree.host(UTF8, Path::new(UTF8))?;
         }
         Ok(tree)
     }

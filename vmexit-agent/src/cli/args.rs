@@ -1,6 +1,11 @@
 //! Arguments as typed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    env,
+    io::{IsTerminal as _, stdout},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 use vmexit_common::vcpu::MOST_VCPUS;
@@ -9,7 +14,7 @@ use crate::{
     model::{By, Sort},
     monitor::{self, Virsh},
     probe::{Event, Timing, plan::Tracepoints},
-    view::Format,
+    view::{Format, top::keys},
 };
 
 /// What KVM guests exit for, and what it costs.
@@ -21,6 +26,17 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// What was typed. Nothing at all, on a terminal, is `top`.
+    pub fn typed() -> Self {
+        if env::args_os().len() == 1 && stdout().is_terminal() {
+            Self::parse_from(["vmexit", "top"])
+        } else {
+            Self::parse()
+        }
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -28,6 +44,8 @@ pub enum Command {
     Capture(CaptureArgs),
     /// Say what a capture would meet on this host, and what to do about it
     Doctor(DoctorArgs),
+    /// Watch live what VMs exit for; what vmexit does on a terminal if it is not told anything
+    Top(TopArgs),
     /// Show single exits that take long, as they happen
     Trace(TraceArgs),
     /// List the VMs that run on this host, and what is known of each
@@ -61,6 +79,43 @@ pub struct TraceArgs {
     /// Which VMs, and how.
     #[command(flatten)]
     pub watch: WatchArgs,
+}
+
+/// Arguments of `vmexit top`.
+#[derive(Debug, Args)]
+#[command(after_help = format!("{TOP_EXAMPLES}\n\n{}", keys::text()))]
+pub struct TopArgs {
+    /// From one reading to the next [default: 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
+    pub interval: Option<Duration>,
+
+    /// What to put first [default: time]
+    #[arg(long, value_enum, value_name = "FIGURE")]
+    pub sort: Option<Sort>,
+
+    /// What of a VM to show first: its exits, or its vCPUs; with --batch each vCPU's tables too
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub by: By,
+
+    /// Print a report for each interval, as text; always so where standard output is no terminal
+    #[arg(short, long)]
+    pub batch: bool,
+
+    /// End after so many intervals
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub frames: Option<u64>,
+
+    /// With --batch, at most so many rows of each table
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: u32,
+
+    /// What to count.
+    #[command(flatten)]
+    pub count: CountArgs,
+
+    /// Configuration file [default: ~/.config/vmexit/config.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Arguments of `vmexit vms`.
@@ -211,6 +266,13 @@ Examples:
   vmexit capture --event vmexit,msr       exits and registers only: cheaper
   vmexit capture --format json -o x.json  for a program to read";
 
+const TOP_EXAMPLES: &str = "\
+Examples:
+  vmexit top                        all VMs, each second
+  vmexit top --vm win10             one VM, opened at once
+  vmexit top --event vmexit -i 5s   exit reasons only, every five seconds: cheaper
+  vmexit top --batch -n 3 --top 5   three reports as text, five rows a table";
+
 const TRACE_EXAMPLES: &str = "\
 Examples:
   vmexit trace                                exits of a millisecond and more, until ctrl-c
@@ -241,6 +303,17 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(3600);
+    let parsed = parse_duration(text)?;
+    if (SHORTEST..=LONGEST).contains(&parsed) {
+        Ok(parsed)
+    } else {
+        Err("an interval takes 100ms at least and an hour at most".into())
+    }
+}
+
 fn parse_threshold(text: &str) -> Result<Duration, String> {
     let parsed = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write it like 500us, 1ms or 2s"))?;
@@ -268,6 +341,15 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         for bad in ["", "0", "0s", "-1s", "ten", "2months"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn intervals() {
+        assert_eq!(parse_interval("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(parse_interval("100ms"), Ok(Duration::from_millis(100)));
+        for bad in ["0", "99ms", "2h", "often"] {
+            assert!(parse_interval(bad).is_err(), "{bad}");
         }
     }
 

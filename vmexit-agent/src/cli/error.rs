@@ -59,6 +59,17 @@ pub enum Error {
     /// The report can't be turned into JSON.
     #[error("the report can't be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// A configuration file that was asked for.
+    #[error("the configuration file {path} can't be read: {source}")]
+    Config {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The terminal does not do as it is told.
+    #[error("the terminal can't be used: {0}")]
+    Screen(io::Error),
     /// Signals can't be waited for.
     #[error("signals can't be handled: {0}")]
     Signal(io::Error),
@@ -74,11 +85,11 @@ impl Error {
             | Self::Layout(LayoutError::Forbidden(_)) => 3,
             Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) | Self::Unwell(_) => 4,
             Self::Probe(ProbeError::Program { .. } | ProbeError::Mmap { .. }) => 4,
-            Self::OneQmpSocket => 2,
+            Self::OneQmpSocket | Self::Config { .. } => 2,
             Self::NoVm => 5,
             Self::UnknownVm { .. } => 6,
             Self::Output { .. } => 7,
-            Self::Probe(_) | Self::Proc(_) | Self::Json(_) | Self::Signal(_) => 1,
+            Self::Probe(_) | Self::Proc(_) | Self::Json(_) | Self::Screen(_) | Self::Signal(_) => 1,
         }
     }
 }

@@ -30,6 +30,14 @@ impl Guests {
         Self::among(vms::running()?.vms, wanted)
     }
 
+    /// As [`Self::find`], but there may be none yet, unless some were asked for.
+    pub(super) fn find_or_wait(wanted: &WatchArgs) -> Result<Self, Error> {
+        match vms::running() {
+            Err(Error::NoVm) if wanted.vms.is_empty() => Self::among(Vec::new(), wanted),
+            running => Self::among(running?.vms, wanted),
+        }
+    }
+
     fn among(running: Vec<Vm>, wanted: &WatchArgs) -> Result<Self, Error> {
         let filter = match wanted.vms.as_slice() {
             [] => None,

@@ -64,6 +64,12 @@ impl Live {
         self.guests.note(pids).iter().for_each(|vm| self.maps.learn(vm));
     }
 
+    /// Looks no further at a VM that has ended.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.guests.known.remove(&pid);
+        self.maps.forget(pid);
+    }
+
     /// Puts an interval into words, as far as the VMs have answered.
     pub(super) fn report(&self, interval: &Interval, span: Span, layout: Layout) -> Report {
         let sources = Sources {

@@ -1,15 +1,20 @@
-//! The command line: what was typed ([`args`]), the commands, and how they end ([`error`]).
+//! The command line: what was typed ([`args`]), the commands, what they warn of ([`warnings`]), and how
+//! they end ([`error`]).
 
 pub mod args;
 mod capture;
+mod config;
 mod doctor;
 pub mod error;
 mod guests;
 mod live;
 mod output;
+mod screen;
 mod stop;
+mod top;
 mod trace;
 mod vms;
+pub mod warnings;
 
 use self::{args::Command, error::Error};
 
@@ -21,6 +26,7 @@ pub async fn run(cli: args::Cli) -> Result<(), Error> {
     match cli.command {
         Command::Capture(args) => capture::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Top(args) => top::run(args).await,
         Command::Trace(args) => trace::run(args).await,
         Command::Vms(args) => vms::run(args).await,
     }

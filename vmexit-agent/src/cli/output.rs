@@ -40,9 +40,24 @@ impl Output {
     pub(super) async fn write(self, report: Bytes) -> Result<(), Error> {
         let (path, result) = match self.target {
             Some(target) => (target.path.clone(), target.write(report).await),
-            None => ("standard output".into(), write_stdout(report).await),
+            None => return print(report).await.map(drop),
         };
         result.map_err(|source| Error::Output { path, source })
+    }
+}
+
+/// Writes to standard output; says whether anybody reads it still.
+pub(super) async fn print(mut text: Bytes) -> Result<bool, Error> {
+    let mut stdout = stdout();
+    let written = match stdout.write_all_buf(&mut text).await {
+        Ok(()) => stdout.flush().await,
+        Err(error) => Err(error),
+    };
+    match written {
+        Ok(()) => Ok(true),
+        // Whoever read has seen enough, as in `vmexit capture | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(source) => Err(Error::Output { path: "standard output".into(), source }),
     }
 }
 
@@ -81,18 +96,5 @@ impl Drop for Target {
             // Nothing complete to keep; if it can't be removed, nobody is worse off.
             let _ = std::fs::remove_file(temporary);
         }
-    }
-}
-
-async fn write_stdout(mut report: Bytes) -> io::Result<()> {
-    let mut stdout = stdout();
-    let written = match stdout.write_all_buf(&mut report).await {
-        Ok(()) => stdout.flush().await,
-        Err(error) => Err(error),
-    };
-    match written {
-        // Whoever read has seen enough, as in `vmexit capture | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
     }
 }

@@ -9,7 +9,7 @@ mod tests;
 mod vm;
 mod vmm;
 
-use std::{io, path::Path};
+use std::{fs, io, path::Path};
 
 use thiserror::Error;
 
@@ -74,4 +74,12 @@ fn find_all_in(proc: &Path) -> io::Result<Found> {
 /// The VM of one process, if it holds one that we may see.
 pub fn find(pid: u32) -> Option<Vm> {
     Vm::of(&Process::new(Path::new(PROC), pid)).ok()?.1
+}
+
+/// Whether a process is there and has not ended, even if nobody has waited for it yet.
+pub fn is_running(pid: u32) -> bool {
+    // proc_pid_stat(5): the state follows the name, which may have parentheses in it.
+    let stat = fs::read(Path::new(PROC).join(pid.to_string()).join("stat")).unwrap_or_default();
+    let state = stat.iter().rposition(|&byte| byte == b')').and_then(|name| stat.get(name + 2));
+    state.is_some_and(|state| !b"ZX".contains(state))
 }

@@ -168,6 +168,13 @@ pub struct Tables {
     pub hidden: BTreeMap<Event, usize>,
 }
 
+impl Tables {
+    /// Whether there was nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.exits.is_empty() && self.details.is_empty()
+    }
+}
+
 /// A sum over exits.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Total {

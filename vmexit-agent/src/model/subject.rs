@@ -27,7 +27,7 @@ pub struct Subject {
 }
 
 /// Direction of an access, as the guest sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// The guest read from a port.

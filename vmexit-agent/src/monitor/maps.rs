@@ -102,6 +102,12 @@ impl Maps {
         }
     }
 
+    /// Forgets a VM that has ended.
+    pub fn forget(&mut self, pid: u32) {
+        self.known.remove(&pid);
+        self.asked.remove(&pid);
+    }
+
     /// What is known.
     pub fn known(&self) -> &BTreeMap<u32, Map> {
         &self.known

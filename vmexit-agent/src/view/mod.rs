@@ -1,4 +1,4 @@
-//! Renderings of a [`Report`], of single exits, and of the VMs that were found. Nothing here measures, names or decides.
+//! Renderings of a [`Report`], as text, JSON or a live screen, of single exits, and of the VMs that were found. Nothing here measures, names or decides.
 
 mod label;
 mod slow;
@@ -7,6 +7,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod top;
 pub mod units;
 mod vms;
 

@@ -84,10 +84,14 @@ fn header(out: &mut String, report: &Report) {
     }
 }
 
-/// What is missing from the tables below, if anything.
-pub fn losses(accounting: &Accounting) -> String {
+/// Whether nothing is missing from the tables.
+pub(super) fn is_complete(accounting: &Accounting) -> bool {
+    causes(accounting).iter().all(|(number, _)| *number == 0)
+}
+
+fn causes(accounting: &Accounting) -> [(u64, &'static str); 7] {
     let lost = &accounting.lost;
-    let causes = [
+    [
         (lost.no_entry, "without entry"),
         (lost.no_book, "over --max-vcpus"),
         (lost.no_vcpu_entry, "of vCPUs over --max-vcpus"),
@@ -95,8 +99,12 @@ pub fn losses(accounting: &Accounting) -> String {
         (accounting.stray_lost, "events over --max-vcpus"),
         (accounting.missed.values().sum(), "events missed by the kernel"),
         (accounting.unaccounted.unsigned_abs(), "unaccounted for"),
-    ];
-    let shown: Vec<String> = causes
+    ]
+}
+
+/// What is missing from the tables, if anything.
+pub fn losses(accounting: &Accounting) -> String {
+    let shown: Vec<String> = causes(accounting)
         .into_iter()
         .filter(|&(number, _)| number > 0)
         .map(|(number, cause)| format!("{} {cause}", count(number)))
@@ -167,12 +175,12 @@ fn total(out: &mut String, total: &Total, shows: Shows) {
     out.push('\n');
 }
 
-fn share(part: u64, whole: u64) -> f64 {
+pub(super) fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
 fn tables(out: &mut String, tables: &Tables, shows: Shows) {
-    if tables.exits.is_empty() && tables.details.is_empty() {
+    if tables.is_empty() {
         line!(out, "\n  nothing seen");
         return;
     }
@@ -212,7 +220,7 @@ fn tables(out: &mut String, tables: &Tables, shows: Shows) {
 }
 
 /// A table's first columns: what a row is of, and what that is called.
-fn titles(event: Event) -> &'static [&'static str] {
+pub(super) fn titles(event: Event) -> &'static [&'static str] {
     match event {
         Event::Vmexit => &["VM-EXIT"],
         Event::Ioport => &["IO-PORT", "Device"],

@@ -1,0 +1,54 @@
+//! `vmexit top --batch`: a report for each interval, one after the other.
+
+use std::{collections::BTreeSet, time::SystemTime};
+
+use bytes::Bytes;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::super::{
+    args::TopArgs, config::Config, error::Error, guests::Guests, live::Live, output::print,
+    stop::Stop,
+};
+use crate::{
+    model::{Layout, Span},
+    snapshot::Interval,
+    view::{self, Format},
+};
+
+/// Prints as many as were asked for, until somebody asks to stop or nobody reads any more.
+pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
+    let mut stop = Stop::new()?;
+    let mut live = Live::start(&args.count, Guests::find)?;
+    let layout = Layout {
+        by: args.by,
+        sort: args.sort.unwrap_or(config.sort),
+        top: Some(args.top as usize),
+        ..Layout::default()
+    };
+    let period = args.interval.unwrap_or(config.interval);
+    let mut tick = interval_at(Instant::now() + period, period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut before = live.probe.snapshot(|_| true)?;
+    for frame in 0..args.frames.unwrap_or(u64::MAX) {
+        let started = SystemTime::now();
+        tokio::select! {
+            biased;
+            () = stop.asked() => break,
+            _ = tick.tick() => {}
+        }
+        let now = live.probe.snapshot(|_| true)?;
+        let pids: BTreeSet<u32> = now.vcpus.iter().map(|reading| reading.thread.pid).collect();
+        live.note(&pids);
+        live.maps.collect().await;
+        let interval = Interval::between(&before, &now);
+        let report = live.report(&interval, Span::new(started, interval.span_ns, false), layout);
+        live.renew(&report);
+        let mut text = if frame == 0 { Vec::new() } else { b"\n".to_vec() };
+        text.extend(view::render(&report, Format::Text)?);
+        if !print(Bytes::from(text)).await? {
+            break;
+        }
+        before = now;
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! What lies over everything: help, findings.
+
+use ratatui::{
+    Frame,
+    layout::{Constraint, Rect},
+    text::{Line, Span},
+    widgets::{Block, Clear, Paragraph},
+};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::super::{
+    keys::BINDINGS,
+    state::{Overlay, State},
+    theme::{Role, Theme},
+};
+use crate::view::safe;
+
+/// Columns for keys in the help.
+const KEYS: usize = 18;
+
+pub(super) fn draw(
+    frame: &mut Frame<'_>,
+    overlay: Overlay,
+    offset: usize,
+    state: &State,
+    theme: &Theme,
+) {
+    let (title, lines) = match overlay {
+        Overlay::Help => (" Keys ", help(theme)),
+        Overlay::Findings => (" Findings ", findings(state)),
+    };
+    let widest = lines.iter().map(Line::width).max().unwrap_or(0);
+    let area = centred(frame.area(), widest as u16 + 4, lines.len() as u16 + 2);
+    let block = Block::bordered()
+        .title(Span::styled(title, theme.of(Role::Title)))
+        .title_bottom(Line::from(" any key closes, ↑ ↓ scroll ").right_aligned());
+    frame.render_widget(Clear, area);
+    let paragraph = Paragraph::new(lines).block(block).scroll((offset as u16, 0));
+    frame.render_widget(paragraph, area);
+}
+
+fn centred(area: Rect, width: u16, height: u16) -> Rect {
+    area.centered(Constraint::Max(width), Constraint::Max(height))
+}
+
+fn help(theme: &Theme) -> Vec<Line<'static>> {
+    let line = |binding: &super::super::keys::Binding| {
+        let keys = binding.keys();
+        let padding = " ".repeat(KEYS.saturating_sub(keys.width()));
+        Line::from(vec![
+            Span::styled(format!(" {keys}{padding}"), theme.of(Role::Key)),
+            Span::raw(binding.help),
+        ])
+    };
+    BINDINGS.iter().map(line).collect()
+}
+
+fn findings(state: &State) -> Vec<Line<'static>> {
+    match state.findings() {
+        [] => vec![Line::raw(" Nothing is known to be wrong. ")],
+        findings => {
+            findings.iter().map(|finding| Line::raw(format!(" {} ", safe(finding)))).collect()
+        }
+    }
+}

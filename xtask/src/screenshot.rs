@@ -1,0 +1,60 @@
+//! `cargo xtask screenshot`: the README's picture of `vmexit top`, drawn from a real run: the bundled
+//! guest in the lab, whose KVM reports exits.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use vmexit_tests::{
+    guest::{BareGuest, Qemu},
+    lab::Stream,
+    tmux,
+};
+
+use crate::{lab, setup, tool::root};
+
+/// Of the terminal.
+const SIZE: (u16, u16) = (110, 30);
+
+/// Where the picture goes.
+const PICTURE: &str = "docs/top.svg";
+
+pub(crate) fn screenshot() -> Result<()> {
+    setup::all()?;
+    let directory = Path::new("/tmp");
+    let lab = lab::with_agent(None)?
+        .tmux()
+        .file(format!("/tmp/{}", Qemu::ROM), BareGuest::demo().rom(), 0o644)
+        .timeout(Duration::from_secs(300));
+    let (columns, lines) = SIZE;
+    let script = format!(
+        r#"
+{start_guest} &
+while ! grep -q '\.' {serial} 2> /dev/null; do sleep 0.2; done
+{functions}
+terminal {columns} {lines} 'vmexit top'
+wait_screen 'demo .* io '
+sleep 8
+press Enter
+wait_screen 'VM-EXIT'
+press 2
+sleep 8
+screen -e
+"#,
+        start_guest = Qemu::nested("demo").shell(directory),
+        serial = directory.join(Qemu::SERIAL).display(),
+        functions = tmux::functions(),
+    );
+    let mut screen = Vec::new();
+    let run = lab.run_streaming(&script, |stream, bytes| match stream {
+        Stream::Stdout => screen.extend_from_slice(bytes),
+        other => lab::pass_on(other, bytes, false),
+    })?;
+    if run.code != 0 {
+        bail!("the script ended with {} in the lab", run.code);
+    }
+    let screen = String::from_utf8(screen).context("the screen is not text")?;
+    let path = root().join(PICTURE);
+    fs::write(&path, anstyle_svg::Term::new().render_svg(screen.trim_end()))?;
+    println!("{screen}\n{}", path.display());
+    Ok(())
+}
