@@ -95,6 +95,12 @@ impl Drop for Tmux {
     }
 }
 
+/// A number of a table on a screen: so many words behind the first place where a row's name is.
+pub fn figure(screen: &str, row: &str, words: usize) -> Option<u64> {
+    let behind = screen.lines().find_map(|line| line.split_once(row))?.1;
+    behind.split_whitespace().nth(words)?.replace(',', "").parse().ok()
+}
+
 /// For a lab's script: `terminal COLUMNS LINES COMMAND` starts a command in a terminal, `press KEY…` presses
 /// keys, `screen` prints what is on the screen, `screen -e` with its colours, and `wait_screen PATTERN` waits
 /// until that is on it.

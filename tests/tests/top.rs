@@ -17,7 +17,7 @@ use vmexit_tests::{
     agent::{self, Report},
     apart::{apart, ensure_failed},
     guest::{BareGuest, Direction, Qemu, RunningGuest, address},
-    tmux::Tmux,
+    tmux::{Tmux, figure},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -132,7 +132,7 @@ fn keys_lead_from_screen_to_screen_and_it_follows_the_size() {
     let (guest, tmux) = top("by-keys", "-i 500ms");
     tmux.press(&["2"]).unwrap();
     tmux.wait("ports", |screen| screen.contains("IO-PORT") && screen.contains("acpi-tmr")).unwrap();
-    tmux.press(&["Enter"]).unwrap();
+    tmux.press(&["g", "Enter"]).unwrap();
     tmux.wait("a row", |screen| screen.contains("by-keys › 0x608 IN acpi-tmr")).unwrap();
     tmux.press(&["Escape"]).unwrap();
     tmux.wait("ports again", |screen| screen.contains("IO-PORT") && !screen.contains('›')).unwrap();
@@ -155,13 +155,6 @@ fn keys_lead_from_screen_to_screen_and_it_follows_the_size() {
     tmux.wait("help", |screen| screen.contains("pause; tracing goes on")).unwrap();
     tmux.press(&["x", "q"]).unwrap();
     ensure_given_back(&tmux, 0);
-}
-
-/// The number in the same row, `columns` words behind a text.
-fn figure(screen: &str, row: &str, columns: usize) -> Option<u64> {
-    let line = screen.lines().find(|line| line.contains(row))?;
-    let behind = line.split(row).nth(1)?;
-    behind.split_whitespace().nth(columns)?.replace(',', "").parse().ok()
 }
 
 #[test]

@@ -36,7 +36,17 @@ pub(crate) fn test(args: &Args) -> Result<ExitCode> {
     // The other end of the range; `cargo xtask lab --matrix` has all between.
     eprintln!("test: the lab's tests again, on the newest kernel");
     let mut newest = cargo();
-    newest.args(["test", "--package", "vmexit-tests", "--test", "amd", "--test", "trace"]);
+    newest.args([
+        "test",
+        "--package",
+        "vmexit-tests",
+        "--test",
+        "amd",
+        "--test",
+        "trace",
+        "--test",
+        "screen",
+    ]);
     newest.env("VMEXIT", agent).env("VMEXIT_LAB_KERNEL", NEWEST);
     Ok(exit_code(status(&mut newest)?))
 }

@@ -20,7 +20,7 @@ type Attachment = (&'static str, &'static str);
 /// The ends of exits first, so that no beginning is left open.
 fn programs(mode: Mode, on_amd: bool) -> &'static [Attachment] {
     match mode {
-        Mode::Nothing | Mode::Command | Mode::Ftrace | Mode::Poll => &[],
+        Mode::Nothing | Mode::Command | Mode::Ftrace | Mode::Poll | Mode::Frame => &[],
         Mode::Floor => &[("floor_entry", "kvm_entry"), ("floor_exit", "kvm_exit")],
         Mode::FloorClassic => &[("classic_entry", "kvm_entry"), ("classic_exit", "kvm_exit")],
         Mode::Bcc if on_amd => &[("bcc_svm_exit", "kvm_exit")],

@@ -6,6 +6,7 @@
 
 mod command;
 mod comparator;
+mod frame;
 mod ftrace;
 mod made_up;
 mod poll;
@@ -41,7 +42,8 @@ use self::{
 ///
 /// The modes on classic tracepoints keep the events from perf while they run.
 ///
-/// Mode poll measures itself instead: CPU time and memory of polling as a live view does.
+/// Mode poll measures itself instead: CPU time and memory of polling as a live view does. So does mode frame:
+/// CPU time of one frame.
 #[derive(Parser)]
 #[command(after_help = "\
 Examples:
@@ -110,6 +112,8 @@ enum Mode {
     Ftrace,
     /// The agent's library, polled each second for its report
     Poll,
+    /// The live view's library, drawing a large host that is made up
+    Frame,
     /// The command after --, which attaches eBPF programs or opens perf events
     Command,
 }
@@ -152,6 +156,10 @@ async fn run(args: &Args) -> Result<()> {
     if let (Mode::Poll, Some(vcpus), Some(length)) = (args.mode, args.vcpus, length) {
         let polled = poll::poll(vcpus, length, args.made_up_times).await?;
         println!("{}", serde_json::to_string(&polled)?);
+        return Ok(());
+    }
+    if args.mode == Mode::Frame {
+        println!("{}", serde_json::to_string(&frame::frame()?)?);
         return Ok(());
     }
     let mut stop = Stop::new()?;

@@ -19,7 +19,7 @@ impl Subject {
     /// Attaches it, and gives it time to settle.
     pub(crate) async fn start(mode: Mode, command: &[OsString], settle: Duration) -> Result<Self> {
         let subject = match mode {
-            Mode::Nothing | Mode::Poll => Self::Nothing,
+            Mode::Nothing | Mode::Poll | Mode::Frame => Self::Nothing,
             Mode::Ftrace => Self::Ftrace(Ftrace::start()?),
             Mode::Command => Self::Watcher(Watcher::start(command).await?),
             mode => Self::Comparator(Comparator::start(mode)?),

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     model::{Layout, Span},
+    probe::Probe,
     snapshot::Interval,
     view::{self, units},
 };
@@ -20,11 +21,12 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     let output = Output::open(args.output.as_deref()).await?;
     let mut stop = Stop::new()?;
-    let mut live = Live::start(&args.count, Guests::find)?;
-    let start = live.probe.snapshot(|_| true)?;
+    let (mut probe, mut live) = Live::start(&args.count, Guests::find)?;
+    let start = probe.snapshot(|_| true)?;
     let started = SystemTime::now();
-    let interrupted = watch(&args, &mut live, &mut stop).await?;
-    let end = live.probe.snapshot(|_| true)?;
+    let interrupted = watch(&args, &mut probe, &mut live, &mut stop).await?;
+    let end = probe.snapshot(|_| true)?;
+    drop(probe);
 
     let interval = Interval::between(&start, &end);
     let span = Span::new(started, interval.span_ns, interrupted);
@@ -41,7 +43,12 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
 }
 
 /// Waits until the time is up or somebody asks to stop; says which of the two.
-async fn watch(args: &CaptureArgs, live: &mut Live, stop: &mut Stop) -> Result<bool, Error> {
+async fn watch(
+    args: &CaptureArgs,
+    probe: &mut Probe,
+    live: &mut Live,
+    stop: &mut Stop,
+) -> Result<bool, Error> {
     let started = Instant::now();
     let progress = progress_line(args);
     let mut tick = interval(TICK);
@@ -54,7 +61,7 @@ async fn watch(args: &CaptureArgs, live: &mut Live, stop: &mut Stop) -> Result<b
             () = stop.asked() => break true,
             () = &mut end => break false,
             _ = tick.tick() => {
-                let seen = live.probe.progress()?;
+                let seen = probe.progress()?;
                 live.note(&seen.pids);
                 progress.set_position(started.elapsed().as_millis() as u64);
                 progress.set_message(format!(

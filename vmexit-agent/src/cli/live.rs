@@ -1,5 +1,5 @@
-//! What all commands that report on running VMs share: the programs that count, who the VMs are, what
-//! is asked of them, and how an interval becomes a report.
+//! What all commands that report on running VMs share: how counting begins, who the VMs are, what is
+//! asked of them, and how an interval becomes a report.
 
 use std::collections::BTreeSet;
 
@@ -17,9 +17,8 @@ use crate::{
     snapshot::Interval,
 };
 
-/// VMs whose exits are counted.
+/// VMs whose exits are counted, and what is known of them.
 pub(super) struct Live {
-    pub(super) probe: Probe,
     pub(super) guests: Guests,
     pub(super) maps: Maps,
     host: Host,
@@ -29,12 +28,12 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Finds the VMs, begins to ask them about their devices, and attaches: from here on everything is
-    /// counted.
+    /// Finds the VMs, begins to ask them about their devices, and attaches: from here on, and as long as
+    /// there is the probe, everything is counted.
     pub(super) fn start(
         args: &CountArgs,
         find: impl FnOnce(&WatchArgs) -> Result<Guests, Error>,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Probe, Self), Error> {
         preflight::check()?;
         let plan = Plan::make(args.watch.tracepoints)?;
         warn_of_missing(&plan, &args.events);
@@ -48,15 +47,16 @@ impl Live {
         };
         let mut maps = Maps::new(args.watch.devices.options());
         guests.known.values().for_each(|vm| maps.learn(vm));
-        Ok(Self {
-            probe: Probe::start(&plan, &options)?,
+        let probe = Probe::start(&plan, &options)?;
+        let live = Self {
             guests,
             maps,
             host: Host::current(),
             reasons: Names::of_this_kernel(),
             timing: options.timing,
             events: options.events,
-        })
+        };
+        Ok((probe, live))
     }
 
     /// Looks up the VMs among these processes that have come since, and begins to ask them.

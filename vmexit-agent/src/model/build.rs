@@ -1,6 +1,6 @@
 //! From an interval and the VMs that were found to a [`Report`].
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet};
 
 use vmexit_common::{
     book::Halts,
@@ -133,51 +133,69 @@ pub(super) struct Frame<'a> {
 
 fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>) -> Vm {
     let vendor = vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.isa)).or(host.vendor);
-    let frame = Frame { vendor, ..host };
+    let has_tables = host.layout.tables.includes(pid);
+    let by = if has_tables { host.layout.by } else { By::Vm };
+    let frame = Frame { vendor, layout: Layout { by, ..host.layout }, ..host };
     let guessed = Map::Guessed(guest.map_or(guest::Vmm::Other, |guest| guest.vmm));
     let map = frame.maps.get(&pid).unwrap_or(&guessed);
-    let (total, tables) = if frame.layout.tables.includes(pid) {
-        tables(vcpus, map, frame)
-    } else {
-        (total(vcpus.iter().flat_map(|vcpu| &vcpu.reasons), vcpus, frame), Tables::default())
-    };
+    let rows = Rows::of(vcpus);
+    let total = total(&rows.reasons, vcpus, frame);
+    let tables = if has_tables { tables(&rows, &total, map, frame) } else { Tables::default() };
     Vm {
         name: guest.map_or_else(|| format!("pid {pid}"), |guest| guest.name.clone()),
         pid,
-        leading: Leading::of(vcpus, &total, map, frame),
+        leading: Leading::of(&rows, &total, map, frame),
         vcpus: vcpu_rows(vcpus, guest, map, frame),
         tables,
         total,
     }
 }
 
-/// What some vCPUs did, and its sum.
-fn tables(vcpus: &[&VcpuInterval], map: &Map, frame: Frame<'_>) -> (Total, Tables) {
-    let rows = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
-    let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
-    let total = total(&rows, vcpus, frame);
+/// The rows of several vCPUs as one.
+pub(super) struct Rows {
+    pub(super) reasons: Vec<RowInterval>,
+    pub(super) details: Vec<RowInterval>,
+}
+
+impl Rows {
+    fn of(vcpus: &[&VcpuInterval]) -> Self {
+        Self {
+            reasons: merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons)),
+            details: merged(vcpus.iter().flat_map(|vcpu| &vcpu.details)),
+        }
+    }
+}
+
+/// What some vCPUs did.
+fn tables(rows: &Rows, total: &Total, map: &Map, frame: Frame<'_>) -> Tables {
     let Frame { span_ns, stray, vendor, userspace, .. } = frame;
     let whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray, userspace };
     let mut tables = Tables {
-        exits: exits(&rows, &total, frame),
-        details: detail::tables(&details, whole, Naming { vendor, map }),
+        exits: exits(&rows.reasons, total, frame),
+        details: detail::tables(&rows.details, whole, Naming { vendor, map }),
         hidden: BTreeMap::new(),
     };
     tables.sort(frame.layout.sort);
     tables.cut(frame.layout.top);
-    (total, tables)
+    tables
 }
 
-/// The rows of several vCPUs as one.
 fn merged<'a>(rows: impl Iterator<Item = &'a RowInterval>) -> Vec<RowInterval> {
-    let mut by_key: BTreeMap<Key, RowInterval> = BTreeMap::new();
+    let mut sums: Vec<RowInterval> = Vec::new();
+    let mut next = 0;
     for row in rows {
-        match by_key.entry(row.key) {
-            Entry::Vacant(entry) => drop(entry.insert(row.clone())),
-            Entry::Occupied(mut entry) => entry.get_mut().merge(row),
+        // A VM's vCPUs have much the same rows, in much the same order.
+        let is = |sum: &RowInterval| sum.key == row.key;
+        let place =
+            if sums.get(next).is_some_and(is) { Some(next) } else { sums.iter().position(is) };
+        match place {
+            Some(place) => sums[place].merge(row),
+            None => sums.push(row.clone()),
         }
+        next = place.unwrap_or(sums.len() - 1) + 1;
     }
-    by_key.into_values().collect()
+    sums.sort_by_key(|row| row.key);
+    sums
 }
 
 /// The exit code behind a row of reasons; `None` for the row of those without one.
@@ -196,11 +214,7 @@ pub(super) fn row_waits(row: &RowInterval, vendor: Option<Vendor>) -> bool {
     code_of(row.key).is_some_and(|code| reason::waits(vendor, code))
 }
 
-fn total<'a>(
-    reasons: impl IntoIterator<Item = &'a RowInterval>,
-    vcpus: &[&VcpuInterval],
-    frame: Frame<'_>,
-) -> Total {
+fn total(reasons: &[RowInterval], vcpus: &[&VcpuInterval], frame: Frame<'_>) -> Total {
     let mut total = Total::default();
     let mut user_ns = 0;
     for row in reasons {
@@ -238,8 +252,9 @@ fn vcpu_rows(
             let (total, tables) = match frame.layout.by {
                 By::Vm => (total(&vcpu.reasons, &[vcpu], frame), None),
                 By::Vcpu => {
-                    let (total, tables) = tables(&[vcpu], map, frame);
-                    (total, Some(tables))
+                    let rows = Rows::of(&[vcpu]);
+                    let total = total(&rows.reasons, &[vcpu], frame);
+                    (total, Some(tables(&rows, &total, map, frame)))
                 }
             };
             Vcpu { id, tid, total, tables }

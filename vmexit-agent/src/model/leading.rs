@@ -7,11 +7,11 @@ use vmexit_common::key::{Key, Kind};
 
 use super::{
     Subject, Total,
-    build::{Frame, code_of, reason_name, row_waits},
+    build::{Frame, Rows, code_of, reason_name, row_waits},
     stats::{percent, total_ns},
     subject::Naming,
 };
-use crate::{device::Map, snapshot::RowInterval, snapshot::VcpuInterval};
+use crate::{device::Map, snapshot::RowInterval};
 
 /// What took most of a VM's handled time; where no time is known, what came most often.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -43,14 +43,13 @@ pub struct LeadingDetail {
 }
 
 impl Leading {
-    pub(super) fn of(vcpus: &[&VcpuInterval], total: &Total, map: &Map, frame: Frame<'_>) -> Self {
+    pub(super) fn of(rows: &Rows, total: &Total, map: &Map, frame: Frame<'_>) -> Self {
         let timed = total.handled_ns > 0;
         let weight = |row: &RowInterval| {
             if timed { total_ns(row) } else { row.exits + row.stray }
         };
-        let reasons = vcpus.iter().flat_map(|vcpu| &vcpu.reasons);
-        let reasons = reasons.filter(|row| !row_waits(row, frame.vendor));
-        let details = vcpus.iter().flat_map(|vcpu| &vcpu.details);
+        let reasons = rows.reasons.iter().filter(|row| !row_waits(row, frame.vendor));
+        let details = rows.details.iter();
         let details = details.filter(|row| row.key.table() != Some(Kind::Userspace));
         let (reason, detail) = (
             heaviest(reasons.map(|row| (row.key, weight(row)))),

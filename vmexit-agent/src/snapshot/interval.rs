@@ -135,7 +135,8 @@ impl VcpuInterval {
 /// Both by place; the rows of all others come after those that can be given up.
 fn rows_between(before: &[RowReading], after: &[RowReading]) -> Vec<RowInterval> {
     let mut before = before.iter().peekable();
-    let (mut rows, mut given_up) = (Vec::new(), Vec::new());
+    // At once: rows are large, and there can be hundreds of thousands.
+    let (mut rows, mut given_up) = (Vec::with_capacity(after.len()), Vec::new());
     for after in after {
         let mut same = None;
         while let Some(row) = before.next_if(|before| before.place <= after.place) {

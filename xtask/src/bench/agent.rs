@@ -1,8 +1,13 @@
 //! What the agent's own process takes while its report is looked at each second.
 
+use std::{fs, thread::sleep, time::Duration};
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use vmexit_tests::guest::vcpus::{PORTS, Vcpus};
+use vmexit_tests::{
+    guest::vcpus::{PORTS, Vcpus},
+    tmux::Tmux,
+};
 
 use super::{Programs, number, table};
 
@@ -15,12 +20,16 @@ const BUSY: f64 = 0.95;
 /// How long to poll.
 const SECONDS: u32 = 20;
 
+/// From the live view's start to its measurement.
+const WARM_UP: Duration = Duration::from_secs(5);
+
 /// What is done at each look.
 const STAGES: [&str; 5] = ["read", "subtract", "build", "render", "free"];
 
-/// Each number of vCPUs as it is on a host whose KVM does not report exits, and as if it did.
+/// Each number of vCPUs as it is on a host whose KVM does not report exits, and as if it did; and the live
+/// view.
 pub(super) fn measure(programs: &Programs) -> Result<String> {
-    let mut rows = Vec::new();
+    let (mut rows, mut tops) = (Vec::new(), Vec::new());
     for vcpus in VCPUS {
         eprintln!("bench: {vcpus} vCPUs");
         let _running = Vcpus::start(&programs.vcpus, vcpus)?;
@@ -32,12 +41,61 @@ pub(super) fn measure(programs: &Programs) -> Result<String> {
             let row = row(vcpus, times, &measured);
             rows.push(row.with_context(|| format!("{vcpus} vCPUs: {measured}"))?);
         }
+        tops.push(vec![table::whole(vcpus.into()), table::percent(top(programs)?, 2)]);
     }
     let mut columns = vec!["vCPUs", "rows", "times", "CPU", "ms per poll"];
     columns.extend(STAGES);
     columns.extend(["resident MiB", "own", "mapped", "peak"]);
     let heading = "The agent, polled each second (this machine; CPU of one core)";
-    Ok(table::render(heading, &columns, 0, &rows))
+    let polled = table::render(heading, &columns, 0, &rows);
+    let heading =
+        "vmexit top on a screen of 200 by 50, each second (this machine; CPU of one core)";
+    let tops = table::render(heading, &["vCPUs", "CPU"], 0, &tops);
+    Ok(format!("{polled}\n{tops}\n{}", frame(programs)?))
+}
+
+/// The share of a core that `vmexit top` takes, its first VM open.
+fn top(programs: &Programs) -> Result<f64> {
+    let tmux = Tmux::start(200, 50)?;
+    tmux.line(&format!("exec {} top", programs.agent.display()))?;
+    tmux.wait("list of VMs", |screen| screen.contains("Top detail"))?;
+    tmux.press(&["Enter"])?;
+    let pid = tmux.property("pane_pid")?;
+    sleep(WARM_UP);
+    let start = cpu_ns(&pid)?;
+    sleep(Duration::from_secs(SECONDS.into()));
+    Ok((cpu_ns(&pid)? - start) as f64 / 1e9 / f64::from(SECONDS))
+}
+
+/// CPU time of a process's first thread, which does all the work but the parsing of answers
+/// (`Documentation/scheduler/sched-stats.rst`).
+fn cpu_ns(pid: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
+    let ns = text.split(' ').next().context("/proc/PID/schedstat is empty")?;
+    Ok(ns.parse()?)
+}
+
+/// What the live view takes for a frame.
+fn frame(programs: &Programs) -> Result<String> {
+    let measured = programs.bench(&["frame"])?;
+    let ms = |ns: f64| format!("{:.2}", ns / 1e6);
+    let mut rows = Vec::new();
+    for (screen, stages) in measured["screens"].as_object().context("no screens")? {
+        let stages = ["subtract", "build", "draw"].map(|stage| number(stages, stage));
+        let [subtract, build, draw] = stages;
+        let (subtract, build, draw) = (subtract?, build?, draw?);
+        let mut row = vec![screen.clone()];
+        row.extend([build + draw, subtract, build, draw].map(ms));
+        rows.push(row);
+    }
+    let heading = format!(
+        "A frame of vmexit top: {} VMs, {} vCPUs, {} rows, made up (CPU time, ms)",
+        number(&measured, "vms")?,
+        number(&measured, "vcpus")?,
+        table::whole(number(&measured, "rows")?),
+    );
+    let columns = ["screen", "build and draw", "subtract", "build", "draw"];
+    Ok(table::render(&heading, &columns, 1, &rows))
 }
 
 /// One row; an error where not all vCPUs were busy all the time.

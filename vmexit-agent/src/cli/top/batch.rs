@@ -18,7 +18,7 @@ use crate::{
 /// Prints as many as were asked for, until somebody asks to stop or nobody reads any more.
 pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
     let mut stop = Stop::new()?;
-    let mut live = Live::start(&args.count, Guests::find)?;
+    let (mut probe, mut live) = Live::start(&args.count, Guests::find)?;
     let layout = Layout {
         by: args.by,
         sort: args.sort.unwrap_or(config.sort),
@@ -28,7 +28,7 @@ pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
     let period = args.interval.unwrap_or(config.interval);
     let mut tick = interval_at(Instant::now() + period, period);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut before = live.probe.snapshot(|_| true)?;
+    let mut before = probe.snapshot(|_| true)?;
     for frame in 0..args.frames.unwrap_or(u64::MAX) {
         let started = SystemTime::now();
         tokio::select! {
@@ -36,7 +36,7 @@ pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
             () = stop.asked() => break,
             _ = tick.tick() => {}
         }
-        let now = live.probe.snapshot(|_| true)?;
+        let now = probe.snapshot(|_| true)?;
         let pids: BTreeSet<u32> = now.vcpus.iter().map(|reading| reading.thread.pid).collect();
         live.note(&pids);
         live.maps.collect().await;

@@ -11,7 +11,7 @@ use crate::{
     cli::{error::Error, live::Live},
     guest,
     model::{Layout, Span},
-    probe,
+    probe::{Probe, now_ns},
     snapshot::{Interval, Snapshot, Thread, VcpuReading},
     view::top::{Look, State},
 };
@@ -39,10 +39,11 @@ struct Reading {
 
 impl Looks {
     /// The baseline is what was counted before the probe was attached: nothing.
-    pub(super) fn start(live: &mut Live) -> Result<Self, Error> {
-        let nothing = Snapshot { at_ns: probe::now_ns(), ..Snapshot::default() };
+    pub(super) fn start(probe: &mut Probe) -> Result<Self, Error> {
+        let nothing = Snapshot { at_ns: now_ns(), ..Snapshot::default() };
         let baseline = Reading::now(nothing);
-        let current = Reading::now(live.probe.snapshot(|_| false)?);
+        // With all durations, of which there are none yet: the first interval is to have them.
+        let current = Reading::now(probe.snapshot(|_| true)?);
         Ok(Self {
             previous: baseline.clone(),
             baseline,
@@ -53,9 +54,14 @@ impl Looks {
     }
 
     /// Reads what has come since the last look: the next interval.
-    pub(super) fn look(&mut self, live: &mut Live, state: &State) -> Result<(), Error> {
+    pub(super) fn look(
+        &mut self,
+        probe: &mut Probe,
+        live: &mut Live,
+        state: &State,
+    ) -> Result<(), Error> {
         let open = state.open();
-        let now = Reading::now(live.probe.snapshot(|pid| Some(pid) == open)?);
+        let now = Reading::now(probe.snapshot(|pid| Some(pid) == open)?);
         let gone: Vec<VcpuReading> = self.current.missing_in(&now.snapshot).cloned().collect();
         if !gone.is_empty() {
             Rc::make_mut(&mut self.gone).extend(gone);
@@ -66,9 +72,9 @@ impl Looks {
     }
 
     /// Reads again, with the durations of the VM that was just opened: the last interval is longer now.
-    pub(super) fn look_closer(&mut self, live: &mut Live, state: &State) -> Result<(), Error> {
+    pub(super) fn look_closer(&mut self, probe: &mut Probe, state: &State) -> Result<(), Error> {
         let open = state.open();
-        let mut now = live.probe.snapshot(|pid| Some(pid) == open)?;
+        let mut now = probe.snapshot(|pid| Some(pid) == open)?;
         // Their last reading was the one that is given up here.
         let gone: Vec<VcpuReading> = self.current.missing_in(&now).cloned().collect();
         now.vcpus.extend(gone);
@@ -77,8 +83,8 @@ impl Looks {
     }
 
     /// Counts from now on, everything.
-    pub(super) fn reset(&mut self, live: &mut Live) -> Result<(), Error> {
-        self.current = Reading::now(live.probe.snapshot(|_| true)?);
+    pub(super) fn reset(&mut self, probe: &mut Probe) -> Result<(), Error> {
+        self.current = Reading::now(probe.snapshot(|_| true)?);
         self.previous = self.current.clone();
         self.baseline = self.current.clone();
         self.gone = Rc::default();

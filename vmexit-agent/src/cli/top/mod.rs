@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     model::Layout,
+    probe::Probe,
     view::{
         self,
         top::{Effect, Settings, State, Theme, draw},
@@ -37,8 +38,8 @@ pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
         return batch::run(&args, &config).await;
     }
     let signals = Signals::new()?;
-    let mut live = Live::start(&args.count, Guests::find_or_wait)?;
-    let looks = Looks::start(&mut live)?;
+    let (mut probe, live) = Live::start(&args.count, Guests::find_or_wait)?;
+    let looks = Looks::start(&mut probe)?;
     let only = |pids: &BTreeSet<u32>| pids.first().copied().filter(|_| pids.len() == 1);
     let settings = Settings {
         interval: args.interval.unwrap_or(config.interval),
@@ -53,12 +54,13 @@ pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
     let screen = Screen::open(config.mouse).map_err(Error::Screen)?;
     let state = State::new(settings, first, Screen::size().map_err(Error::Screen)?);
     let tick = ticks(&state);
-    let mut top = Top { live, looks, frozen: None, state, screen, theme, tick, signals };
+    let mut top = Top { probe, live, looks, frozen: None, state, screen, theme, tick, signals };
     top.run(args.frames.unwrap_or(u64::MAX)).await
 }
 
 /// The live view and all that it takes.
 struct Top {
+    probe: Probe,
     live: Live,
     looks: Looks,
     /// What was read when the view was paused.
@@ -117,7 +119,7 @@ impl Top {
 
     /// Reads the counters, and shows what has been since the last time, unless the view is paused.
     async fn look(&mut self) -> Result<(), Error> {
-        self.looks.look(&mut self.live, &self.state)?;
+        self.looks.look(&mut self.probe, &mut self.live, &self.state)?;
         self.live.maps.collect().await;
         if self.frozen.is_none() {
             let look =
@@ -144,12 +146,12 @@ impl Top {
                 self.show();
             }
             Effect::Look => {
-                self.looks.look_closer(&mut self.live, &self.state)?;
+                self.looks.look_closer(&mut self.probe, &self.state)?;
                 self.tick.reset();
                 self.show();
             }
             Effect::Reset => {
-                self.looks.reset(&mut self.live)?;
+                self.looks.reset(&mut self.probe)?;
                 self.frozen = None;
                 self.tick.reset();
                 self.show();

@@ -13,6 +13,9 @@ const BESIDE: u16 = 68;
 /// Lines that it has at most.
 const HIGHEST: u16 = 20;
 
+/// Columns at the left of a table for the cursor and marks.
+pub(super) const MARKER: u16 = 2;
+
 /// Lines of a distribution below its table, its title included.
 const BELOW: u16 = 7;
 

@@ -6,8 +6,8 @@ use crossterm::event::{
 use ratatui::layout::Position;
 
 use super::{
-    areas::areas,
-    draw::{heading::tab_at, table::MARKER},
+    areas::{MARKER, areas},
+    draw::heading::tab_at,
     keys,
     state::{Action, Effect, State},
 };
@@ -67,14 +67,14 @@ impl State {
     /// Selects the row that was clicked, or opens it if it is selected; sorts by the column whose title
     /// was; goes to the tab that was.
     fn click(&mut self, at: Position) -> Effect {
+        self.end_filter(true);
         let areas = areas(self, self.area());
         if areas.tabs.contains(at) {
             let tab = tab_at(self, at.x - areas.tabs.x);
             self.go_to(tab);
         } else if areas.table.contains(at) && at.y == areas.table.y {
             let mut end = areas.table.x + MARKER;
-            let columns = self.columns(areas.table.width.saturating_sub(MARKER));
-            let column = columns.into_iter().find(|(_, width)| {
+            let column = self.shown_columns().into_iter().find(|(_, width)| {
                 end += width + 1;
                 at.x < end
             });

@@ -3,7 +3,7 @@
 mod distribution;
 pub(super) mod heading;
 mod overlay;
-pub(super) mod table;
+mod table;
 
 use std::time::Duration;
 

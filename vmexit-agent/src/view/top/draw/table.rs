@@ -9,14 +9,12 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr as _;
 
 use super::super::{
+    areas::MARKER,
     columns::{Column, Figure},
     state::{Row, State, Table},
     theme::{Role, Theme},
 };
 use crate::view::{cut, safe};
-
-/// Columns at the left for the cursor and marks.
-pub(in super::super) const MARKER: u16 = 2;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     if area.is_empty() {

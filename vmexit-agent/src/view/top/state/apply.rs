@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use super::{
     Action, Effect, Item, Overlay, Screen, State,
-    table::{Sorting, Tab, Table},
+    tabs::{Sorting, Tab, Table},
 };
-use crate::view::{safe, top::columns::Figure};
+use crate::view::{
+    safe,
+    top::{columns::Figure, keys::BINDINGS},
+};
 
 /// The times that can be chosen from one reading to the next.
 const INTERVALS: [Duration; 9] = [
@@ -113,7 +116,7 @@ impl State {
 
     fn overlay_lines(&self) -> usize {
         match self.overlay {
-            Some(Overlay::Help) => crate::view::top::keys::BINDINGS.len(),
+            Some(Overlay::Help) => BINDINGS.len(),
             Some(Overlay::Findings) => self.findings.len(),
             None => 0,
         }
@@ -182,8 +185,8 @@ impl State {
         let tabs: Vec<Tab> = self.tabs().map(|(tab, _)| tab).collect();
         let at = tabs.iter().position(|tab| *tab == self.tab).unwrap_or(0);
         let step = if forward { 1 } else { tabs.len() - 1 };
-        let next = (1..tabs.len()).map(|steps| tabs[(at + steps * step) % tabs.len()]);
-        let next = next.into_iter().find(|tab| self.has_rows(*tab));
+        let mut next = (1..tabs.len()).map(|steps| tabs[(at + steps * step) % tabs.len()]);
+        let next = next.find(|tab| self.has_rows(*tab));
         self.go_to(next);
     }
 
@@ -195,7 +198,7 @@ impl State {
     }
 
     fn sort_by_next(&mut self) {
-        let columns = self.columns(self.size.0);
+        let columns = self.shown_columns();
         let at = columns.iter().position(|(column, _)| column.figure == self.sorting().figure);
         let next = at.map_or(0, |at| (at + 1) % columns.len());
         if let Some((column, _)) = columns.get(next) {
@@ -206,9 +209,10 @@ impl State {
     /// As a click on a column's title does: by it, or the other way round.
     pub(in super::super) fn sort_by(&mut self, figure: Figure) {
         let sorting = self.sorting();
-        self.sort(match figure == sorting.figure {
-            true => Sorting { descending: !sorting.descending, ..sorting },
-            false => Sorting::by(figure),
+        self.sort(if figure == sorting.figure {
+            Sorting { descending: !sorting.descending, ..sorting }
+        } else {
+            Sorting::by(figure)
         });
         self.settle();
     }

@@ -4,65 +4,40 @@
 mod action;
 mod apply;
 mod banners;
+mod look;
 mod rows;
 mod table;
+mod tabs;
 mod trends;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use ratatui::layout::Rect;
 
 pub use self::{
     action::{Action, Effect},
+    look::{Look, Settings},
     rows::{Item, Show},
 };
 pub(super) use self::{
     rows::{Row, rate},
-    table::{Tab, Table},
+    tabs::{Tab, Table},
 };
 use self::{
-    table::{Cursor, Sorting},
+    tabs::{Cursor, Sorting},
     trends::{Trend, Trends},
 };
 use super::columns::{Column, Set};
 use crate::{
-    model::{By, Layout, Report, Sort, Source, Tables, Vcpu, Vm, Whose},
+    model::{By, Layout, Report, Source, Tables, Vcpu, Vm, Whose},
     probe::{Event, Timing},
 };
 
 /// Intervals for which a message stays.
 const MESSAGE_STAYS: u8 = 5;
-
-/// What was read, in words.
-#[derive(Clone, Debug)]
-pub struct Look {
-    /// When.
-    pub time: SystemTime,
-    /// The last interval.
-    pub interval: Report,
-    /// All since the baseline, where [`State::is_cumulative`].
-    pub cumulative: Option<Report>,
-    /// VMs in these reports that have ended, by process id.
-    pub ended: BTreeSet<u32>,
-}
-
-/// How a live view begins.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// From one reading to the next.
-    pub interval: Duration,
-    /// What rows are ordered by.
-    pub sort: Sort,
-    /// Which of a VM's tables comes first: that of exit reasons, or that of its vCPUs.
-    pub by: By,
-    /// The VM to open at once, by process id.
-    pub open: Option<u32>,
-    /// Columns by set, from left to right; where none are given, all.
-    pub columns: BTreeMap<Set, Vec<&'static Column>>,
-}
 
 /// Something that was opened over the list of VMs.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,7 +98,7 @@ impl State {
             tab: Tab::first(settings.by),
             picks_tab: false,
             cursors: BTreeMap::new(),
-            sorts: table::sorts(settings.sort),
+            sorts: tabs::sorts(settings.sort),
             filters: BTreeMap::new(),
             typing: None,
             overlay: None,

@@ -2,7 +2,7 @@
 
 use super::super::{columns::Figure, value::Value};
 use crate::{
-    model::{Direction, Stats, Total, Vcpu, Vm},
+    model::{Direction, Stats, Subject, Total, Vcpu, Vm},
     view::subject::{label, what},
 };
 
@@ -17,6 +17,12 @@ pub enum Item {
     Detail(&'static str, Option<u64>, Option<Direction>),
     /// A vCPU, by thread id.
     Vcpu(u32),
+}
+
+impl Item {
+    pub(super) fn of(subject: &Subject) -> Self {
+        Self::Detail(subject.kind, subject.number, subject.direction)
+    }
 }
 
 /// How figures are to be, and which there are.

@@ -1,110 +1,24 @@
 //! The table on the screen: its rows in their order, the one that is selected, and which are in sight.
 
-use std::collections::BTreeMap;
-
-use super::{Item, Row, Screen, Show, State, rows::Figures};
+use super::{
+    Item, Row, Screen, Show, State,
+    rows::Figures,
+    tabs::{Cursor, Sorting, Tab, Table},
+};
 use crate::{
-    model::{By, Detail, Exit, Sort, Stats, Subject, Tables, Vcpu},
+    model::{Detail, Exit, Stats, Tables, Vcpu},
     probe::Event,
     view::{
         subject::{label, what},
         text,
         top::{
-            areas::areas,
+            areas::{MARKER, areas},
             columns::{Column, Figure, Set, fit},
             value::Value,
         },
         units,
     },
 };
-
-/// One of a VM's tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in super::super) enum Tab {
-    /// Exit reasons.
-    Reasons,
-    /// What exits of one kind were for.
-    Details(Event),
-    /// vCPUs.
-    Vcpus,
-}
-
-/// A table with a cursor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in super::super) enum Table {
-    Vms,
-    Tab(Tab),
-    /// The vCPUs that have a row.
-    OfRow,
-}
-
-/// Where somebody looks in a table.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Cursor {
-    pub(super) item: Option<Item>,
-    /// What it was called last: it stays in sight when a report has nothing of it.
-    what: String,
-    name: String,
-    /// Its place among the rows.
-    pub(super) index: usize,
-    /// The first row in sight.
-    pub(super) offset: usize,
-}
-
-/// What a table is ordered by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) struct Sorting {
-    pub(in super::super) figure: Figure,
-    pub(in super::super) descending: bool,
-}
-
-impl Tab {
-    /// All of them, with their titles, from left to right.
-    pub(in super::super) const ALL: [(Self, &'static str); 9] = [
-        (Self::Reasons, "Reasons"),
-        (Self::Details(Event::Ioport), "Ports"),
-        (Self::Details(Event::Mmio), "MMIO"),
-        (Self::Details(Event::Msr), "MSR"),
-        (Self::Details(Event::Cpuid), "CPUID"),
-        (Self::Details(Event::Hypercall), "Hypercalls"),
-        (Self::Details(Event::Userspace), "User"),
-        (Self::Details(Event::Fault), "Faults"),
-        (Self::Vcpus, "vCPUs"),
-    ];
-
-    pub(super) fn first(by: By) -> Self {
-        match by {
-            By::Vm => Self::Reasons,
-            By::Vcpu => Self::Vcpus,
-        }
-    }
-}
-
-impl Item {
-    pub(super) fn of(subject: &Subject) -> Self {
-        Self::Detail(subject.kind, subject.number, subject.direction)
-    }
-}
-
-impl Sorting {
-    /// Text from A to Z, numbers from the highest down.
-    pub(super) fn by(figure: Figure) -> Self {
-        let is_text = matches!(figure, Figure::What | Figure::Name | Figure::Process);
-        Self { figure, descending: !is_text }
-    }
-}
-
-/// How each set of columns is ordered at first.
-pub(super) fn sorts(sort: Sort) -> BTreeMap<Set, Sorting> {
-    let (rows, vms) = match sort {
-        Sort::Time => (Figure::Time, Figure::Time),
-        Sort::Samples => (Figure::Samples, Figure::Rate),
-        Sort::Avg => (Figure::Avg, Figure::Time),
-        Sort::Max => (Figure::Max, Figure::Time),
-    };
-    let vcpus = Sorting::by(Figure::What);
-    [(Set::Rows, Sorting::by(rows)), (Set::Vms, Sorting::by(vms)), (Set::Vcpus, vcpus)].into()
-}
 
 impl State {
     /// The table on the screen.
@@ -153,6 +67,11 @@ impl State {
             None => set.columns().iter().filter(says).collect(),
         };
         fit(columns, room)
+    }
+
+    /// Those that the table on the screen has.
+    pub(in super::super) fn shown_columns(&self) -> Vec<(&'static Column, u16)> {
+        self.columns(areas(self, self.area()).table.width.saturating_sub(MARKER))
     }
 
     /// What the table is ordered by.

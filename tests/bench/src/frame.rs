@@ -1,0 +1,156 @@
+//! Mode `frame`: what the live view takes for one frame of a large host, from two readings to the bytes for
+//! the terminal. The readings are made up.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result};
+use ratatui::{Terminal, TerminalOptions, Viewport, backend::CrosstermBackend, layout::Rect};
+use serde::Serialize;
+use vmexit::{
+    guest::Vm,
+    host::Host,
+    model::{self, By, Report, Sort, Sources, Span},
+    probe::{Event, Timing},
+    reason::{Names, Vendor},
+    snapshot::{Interval, RowReading, Snapshot, Thread, VcpuReading},
+    view::top::{Action, Look, Settings, State, Theme, draw},
+};
+use vmexit_common::{book::Row, key::Key, vcpu::ISA_SVM};
+
+use crate::{made_up, poll::cpu_ns};
+
+const VMS: u32 = 500;
+const VCPUS: u32 = 16;
+
+/// Ports that each vCPU accesses; with the five reasons that are made up, its rows.
+const PORTS: u64 = 20;
+
+/// Of the terminal.
+const SIZE: (u16, u16) = (200, 50);
+
+/// Frames that are measured.
+const FRAMES: u64 = 50;
+
+/// What a frame took.
+#[derive(Debug, Serialize)]
+pub(crate) struct Framed {
+    vms: u32,
+    vcpus: u32,
+    rows: usize,
+    /// The list of VMs, and one VM.
+    screens: BTreeMap<&'static str, Stages>,
+}
+
+/// CPU time by what it was spent on, nanoseconds: the mean over all frames.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Stages {
+    subtract: u64,
+    build: u64,
+    draw: u64,
+}
+
+/// Draws frames of both screens.
+pub(crate) fn frame() -> Result<Framed> {
+    let guests: BTreeMap<u32, Vm> = (1..=VMS)
+        .map(|pid| (pid, Vm { pid, name: format!("vm-{pid:03}"), ..Vm::default() }))
+        .collect();
+    let readings = [snapshot(1), snapshot(2)];
+    let rows = readings[0].vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len()).sum();
+    let mut screens = BTreeMap::new();
+    for (name, opens) in [("all VMs", false), ("one VM", true)] {
+        screens.insert(name, frames(&readings, &guests, opens)?);
+    }
+    Ok(Framed { vms: VMS, vcpus: VMS * VCPUS, rows, screens })
+}
+
+fn frames(readings: &[Snapshot; 2], guests: &BTreeMap<u32, Vm>, opens: bool) -> Result<Stages> {
+    let settings = Settings {
+        interval: Duration::from_secs(1),
+        sort: Sort::Time,
+        by: By::Vm,
+        open: None,
+        columns: BTreeMap::new(),
+    };
+    let [before, after] = readings;
+    let interval = Interval::between(before, after);
+    let look = |report| Look {
+        time: SystemTime::UNIX_EPOCH,
+        interval: report,
+        cumulative: None,
+        ended: BTreeSet::new(),
+    };
+    let layout = model::Layout { tables: model::Whose::Nobody, ..model::Layout::default() };
+    let mut state = State::new(settings, look(report(&interval, guests, layout)), SIZE);
+    state.update(look(report(&interval, guests, layout)));
+    if opens {
+        state.apply(Action::Open);
+    }
+    let backend = CrosstermBackend::new(io::sink());
+    let viewport = Viewport::Fixed(Rect::new(0, 0, SIZE.0, SIZE.1));
+    let mut terminal = Terminal::with_options(backend, TerminalOptions { viewport })?;
+    let (theme, mut sum) = (Theme::default(), Stages::default());
+    for _ in 0..FRAMES {
+        let start = cpu_ns();
+        let interval = Interval::between(before, after);
+        let subtracted = cpu_ns();
+        let report = report(&interval, guests, state.layout());
+        let built = cpu_ns();
+        state.update(look(report));
+        terminal.draw(|frame| draw(frame, &state, &theme))?;
+        sum.subtract += subtracted - start;
+        sum.build += built - subtracted;
+        sum.draw += cpu_ns() - built;
+    }
+    let mean = |ns: u64| ns.checked_div(FRAMES).context("no frame");
+    Ok(Stages { subtract: mean(sum.subtract)?, build: mean(sum.build)?, draw: mean(sum.draw)? })
+}
+
+fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: model::Layout) -> Report {
+    let host = Host {
+        name: "made-up".into(),
+        kernel: "6.1".into(),
+        cpus: 128,
+        vendor: Some(Vendor::Svm),
+        kvm_module: Some("kvm_amd".into()),
+    };
+    let sources = Sources {
+        host,
+        span: Span::new(SystemTime::UNIX_EPOCH, interval.span_ns, false),
+        timing: Timing::All,
+        events: Event::ALL.into(),
+        reasons: &Names::default(),
+        maps: &BTreeMap::new(),
+        layout,
+        guests,
+    };
+    model::build(interval, sources)
+}
+
+/// A reading after so many seconds, with durations of the first VM.
+fn snapshot(seconds: u64) -> Snapshot {
+    let vcpu = |pid: u32, id: u32| VcpuReading {
+        thread: Thread { pid, tid: pid * VCPUS + id, since_ns: 1 },
+        vcpu_id: Some(id),
+        isa: ISA_SVM,
+        details: (0..PORTS)
+            .map(|port| RowReading {
+                row: Row {
+                    key: Key::pio(0x600 + port, 0, 4).0,
+                    stray: seconds * (port + 1) * u64::from(pid % 97 + id + 1),
+                    ..Row::default()
+                },
+                more: 0,
+                durations: (pid == 1).then(Box::default),
+            })
+            .collect(),
+        ..VcpuReading::default()
+    };
+    let vcpus = (1..=VMS).flat_map(|pid| (0..VCPUS).map(move |id| vcpu(pid, id))).collect();
+    let mut snapshot = Snapshot { at_ns: seconds * 1_000_000_000, vcpus, ..Snapshot::default() };
+    made_up::add_times(&mut snapshot);
+    snapshot
+}
