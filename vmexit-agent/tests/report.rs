@@ -45,12 +45,6 @@ fn stray(key: Key, count: u64) -> RowReading {
     RowReading { row, durations: Some(Box::default()), ..RowReading::default() }
 }
 
-/// Each row in a place of its own.
-fn placed(mut rows: Vec<RowReading>) -> Vec<RowReading> {
-    (0..).zip(&mut rows).for_each(|(place, row)| row.place = place);
-    rows
-}
-
 fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuReading {
     let booked: u64 = reasons.iter().map(|reading| reading.row.exits).sum();
     let silent = booked == 0;
@@ -63,9 +57,10 @@ fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuRead
         open: u64::from(!silent),
         lost_no_entry: 0,
         halts: Halts { blocked: 90, blocked_ns: 3_900_000_000, polled: 10, polled_ns: 100_000_000 },
-        reasons: placed(reasons),
-        details: placed(details),
+        reasons,
+        details,
     }
+    .placed()
 }
 
 /// Proportions of a Windows guest whose clock is the ACPI PM timer.

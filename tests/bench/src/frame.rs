@@ -143,13 +143,13 @@ fn snapshot(seconds: u64) -> Snapshot {
                     stray: seconds * (port + 1) * u64::from(pid % 97 + id + 1),
                     ..Row::default()
                 },
-                more: 0,
                 durations: (pid == 1).then(Box::default),
+                ..RowReading::default()
             })
             .collect(),
         ..VcpuReading::default()
     };
-    let vcpus = (1..=VMS).flat_map(|pid| (0..VCPUS).map(move |id| vcpu(pid, id))).collect();
+    let vcpus = (1..=VMS).flat_map(|pid| (0..VCPUS).map(move |id| vcpu(pid, id).placed())).collect();
     let mut snapshot = Snapshot { at_ns: seconds * 1_000_000_000, vcpus, ..Snapshot::default() };
     made_up::add_times(&mut snapshot);
     snapshot

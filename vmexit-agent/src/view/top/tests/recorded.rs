@@ -61,6 +61,7 @@ pub(super) fn silent(times: &[u64]) -> Vec<Snapshot> {
             row: Row { key: reading.row.key, stray: reading.row.exits, ..Row::default() },
             more: reading.more,
             durations: Some(Box::default()),
+            ..RowReading::default()
         });
         *vcpu = VcpuReading {
             thread: vcpu.thread,
@@ -68,7 +69,8 @@ pub(super) fn silent(times: &[u64]) -> Vec<Snapshot> {
             halts: vcpu.halts,
             details: details.collect(),
             ..VcpuReading::default()
-        };
+        }
+        .placed();
     }
     snapshots
 }
@@ -104,6 +106,7 @@ fn vcpus(vm: &Value, times: u64) -> Vec<VcpuReading> {
                 reasons,
                 ..VcpuReading::default()
             }
+            .placed()
         })
         .collect()
 }
@@ -140,5 +143,5 @@ fn reading(row: &Value, key: Key, times: u64) -> RowReading {
         max_ns: number(row, "max_ns"),
         ..Row::default()
     };
-    RowReading { row: kernel, more: 0, durations: Some(Box::new(durations)) }
+    RowReading { row: kernel, durations: Some(Box::new(durations)), ..RowReading::default() }
 }
