@@ -77,7 +77,7 @@ echo "== report"; cat /tmp/report.json
     assert_eq!(figure(msrs, "0x80b write", 2), Some(eoi), "{msrs}");
     let row = printed.section("row").unwrap();
     assert!(row.contains(&format!("{} exits", expected.cpuid)), "{row}");
-    for shown in ["shown › 0x0 max leaf, CPU vendor", "p99.9 ", "seen since before "] {
+    for shown in ["shown › 0x0 max leaf, CPU vendor", "p99.9 ", "first seen "] {
         assert!(row.contains(shown), "no '{shown}' in:\n{row}");
     }
     assert_eq!(printed.section("shell").unwrap(), "ended");

@@ -132,14 +132,16 @@ fn keys_lead_from_screen_to_screen_and_it_follows_the_size() {
     let (guest, tmux) = top("by-keys", "-i 500ms");
     tmux.press(&["2"]).unwrap();
     tmux.wait("ports", |screen| screen.contains("IO-PORT") && screen.contains("acpi-tmr")).unwrap();
-    tmux.press(&["g", "Enter"]).unwrap();
+    tmux.press(&["/", "6", "0", "8", "Enter"]).unwrap();
+    tmux.wait("a filter", |screen| screen.contains("▸ 0x608") && !screen.contains("0x71")).unwrap();
+    tmux.press(&["Enter"]).unwrap();
     tmux.wait("a row", |screen| screen.contains("by-keys › 0x608 IN acpi-tmr")).unwrap();
     tmux.press(&["Escape"]).unwrap();
     tmux.wait("ports again", |screen| screen.contains("IO-PORT") && !screen.contains('›')).unwrap();
-    tmux.press(&["/", "r", "t", "c", "Enter"]).unwrap();
-    tmux.wait("a filter", |screen| screen.contains("0x71 IN") && !screen.contains("0x608"))
-        .unwrap();
-    tmux.press(&["Escape", "9"]).unwrap();
+    // With a key right behind it, Escape would be Alt.
+    tmux.press(&["Escape"]).unwrap();
+    tmux.wait("all ports", |screen| screen.contains("0x71")).unwrap();
+    tmux.press(&["9"]).unwrap();
     tmux.wait("vCPUs", |screen| screen.contains("Thread")).unwrap();
     tmux.press(&["Escape"]).unwrap();
     let list = tmux.wait("the list", |screen| screen.contains("Top detail")).unwrap();

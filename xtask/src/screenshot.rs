@@ -13,7 +13,7 @@ use vmexit_tests::{
 use crate::{lab, setup, tool::root};
 
 /// Of the terminal.
-const SIZE: (u16, u16) = (110, 30);
+const SIZE: (u16, u16) = (110, 26);
 
 /// Where the picture goes.
 const PICTURE: &str = "docs/top.svg";

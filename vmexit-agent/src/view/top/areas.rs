@@ -16,8 +16,8 @@ const HIGHEST: u16 = 20;
 /// Columns at the left of a table for the cursor and marks.
 pub(super) const MARKER: u16 = 2;
 
-/// Lines of a distribution below its table, its title included.
-const BELOW: u16 = 7;
+/// Lines of a distribution below its table, its title included: the fewest and the most.
+const BELOW: (u16, u16) = (7, 14);
 
 /// Lines of a table that a distribution leaves at least, titles included.
 const TABLE: u16 = 6;
@@ -63,7 +63,7 @@ pub(super) fn areas(state: &State, area: Rect) -> Areas {
         Table::Vms | Table::Tab(Tab::Vcpus) => {}
         Table::Tab(_) if !times => {}
         Table::Tab(_) => {
-            [areas.table, areas.distribution] = with_distribution(body, BELOW);
+            [areas.table, areas.distribution] = with_distribution(body);
         }
         Table::OfRow => {
             let [charts, table] = if body.width >= WIDE {
@@ -82,12 +82,14 @@ pub(super) fn areas(state: &State, area: Rect) -> Areas {
 }
 
 /// A table, and a distribution beside or below it if there is room for that.
-fn with_distribution(body: Rect, below: u16) -> [Rect; 2] {
+fn with_distribution(body: Rect) -> [Rect; 2] {
     if body.width >= WIDE {
         let parts = [Constraint::Fill(1), Constraint::Length(BESIDE)];
         let [table, beside] = Layout::horizontal(parts).spacing(2).areas(body);
         return [table, Rect { height: beside.height.min(HIGHEST), ..beside }];
     }
-    let below = if body.height >= TABLE + below { below } else { 0 };
+    let (fewest, most) = BELOW;
+    let below =
+        if body.height >= TABLE + fewest { (body.height / 2).clamp(fewest, most) } else { 0 };
     Layout::vertical([Constraint::Fill(1), Constraint::Length(below)]).areas(body)
 }

@@ -53,7 +53,7 @@ impl Role {
             Self::Selected => (None, Modifier::REVERSED),
             Self::Marked => (Some(Color::Magenta), Modifier::BOLD),
             Self::Warning => (Some(Color::Red), Modifier::BOLD),
-            Self::Bars => (Some(Color::Blue), Modifier::empty()),
+            Self::Bars => (Some(Color::Green), Modifier::empty()),
             Self::Key => (Some(Color::Cyan), Modifier::BOLD),
             Self::Dim => (None, Modifier::DIM),
             Self::Tab => (Some(Color::Cyan), Modifier::REVERSED.union(Modifier::BOLD)),

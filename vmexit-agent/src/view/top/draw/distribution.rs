@@ -25,7 +25,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, stats: Option<&Stats>, the
     let at = |line| Rect { y: area.y + line, height: 1, ..area };
     let buckets = stats.map_or(&[][..], |stats| &stats.histogram);
     let title = match stats {
-        Some(stats) if !buckets.is_empty() => format!("Latency, log  {}", percentiles(stats)),
+        Some(stats) if !buckets.is_empty() => format!("Latency (log)  {}", percentiles(stats)),
         _ => "Latency".into(),
     };
     let title = cut(&title, area.width.into());
