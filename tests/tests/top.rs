@@ -231,7 +231,8 @@ fn rates_on_the_screen_are_those_of_a_capture() {
 fn a_vm_that_ends_stays_for_a_while() {
     let mut other = Qemu::native("stays").start(&BareGuest::demo()).unwrap();
     other.wait_dots(3, PATIENCE).unwrap();
-    let guest = Qemu::native("goes-away").start(&BareGuest::demo()).unwrap();
+    let mut guest = Qemu::native("goes-away").start(&BareGuest::demo()).unwrap();
+    guest.wait_dots(3, PATIENCE).unwrap();
     let tmux = terminal();
     let (program, pids) = (agent::program().unwrap(), [guest.pid(), other.pid()]);
     let [gone, stays] = pids;

@@ -42,7 +42,9 @@ impl State {
             }
             return Effect::None;
         }
-        keys::action(key).map_or(Effect::None, |action| self.apply(action))
+        // What lies over everything goes away by any key, whatever that does otherwise.
+        let unknown = self.overlay().map(|_| Action::Back);
+        keys::action(key).or(unknown).map_or(Effect::None, |action| self.apply(action))
     }
 
     fn mouse(&mut self, mouse: MouseEvent) -> Effect {

@@ -220,6 +220,8 @@ fn what_lies_over_everything_goes_away_by_any_key() {
     assert!(bench.screen().contains("page down"), "that scrolls");
     bench.press("q");
     assert!(!bench.screen().contains("page down"));
+    bench.press("?x");
+    assert!(!bench.screen().contains("page down"), "also by one that does nothing else");
     bench.press("f");
     assert!(bench.screen().contains("Nothing is known to be wrong."));
     bench.press("\n");
