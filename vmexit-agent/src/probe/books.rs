@@ -36,6 +36,12 @@ impl Books {
         self.counts[index].as_ptr().cast()
     }
 
+    /// Whether the thread of a book below [`len`](Self::len) has had an exit.
+    pub(super) fn has_exits(&self, index: usize) -> bool {
+        // SAFETY: an aligned integer within the mapping.
+        unsafe { ptr::read_volatile(&raw const (*self.counts(index)).isa) != 0 }
+    }
+
     /// All of a book.
     pub(super) fn open(&self, index: usize) -> Result<OpenBook, ProbeError> {
         Ok(OpenBook(map_part(&self.map, index, size_of::<Book>())?))

@@ -116,6 +116,8 @@ pub struct Probe {
     /// Threads that have ended since the last snapshot, and the events of all that ever have.
     ended: Vec<VcpuReading>,
     ended_events: u64,
+    /// Whether any of them had an exit.
+    ended_exits: bool,
     programs: Vec<Attachment>,
     // Owns programs and links; dropping it detaches.
     ebpf: Ebpf,
@@ -143,9 +145,18 @@ impl Probe {
         for program in &programs {
             program.attach(&mut ebpf)?;
         }
-        let (ended, ended_events) = (Vec::new(), 0);
-        let keeps_durations = options.slow.is_none();
-        Ok(Self { vcpus, books, keeps_durations, free, loss, ended, ended_events, programs, ebpf })
+        Ok(Self {
+            vcpus,
+            books,
+            keeps_durations: options.slow.is_none(),
+            free,
+            loss,
+            ended: Vec::new(),
+            ended_events: 0,
+            ended_exits: false,
+            programs,
+            ebpf,
+        })
     }
 
     /// What has been counted so far; with durations where `in_view` says so of a process. Neither stops nor
@@ -191,23 +202,15 @@ impl Probe {
     /// threads that have ended give their books to new ones then.
     pub fn progress(&mut self) -> Result<Progress, ProbeError> {
         let mut progress = Progress::default();
-        self.look(|_, _, header| {
+        self.look(|books, index, header| {
             progress.pids.insert(header.thread().pid);
             progress.events += header.events();
+            progress.exits |= books.has_exits(index);
             Ok(())
         })?;
         progress.events += self.ended_events;
+        progress.exits |= self.ended_exits;
         Ok(progress)
-    }
-
-    /// Whether KVM has reported an exit, booked or lost, of a thread that lives or has ended since the last
-    /// snapshot. Dearer than [`progress`](Self::progress), for it takes a copy of the table of threads.
-    pub fn has_exits(&self) -> Result<bool, ProbeError> {
-        let loss = self.loss()?;
-        let live = self.vcpus.exits_by_book().map_err(ProbeError::Table)?;
-        let ended = self.ended.iter().map(|vcpu| vcpu.observed);
-        let mut exits = live.into_values().chain(ended);
-        Ok(exits.any(|exits| exits > 0) || loss.no_vcpu_entry + loss.no_book + loss.unreadable > 0)
     }
 
     /// Looks at the books that somebody has; those of threads that have ended are read for the last time
@@ -227,6 +230,7 @@ impl Probe {
                     reader::read_counts(self.books.counts(index), 0)
                 };
                 self.ended_events += header.events();
+                self.ended_exits |= self.books.has_exits(index);
                 self.ended.push(reading);
                 book.clear();
                 self.free.push(index as u32, 0)?;
@@ -245,6 +249,8 @@ pub struct Progress {
     pub pids: BTreeSet<u32>,
     /// Exits of all vCPUs, or other events where KVM reports no exits.
     pub events: u64,
+    /// Whether KVM has reported an exit.
+    pub exits: bool,
 }
 
 /// The kernel-side clock, `CLOCK_MONOTONIC`: nanoseconds.

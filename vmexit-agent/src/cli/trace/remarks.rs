@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     cli::error::Error,
     model::{self, Source},
-    probe::{Probe, ProbeError},
+    probe::{Probe, Progress},
     snapshot::{Interval, Snapshot},
     view::{self, units},
 };
@@ -51,8 +51,7 @@ impl Remarks {
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tick.tick().await;
-            let events = self.probe.progress()?.events;
-            let exits = self.exits.after(events, || self.probe.has_exits())?;
+            let exits = self.exits.after(&self.probe.progress()?);
             if exits == Exits::Silent && self.exits != Exits::Silent {
                 warn_of_silence();
             }
@@ -88,25 +87,16 @@ impl Remarks {
 }
 
 impl Exits {
-    /// What is known at the next tick, when there are so many events. It is asked for exits only where
-    /// that can tell something.
-    fn after(
-        self,
-        events: u64,
-        has_exits: impl FnOnce() -> Result<bool, ProbeError>,
-    ) -> Result<Self, ProbeError> {
-        Ok(match self {
-            Self::Awaited { events: before, ticks } if events > before => {
-                if has_exits()? {
-                    Self::Reported
-                } else if ticks + 1 == SILENT_TICKS {
-                    Self::Silent
-                } else {
-                    Self::Awaited { events, ticks: ticks + 1 }
-                }
-            }
-            known => known,
-        })
+    /// What is known at the next tick.
+    fn after(self, seen: &Progress) -> Self {
+        match self {
+            _ if seen.exits => Self::Reported,
+            Self::Awaited { events, ticks } if seen.events > events => match ticks + 1 {
+                SILENT_TICKS => Self::Silent,
+                ticks => Self::Awaited { events: seen.events, ticks },
+            },
+            same => same,
+        }
     }
 }
 
@@ -122,8 +112,9 @@ mod tests {
 
     /// What is known after these ticks, each with its events so far and whether one was an exit.
     fn after(ticks: &[(u64, bool)]) -> Exits {
-        let start = Exits::Awaited { events: 0, ticks: 0 };
-        ticks.iter().fold(start, |exits, &(events, has)| exits.after(events, || Ok(has)).unwrap())
+        let seen =
+            ticks.iter().map(|&(events, exits)| Progress { events, exits, ..Progress::default() });
+        seen.fold(Exits::Awaited { events: 0, ticks: 0 }, |known, seen| known.after(&seen))
     }
 
     #[test]
@@ -137,8 +128,7 @@ mod tests {
 
     #[test]
     fn one_exit_is_enough() {
-        assert_eq!(after(&[(5, false), (6, false), (9, true), (10, false)]), Exits::Reported);
-        let again = after(&[(1, true)]).after(2, || panic!("it is known"));
-        assert_eq!(again.unwrap(), Exits::Reported);
+        let late = [(5, false), (6, false), (9, true), (10, true)];
+        assert_eq!(after(&late), Exits::Reported);
     }
 }
