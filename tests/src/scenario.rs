@@ -65,9 +65,8 @@ wait_attached() {{ until attached "$@"; do kill -0 "$1"; sleep 0.1; done; sleep 
 }
 
 /// Has agents watch a guest of so many rounds from its first exit to its last: names and arguments, as a shell
-/// takes them; an agent may end by itself. Prints the sections `dots`, `missed` (HLTs that the guest reported
-/// as such), `exits` (KVM's own count), and for each agent `NAME`, its standard output, and `NAME said`, its
-/// standard error.
+/// takes them. Prints the sections `dots`, `missed` (HLTs that the guest reported as such), `exits` (KVM's own
+/// count), and for each agent `NAME`, its standard output, and `NAME said`, its standard error.
 pub fn watch(guest: &str, rounds: u64, agents: &[(&str, String)]) -> String {
     let (mut attach, mut print) = (String::new(), String::new());
     for (name, arguments) in agents {
@@ -98,7 +97,7 @@ echo cont >&3
 wait_dots {rounds}
 sleep 2
 after=$(cat $kvm/exits)
-kill -INT $agents 2> /dev/null || true
+kill -INT $agents
 for agent in $agents; do wait $agent; done
 echo "== dots"; dots
 echo "== missed"; missed

@@ -34,15 +34,16 @@ fn every_exit_is_a_line_on_classic_tracepoints() {
     every_exit_is_a_line("classic");
 }
 
-/// With three others beside: one for what takes hours, one without what only waits, one that ends
-/// after ten.
+/// With two others beside: one for what takes hours, one without what only waits. None ends before the
+/// guest does, for at its end an agent has the kernel copy a map: until that is done, also while the thread is
+/// preempted, the CPU runs no program on a classic tracepoint (`bpf_disable_instrumentation`,
+/// include/linux/bpf.h).
 fn every_exit_is_a_line(tracepoints: &str) {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
     let agents = [
         ("all", "--slower-than 1ns --waiting"),
         ("hours", "--slower-than 1h --waiting"),
         ("busy", "--slower-than 1ns"),
-        ("ten", "--slower-than 1ns -n 10"),
     ];
     let trace = |options| format!("trace --tracepoints {tracepoints} -f json {options}");
     let script = watch("slow", ROUNDS, &agents.map(|(name, options)| (name, trace(options))));
@@ -98,7 +99,6 @@ fn every_exit_is_a_line(tracepoints: &str) {
     assert_eq!(summary.lines().count(), 1, "exits do come: {summary}");
     let busy = all.iter().filter(|exit| exit["waits"] == false).count();
     assert_eq!(lines("busy").len(), busy);
-    assert_eq!(lines("ten").len(), 10);
 }
 
 fn number(value: &Value) -> u64 {
