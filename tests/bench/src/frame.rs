@@ -149,7 +149,8 @@ fn snapshot(seconds: u64) -> Snapshot {
             .collect(),
         ..VcpuReading::default()
     };
-    let vcpus = (1..=VMS).flat_map(|pid| (0..VCPUS).map(move |id| vcpu(pid, id).placed())).collect();
+    let vcpus =
+        (1..=VMS).flat_map(|pid| (0..VCPUS).map(move |id| vcpu(pid, id).placed())).collect();
     let mut snapshot = Snapshot { at_ns: seconds * 1_000_000_000, vcpus, ..Snapshot::default() };
     made_up::add_times(&mut snapshot);
     snapshot

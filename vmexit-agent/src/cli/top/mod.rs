@@ -81,13 +81,13 @@ impl Top {
             let effect = tokio::select! {
                 biased;
                 asked = self.signals.next() => match asked {
-                    Asked::ToStop => Effect::Quit,
-                    Asked::ToSuspend => {
+                    Asked::Stop => Effect::Quit,
+                    Asked::Suspend => {
                         self.screen.suspend(false).map_err(Error::Screen)?;
                         Effect::None
                     }
                     // Whoever had the terminal meanwhile may have changed it.
-                    Asked::ToGoOn => Effect::Redraw,
+                    Asked::GoOn => Effect::Redraw,
                 },
                 event = events.next() => match event {
                     Some(event) => self.state.handle(&event.map_err(Error::Screen)?),
@@ -206,9 +206,9 @@ fn ticks(state: &State) -> Interval {
 
 /// What a signal asks for.
 enum Asked {
-    ToStop,
-    ToSuspend,
-    ToGoOn,
+    Stop,
+    Suspend,
+    GoOn,
 }
 
 /// The signals that concern a terminal.
@@ -237,13 +237,13 @@ impl Signals {
         loop {
             tokio::select! {
                 biased;
-                () = self.stop.asked() => return Asked::ToStop,
-                _ = self.hangup.recv() => return Asked::ToStop,
+                () = self.stop.asked() => return Asked::Stop,
+                _ = self.hangup.recv() => return Asked::Stop,
                 _ = self.suspend.recv() => match self.own.checked_sub(1) {
                     Some(own) => self.own = own,
-                    None => return Asked::ToSuspend,
+                    None => return Asked::Suspend,
                 },
-                _ = self.go_on.recv() => return Asked::ToGoOn,
+                _ = self.go_on.recv() => return Asked::GoOn,
             }
         }
     }

@@ -85,7 +85,7 @@ fn of_row(
         let mut style = style;
         match column.figure {
             Figure::What if row.ended => {
-                text = format!("{} (ended)", cut(&text, usize::from(*width).saturating_sub(8)))
+                text = format!("{} (ended)", cut(&text, usize::from(*width).saturating_sub(8)));
             }
             Figure::Trend if !selected => style = style.patch(theme.of(Role::Bars)),
             _ => {}

@@ -113,7 +113,7 @@ fn a_row_without_figures_stays_while_it_is_selected() {
     let selected = bench.selected().unwrap();
     let again = bench.snapshots.last().unwrap().clone();
     bench.tick(again.clone());
-    assert_eq!(whats(&bench), [selected.clone()]);
+    assert_eq!(whats(&bench), std::slice::from_ref(&selected));
     assert!(bench.screen().contains(&selected));
     bench.press("\x1b");
     bench.tick(again);

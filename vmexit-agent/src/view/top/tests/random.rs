@@ -26,7 +26,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Step> {
     let keys: Vec<KeyCode> = super::super::keys::BINDINGS
         .iter()
-        .flat_map(|binding| binding.codes())
+        .flat_map(super::super::keys::Binding::codes)
         .chain("123456789xäz".chars().map(KeyCode::Char))
         .collect();
     let modifiers = prop_oneof![9 => Just(KeyModifiers::NONE), 1 => Just(KeyModifiers::CONTROL)];
