@@ -58,7 +58,7 @@ pub struct RawExitLayout {
 pub struct RawEntryLayout {
     /// Bytes from the vCPU to the pointer as KVM has it cached, u64; 0 where that is unknown.
     pub rip: u64,
-    /// Bytes from the vCPU to the bits that say which registers are cached, u32; 0 where all are always.
+    /// Bytes from the vCPU to the bits that say which registers are cached, the first 32; 0 where all are always.
     pub cached: u64,
 }
 

@@ -216,7 +216,9 @@ impl Kernel {
             return Ok(RawEntryLayout { rip, cached: 0 });
         }
         let cached = kvm.field("kvm_vcpu", "arch.regs_avail")?;
-        if !cached.ty.is_int(4) {
+        // Bits of an int; in 7.3 a bitmap, which has this register's in its first four bytes too.
+        let is_bitmap = cached.ty.shape == Shape::Array && cached.size.is_multiple_of(8);
+        if !(cached.ty.is_int(4) || is_bitmap) {
             return Err(Why("KVM notes which registers are cached as no known kernel does".into()));
         }
         Ok(RawEntryLayout { rip, cached: cached.offset.into() })
