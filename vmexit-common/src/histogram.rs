@@ -28,7 +28,7 @@ const UNIT_BITS: u32 = LOWEST_BITS - SUB_BITS;
 
 /// Something for each bucket, to be found by a duration's leading eight bits: BPF has no instruction that
 /// counts leading zeros.
-pub type Tables<T> = [[T; 256]; TABLES];
+pub type Tables = [[u32; 256]; TABLES];
 /// How many tables there are.
 pub const TABLES: usize = (HIGHEST_BITS - LOWEST_BITS).div_ceil(STEP_BITS) as usize;
 
@@ -50,18 +50,18 @@ pub const fn bucket_at(table: usize, index: usize) -> usize {
     bucket_of((index as u64) << (UNIT_BITS + table as u32 * STEP_BITS))
 }
 
-/// What the tables have for a duration in nanoseconds. With a table each most exits take a compare or two:
-/// one up to 4 µs, two up to 262 µs.
+/// What the tables have for a duration in nanoseconds; `None` for one that is longer than all that they know.
+/// With a table each most exits take a compare or two: one up to 4 µs, two up to 262 µs.
 #[inline(always)]
-pub fn look_up<T: Copy>(tables: &'static Tables<T>, ns: u64) -> T {
+pub fn look_up(tables: &'static Tables, ns: u64) -> Option<u32> {
     // Written out, for a loop would be kept as one, which is four times as many instructions.
     macro_rules! try_table {
         ($table:literal) => {
-            let value = ns >> (UNIT_BITS + $table * STEP_BITS);
-            if value < 256 {
-                // SAFETY: as just compared. A check could not be met by the verifier's rules: its panic
-                // has nowhere to go.
-                return unsafe { *tables[$table].get_unchecked(bounded(value)) };
+            let unit = UNIT_BITS + $table * STEP_BITS;
+            if ns >> unit < 256 {
+                let offset = bounded(ns >> (unit - size_of::<u32>().ilog2()));
+                // SAFETY: within the table, and aligned.
+                return Some(unsafe { *tables[$table].as_ptr().byte_add(offset) });
             }
         };
     }
@@ -71,20 +71,22 @@ pub fn look_up<T: Copy>(tables: &'static Tables<T>, ns: u64) -> T {
     try_table!(3);
     try_table!(4);
     try_table!(5);
-    tables[TABLES - 1][255]
+    None
 }
 
-/// An index below 256, which `value` is already.
+/// An offset into a table, in bytes: of `value`, which is below 1024, the multiple of four.
 #[inline(always)]
 fn bounded(value: u64) -> usize {
-    // LLVM knows and drops a mask; the verifier can't follow the shifts and wants one.
+    // LLVM would make less of the mask; the verifier can't follow the shifts and wants all of it.
     #[cfg(target_arch = "bpf")]
     let value = {
         let mut value = value;
         // SAFETY: arithmetic on a register.
-        unsafe { core::arch::asm!("{0} &= 255", inout(reg) value, options(pure, nomem, nostack)) };
+        unsafe { core::arch::asm!("{0} &= 1020", inout(reg) value, options(pure, nomem, nostack)) };
         value
     };
+    #[cfg(not(target_arch = "bpf"))]
+    let value = value & 1020;
     value as usize
 }
 
@@ -138,31 +140,35 @@ mod tests {
         const { assert!(LAST_BUCKET < BUCKETS && HIGHEST_NS > 100_000_000_000) }
     }
 
-    static BUCKET: Tables<usize> = {
+    static BUCKET: Tables = {
         let mut tables = [[0; 256]; TABLES];
         let mut at = 0;
         while at < TABLES * 256 {
-            tables[at / 256][at % 256] = bucket_at(at / 256, at % 256);
+            tables[at / 256][at % 256] = bucket_at(at / 256, at % 256) as u32;
             at += 1;
         }
         tables
     };
 
+    fn looked_up(ns: u64) -> usize {
+        look_up(&BUCKET, ns).map_or(LAST_BUCKET, |bucket| bucket as usize)
+    }
+
     #[test]
     fn tables_know_each_bucket() {
         for bucket in 0..=LAST_BUCKET {
             let (low, high) = bounds_of(bucket).unwrap();
-            assert_eq!((look_up(&BUCKET, low), look_up(&BUCKET, high - 1)), (bucket, bucket));
+            assert_eq!((looked_up(low), looked_up(high - 1)), (bucket, bucket));
         }
         for bits in HIGHEST_BITS..u64::BITS {
-            assert_eq!(look_up(&BUCKET, 1 << bits), LAST_BUCKET);
+            assert_eq!(looked_up(1 << bits), LAST_BUCKET);
         }
     }
 
     proptest! {
         #[test]
         fn tables_agree(bits in 0u32..64, noise in any::<u64>()) {
-            prop_assert_eq!(look_up(&BUCKET, noise >> bits), bucket_of(noise >> bits));
+            prop_assert_eq!(looked_up(noise >> bits), bucket_of(noise >> bits));
         }
 
         #[test]

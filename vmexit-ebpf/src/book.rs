@@ -1,6 +1,6 @@
 //! Adding up on a row of a book. The caller has marked the book as being written.
 
-use core::mem::offset_of;
+use core::{hint::cold_path, mem::offset_of};
 
 use vmexit_common::{
     book::{
@@ -25,15 +25,25 @@ pub struct Duration {
 impl Duration {
     #[inline(always)]
     pub fn between(start: u64, end: u64) -> Self {
-        let ns = elapsed(start, end);
-        let place = look_up(&PLACES, ns) as usize;
-        // None is, but the verifier looks into no table.
-        Self { ns, place: if place > bucket_place(LAST_BUCKET) { 0 } else { place } }
+        let ns = end.wrapping_sub(start);
+        let Some(place) = look_up(&PLACES, ns) else {
+            cold_path();
+            // What seems to be longest of all has ended before it began.
+            let (ns, bucket) = if (ns as i64) < 0 { (0, 0) } else { (ns, LAST_BUCKET) };
+            return Self { ns, place: bucket_place(bucket) };
+        };
+        let mut place = place as usize;
+        if place > bucket_place(LAST_BUCKET) {
+            // Never, but the verifier looks into no table.
+            cold_path();
+            place = 0;
+        }
+        Self { ns, place }
     }
 }
 
 /// Where the buckets are: [`bucket_place`].
-static PLACES: Tables<u32> = {
+static PLACES: Tables = {
     let mut places = [[0; 256]; TABLES];
     let mut at = 0;
     while at < TABLES * 256 {
@@ -110,15 +120,18 @@ pub fn time_userspace(row: *mut Row, ns: u64) {
 #[inline(always)]
 pub fn time_exit(row: *mut Row, duration: &Duration) {
     let ns = duration.ns;
-    // Beyond the shortest or the longest, in one comparison; both are 0 until the first.
-    let (shortest, longest) = (load!(row, min_ns), load!(row, max_ns));
-    if ns.wrapping_sub(shortest) > longest - shortest {
-        if longest == 0 || ns < shortest {
+    // Both are 0 until the first.
+    let longest = load!(row, max_ns);
+    if ns > longest {
+        cold_path();
+        store!(row, max_ns, ns);
+        if longest == 0 {
             store!(row, min_ns, ns);
         }
-        if ns > longest {
-            store!(row, max_ns, ns);
-        }
+    }
+    if ns < load!(row, min_ns) {
+        cold_path();
+        store!(row, min_ns, ns);
     }
     add!(row, total_ns, ns);
     // SAFETY: within the row's book.

@@ -125,7 +125,8 @@ fn on_exit(ctx: &TracePointContext, timing: Timing) -> u32 {
         isa: read(ctx, global!(EXIT_LAYOUT.isa)).unwrap_or(0),
     };
     if exit::is_closed(context, vcpu, timing, identity) {
-        exit::begin(vcpu, read(ctx, global!(EXIT_LAYOUT.exit_reason)), timing);
+        let code: Option<u32> = read(ctx, global!(EXIT_LAYOUT.exit_reason));
+        exit::begin(vcpu, code.map(u64::from), timing);
     }
     KEEP_FOR_OTHERS
 }

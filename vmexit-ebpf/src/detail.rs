@@ -1,6 +1,8 @@
 //! What an exit is for. The tracepoints in between only note it; the time is booked at entry, for
 //! the exit as a whole: a port read reports after QEMU has answered, a write before.
 
+use core::hint::cold_path;
+
 use vmexit_common::{
     book::{BUSY, Counts},
     key::Key,
@@ -18,10 +20,12 @@ use crate::{
 #[inline(always)]
 pub fn note(ctx: Context, vcpu: *mut Vcpu, key: Key, accesses: u64) {
     if load!(vcpu, exit_ns) <= BLOCKED {
+        cold_path();
         count_stray(ctx, vcpu, key, accesses);
     } else if load!(vcpu, detail) == Key::NONE.0 && accesses == 1 {
         store!(vcpu, detail, key.0);
     } else {
+        cold_path();
         note_more(vcpu, key, accesses);
     }
 }
@@ -31,10 +35,12 @@ pub fn note(ctx: Context, vcpu: *mut Vcpu, key: Key, accesses: u64) {
 #[inline(always)]
 pub fn note_step(ctx: Context, vcpu: *mut Vcpu, key: Key) {
     if load!(vcpu, exit_ns) <= BLOCKED {
+        cold_path();
         count_stray(ctx, vcpu, key, 1);
     } else if load!(vcpu, detail) == Key::NONE.0 {
         store!(vcpu, detail, key.0);
     } else {
+        cold_path();
         count_more(vcpu, key.0, 1);
     }
 }
@@ -45,11 +51,18 @@ pub fn note_step(ctx: Context, vcpu: *mut Vcpu, key: Key) {
 pub fn note_userspace(ctx: Context, vcpu: *mut Vcpu, reason: Key) {
     let began = load!(vcpu, exit_ns);
     if began <= BLOCKED {
+        cold_path();
         count_stray(ctx, vcpu, reason, 1);
     } else if load!(vcpu, user_ns) == 0 {
         store!(vcpu, user, reason.0);
-        store!(vcpu, user_ns, if began > UNTIMED { exit::now() } else { UNTIMED });
+        if began > UNTIMED {
+            store!(vcpu, user_ns, exit::now());
+        } else {
+            cold_path();
+            store!(vcpu, user_ns, UNTIMED);
+        }
     } else {
+        cold_path();
         count_more(vcpu, reason.0, 1);
     }
 }

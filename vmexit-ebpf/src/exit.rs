@@ -4,7 +4,7 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use vmexit_common::{
     book::Row,
-    key::Key,
+    key::{Key, Kind},
     vcpu::{BLOCKED, UNTIMED, Vcpu},
 };
 
@@ -53,14 +53,14 @@ pub fn is_closed(
     }
 }
 
-/// The guest left with this exit code; `None` if it can't be read.
+/// The guest left with this exit code of 32 bits; `None` if it can't be read.
 #[inline(always)]
-pub fn begin(vcpu: *mut Vcpu, code: Option<u32>, timing: Timing) {
+pub fn begin(vcpu: *mut Vcpu, code: Option<u64>, timing: Timing) {
     let Some(code) = code else {
         count_loss!(unreadable);
         return;
     };
-    let key = Key::reason(code);
+    let key = Key::plain(Kind::Reason, code);
     match timing {
         Timing::All => open(vcpu, key, || true),
         Timing::Some => open(vcpu, key, || is_chosen(load!(vcpu, exits))),

@@ -145,17 +145,16 @@ fn vcpu_id(ctx: &RawTracePointContext) -> u32 {
     read_u32(kvm_vcpu(ctx) + global!(RAW_EXIT_LAYOUT.vcpu_id)).unwrap_or(UNKNOWN_ID)
 }
 
+/// A code of 32 bits, extended by zeros: an argument is that already.
 #[inline(always)]
-fn reason(ctx: &RawTracePointContext) -> Option<u32> {
-    match global!(RAW_EXIT_LAYOUT.reason_in) {
+fn reason(ctx: &RawTracePointContext) -> Option<u64> {
+    let at = match global!(RAW_EXIT_LAYOUT.reason_in) {
         // Before the vCPU.
-        reason_in::ARGUMENT => Some(ctx.arg(0)),
-        reason_in::FIELD => read_u32(ctx.arg::<u64>(0) + global!(RAW_EXIT_LAYOUT.reason)),
-        _ => {
-            let pointer = read_u64(ctx.arg::<u64>(0) + global!(RAW_EXIT_LAYOUT.pointer))?;
-            read_u32(pointer + global!(RAW_EXIT_LAYOUT.reason))
-        }
-    }
+        reason_in::ARGUMENT => return Some(ctx.arg(0)),
+        reason_in::FIELD => ctx.arg(0),
+        _ => read_u64(ctx.arg::<u64>(0) + global!(RAW_EXIT_LAYOUT.pointer))?,
+    };
+    read_u32(at + global!(RAW_EXIT_LAYOUT.reason)).map(u64::from)
 }
 
 /// The vCPU behind the reason, or first.

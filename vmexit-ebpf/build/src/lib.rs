@@ -22,6 +22,11 @@ pub unsafe fn ebpf(package: &str, directory: &str) -> Result<()> {
         // `-Z build-std` on the pinned stable toolchain; set here so that it reaches this one build
         // and none of the crates that probe for nightly features.
         env::set_var("RUSTC_BOOTSTRAP", "1");
+        // Comparisons by "less", which the least of targets has not; Linux has had them since 4.14. aya-build
+        // sets RUSTFLAGS itself, so it goes by the profile, all but what runs while building.
+        env::set_var("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true");
+        env::set_var("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v2");
+        env::set_var("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS", "-Cdebuginfo=0");
         // Its progress would come out as the caller's warnings.
         env::set_var("CARGO_TERM_QUIET", "true");
     }
