@@ -10,7 +10,7 @@ use vmexit_common::{
 use super::{
     Accounting, Exit, Leading, Lost, Report, SCHEMA, Source, Span, Tables, Total, Vcpu, Vm, detail,
     layout::{By, Layout},
-    stats::{Stats, Whole, per_second, percent, scaled, total_ns},
+    stats::{Stats, Whole, per_second, percent, total_ns, user_ns},
     subject::Naming,
 };
 use crate::{
@@ -138,41 +138,34 @@ fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<
     let frame = Frame { vendor, layout: Layout { by, ..host.layout }, ..host };
     let guessed = Map::Guessed(guest.map_or(guest::Vmm::Other, |guest| guest.vmm));
     let map = frame.maps.get(&pid).unwrap_or(&guessed);
-    let rows = Rows::of(vcpus);
-    let total = total(&rows.reasons, vcpus, frame);
-    let tables = if has_tables { tables(&rows, &total, map, frame) } else { Tables::default() };
+    let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
+    let total = total(&reasons, vcpus, frame);
+    let tables =
+        if has_tables { tables(vcpus, &reasons, &total, map, frame) } else { Tables::default() };
     Vm {
         name: guest.map_or_else(|| format!("pid {pid}"), |guest| guest.name.clone()),
         pid,
-        leading: Leading::of(&rows, &total, map, frame),
+        leading: Leading::of(&reasons, vcpus, &total, map, frame),
         vcpus: vcpu_rows(vcpus, guest, map, frame),
         tables,
         total,
     }
 }
 
-/// The rows of several vCPUs as one.
-pub(super) struct Rows {
-    pub(super) reasons: Vec<RowInterval>,
-    pub(super) details: Vec<RowInterval>,
-}
-
-impl Rows {
-    fn of(vcpus: &[&VcpuInterval]) -> Self {
-        Self {
-            reasons: merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons)),
-            details: merged(vcpus.iter().flat_map(|vcpu| &vcpu.details)),
-        }
-    }
-}
-
 /// What some vCPUs did.
-fn tables(rows: &Rows, total: &Total, map: &Map, frame: Frame<'_>) -> Tables {
+fn tables(
+    vcpus: &[&VcpuInterval],
+    reasons: &[RowInterval],
+    total: &Total,
+    map: &Map,
+    frame: Frame<'_>,
+) -> Tables {
+    let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
     let Frame { span_ns, stray, vendor, userspace, .. } = frame;
     let whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray, userspace };
     let mut tables = Tables {
-        exits: exits(&rows.reasons, total, frame),
-        details: detail::tables(&rows.details, whole, Naming { vendor, map }),
+        exits: exits(reasons, total, frame),
+        details: detail::tables(&details, whole, Naming { vendor, map }),
         hidden: BTreeMap::new(),
     };
     tables.sort(frame.layout.sort);
@@ -180,22 +173,29 @@ fn tables(rows: &Rows, total: &Total, map: &Map, frame: Frame<'_>) -> Tables {
     tables
 }
 
+/// The rows of several vCPUs as one.
 fn merged<'a>(rows: impl Iterator<Item = &'a RowInterval>) -> Vec<RowInterval> {
     let mut sums: Vec<RowInterval> = Vec::new();
     let mut next = 0;
     for row in rows {
-        // A VM's vCPUs have much the same rows, in much the same order.
-        let is = |sum: &RowInterval| sum.key == row.key;
-        let place =
-            if sums.get(next).is_some_and(is) { Some(next) } else { sums.iter().position(is) };
-        match place {
-            Some(place) => sums[place].merge(row),
+        let at = place(&sums, next, |sum| sum.key == row.key);
+        match sums.get_mut(at) {
+            Some(sum) => sum.merge(row),
             None => sums.push(row.clone()),
         }
-        next = place.unwrap_or(sums.len() - 1) + 1;
+        next = at + 1;
     }
     sums.sort_by_key(|row| row.key);
     sums
+}
+
+/// Where a row's sum is, or is to be: where the last one's is followed by it, mostly, for the vCPUs of a VM
+/// have much the same rows in much the same order.
+pub(super) fn place<T>(sums: &[T], next: usize, is: impl Fn(&T) -> bool) -> usize {
+    if sums.get(next).is_some_and(&is) {
+        return next;
+    }
+    sums.iter().position(is).unwrap_or(sums.len())
 }
 
 /// The exit code behind a row of reasons; `None` for the row of those without one.
@@ -216,18 +216,18 @@ pub(super) fn row_waits(row: &RowInterval, vendor: Option<Vendor>) -> bool {
 
 fn total(reasons: &[RowInterval], vcpus: &[&VcpuInterval], frame: Frame<'_>) -> Total {
     let mut total = Total::default();
-    let mut user_ns = 0;
+    let mut userspace_ns = 0;
     for row in reasons {
         total.samples += row.exits;
         if row_waits(row, frame.vendor) {
             total.waiting_ns += total_ns(row);
         } else {
             total.handled_ns += total_ns(row);
-            user_ns += scaled(row, row.user_ns);
+            userspace_ns += user_ns(row);
         }
     }
     total.stray = vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.stray).sum();
-    total.userspace_ns = frame.userspace.then_some(user_ns);
+    total.userspace_ns = frame.userspace.then_some(userspace_ns);
     total.per_second = per_second(total.samples, frame.span_ns);
     total.core_percent = percent(total.handled_ns, frame.span_ns);
     if frame.halts {
@@ -252,9 +252,8 @@ fn vcpu_rows(
             let (total, tables) = match frame.layout.by {
                 By::Vm => (total(&vcpu.reasons, &[vcpu], frame), None),
                 By::Vcpu => {
-                    let rows = Rows::of(&[vcpu]);
-                    let total = total(&rows.reasons, &[vcpu], frame);
-                    (total, Some(tables(&rows, &total, map, frame)))
+                    let total = total(&vcpu.reasons, &[vcpu], frame);
+                    (total, Some(tables(&[vcpu], &vcpu.reasons, &total, map, frame)))
                 }
             };
             Vcpu { id, tid, total, tables }

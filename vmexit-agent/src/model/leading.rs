@@ -1,17 +1,20 @@
 //! What a VM's exits were mostly for, found without tables: for lists of many VMs.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
 use serde::Serialize;
 use vmexit_common::key::{Key, Kind};
 
 use super::{
     Subject, Total,
-    build::{Frame, Rows, code_of, reason_name, row_waits},
-    stats::{percent, total_ns},
+    build::{Frame, code_of, place, reason_name, row_waits},
+    stats::{percent, scaled},
     subject::Naming,
 };
-use crate::{device::Map, snapshot::RowInterval};
+use crate::{
+    device::Map,
+    snapshot::{RowInterval, VcpuInterval},
+};
 
 /// What took most of a VM's handled time; where no time is known, what came most often.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -43,18 +46,18 @@ pub struct LeadingDetail {
 }
 
 impl Leading {
-    pub(super) fn of(rows: &Rows, total: &Total, map: &Map, frame: Frame<'_>) -> Self {
-        let timed = total.handled_ns > 0;
-        let weight = |row: &RowInterval| {
-            if timed { total_ns(row) } else { row.exits + row.stray }
-        };
-        let reasons = rows.reasons.iter().filter(|row| !row_waits(row, frame.vendor));
-        let details = rows.details.iter();
+    pub(super) fn of(
+        reasons: &[RowInterval],
+        vcpus: &[&VcpuInterval],
+        total: &Total,
+        map: &Map,
+        frame: Frame<'_>,
+    ) -> Self {
+        let reasons = reasons.iter().filter(|row| !row_waits(row, frame.vendor));
+        let details = vcpus.iter().flat_map(|vcpu| &vcpu.details);
         let details = details.filter(|row| row.key.table() != Some(Kind::Userspace));
-        let (reason, detail) = (
-            heaviest(reasons.map(|row| (row.key, weight(row)))),
-            heaviest(details.map(|row| (row.key.of_any_size(), weight(row)))),
-        );
+        let timed = total.handled_ns > 0;
+        let (reason, detail) = (heaviest(reasons, timed), heaviest(details, timed));
         let share = |heaviest: &Heaviest| {
             percent(heaviest.weight, if timed { total.handled_ns } else { heaviest.all })
         };
@@ -78,13 +81,37 @@ struct Heaviest {
     all: u64,
 }
 
-fn heaviest(rows: impl Iterator<Item = (Key, u64)>) -> Option<Heaviest> {
-    let mut by_key: BTreeMap<Key, u64> = BTreeMap::new();
-    let mut all = 0;
-    for (key, weight) in rows {
-        *by_key.entry(key).or_default() += weight;
-        all += weight;
+/// What its weight is made from.
+struct Sum {
+    key: Key,
+    exits: u64,
+    stray: u64,
+    timed: u64,
+    total_ns: u64,
+}
+
+/// By time, or by number.
+fn heaviest<'a>(rows: impl Iterator<Item = &'a RowInterval>, timed: bool) -> Option<Heaviest> {
+    let mut sums: Vec<Sum> = Vec::new();
+    let mut next = 0;
+    for row in rows {
+        let key = row.key.of_any_size();
+        let at = place(&sums, next, |sum| sum.key == key);
+        if at == sums.len() {
+            sums.push(Sum { key, exits: 0, stray: 0, timed: 0, total_ns: 0 });
+        }
+        let sum = &mut sums[at];
+        sum.exits += row.exits;
+        sum.stray += row.stray;
+        sum.timed += row.timed;
+        sum.total_ns += row.total_ns;
+        next = at + 1;
     }
-    let (key, weight) = by_key.into_iter().max_by_key(|&(_, weight)| weight)?;
-    (weight > 0).then_some(Heaviest { key, weight, all })
+    let weight = |sum: &Sum| {
+        if timed { scaled(sum.total_ns, sum.exits, sum.timed) } else { sum.exits + sum.stray }
+    };
+    let all = sums.iter().map(weight).sum();
+    let heaviest = sums.iter().max_by_key(|sum| (weight(sum), Reverse(sum.key)))?;
+    let weight = weight(heaviest);
+    (weight > 0).then_some(Heaviest { key: heaviest.key, weight, all })
 }

@@ -98,7 +98,7 @@ impl Stats {
             per_second: per_second(samples, whole.span_ns),
             timed,
             total_ns,
-            userspace_ns: whole.userspace.then(|| scaled(row, row.user_ns)),
+            userspace_ns: whole.userspace.then(|| user_ns(row)),
             time_percent: whole.handled_ns.map(|all| percent(total_ns, all)),
             min_ns: row.min_ns,
             avg_ns: average,
@@ -119,16 +119,20 @@ impl Stats {
 
 /// The time of all exits of a row, nanoseconds.
 pub(super) fn total_ns(row: &RowInterval) -> u64 {
-    scaled(row, row.total_ns)
+    scaled(row.total_ns, row.exits, row.timed)
 }
 
-/// A part of the timed exits' time as that of all: as many times over as there are exits for each that was
-/// timed.
-pub(super) fn scaled(row: &RowInterval, ns: u64) -> u64 {
-    if row.timed == 0 || row.timed == row.exits {
+/// That part of a row's time in which userspace had the vCPU, nanoseconds.
+pub(super) fn user_ns(row: &RowInterval) -> u64 {
+    scaled(row.user_ns, row.exits, row.timed)
+}
+
+/// The timed exits' time as that of all: as many times over as there are exits for each that was timed.
+pub(super) fn scaled(ns: u64, exits: u64, timed: u64) -> u64 {
+    if timed == 0 || timed == exits {
         return ns;
     }
-    let scaled = u128::from(ns) * u128::from(row.exits) / u128::from(row.timed);
+    let scaled = u128::from(ns) * u128::from(exits) / u128::from(timed);
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 

@@ -16,6 +16,9 @@ use super::super::{
 };
 use crate::view::{cut, safe};
 
+/// Behind the name of a VM that has ended.
+const ENDED: &str = " (ended)";
+
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     if area.is_empty() {
         return;
@@ -85,7 +88,8 @@ fn of_row(
         let mut style = style;
         match column.figure {
             Figure::What if row.ended => {
-                text = format!("{} (ended)", cut(&text, usize::from(*width).saturating_sub(8)));
+                let room = usize::from(*width).saturating_sub(ENDED.len());
+                text = cut(&text, room) + ENDED;
             }
             Figure::Trend if !selected => style = style.patch(theme.of(Role::Bars)),
             _ => {}

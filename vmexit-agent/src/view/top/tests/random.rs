@@ -6,6 +6,7 @@ use crossterm::event::{
 use proptest::prelude::*;
 
 use super::{
+    super::keys::{BINDINGS, Binding},
     Bench,
     recorded::{RUN, guests, silent, snapshots},
 };
@@ -24,9 +25,9 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Step> {
-    let keys: Vec<KeyCode> = super::super::keys::BINDINGS
+    let keys: Vec<KeyCode> = BINDINGS
         .iter()
-        .flat_map(super::super::keys::Binding::codes)
+        .flat_map(Binding::codes)
         .chain("123456789xäz".chars().map(KeyCode::Char))
         .collect();
     let modifiers = prop_oneof![9 => Just(KeyModifiers::NONE), 1 => Just(KeyModifiers::CONTROL)];
