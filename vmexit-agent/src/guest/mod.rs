@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use self::process::Process;
 pub use self::{
-    qemu::{Address, Monitor},
+    qemu::{Address, Feature, Monitor, Profile},
     vm::{Machine, NoQmp, Vm},
     vmm::Vmm,
 };

@@ -3,12 +3,16 @@
 mod identity;
 mod monitors;
 mod options;
+mod profile;
 
-pub use self::monitors::{Address, Monitor};
 pub(super) use self::{
     identity::{machine, name, uuid},
     monitors::of as monitors,
     options::{setting, values},
+};
+pub use self::{
+    monitors::{Address, Monitor},
+    profile::{Feature, Profile},
 };
 
 /// Whether it is told to use KVM, in one of QEMU's ways.

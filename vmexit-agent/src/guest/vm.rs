@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, io};
 
-use super::{Monitor, Vmm, names, process::Process, qemu};
+use super::{Monitor, Profile, Vmm, names, process::Process, qemu};
 
 /// A process that holds a KVM VM; one that holds several counts as one VM.
 ///
@@ -19,6 +19,8 @@ pub struct Vm {
     pub vmm: Vmm,
     /// Machine type.
     pub machine: Machine,
+    /// What it offers the guest.
+    pub profile: Profile,
     /// UUID in lower case, where QEMU's command line has one.
     pub uuid: Option<String>,
     /// Whether libvirt started it.
@@ -98,6 +100,7 @@ impl Vm {
             name: name.unwrap_or(command),
             vmm,
             machine: if is_qemu { qemu::machine(&arguments) } else { Machine::Unknown },
+            profile: if is_qemu { Profile::of(&arguments) } else { Profile::default() },
             uuid: is_qemu.then(|| qemu::uuid(&arguments)).flatten(),
             libvirt: names::is_libvirts(vmm, &arguments),
             vcpus,
