@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     device::Map,
+    finding::{self, Assessment, Scene},
     guest,
     host::Host,
     probe::{Event, Timing},
@@ -59,7 +60,8 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
         userspace: timing != Timing::Off && events.contains(&Event::Userspace),
         halts: events.contains(&Event::Halt),
         span_ns: interval.span_ns,
-        stray: source != Source::Exits,
+        source,
+        timing,
     };
     let mut vms: Vec<Vm> =
         by_pid.into_iter().map(|(pid, vcpus)| vm(pid, guests.get(&pid), &vcpus, frame)).collect();
@@ -127,8 +129,8 @@ pub(super) struct Frame<'a> {
     /// Whether it is known how halts ended.
     halts: bool,
     span_ns: u64,
-    /// Events without an exit are samples: this host reports no exits at all.
-    stray: bool,
+    source: Source,
+    timing: Timing,
 }
 
 fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>) -> Vm {
@@ -140,8 +142,22 @@ fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<
     let map = frame.maps.get(&pid).unwrap_or(&guessed);
     let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
     let total = total(&reasons, vcpus, frame);
-    let tables =
-        if has_tables { tables(vcpus, &reasons, &total, map, frame) } else { Tables::default() };
+    let (mut tables, assessment) = if has_tables {
+        let tables = tables(vcpus, &reasons, &total, map, frame);
+        let assessment = finding::assess(Scene {
+            tables: &tables,
+            total: &total,
+            guest,
+            vcpus: vcpus.len(),
+            span_ns: frame.span_ns,
+            source: frame.source,
+            timing: frame.timing,
+        });
+        (tables, assessment)
+    } else {
+        <(Tables, Assessment)>::default()
+    };
+    tables.cut(frame.layout.top);
     Vm {
         name: guest.map_or_else(|| format!("pid {pid}"), |guest| guest.name.clone()),
         pid,
@@ -149,10 +165,11 @@ fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<
         vcpus: vcpu_rows(vcpus, guest, map, frame),
         tables,
         total,
+        assessment,
     }
 }
 
-/// What some vCPUs did.
+/// What some vCPUs did; the tables whole.
 fn tables(
     vcpus: &[&VcpuInterval],
     reasons: &[RowInterval],
@@ -161,7 +178,9 @@ fn tables(
     frame: Frame<'_>,
 ) -> Tables {
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
-    let Frame { span_ns, stray, vendor, userspace, .. } = frame;
+    let Frame { span_ns, vendor, userspace, .. } = frame;
+    // Events without an exit are samples where the host reports no exits at all.
+    let stray = frame.source != Source::Exits;
     let whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray, userspace };
     let mut tables = Tables {
         exits: exits(reasons, total, frame),
@@ -169,7 +188,6 @@ fn tables(
         hidden: BTreeMap::new(),
     };
     tables.sort(frame.layout.sort);
-    tables.cut(frame.layout.top);
     tables
 }
 
@@ -253,7 +271,9 @@ fn vcpu_rows(
                 By::Vm => (total(&vcpu.reasons, &[vcpu], frame), None),
                 By::Vcpu => {
                     let total = total(&vcpu.reasons, &[vcpu], frame);
-                    (total, Some(tables(&[vcpu], &vcpu.reasons, &total, map, frame)))
+                    let mut tables = tables(&[vcpu], &vcpu.reasons, &total, map, frame);
+                    tables.cut(frame.layout.top);
+                    (total, Some(tables))
                 }
             };
             Vcpu { id, tid, total, tables }

@@ -28,6 +28,7 @@ pub use self::{
     subject::{Direction, Subject},
 };
 use crate::{
+    finding::Assessment,
     host::Host,
     probe::{Event, Timing},
 };
@@ -145,6 +146,9 @@ pub struct Vm {
     /// What it did.
     #[serde(flatten)]
     pub tables: Tables,
+    /// What that means; empty for a VM that was to have no tables.
+    #[serde(flatten)]
+    pub assessment: Assessment,
 }
 
 impl Vm {

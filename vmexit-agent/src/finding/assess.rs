@@ -1,0 +1,217 @@
+//! Rules held against one VM.
+
+use super::{
+    Assessment, Confidence, Evidence, EvidenceRow, Figures, Finding, Healthy, Least, Rule,
+    guest_os, rules,
+};
+use crate::{
+    guest::{self, Profile, Vmm},
+    model::{Source, Tables, Total},
+    probe::{Event, Timing},
+};
+
+/// Fewer exits support nothing: the standard error of a count of 400 events that come by chance is 5 %
+/// (one in its square root).
+pub const FEWEST_SAMPLES: u64 = 400;
+
+/// What costs less of a core, percent, is not worth a change: it is within what two captures of the same
+/// guest differ by.
+pub const LEAST_CORE_PERCENT: f64 = 1.0;
+
+/// What stands for [`LEAST_CORE_PERCENT`] where no time is known: an exit to QEMU takes some 10 µs.
+pub const LEAST_PER_SECOND: f64 = 1_000.0;
+
+/// What is busy and fine is listed from this share of the VM's exits on, percent.
+const LEAST_HEALTHY_PERCENT: f64 = 5.0;
+
+/// Rows of evidence that a finding has at most: the rest is in the tables.
+const MOST_EVIDENCE: usize = 6;
+
+/// A VM, and how it was measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Scene<'a> {
+    /// Its tables, whole.
+    pub tables: &'a Tables,
+    pub total: &'a Total,
+    /// Who it is, if that is known.
+    pub guest: Option<&'a guest::Vm>,
+    pub vcpus: usize,
+    pub span_ns: u64,
+    pub source: Source,
+    pub timing: Timing,
+}
+
+/// Some rows, as one.
+#[derive(Default)]
+struct Sum {
+    rows: Vec<(Evidence, u64)>,
+    figures: Figures,
+    /// `None` where it is not known.
+    core_percent: Option<f64>,
+}
+
+/// What the rules say of a VM.
+pub(crate) fn assess(scene: Scene<'_>) -> Assessment {
+    let guest_os = guest_os::of(&scene);
+    let (mut findings, mut healthy) = (Vec::new(), Vec::new());
+    for rule in rules() {
+        let sum = Sum::of(rule, &scene);
+        if sum.figures.samples < FEWEST_SAMPLES {
+            continue;
+        }
+        if scene.is_finding(rule, &sum) {
+            let cost = (sum.core_percent.unwrap_or(0.0), sum.figures.per_second);
+            findings.push((cost, scene.finding(rule, sum, guest_os.certain())));
+        } else if let Some(fine) = rule.fine
+            && sum.figures.exits_percent >= LEAST_HEALTHY_PERCENT
+        {
+            healthy.push(Healthy { rule: rule.id, title: rule.title, figures: sum.figures, fine });
+        }
+    }
+    findings.sort_by(|(one, _), (other, _)| {
+        other.partial_cmp(one).unwrap_or(std::cmp::Ordering::Equal)
+    });
+    healthy.sort_by_key(|healthy| std::cmp::Reverse(healthy.figures.samples));
+    Assessment {
+        guest_os,
+        findings: findings.into_iter().map(|(_, finding)| finding).collect(),
+        healthy,
+    }
+}
+
+impl Scene<'_> {
+    /// Whether it is known how long exits took.
+    fn times(&self) -> bool {
+        self.source == Source::Exits && self.timing != Timing::Off
+    }
+
+    /// What shares are shares of: exits; where there are none, the events of all tables but userspace's,
+    /// which has the others' again.
+    fn samples(&self) -> u64 {
+        if self.source == Source::Exits {
+            return self.total.samples;
+        }
+        let tables = self.tables.details.iter().filter(|&(&event, _)| event != Event::Userspace);
+        tables.flat_map(|(_, rows)| rows).map(|row| row.stats.samples).sum()
+    }
+
+    fn is_finding(&self, rule: &Rule, sum: &Sum) -> bool {
+        let costs = match sum.core_percent {
+            Some(percent) => percent >= LEAST_CORE_PERCENT,
+            None => sum.figures.per_second >= LEAST_PER_SECOND,
+        };
+        match rule.least {
+            Least::Cost => costs,
+            Least::Core(least) => sum.core_percent.is_some_and(|percent| percent >= least),
+            Least::PerVcpu(least) => {
+                costs && sum.figures.per_second >= least * self.vcpus.max(1) as f64
+            }
+            Least::Never => false,
+        }
+    }
+
+    fn finding(&self, rule: &Rule, sum: Sum, os: Option<super::Os>) -> Finding {
+        let unknown = Profile::default();
+        let profile = self.guest.map_or(&unknown, |guest| &guest.profile);
+        let is_qemu = self.guest.is_some_and(|guest| guest.vmm == Vmm::Qemu);
+        let remedies = rule.remedies.iter().filter(|remedy| remedy.is_for(os));
+        let devices = rule.patterns.iter().any(|pattern| pattern.is_of_unknown_device());
+        let confidence = match (rule.confidence, self.times()) {
+            (confidence, true) => confidence,
+            (Confidence::High, false) => Confidence::Medium,
+            (_, false) => Confidence::Low,
+        };
+        Finding {
+            rule: rule.id,
+            title: rule.title,
+            figures: sum.figures,
+            gain_core_percent: sum.core_percent,
+            evidence: sum.rows.into_iter().map(|(row, _)| row).take(MOST_EVIDENCE).collect(),
+            devices: profile.devices.iter().filter(|_| devices).cloned().collect(),
+            cause: rule.cause,
+            remedies: remedies.map(|remedy| remedy.advice(profile, is_qemu)).collect(),
+            confidence,
+            sources: rule.sources,
+        }
+    }
+
+    /// The figures of something that took so long; `None` for waiting.
+    fn figures(&self, samples: u64, handled_ns: Option<u64>) -> Figures {
+        let percent = |part: u64, whole: u64| {
+            if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+        };
+        Figures {
+            samples,
+            per_second: if self.span_ns == 0 {
+                0.0
+            } else {
+                samples as f64 * 1e9 / self.span_ns as f64
+            },
+            exits_percent: percent(samples, self.samples()),
+            time_percent: handled_ns
+                .filter(|_| self.times())
+                .map(|ns| percent(ns, self.total.handled_ns)),
+        }
+    }
+
+    fn evidence(&self, row: EvidenceRow, samples: u64, handled_ns: Option<u64>) -> (Evidence, u64) {
+        (Evidence { row, figures: self.figures(samples, handled_ns) }, handled_ns.unwrap_or(0))
+    }
+
+    fn exits(&self, rule: &Rule) -> Vec<(Evidence, u64)> {
+        let rows = self.tables.exits.iter();
+        rows.filter(|exit| rule.patterns.iter().any(|pattern| pattern.is_exit(exit)))
+            .map(|exit| {
+                let row = EvidenceRow::Exit { reason: exit.reason.clone() };
+                let handled_ns = (!exit.waits).then_some(exit.stats.total_ns);
+                self.evidence(row, exit.stats.samples, handled_ns)
+            })
+            .collect()
+    }
+
+    fn details(&self, rule: &Rule) -> Vec<(Evidence, u64)> {
+        let rows = self.tables.details.values().flatten();
+        rows.filter(|row| rule.patterns.iter().any(|pattern| pattern.is_detail(row)))
+            .map(|row| {
+                let subject = EvidenceRow::Detail(row.subject.clone());
+                self.evidence(subject, row.stats.samples, Some(row.stats.total_ns))
+            })
+            .collect()
+    }
+}
+
+impl Sum {
+    fn of(rule: &Rule, scene: &Scene<'_>) -> Self {
+        if rule.patterns.iter().any(|pattern| pattern.is_polling()) {
+            return Self::of_polling(scene);
+        }
+        let mut rows = scene.exits(rule);
+        if rows.is_empty() {
+            rows = scene.details(rule);
+        }
+        rows.retain(|(row, _)| row.figures.samples > 0);
+        rows.sort_by_key(|(row, ns)| std::cmp::Reverse((*ns, row.figures.samples)));
+        let samples = rows.iter().map(|(row, _)| row.figures.samples).sum();
+        let ns = rows.iter().map(|(_, ns)| ns).sum();
+        let waits = rows.iter().all(|(row, _)| row.figures.time_percent.is_none());
+        Self {
+            rows,
+            figures: scene.figures(samples, (!waits).then_some(ns)),
+            core_percent: scene.times().then(|| core_percent(ns, scene.span_ns)),
+        }
+    }
+
+    /// Halts in which KVM polled: a part of the waiting, which keeps the CPU busy.
+    fn of_polling(scene: &Scene<'_>) -> Self {
+        let Some(halts) = scene.total.halts else { return Self::default() };
+        Self {
+            rows: Vec::new(),
+            figures: scene.figures(halts.polled, None),
+            core_percent: Some(core_percent(halts.polled_ns, scene.span_ns)),
+        }
+    }
+}
+
+fn core_percent(ns: u64, span_ns: u64) -> f64 {
+    if span_ns == 0 { 0.0 } else { 100.0 * ns as f64 / span_ns as f64 }
+}
