@@ -6,62 +6,16 @@
     reason = "a test may panic, and so may its helpers"
 )]
 
-use std::collections::BTreeMap;
+mod made_up;
 
+use made_up::{SECOND, report, row, stray, vcpu};
 use vmexit::{
-    guest,
-    host::Host,
-    model::{self, Layout, Report, Source, Sources, Span},
-    probe::{Event, Timing},
-    reason::{Names, Vendor},
-    snapshot::{Durations, Interval, RowReading, Snapshot, Thread, VcpuReading},
+    model::{Report, Source},
+    probe::Event,
+    reason::Vendor,
     view::{self, Format},
 };
-use vmexit_common::{
-    book::{Halts, Row},
-    key::{Key, Kind},
-    vcpu::ISA_VMX,
-};
-
-const SECOND: u64 = 1_000_000_000;
-const PID: u32 = 4_242;
-
-fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
-    let mut spread = Durations::default();
-    let mut row = Row { key: key.0, ..Row::default() };
-    for &(ns, count) in durations {
-        row.min_ns = if row.exits == 0 { ns } else { row.min_ns.min(ns) };
-        row.max_ns = row.max_ns.max(ns);
-        row.exits += u64::from(count);
-        row.total_ns += ns * u64::from(count);
-        row.user_ns += ns * u64::from(count) / 4;
-        spread.record(ns, count.into());
-    }
-    RowReading { row, durations: Some(Box::new(spread)), ..RowReading::default() }
-}
-
-fn stray(key: Key, count: u64) -> RowReading {
-    let row = Row { key: key.0, stray: count, ..Row::default() };
-    RowReading { row, durations: Some(Box::default()), ..RowReading::default() }
-}
-
-fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuReading {
-    let booked: u64 = reasons.iter().map(|reading| reading.row.exits).sum();
-    let silent = booked == 0;
-    VcpuReading {
-        thread: Thread { pid: PID, tid: PID + 1 + id, since_ns: 1 },
-        vcpu_id: Some(id),
-        isa: if silent { 0 } else { ISA_VMX },
-        // One more is open.
-        observed: if silent { 0 } else { booked + 1 },
-        open: u64::from(!silent),
-        lost_no_entry: 0,
-        halts: Halts { blocked: 90, blocked_ns: 3_900_000_000, polled: 10, polled_ns: 100_000_000 },
-        reasons,
-        details,
-    }
-    .placed()
-}
+use vmexit_common::key::{Key, Kind};
 
 /// Proportions of a Windows guest whose clock is the ACPI PM timer.
 fn windows() -> Report {
@@ -103,25 +57,6 @@ fn silent() -> Report {
     report(None, "evil\x1b[31m\nname", vec![vcpu(0, Vec::new(), details)])
 }
 
-fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Report {
-    let guest =
-        guest::Vm { pid: PID, name: name.into(), vcpus: vcpus.len(), ..guest::Vm::default() };
-    let end = Snapshot { at_ns: 10 * SECOND, vcpus, ..Snapshot::default() };
-    let host = Host {
-        name: "host".into(),
-        kernel: "6.1.0".into(),
-        cpus: 8,
-        vendor,
-        kvm_module: Some(if vendor.is_some() { "kvm_intel" } else { "kvm_other" }.into()),
-    };
-    let span = Span { start: "2026-01-02T03:04:05Z".into(), seconds: 10.0, interrupted: false };
-    let (reasons, guests) = (&Names::default(), &BTreeMap::from([(PID, guest)]));
-    let (timing, events) = (Timing::All, Event::ALL.into());
-    let (maps, layout) = (&BTreeMap::new(), Layout::default());
-    let sources = Sources { host, span, timing, events, reasons, maps, layout, guests };
-    model::build(&Interval::between(&Snapshot::default(), &end), sources)
-}
-
 fn rendered(report: &Report, format: Format) -> String {
     String::from_utf8(view::render(report, format).unwrap().to_vec()).unwrap()
 }
@@ -151,24 +86,6 @@ fn every_exit_is_accounted_for() {
     assert_eq!(accounting.unaccounted, 0);
     let vcpus: u64 = report.vms[0].vcpus.iter().map(|vcpu| vcpu.total.samples).sum();
     assert_eq!(vcpus, rows);
-}
-
-#[test]
-fn what_exits_are_mostly_for_is_known_without_tables() {
-    let busy = windows().vms.remove(0);
-    let (reason, detail) = (busy.leading.reason.unwrap(), busy.leading.detail.unwrap());
-    let first = &busy.tables.exits[0];
-    assert_eq!(reason.reason, first.reason);
-    assert_eq!(Some(reason.share_percent), first.stats.time_percent);
-    let first = &busy.tables.details[&Event::Ioport][0];
-    assert_eq!(detail.subject, first.subject);
-    assert_eq!(Some(detail.share_percent), first.stats.time_percent);
-
-    let silent = silent().vms.remove(0);
-    assert!(silent.leading.reason.is_none());
-    let detail = silent.leading.detail.unwrap();
-    assert_eq!((detail.subject.number, silent.total.stray), (Some(0x608), 1_010));
-    assert!((detail.share_percent - 100_000.0 / 1_010.0).abs() < 1e-9);
 }
 
 #[test]

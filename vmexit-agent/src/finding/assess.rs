@@ -204,9 +204,14 @@ impl Sum {
     /// Halts in which KVM polled: a part of the waiting, which keeps the CPU busy.
     fn of_polling(scene: &Scene<'_>) -> Self {
         let Some(halts) = scene.total.halts else { return Self::default() };
+        let mut figures = scene.figures(halts.polled, None);
+        if scene.source != Source::Exits {
+            // Halts are none of the events that shares are shares of.
+            figures.exits_percent = 0.0;
+        }
         Self {
             rows: Vec::new(),
-            figures: scene.figures(halts.polled, None),
+            figures,
             core_percent: Some(core_percent(halts.polled_ns, scene.span_ns)),
         }
     }

@@ -36,7 +36,7 @@ pub struct Setting {
 }
 
 /// A remedy for one VM.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Advice {
     /// For whom: `windows`, `linux`, or `unknown` for all.
     pub os: Os,

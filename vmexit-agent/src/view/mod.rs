@@ -1,5 +1,6 @@
 //! Renderings of a [`Report`], as text, JSON or a live screen, of single exits, and of the VMs that were found. Nothing here measures, names or decides.
 
+mod explain;
 mod label;
 mod slow;
 mod subject;
@@ -16,6 +17,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 pub use self::{
+    explain::explain,
     label::label,
     slow::{slow, slow_header},
     terminal::{cut, escaped, path, safe},

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::{
+    explain::shares,
     subject::{label, what},
     terminal::safe,
     units::{count, duration, percent, plural, rate},
@@ -13,6 +14,12 @@ use crate::{
     model::{Accounting, Report, Source, Stats, Tables, Total, Vm},
     probe::{Event, Timing},
 };
+
+/// Writing to a `String` can't fail.
+macro_rules! line {
+    ($out:expr, $($arg:tt)*) => { let _ = writeln!($out, $($arg)*); };
+}
+pub(super) use line;
 
 /// What a cell shows where there is nothing to show.
 pub(super) const NONE: &str = "-";
@@ -25,11 +32,6 @@ pub(super) fn render(report: &Report) -> String {
         vm_tables(&mut out, vm, shows(report));
     }
     out
-}
-
-/// Writing to a `String` can't fail.
-macro_rules! line {
-    ($out:expr, $($arg:tt)*) => { let _ = writeln!($out, $($arg)*); };
 }
 
 fn header(out: &mut String, report: &Report) {
@@ -138,6 +140,10 @@ fn vm_tables(out: &mut String, vm: &Vm, shows: Shows) {
     let vcpus = plural(vm.vcpus.len() as u64, "vCPU");
     let _ = write!(out, "{} (pid {}, {vcpus})", safe(&vm.name), vm.pid);
     total(out, &vm.total, shows);
+    for finding in &vm.assessment.findings {
+        let shares = shares(&finding.figures, shows.exits);
+        line!(out, "  finding: {}: {shares}", finding.title);
+    }
     tables(out, &vm.tables, shows);
     for vcpu in &vm.vcpus {
         let Some(of_vcpu) = &vcpu.tables else { continue };

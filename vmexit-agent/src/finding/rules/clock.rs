@@ -138,7 +138,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "timer-programming",
-        title: "the guest sets its timer often",
+        title: "the guest sets its timer",
         sign: "writes of MSRs 0x6e0 (IA32_TSC_DEADLINE) and 0x838 (X2APIC_TMICT)",
         patterns: &[
             Pattern::Msrs(0x6e0, 0x6e0, Direction::Write),

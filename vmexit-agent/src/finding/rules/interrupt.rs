@@ -14,7 +14,7 @@ const HYPERCALLS: &str = "Linux, Documentation/virt/kvm/x86/hypercalls.rst";
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "host-interrupts",
-        title: "the host's interrupts end guest mode often",
+        title: "the host's interrupts end guest mode",
         sign: "exits EXTERNAL_INTERRUPT, or `interrupt` on AMD",
         patterns: &[Pattern::Exits(&["EXTERNAL_INTERRUPT", "interrupt"])],
         least: Least::PerVcpu(1_000.0),

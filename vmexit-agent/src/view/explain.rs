@@ -1,0 +1,250 @@
+//! Findings at length: what a VM's exits cost, which of them are worth a change, and which change.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum as _;
+
+use super::{
+    subject::{label, what},
+    terminal::safe,
+    text::line,
+    units::{count, duration, percent, plural, rate},
+};
+use crate::{
+    finding::{
+        Advice, Confidence, Evidence, EvidenceRow, FEWEST_SAMPLES, Figures, Finding,
+        LEAST_CORE_PERCENT, LEAST_PER_SECOND, Os,
+    },
+    model::{Report, Source, Vm},
+    probe::{Event, Timing},
+};
+
+/// Columns of the text; blocks to be copied are left as they are.
+const WIDTH: usize = 100;
+
+/// The findings of all VMs of a report, in words.
+pub fn explain(report: &Report) -> String {
+    let mut out = String::new();
+    line!(
+        out,
+        "{}, {:.2} s on {}",
+        report.span.start,
+        report.span.seconds,
+        safe(&report.host.name)
+    );
+    for caveat in caveats(report) {
+        wrapped(&mut out, "", &caveat);
+    }
+    if report.vms.is_empty() {
+        line!(out, "\nNo VM was seen.");
+    }
+    for vm in &report.vms {
+        out.push('\n');
+        explain_vm(&mut out, vm, report);
+    }
+    out
+}
+
+/// What makes the findings less certain, or fewer.
+fn caveats(report: &Report) -> Vec<String> {
+    let mut caveats = Vec::new();
+    match (report.source, report.timing) {
+        (Source::Silent, _) => caveats.push(
+            "This host's KVM reports no exits: what follows rests on counts of other events, without \
+             times, and is the less certain for it."
+                .to_owned(),
+        ),
+        (Source::Exits, Timing::Off) => caveats.push(
+            "No exit was timed: what follows rests on counts, and is the less certain for it.".to_owned(),
+        ),
+        (Source::Exits, Timing::OneIn(n)) => {
+            caveats.push(format!("One exit in {n} was timed: times are estimates."));
+        }
+        _ => {}
+    }
+    let missing: Vec<String> = Event::ALL
+        .iter()
+        .filter(|event| !report.events.contains(event))
+        .filter_map(|event| Some(event.to_possible_value()?.get_name().to_owned()))
+        .collect();
+    if !missing.is_empty() {
+        caveats.push(format!("Not captured, and so not looked at: {}.", missing.join(", ")));
+    }
+    caveats
+}
+
+fn explain_vm(out: &mut String, vm: &Vm, report: &Report) {
+    let exits = report.source == Source::Exits;
+    let vcpus = plural(vm.vcpus.len() as u64, "vCPU");
+    let _ = write!(out, "{} (pid {}, {vcpus})", safe(&vm.name), vm.pid);
+    if exits {
+        let total = &vm.total;
+        let _ = write!(out, ": {} exits, {}/s", count(total.samples), rate(total.per_second));
+        if report.timing != Timing::Off {
+            let (handled, cores) = (duration(total.handled_ns), total.core_percent);
+            let _ = write!(out, "; handled {handled}, {cores:.1}% of a core");
+        }
+    }
+    out.push('\n');
+    let assessment = &vm.assessment;
+    let guest = &assessment.guest_os;
+    if guest.os != Os::Unknown {
+        let os = title(guest.os);
+        line!(out, "The guest is taken for {os}: {}.", guest.because);
+    }
+    if assessment.findings.is_empty() {
+        out.push('\n');
+        wrapped(out, "", &nothing(vm, report));
+    }
+    let mut said = Vec::new();
+    for (number, finding) in (1..).zip(&assessment.findings) {
+        explain_finding(out, number, finding, exits, &mut said);
+    }
+    if !assessment.healthy.is_empty() {
+        line!(out, "\nFine as it is:");
+        for healthy in &assessment.healthy {
+            let text = format!(
+                "{}, {}: {}.",
+                healthy.title,
+                shares(&healthy.figures, exits),
+                healthy.fine
+            );
+            wrapped(out, "  ", &text);
+        }
+    }
+}
+
+/// That there is nothing, and how certain that is.
+fn nothing(vm: &Vm, report: &Report) -> String {
+    let seen: u64 = vm.tables.details.values().flatten().map(|row| row.stats.samples).sum();
+    let enough = vm.total.samples.max(seen) >= FEWEST_SAMPLES;
+    if !enough {
+        return format!(
+            "Too little was seen to say anything: it takes {FEWEST_SAMPLES} exits of one kind. Capture for \
+             longer."
+        );
+    }
+    let least = if report.source == Source::Exits && report.timing != Timing::Off {
+        format!("takes {LEAST_CORE_PERCENT}% of a core or more")
+    } else {
+        format!("comes {LEAST_PER_SECOND} times a second or more often")
+    };
+    format!("Nothing here is worth a change: no pattern that vmexit knows {least}.")
+}
+
+/// `said` is which remedies were given before, and for which finding.
+fn explain_finding<'a>(
+    out: &mut String,
+    number: usize,
+    finding: &'a Finding,
+    exits: bool,
+    said: &mut Vec<(&'a Advice, usize)>,
+) {
+    line!(out, "\n{number}. {} [{}]", capital(finding.title), finding.rule);
+    let gain = finding.gain_core_percent.map_or_else(String::new, |percent| {
+        format!("; up to {percent:.1}% of a core to be gained")
+    });
+    line!(out, "   {}{gain}", shares(&finding.figures, exits));
+    for row in &finding.evidence {
+        evidence(out, row);
+    }
+    out.push('\n');
+    wrapped(out, "   ", finding.cause);
+    if !finding.devices.is_empty() {
+        let devices: Vec<String> = finding.devices.iter().map(|device| safe(device)).collect();
+        let text = format!("Its command line has these devices in QEMU: {}.", devices.join(", "));
+        wrapped(out, "   ", &text);
+    }
+    for advice in &finding.remedies {
+        match said.iter().find(|(before, _)| *before == advice) {
+            Some((_, number)) => {
+                line!(out, "\n   {}", for_whom(advice.os, &format!("As for {number}.")));
+            }
+            None => {
+                remedy(out, advice);
+                said.push((advice, number));
+            }
+        }
+    }
+    line!(out, "\n   Certainty: {}. Sources:", certainty(finding.confidence));
+    for source in finding.sources {
+        line!(out, "     {source}");
+    }
+}
+
+fn evidence(out: &mut String, evidence: &Evidence) {
+    let (name, device) = match &evidence.row {
+        EvidenceRow::Exit { reason } => (safe(reason), String::new()),
+        EvidenceRow::Detail(subject) => (safe(&label(subject)), safe(&what(subject))),
+    };
+    let figures = &evidence.figures;
+    let time =
+        figures.time_percent.map_or_else(String::new, |share| format!("  {}", percent(share)));
+    line!(
+        out,
+        "     {name:18}  {device:22}  {:>11}  {:>8}/s  {:>7}{time}",
+        count(figures.samples),
+        rate(figures.per_second),
+        percent(figures.exits_percent),
+    );
+}
+
+fn remedy(out: &mut String, advice: &Advice) {
+    out.push('\n');
+    wrapped(out, "   ", &for_whom(advice.os, advice.says));
+    if advice.offered {
+        wrapped(out, "   ", "The VM is offered that already; the guest does not use it.");
+    }
+    for (title, block) in [("libvirt (virsh edit)", &advice.libvirt), ("QEMU", &advice.qemu)] {
+        let Some(block) = block else { continue };
+        line!(out, "     {title}:");
+        for text in block.lines() {
+            line!(out, "       {text}");
+        }
+    }
+    if let Some(inside) = advice.inside {
+        wrapped(out, "     ", inside);
+    }
+}
+
+/// How much of a VM's exits something is: `64.52% of exits, 56.31% of handled time`.
+pub(super) fn shares(figures: &Figures, exits: bool) -> String {
+    let what = if exits { "exits" } else { "events" };
+    let time = figures
+        .time_percent
+        .map_or_else(String::new, |share| format!(", {} of handled time", percent(share)));
+    format!("{} of {what}{time}", percent(figures.exits_percent))
+}
+
+fn for_whom(os: Os, text: &str) -> String {
+    match title(os) {
+        "" => text.to_owned(),
+        os => format!("{os}: {text}"),
+    }
+}
+
+fn title(os: Os) -> &'static str {
+    match os {
+        Os::Windows => "Windows",
+        Os::Linux => "Linux",
+        Os::Unknown => "",
+    }
+}
+
+fn certainty(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Low => "low",
+        Confidence::Medium => "medium",
+        Confidence::High => "high",
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+fn wrapped(out: &mut String, indent: &str, text: &str) {
+    let options = textwrap::Options::new(WIDTH).initial_indent(indent).subsequent_indent(indent);
+    line!(out, "{}", textwrap::fill(text, options));
+}

@@ -1,0 +1,409 @@
+//! Each rule on made-up guests: one that it is about, and one that only looks like it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+mod made_up;
+
+use std::collections::BTreeSet;
+
+use made_up::{Capture, row, stray, vcpu};
+use vmexit::{
+    device::{Map, mtree::MemoryTree},
+    finding::{Advice, Assessment, Confidence, Finding, Least, Os, Rule, rules},
+    guest::{Feature, Profile},
+    model::{Layout, Report},
+    probe::Timing,
+    reason::Vendor,
+    snapshot::RowReading,
+    view::{self, Format},
+};
+use vmexit_common::{
+    book::Halts,
+    key::{Key, Kind},
+};
+
+/// Exits that cost 2 % of a core in the 10 s of a capture, and a tenth of that.
+const MANY: &[(u64, u32)] = &[(10_000, 20_000)];
+const FEW: &[(u64, u32)] = &[(10_000, 2_000)];
+
+/// Intel's exit codes.
+const EXTERNAL_INTERRUPT: u32 = 1;
+const HLT: u32 = 12;
+const IO: u32 = 30;
+const PAUSE: u32 = 40;
+const APIC_ACCESS: u32 = 44;
+const EOI_INDUCED: u32 = 45;
+const PREEMPTION_TIMER: u32 = 52;
+
+/// A q35 as QEMU 7.2 describes it.
+const Q35: &str = include_str!("fixtures/mtree/7.2-q35.txt");
+
+/// What a guest did, and what is known of its devices.
+#[derive(Default)]
+struct Did {
+    reasons: Vec<RowReading>,
+    details: Vec<RowReading>,
+    tree: Option<String>,
+    halts: Option<Halts>,
+}
+
+/// Exits for these things, so many of each.
+fn each(keys: &[Key], durations: &[(u64, u32)]) -> Did {
+    let times = keys.len() as u32;
+    let all: Vec<(u64, u32)> = durations.iter().map(|&(ns, count)| (ns, count * times)).collect();
+    Did {
+        reasons: vec![row(Key::reason(IO), &all)],
+        details: keys.iter().map(|&key| row(key, durations)).collect(),
+        ..Did::default()
+    }
+}
+
+/// Many exits for one thing.
+fn many(key: Key) -> Did {
+    each(&[key], MANY)
+}
+
+/// Exits for this reason.
+fn exits(code: u32, durations: &[(u64, u32)]) -> Did {
+    Did { reasons: vec![row(Key::reason(code), durations)], ..Did::default() }
+}
+
+/// Halts that KVM polled for so long in all.
+fn polled(ns: u64) -> Did {
+    let halts = Halts { polled: 5_000, polled_ns: ns, ..Halts::default() };
+    Did { halts: Some(halts), ..exits(HLT, MANY) }
+}
+
+impl Did {
+    /// On a VM whose QEMU was asked.
+    fn on(self, tree: &str) -> Self {
+        Self { tree: Some(tree.to_owned()), ..self }
+    }
+
+    /// And userspace had the vCPU all the time.
+    fn in_userspace(mut self) -> Self {
+        self.details.iter_mut().for_each(|row| row.row.user_ns = row.row.total_ns);
+        self
+    }
+
+    fn capture(self) -> Capture {
+        let mut first = vcpu(0, self.reasons, self.details);
+        first.halts = self.halts.unwrap_or_default();
+        let map = self.tree.map(|tree| Map::Asked(MemoryTree::parse(&tree).unwrap()));
+        Capture { map, ..Capture::of(Some(Vendor::Vmx), "guest", vec![first]) }
+    }
+
+    fn assessed(self) -> Assessment {
+        assessed(self.capture())
+    }
+}
+
+fn assessed(capture: Capture) -> Assessment {
+    capture.report().vms.remove(0).assessment
+}
+
+fn input(port: u64) -> Key {
+    Key::pio(port, 0, 4)
+}
+
+fn read(address: u64) -> Key {
+    Key::mmio(address, 0, 4)
+}
+
+fn plain(kind: Kind, value: u64) -> Key {
+    Key::plain(kind, value)
+}
+
+/// Of each rule, a guest that it is about, and one that looks like it and is not.
+#[rustfmt::skip]
+fn cases() -> Vec<(&'static str, Did, Did)> {
+    use Kind::{Cpuid, FastMmio, Fault, HvHypercall, Hypercall};
+    let network = || Q35.replace(": ahci", ": e1000");
+    vec![
+        ("acpi-pm-timer", many(input(0x608)), each(&[input(0x608)], FEW)),
+        ("rtc", each(&[Key::pio(0x70, 1, 1), input(0x71)], MANY), many(input(0x72))),
+        ("hpet", many(read(0xfed0_00f0)), many(read(0xfed0_0400))),
+        ("hyperv-reference-counter", many(Key::msr(0x4000_0020, 0)), many(Key::msr(0x4000_0021, 0))),
+        ("hyperv-timers", many(Key::msr(0x4000_00b1, 1)), many(Key::msr(0x4000_00b1, 0))),
+        ("timer-programming", many(Key::msr(0x6e0, 1)), each(&[Key::msr(0x6e0, 1)], &[(30_000, 4_900)])),
+        ("preemption-timer", exits(PREEMPTION_TIMER, MANY), exits(PREEMPTION_TIMER, &[(30_000, 4_900)])),
+        ("serial-port", many(input(0x3fd)), many(input(0x3f6))),
+        ("pci-configuration", each(&[Key::pio(0xcf8, 1, 4), input(0xcfc)], MANY), many(input(0xcd8))),
+        ("debug-console", many(Key::pio(0x402, 1, 1)), many(Key::pio(0x401, 1, 1))),
+        ("fw-cfg", many(input(0x511)), many(input(0x514))),
+        ("vmport", many(input(0x5658)), each(&[input(0x5658)], FEW)),
+        ("emulated-network", many(read(0xfea1_7008)).on(&network()), many(read(0xfea1_7008)).on(Q35)),
+        ("emulated-disk", many(read(0xfea1_7008)).on(Q35), many(read(0xfea1_7008)).on(&network())),
+        ("emulated-usb", many(read(0xfea1_0040)).on(Q35), many(read(0xfea1_7008)).on(Q35)),
+        ("emulated-device", many(read(0xfeb0_0000)).in_userspace(), many(read(0xfeb0_0000))),
+        ("doorbells", many(plain(FastMmio, 0xfe00_3000)), many(read(0xfe00_3000)).on(Q35).in_userspace()),
+        ("host-interrupts", exits(EXTERNAL_INTERRUPT, MANY), exits(EXTERNAL_INTERRUPT, &[(30_000, 9_900)])),
+        ("inter-processor-interrupts", many(Key::msr(0x830, 1)), many(Key::msr(0x830, 0))),
+        ("end-of-interrupt", exits(EOI_INDUCED, MANY), exits(EOI_INDUCED, FEW)),
+        ("xapic", exits(APIC_ACCESS, MANY), exits(APIC_ACCESS, FEW)),
+        ("idle", exits(HLT, MANY), exits(PAUSE, MANY)),
+        ("halt-polling", polled(2_000_000_000), polled(500_000_000)),
+        ("spinning", exits(PAUSE, MANY), exits(PAUSE, FEW)),
+        ("lock-contention", many(plain(Hypercall, 5)), many(plain(HvHypercall, 5))),
+        ("paravirtual-calls", many(plain(Hypercall, 10)), many(plain(Hypercall, 5))),
+        ("missing-pages", each(&[plain(Fault, 0b10)], &[(10_000, 60_000)]), many(plain(Fault, 0b10))),
+        ("protected-pages", many(plain(Fault, 0b10_1010)), many(plain(Fault, 0b10))),
+        ("cpuid", many(plain(Cpuid, 0x15)), each(&[plain(Cpuid, 0x15)], FEW)),
+    ]
+}
+
+fn rule(id: &str) -> &'static Rule {
+    rules().find(|rule| rule.id == id).unwrap_or_else(|| panic!("no rule {id}"))
+}
+
+fn finding<'a>(assessment: &'a Assessment, id: &str) -> Option<&'a Finding> {
+    assessment.findings.iter().find(|finding| finding.rule == id)
+}
+
+/// Whether the rule says of a guest what it is there to say.
+fn says(assessment: &Assessment, id: &str) -> bool {
+    match rule(id).least {
+        Least::Never => assessment.healthy.iter().any(|healthy| healthy.rule == id),
+        _ => finding(assessment, id).is_some(),
+    }
+}
+
+#[test]
+fn each_rule_knows_its_guest_from_one_that_looks_like_it() {
+    let mut tried = BTreeSet::new();
+    for (id, its, other) in cases() {
+        let (its, other) = (its.assessed(), other.assessed());
+        assert!(says(&its, id), "{id}: {its:?}");
+        assert!(!says(&other, id), "{id}: {other:?}");
+        // What is healthy is not a problem at the same time.
+        if rule(id).least == Least::Never {
+            assert!(its.findings.is_empty(), "{id}: {:?}", its.findings);
+        }
+        tried.insert(id);
+    }
+    assert_eq!(tried, rules().map(|rule| rule.id).collect(), "each rule has a case");
+}
+
+#[test]
+fn nothing_is_said_of_a_handful() {
+    for (id, mut its, _) in cases() {
+        // As much time as before, so that it costs enough.
+        let keys = its.details.len().max(1) as u64;
+        for row in its.reasons.iter_mut().chain(&mut its.details) {
+            row.row.exits = 390 / keys;
+        }
+        its.halts = its.halts.map(|halts| Halts { polled: 390, ..halts });
+        let assessment = its.assessed();
+        assert!(!says(&assessment, id), "{id}: {assessment:?}");
+    }
+}
+
+#[test]
+fn rules_are_complete() {
+    let mut ids = BTreeSet::new();
+    for rule in rules() {
+        assert!(ids.insert(rule.id), "{} twice", rule.id);
+        assert!(!rule.sources.is_empty() && !rule.patterns.is_empty(), "{}", rule.id);
+        let healthy = rule.least == Least::Never;
+        assert_eq!(healthy, rule.remedies.is_empty(), "{}", rule.id);
+        assert_eq!(healthy, rule.cause.is_empty(), "{}", rule.id);
+        assert!(!healthy || rule.fine.is_some(), "{}", rule.id);
+    }
+}
+
+#[test]
+fn figures_are_those_of_the_rows() {
+    let assessment =
+        each(&[Key::pio(0x70, 1, 1), Key::pio(0x71, 0, 1), input(0x608)], MANY).assessed();
+    let rtc = finding(&assessment, "rtc").unwrap();
+    assert_eq!((rtc.figures.samples, rtc.figures.per_second), (40_000, 4_000.0));
+    assert!((rtc.figures.exits_percent - 66.67).abs() < 0.01, "{:?}", rtc.figures);
+    assert!((rtc.figures.time_percent.unwrap() - 66.67).abs() < 0.01, "{:?}", rtc.figures);
+    assert_eq!((rtc.gain_core_percent, rtc.evidence.len()), (Some(4.0), 2));
+    let rules: Vec<&str> = assessment.findings.iter().map(|finding| finding.rule).collect();
+    assert_eq!(rules, ["rtc", "acpi-pm-timer"], "what costs most comes first");
+}
+
+#[test]
+fn without_times_counts_have_to_do() {
+    let pm_timer = |count| vec![stray(input(0x608), count), stray(Key::pio(0x80, 1, 1), count)];
+    let silent = |count| Capture::of(None, "guest", vec![vcpu(0, Vec::new(), pm_timer(count))]);
+    let found = assessed(silent(20_000));
+    let timer = finding(&found, "acpi-pm-timer").unwrap();
+    assert_eq!((timer.gain_core_percent, timer.figures.time_percent), (None, None));
+    assert_eq!((timer.figures.exits_percent, timer.confidence), (50.0, Confidence::Medium));
+    assert!(assessed(silent(9_000)).findings.is_empty(), "less than 1,000 a second");
+
+    let untimed = Capture { timing: Timing::Off, ..many(input(0x608)).capture() };
+    let found = assessed(untimed);
+    assert_eq!(finding(&found, "acpi-pm-timer").unwrap().confidence, Confidence::Medium);
+}
+
+#[test]
+fn what_is_cut_from_the_tables_still_counts() {
+    let keys = [input(0x608), Key::pio(0x70, 1, 1), input(0x71)];
+    let layout = Layout { top: Some(1), ..Layout::default() };
+    let found = assessed(Capture { layout, ..each(&keys, MANY).capture() });
+    assert_eq!(found.findings.len(), 2, "{found:?}");
+
+    let layout = Layout { only: Some(1), ..Layout::default() };
+    let found = assessed(Capture { layout, ..each(&keys, MANY).capture() });
+    assert!(found.findings.is_empty(), "there are no tables: {found:?}");
+}
+
+/// A guest that takes the time from the PM timer, offered these things.
+fn offered(features: &[(Feature, bool)], did: Did) -> Capture {
+    let mut capture = did.capture();
+    capture.guest.profile =
+        Profile { features: features.iter().copied().collect(), ..Profile::default() };
+    capture
+}
+
+fn advice(capture: Capture, rule: &str, os: Os) -> Option<Advice> {
+    let found = assessed(capture);
+    let finding = finding(&found, rule).unwrap();
+    finding.remedies.iter().find(|advice| advice.os == os).cloned()
+}
+
+#[test]
+fn windows_is_offered_what_it_lacks() {
+    use Feature::{HvStimer, HvSynic, HvTime, HvVpindex};
+    let remedy = |features: &[(Feature, bool)]| {
+        advice(offered(features, many(input(0x608))), "acpi-pm-timer", Os::Windows).unwrap()
+    };
+    let all = remedy(&[(HvTime, false)]);
+    let xml = "<clock>\n  <timer name='hypervclock' present='yes'/>\n</clock>\n<features>\n  <hyperv>\n    \
+               <vpindex state='on'/>\n    <synic state='on'/>\n    <stimer state='on'/>\n  </hyperv>\n\
+               </features>";
+    assert_eq!(all.libvirt.as_deref(), Some(xml));
+    let flags = "-cpu …,hv-time=on,hv-vpindex=on,hv-synic=on,hv-stimer=on";
+    assert_eq!(all.qemu.as_deref(), Some(flags));
+    assert!(!all.offered && all.inside.unwrap().contains("useplatformclock"));
+
+    let rest = remedy(&[(HvTime, true), (HvVpindex, true), (HvSynic, false)]);
+    assert_eq!(rest.qemu.as_deref(), Some("-cpu …,hv-synic=on,hv-stimer=on"));
+    assert!(!rest.libvirt.unwrap().contains("hypervclock"));
+
+    let none = remedy(&[(HvTime, true), (HvVpindex, true), (HvSynic, true), (HvStimer, true)]);
+    assert_eq!((none.libvirt, none.qemu, none.offered), (None, None, true));
+    assert!(none.inside.unwrap().contains("useplatformclock"), "the guest is what is left");
+}
+
+#[test]
+fn no_setting_that_is_made_is_recommended() {
+    use Feature::*;
+    let all = [
+        HvTime,
+        HvVpindex,
+        HvSynic,
+        HvStimer,
+        HvVapic,
+        HvSpinlocks,
+        HvIpi,
+        HvTlbflush,
+        HvAvic,
+        Kvmclock,
+        KvmPvEoi,
+        KvmPvIpi,
+        KvmPvUnhalt,
+        X2apic,
+        Invtsc,
+    ];
+    let made = all.map(|feature| (feature, true)).into_iter();
+    let made: Vec<_> = made.chain([(Hpet, false), (Vmport, false)]).collect();
+    for (id, its, _) in cases() {
+        let found = assessed(offered(&made, its));
+        for advice in found.findings.iter().flat_map(|finding| &finding.remedies) {
+            let switches = ["-cpu", "hpet", "vmport"];
+            let qemu = advice.qemu.as_deref().unwrap_or_default();
+            assert!(!switches.iter().any(|switch| qemu.contains(switch)), "{id}: {advice:?}");
+        }
+    }
+}
+
+#[test]
+fn a_guest_gets_the_remedies_that_fit_it() {
+    let oses = |features: &[(Feature, bool)], more: &[Key]| {
+        let keys: Vec<Key> = [&[read(0xfed0_00f0)], more].concat();
+        let found = assessed(offered(features, each(&keys, MANY)));
+        let remedies = finding(&found, "hpet").unwrap().remedies.iter();
+        (found.guest_os.os, remedies.map(|advice| advice.os).collect::<Vec<_>>())
+    };
+    let (windows, linux) = (vec![Os::Windows], vec![Os::Linux]);
+    assert_eq!(oses(&[], &[]), (Os::Unknown, vec![Os::Windows, Os::Linux]));
+    assert_eq!(oses(&[(Feature::HvTime, true)], &[]), (Os::Windows, windows.clone()));
+    assert_eq!(oses(&[(Feature::DirectKernel, true)], &[]), (Os::Linux, linux.clone()));
+    let local = [(Feature::RtcLocaltime, true)];
+    assert_eq!(oses(&local, &[]), (Os::Windows, vec![Os::Windows, Os::Linux]), "a guess");
+    // What it does tells more than what it was given.
+    assert_eq!(oses(&[(Feature::HvTime, true)], &[Key::msr(0x4b56_4d01, 1)]), (Os::Linux, linux));
+    assert_eq!(oses(&[], &[plain(Kind::HvHypercall, 0x5c)]), (Os::Windows, windows));
+}
+
+#[test]
+fn linux_is_rid_of_the_hpet_and_windows_is_not() {
+    let hpet = |os| {
+        let capture = offered(&[(Feature::Kvmclock, true)], many(read(0xfed0_00f0)));
+        advice(capture, "hpet", os).unwrap()
+    };
+    let xml = "<clock>\n  <timer name='hpet' present='no'/>\n</clock>";
+    assert_eq!(hpet(Os::Linux).libvirt.as_deref(), Some(xml));
+    assert_eq!(hpet(Os::Linux).qemu.as_deref(), Some("-machine …,hpet=off"));
+    assert!(!hpet(Os::Windows).libvirt.unwrap().contains("hpet"));
+}
+
+#[test]
+fn other_vmms_have_no_domain_xml() {
+    let mut capture = many(input(0x608)).capture();
+    capture.guest.vmm = vmexit::guest::Vmm::CloudHypervisor;
+    let advice = advice(capture, "acpi-pm-timer", Os::Windows).unwrap();
+    assert_eq!((advice.libvirt, advice.qemu, advice.offered), (None, None, false));
+}
+
+/// The proportions of a Windows guest with the wrong clock.
+fn windows() -> Report {
+    let ports = [
+        (input(0x608), 158_788),
+        (Key::pio(0x70, 1, 1), 48_975),
+        (Key::pio(0x71, 0, 1), 47_791),
+        (Key::pio(0x71, 1, 1), 1_184),
+    ];
+    let did = Did {
+        reasons: vec![
+            row(Key::reason(IO), &[(11_480, 256_738)]),
+            row(Key::reason(EXTERNAL_INTERRUPT), &[(1_100, 37_002)]),
+            row(Key::reason(48), &[(4_000, 25_381)]),
+            row(Key::reason(EOI_INDUCED), &[(2_000, 18_709)]),
+            row(Key::reason(HLT), &[(30_000_000, 1_105)]),
+        ],
+        details: ports.map(|(port, count)| row(port, &[(11_480, count)])).into(),
+        ..Did::default()
+    };
+    let features = [(Feature::HvVapic, true), (Feature::HvSpinlocks, true)];
+    offered(&features, did).report()
+}
+
+#[test]
+fn an_explanation_in_full() {
+    insta::assert_snapshot!(view::explain(&windows()));
+}
+
+#[test]
+fn an_explanation_of_nothing() {
+    let quiet = many(plain(Kind::FastMmio, 0xfe00_3000)).capture().report();
+    insta::assert_snapshot!(view::explain(&quiet));
+    let silent = vcpu(0, Vec::new(), vec![stray(input(0x608), 10)]);
+    insta::assert_snapshot!(view::explain(&Capture::of(None, "a\x1b[2Jb", vec![silent]).report()));
+}
+
+#[test]
+fn a_capture_has_a_line_for_each_finding() {
+    let text = view::render(&windows(), Format::Text).unwrap();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("finding:")).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
