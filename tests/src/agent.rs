@@ -276,6 +276,25 @@ impl Report {
         Ok((accesses, other))
     }
 
+    /// What is worth a change by the report, by rule, what costs most first.
+    pub fn findings(&self, vm: &str) -> Result<Vec<Finding<'_>>> {
+        let findings = self.vm(vm)?["findings"].as_array().context("the VM has no findings")?;
+        Ok(findings.iter().map(Finding).collect())
+    }
+
+    /// The finding of a rule.
+    pub fn finding(&self, vm: &str, rule: &str) -> Result<Finding<'_>> {
+        let findings = self.findings(vm)?;
+        let found = findings.iter().find(|finding| finding.rule() == rule).copied();
+        found.with_context(|| format!("no finding {rule} among {findings:?}"))
+    }
+
+    /// The rules by which something is busy and fine.
+    pub fn healthy(&self, vm: &str) -> Result<Vec<&str>> {
+        let healthy = self.vm(vm)?["healthy"].as_array().context("the VM has no list of these")?;
+        Ok(healthy.iter().filter_map(|healthy| healthy["rule"].as_str()).collect())
+    }
+
     /// Where every exit went, to be shown when a count is not as expected.
     pub fn accounting(&self) -> String {
         self.0["accounting"].to_string()
@@ -286,6 +305,29 @@ impl Report {
         let vms = self.0["vms"].as_array().context("the report has no vms")?;
         let vm = vms.iter().find(|vm| vm["name"] == name);
         vm.with_context(|| format!("the report has no VM {name}: {}", self.0))
+    }
+}
+
+/// One finding of a report.
+#[derive(Clone, Copy, Debug)]
+pub struct Finding<'a>(&'a Value);
+
+impl<'a> Finding<'a> {
+    /// The rule's id; empty if it has none.
+    pub fn rule(&self) -> &'a str {
+        self.0["rule"].as_str().unwrap_or_default()
+    }
+
+    /// A field, null if it is not there.
+    pub fn field(&self, name: &str) -> &'a Value {
+        &self.0[name]
+    }
+
+    /// The remedy for `windows`, `linux`, or `unknown`: all.
+    pub fn remedy(&self, os: &str) -> Result<&'a Value> {
+        let mut remedies = self.0["remedies"].as_array().into_iter().flatten();
+        let remedy = remedies.find(|remedy| remedy["os"] == os);
+        remedy.with_context(|| format!("no remedy for {os}: {}", self.0))
     }
 }
 

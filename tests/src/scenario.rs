@@ -34,7 +34,12 @@ fn without_guest(vendor: Vendor) -> Result<Lab> {
 /// Starts the guest, halted until something says `cont` to file descriptor 3, and defines what the
 /// scripts below use: `kvm`, KVM's own directory of this VM, and waiting for the guest and the agent.
 pub fn start(name: &str) -> String {
-    let qemu = Qemu::nested(name).paused().arg("-monitor").arg("stdio").shell(Path::new("/tmp"));
+    start_on(Qemu::nested(name))
+}
+
+/// The same on a QEMU with more devices.
+pub fn start_on(qemu: Qemu) -> String {
+    let qemu = qemu.paused().arg("-monitor").arg("stdio").shell(Path::new("/tmp"));
     format!(
         r#"
 set -e

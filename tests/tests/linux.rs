@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use vmexit_tests::{
     agent::Report,
     guest::{LinuxGuest, address},
@@ -17,7 +18,7 @@ use vmexit_tests::{
     scenario::{self, Printed, wait_attached},
 };
 
-const CLOCKS: [&str; 3] = ["hpet", "acpi_pm", "kvm-clock"];
+const CLOCKS: [&str; 4] = ["hpet", "acpi_pm", "kvm-clock", "tsc"];
 
 /// Where a clock shows: table, number, direction, device.
 type Place = (&'static str, u64, &'static str, &'static str);
@@ -31,8 +32,8 @@ fn run(script: &str) -> Printed {
 }
 
 /// One guest, whose clock is changed while it runs, and which does nothing but read it.
-fn reports() -> [Report; 3] {
-    let guest = LinuxGuest::new("clocks").parameters("tsc=unstable");
+fn reports() -> [Report; 4] {
+    let guest = LinuxGuest::new("clocks").parameters("tsc=reliable");
     let clocks = CLOCKS.join(" ");
     let script = guest.start()
         + &format!(
@@ -78,7 +79,7 @@ fn assert_leads(report: &Report, place: Place, reason: &str) {
 
 #[test]
 fn a_clock_shows_as_its_device_and_goes_with_it() {
-    let [hpet, acpi_pm, kvm_clock] = reports();
+    let [hpet, acpi_pm, kvm_clock, tsc] = reports();
     assert_leads(&hpet, HPET, "npf");
     assert_leads(&acpi_pm, ACPI_PM, "io");
     for (report, place, in_use) in [
@@ -94,6 +95,23 @@ fn a_clock_shows_as_its_device_and_goes_with_it() {
     let [before, after] = [&hpet, &kvm_clock].map(handled);
     println!("handled in 3 s: {before} ns with the HPET, {after} ns with kvm-clock");
     assert!(after * 2 < before, "{after} ns in place of {before} ns");
+    let remedy = |report: &Report, rule| {
+        assert_eq!(report.findings("clocks").unwrap()[0].rule(), rule, "what costs most");
+        let finding = report.finding("clocks", rule).unwrap();
+        println!("{rule}: up to {}% of a core", finding.field("gain_core_percent"));
+        finding.remedy("linux").unwrap().clone()
+    };
+    // kvm-clock is offered by all machines, and the guest told to use another.
+    let advice = remedy(&hpet, "hpet");
+    assert!(advice["libvirt"].as_str().unwrap().contains("<timer name='hpet' present='no'/>"));
+    assert_eq!(advice["qemu"], "-machine …,hpet=off");
+    let advice = remedy(&acpi_pm, "acpi-pm-timer");
+    assert_eq!((&advice["offered"], &advice["qemu"]), (&true.into(), &Value::Null));
+    assert!(advice["inside"].as_str().unwrap().contains("echo kvm-clock > /sys/"), "{advice}");
+    for (report, clock) in [(&kvm_clock, "kvm-clock"), (&tsc, "tsc")] {
+        let findings = report.findings("clocks").unwrap();
+        assert!(findings.is_empty(), "{clock}: {findings:?}");
+    }
 }
 
 #[test]

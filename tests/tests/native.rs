@@ -131,6 +131,23 @@ fn a_trace_says_early_and_once_that_no_exit_comes() {
 }
 
 #[test]
+fn a_guest_that_prints_is_told_so() {
+    let _alone = alone();
+    // Nothing but dots.
+    let mut running = Qemu::native("prints").start(&BareGuest::default()).unwrap();
+    running.wait_dots(3, PATIENCE).unwrap();
+    let capture = ["capture", "-q", "-d", "1s", "-f", "json", "--vm", "prints"];
+    let report = Report::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
+    let finding = report.finding("prints", "serial-port").unwrap();
+    println!("{} dots in a second", finding.field("samples"));
+    let silent = report.text("/source").unwrap() == "silent";
+    assert_eq!(finding.field("confidence"), if silent { "low" } else { "medium" });
+    assert_eq!(finding.field("gain_core_percent").is_null(), silent);
+    let remedy = finding.remedy("unknown").unwrap();
+    assert!(remedy["libvirt"].as_str().unwrap().contains("<target type='virtio'/>"), "{remedy}");
+}
+
+#[test]
 fn a_filter_leaves_the_neighbour_out() {
     let _alone = alone();
     let mut wanted = Qemu::native("wanted").start(&BareGuest::demo()).unwrap();
