@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use vmexit_tests::{
     agent::{Report, Row},
-    guest::{BareGuest, Direction, Expected, address},
+    guest::{BareGuest, Direction, Expected, Qemu, address},
     hist,
     lab::{Lab, Vendor},
     scenario::{self, Printed, capture, capture_all, start, watch},
@@ -64,6 +64,57 @@ fn rows_that_a_boot_filled_are_given_up_for_what_comes_after() {
     let other = rows.iter().find(|row| row.is_other()).unwrap();
     assert!(other.samples().unwrap() > 0);
     other.ensure_all_durations().unwrap();
+}
+
+/// Of everything so much that it costs more than a hundredth of a core.
+const BUSY: BareGuest = BareGuest {
+    rounds: 0,
+    pm_timer_in: 10,
+    rtc_out: 10,
+    rtc_in: 10,
+    cpuid: 10,
+    hlt: 8,
+    hpet_read: 10,
+    bar_read: 10,
+    string_out: 10,
+    ..BareGuest::pm_timer(0)
+};
+
+#[test]
+fn findings_are_what_the_guest_does() {
+    let debug = "isa-debugcon,chardev=debug,iobase=0x5800";
+    let qemu = Qemu::nested("busy").arg("-device").arg(Qemu::VIRTIO);
+    let qemu = qemu.arg("-chardev").arg("null,id=debug").arg("-device").arg(debug);
+    let script = scenario::start_on(qemu)
+        + r#"
+echo cont >&3
+wait_dots 2
+for way in ask guess; do
+    vmexit capture -q -d 4s --devices $way -f json -o /tmp/report.json
+    echo "== $way"; cat /tmp/report.json
+done
+"#;
+    let printed = run(&BUSY, |lab| lab, &script);
+    let report = |way| Report::parse(printed.section(way).unwrap().as_bytes()).unwrap();
+    let (asked, guessed) = (report("ask"), report("guess"));
+    for rule in [
+        "acpi-pm-timer",
+        "rtc",
+        "hpet",
+        "serial-port",
+        "debug-console",
+        "timer-programming",
+        "end-of-interrupt",
+        "cpuid",
+    ] {
+        let finding = asked.finding("busy", rule).unwrap();
+        println!("{rule}: up to {}% of a core", finding.field("gain_core_percent"));
+    }
+    assert!(asked.healthy("busy").unwrap().contains(&"idle"));
+    let device = guessed.finding("busy", "emulated-device").unwrap();
+    assert_eq!(device.field("evidence")[0]["number"], address::BAR);
+    assert!(asked.finding("busy", "emulated-device").is_err(), "QEMU has told which it is");
+    assert!(guessed.finding("busy", "debug-console").is_err(), "nobody knows of it");
 }
 
 fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
