@@ -244,6 +244,22 @@ fn without_times_counts_have_to_do() {
 }
 
 #[test]
+fn a_handful_that_was_timed_says_nothing_of_all() {
+    let timed = |timed: u64| {
+        let mut did = many(input(0x608));
+        for row in did.reasons.iter_mut().chain(&mut did.details) {
+            // As slow as one would be that was preempted.
+            (row.row.untimed, row.row.total_ns) = (20_000 - timed, timed * 1_000_000);
+        }
+        let found = assessed(Capture { timing: Timing::OneIn(1_000), ..did.capture() });
+        let timer = finding(&found, "acpi-pm-timer").unwrap();
+        (timer.gain_core_percent, timer.figures.time_percent, timer.confidence)
+    };
+    assert_eq!(timed(99), (None, None, Confidence::Medium));
+    assert_eq!(timed(100), (Some(200.0), Some(100.0), Confidence::High));
+}
+
+#[test]
 fn what_is_cut_from_the_tables_still_counts() {
     let keys = [input(0x608), Key::pio(0x70, 1, 1), input(0x71)];
     let layout = Layout { top: Some(1), ..Layout::default() };

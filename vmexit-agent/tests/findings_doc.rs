@@ -19,7 +19,7 @@ fn document() -> String {
          A pattern becomes a finding when it was seen {FEWEST_SAMPLES} times or more in the capture and takes at \
          least {LEAST_CORE_PERCENT}% of a\ncore. Of {FEWEST_SAMPLES} events that come by chance the count has a \
          standard error of 5% (one in its square root); what costs less\nthan {LEAST_CORE_PERCENT}% of a core is \
-         not worth a change. Where no time is known, because the host's KVM reports no exits or\nnone was timed, \
+         not worth a change. Where no time is known, because the host's KVM reports no exits or\ntoo few were timed, \
          {LEAST_PER_SECOND} times a second stand for that (an exit to QEMU takes some 10 µs), and the finding is \
          less\ncertain. Where a rule says more, both must hold.\n\n\
          What to gain is the time in which these exits were handled, as a share of a core: the most that can go \

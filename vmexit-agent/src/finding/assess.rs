@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     guest::{self, Profile, Vmm},
-    model::{Source, Tables, Total},
+    model::{Source, Stats, Tables, Total},
     probe::{Event, Timing},
 };
 
@@ -20,6 +20,10 @@ pub const LEAST_CORE_PERCENT: f64 = 1.0;
 
 /// What stands for [`LEAST_CORE_PERCENT`] where no time is known: an exit to QEMU takes some 10 µs.
 pub const LEAST_PER_SECOND: f64 = 1_000.0;
+
+/// Fewer timed exits say little about what all of them took: the mean of 100 that scatter as much as it is
+/// long has a standard error of 10 %. With `--timing 1/N` many rows have fewer.
+const FEWEST_TIMED: u64 = 100;
 
 /// What is busy and fine is listed from this share of the VM's exits on, percent.
 const LEAST_HEALTHY_PERCENT: f64 = 5.0;
@@ -41,10 +45,18 @@ pub(crate) struct Scene<'a> {
     pub timing: Timing,
 }
 
+/// A row that counts.
+struct Row {
+    evidence: Evidence,
+    /// The time of its exits; 0 if that is waiting.
+    ns: u64,
+    timed: u64,
+}
+
 /// Some rows, as one.
 #[derive(Default)]
 struct Sum {
-    rows: Vec<(Evidence, u64)>,
+    rows: Vec<Row>,
     figures: Figures,
     /// `None` where it is not known.
     core_percent: Option<f64>,
@@ -116,7 +128,7 @@ impl Scene<'_> {
         let is_qemu = self.guest.is_some_and(|guest| guest.vmm == Vmm::Qemu);
         let remedies = rule.remedies.iter().filter(|remedy| remedy.is_for(os));
         let devices = rule.patterns.iter().any(|pattern| pattern.is_of_unknown_device());
-        let confidence = match (rule.confidence, self.times()) {
+        let confidence = match (rule.confidence, sum.core_percent.is_some()) {
             (confidence, true) => confidence,
             (Confidence::High, false) => Confidence::Medium,
             (_, false) => Confidence::Low,
@@ -126,7 +138,7 @@ impl Scene<'_> {
             title: rule.title,
             figures: sum.figures,
             gain_core_percent: sum.core_percent,
-            evidence: sum.rows.into_iter().map(|(row, _)| row).take(MOST_EVIDENCE).collect(),
+            evidence: sum.rows.into_iter().map(|row| row.evidence).take(MOST_EVIDENCE).collect(),
             devices: profile.devices.iter().filter(|_| devices).cloned().collect(),
             cause: rule.cause,
             remedies: remedies.map(|remedy| remedy.advice(profile, is_qemu)).collect(),
@@ -154,28 +166,26 @@ impl Scene<'_> {
         }
     }
 
-    fn evidence(&self, row: EvidenceRow, samples: u64, handled_ns: Option<u64>) -> (Evidence, u64) {
-        (Evidence { row, figures: self.figures(samples, handled_ns) }, handled_ns.unwrap_or(0))
+    fn row(&self, row: EvidenceRow, stats: &Stats, waits: bool) -> Row {
+        let handled_ns = (!waits).then_some(stats.total_ns);
+        let figures = self.figures(stats.samples, handled_ns);
+        Row { evidence: Evidence { row, figures }, ns: handled_ns.unwrap_or(0), timed: stats.timed }
     }
 
-    fn exits(&self, rule: &Rule) -> Vec<(Evidence, u64)> {
+    fn exits(&self, rule: &Rule) -> Vec<Row> {
         let rows = self.tables.exits.iter();
         rows.filter(|exit| rule.patterns.iter().any(|pattern| pattern.is_exit(exit)))
             .map(|exit| {
                 let row = EvidenceRow::Exit { reason: exit.reason.clone() };
-                let handled_ns = (!exit.waits).then_some(exit.stats.total_ns);
-                self.evidence(row, exit.stats.samples, handled_ns)
+                self.row(row, &exit.stats, exit.waits)
             })
             .collect()
     }
 
-    fn details(&self, rule: &Rule) -> Vec<(Evidence, u64)> {
+    fn details(&self, rule: &Rule) -> Vec<Row> {
         let rows = self.tables.details.values().flatten();
         rows.filter(|row| rule.patterns.iter().any(|pattern| pattern.is_detail(row)))
-            .map(|row| {
-                let subject = EvidenceRow::Detail(row.subject.clone());
-                self.evidence(subject, row.stats.samples, Some(row.stats.total_ns))
-            })
+            .map(|row| self.row(EvidenceRow::Detail(row.subject.clone()), &row.stats, false))
             .collect()
     }
 }
@@ -189,15 +199,17 @@ impl Sum {
         if rows.is_empty() {
             rows = scene.details(rule);
         }
-        rows.retain(|(row, _)| row.figures.samples > 0);
-        rows.sort_by_key(|(row, ns)| std::cmp::Reverse((*ns, row.figures.samples)));
-        let samples = rows.iter().map(|(row, _)| row.figures.samples).sum();
-        let ns = rows.iter().map(|(_, ns)| ns).sum();
-        let waits = rows.iter().all(|(row, _)| row.figures.time_percent.is_none());
+        rows.retain(|row| row.evidence.figures.samples > 0);
+        rows.sort_by_key(|row| std::cmp::Reverse((row.ns, row.evidence.figures.samples)));
+        let samples = rows.iter().map(|row| row.evidence.figures.samples).sum();
+        let ns = rows.iter().map(|row| row.ns).sum();
+        let waits = rows.iter().all(|row| row.evidence.figures.time_percent.is_none());
+        let timed: u64 = rows.iter().map(|row| row.timed).sum();
+        let known = scene.times() && timed >= FEWEST_TIMED;
         Self {
             rows,
-            figures: scene.figures(samples, (!waits).then_some(ns)),
-            core_percent: scene.times().then(|| core_percent(ns, scene.span_ns)),
+            figures: scene.figures(samples, (known && !waits).then_some(ns)),
+            core_percent: known.then(|| core_percent(ns, scene.span_ns)),
         }
     }
 

@@ -98,7 +98,6 @@ pub struct Finding {
     /// The rows that support it, what costs most first.
     pub evidence: Vec<Evidence>,
     /// Devices with registers in QEMU that its command line names, where the rule is about such.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<String>,
     /// Why guests do it, and why it costs.
     pub cause: &'static str,

@@ -117,19 +117,20 @@ fn explain_vm(out: &mut String, vm: &Vm, report: &Report) {
 /// That there is nothing, and how certain that is.
 fn nothing(vm: &Vm, report: &Report) -> String {
     let seen: u64 = vm.tables.details.values().flatten().map(|row| row.stats.samples).sum();
-    let enough = vm.total.samples.max(seen) >= FEWEST_SAMPLES;
-    if !enough {
+    if vm.total.samples.max(seen) < FEWEST_SAMPLES {
         return format!(
             "Too little was seen to say anything: it takes {FEWEST_SAMPLES} exits of one kind. Capture for \
              longer."
         );
     }
     let least = if report.source == Source::Exits && report.timing != Timing::Off {
-        format!("takes {LEAST_CORE_PERCENT}% of a core or more")
+        format!("{LEAST_CORE_PERCENT}% of a core")
     } else {
-        format!("comes {LEAST_PER_SECOND} times a second or more often")
+        format!("{LEAST_PER_SECOND} a second")
     };
-    format!("Nothing here is worth a change: no pattern that vmexit knows {least}.")
+    format!(
+        "Nothing here is worth a change: of the patterns that vmexit knows none comes to {least}, or to more where it takes more."
+    )
 }
 
 /// `said` is which remedies were given before, and for which finding.
