@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 use vmexit_tests::{
+    agent::Finding,
     guest::BareGuest,
     lab::{Kernel, Lab, LabError, Vendor, default_cache},
     scenario::{self, Printed, capture_all, watch},
@@ -80,7 +81,7 @@ echo "== report"; cat /tmp/report.json
     let printed = Printed::by(&lab, &script).unwrap_or_else(|error| panic!("{error:#}"));
     let report = printed.report().unwrap();
     let findings = report.findings("win10").unwrap();
-    let rules: Vec<&str> = findings.iter().map(|finding| finding.rule()).collect();
+    let rules: Vec<&str> = findings.iter().map(Finding::rule).collect();
     assert_eq!(rules[..2], ["acpi-pm-timer", "rtc"], "{findings:?}");
     for finding in &findings[..2] {
         let (share, gain) = (finding.field("exits_percent"), finding.field("gain_core_percent"));

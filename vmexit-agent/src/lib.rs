@@ -3,7 +3,8 @@
 //! Data flows one way: kernel maps ([`probe`]) → [`snapshot`] → [`model`] → [`view`]. [`host`] finds
 //! out what the kernel offers, [`guest`] who the VMs are, [`monitor`] what a VMM says of its devices,
 //! [`reason`] what exit codes are called, [`device`] what is at an address and what registers and
-//! calls are called, [`finding`] what it all means; [`cli`] ties them together, [`doctor`] says how they fare on this host.
+//! calls are called, [`finding`] what it all means; [`cli`] ties them together, [`doctor`] says how they
+//! fare on this host.
 
 pub mod cli;
 pub mod device;

@@ -1,7 +1,7 @@
 //! Rules held against one VM.
 
 use super::{
-    Assessment, Confidence, Evidence, EvidenceRow, Figures, Finding, Healthy, Least, Rule,
+    Assessment, Confidence, Evidence, EvidenceRow, Figures, Finding, Healthy, Least, Pattern, Rule,
     guest_os, rules,
 };
 use crate::{
@@ -127,7 +127,7 @@ impl Scene<'_> {
         let profile = self.guest.map_or(&unknown, |guest| &guest.profile);
         let is_qemu = self.guest.is_some_and(|guest| guest.vmm == Vmm::Qemu);
         let remedies = rule.remedies.iter().filter(|remedy| remedy.is_for(os));
-        let devices = rule.patterns.iter().any(|pattern| pattern.is_of_unknown_device());
+        let devices = rule.patterns.iter().any(Pattern::is_of_unknown_device);
         let confidence = match (rule.confidence, sum.core_percent.is_some()) {
             (confidence, true) => confidence,
             (Confidence::High, false) => Confidence::Medium,
@@ -192,7 +192,7 @@ impl Scene<'_> {
 
 impl Sum {
     fn of(rule: &Rule, scene: &Scene<'_>) -> Self {
-        if rule.patterns.iter().any(|pattern| pattern.is_polling()) {
+        if rule.patterns.iter().any(Pattern::is_polling) {
             return Self::of_polling(scene);
         }
         let mut rows = scene.exits(rule);

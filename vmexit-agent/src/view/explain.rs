@@ -103,12 +103,8 @@ fn explain_vm(out: &mut String, vm: &Vm, report: &Report) {
     if !assessment.healthy.is_empty() {
         line!(out, "\nFine as it is:");
         for healthy in &assessment.healthy {
-            let text = format!(
-                "{}, {}: {}.",
-                healthy.title,
-                shares(&healthy.figures, exits),
-                healthy.fine
-            );
+            let shares = shares(&healthy.figures, exits);
+            let text = format!("{} ({shares}): {}.", healthy.title, healthy.fine);
             wrapped(out, "  ", &text);
         }
     }
@@ -128,9 +124,7 @@ fn nothing(vm: &Vm, report: &Report) -> String {
     } else {
         format!("{LEAST_PER_SECOND} a second")
     };
-    format!(
-        "Nothing here is worth a change: of the patterns that vmexit knows none comes to {least}, or to more where it takes more."
-    )
+    format!("Nothing here is worth a change: no pattern that vmexit knows has come to {least}.")
 }
 
 /// `said` is which remedies were given before, and for which finding.
