@@ -77,6 +77,24 @@ fn json_of_a_busy_guest() {
 }
 
 #[test]
+fn what_exits_are_mostly_for_is_known_without_tables() {
+    let busy = windows().vms.remove(0);
+    let (reason, detail) = (busy.leading.reason.unwrap(), busy.leading.detail.unwrap());
+    let first = &busy.tables.exits[0];
+    assert_eq!(reason.reason, first.reason);
+    assert_eq!(Some(reason.share_percent), first.stats.time_percent);
+    let first = &busy.tables.details[&Event::Ioport][0];
+    assert_eq!(detail.subject, first.subject);
+    assert_eq!(Some(detail.share_percent), first.stats.time_percent);
+
+    let silent = silent().vms.remove(0);
+    assert!(silent.leading.reason.is_none());
+    let detail = silent.leading.detail.unwrap();
+    assert_eq!((detail.subject.number, silent.total.stray), (Some(0x608), 1_010));
+    assert!((detail.share_percent - 100_000.0 / 1_010.0).abs() < 1e-9);
+}
+
+#[test]
 fn every_exit_is_accounted_for() {
     let report = windows();
     let accounting = &report.accounting;
