@@ -95,6 +95,40 @@ fn what_exits_are_mostly_for_is_known_without_tables() {
 }
 
 #[test]
+fn page_of_a_busy_guest() {
+    insta::assert_snapshot!(view::page(&windows()));
+}
+
+#[test]
+fn a_page_needs_nothing_and_believes_nobody() {
+    for report in [windows(), silent()] {
+        let page = view::page(&report);
+        for foreign in ["<script", "http:", "https:", "url(", "@import", " src=", "\u{1b}"] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
+    }
+    let mut report = windows();
+    report.vms[0].name = "<script>alert(1)</script>\u{202e}&\"".into();
+    let page = view::page(&report);
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;\\u{202e}&amp;&quot;"), "{page}");
+    assert!(!page.contains("<script") && !page.contains('\u{202e}'));
+}
+
+#[test]
+fn a_page_has_the_figures_of_the_text() {
+    for report in [windows(), silent()] {
+        let page = view::page(&report);
+        let text = rendered(&report, Format::Text);
+        let rows = text.lines().filter(|line| line.starts_with("  ") && line.contains('%'));
+        for cell in
+            rows.flat_map(|row| row.split("  ")).map(str::trim).filter(|cell| !cell.is_empty())
+        {
+            assert!(page.contains(cell), "{cell}");
+        }
+    }
+}
+
+#[test]
 fn every_exit_is_accounted_for() {
     let report = windows();
     let accounting = &report.accounting;

@@ -1,7 +1,9 @@
 //! Renderings of a [`Report`], as text, JSON or a live screen, of single exits, and of the VMs that were found. Nothing here measures, names or decides.
 
 mod explain;
+mod html;
 mod label;
+mod sheet;
 mod slow;
 mod subject;
 mod terminal;
@@ -18,6 +20,7 @@ use bytes::Bytes;
 
 pub use self::{
     explain::explain,
+    html::page,
     label::label,
     slow::{slow, slow_header},
     terminal::{cut, escaped, path, safe},

@@ -6,9 +6,9 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     Format, json_on_a_terminal,
+    sheet::NONE,
     subject::sentence,
     terminal::{cut, safe},
-    text::NONE,
     units::duration,
 };
 use crate::model::SlowExit;

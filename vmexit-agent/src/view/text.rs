@@ -6,13 +6,13 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::{
     explain::shares,
-    subject::{label, what},
+    sheet::{Sheet, Shows, share, sheets},
     terminal::safe,
-    units::{count, duration, percent, plural, rate},
+    units::{count, duration, plural, rate},
 };
 use crate::{
-    model::{Accounting, Report, Source, Stats, Tables, Total, Vm},
-    probe::{Event, Timing},
+    model::{Accounting, Report, Source, Tables, Total, Vm},
+    probe::Timing,
 };
 
 /// Writing to a `String` can't fail.
@@ -21,15 +21,12 @@ macro_rules! line {
 }
 pub(super) use line;
 
-/// What a cell shows where there is nothing to show.
-pub(super) const NONE: &str = "-";
-
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
     header(&mut out, report);
     for vm in &report.vms {
         out.push('\n');
-        vm_tables(&mut out, vm, shows(report));
+        vm_tables(&mut out, vm, Shows::of(report));
     }
     out
 }
@@ -122,20 +119,6 @@ pub fn losses(accounting: &Accounting) -> String {
     text
 }
 
-/// What a report has figures of.
-#[derive(Clone, Copy)]
-struct Shows {
-    exits: bool,
-    times: bool,
-    userspace: bool,
-}
-
-fn shows(report: &Report) -> Shows {
-    let exits = report.source == Source::Exits;
-    let times = exits && report.timing != Timing::Off;
-    Shows { exits, times, userspace: times && report.events.contains(&Event::Userspace) }
-}
-
 fn vm_tables(out: &mut String, vm: &Vm, shows: Shows) {
     let vcpus = plural(vm.vcpus.len() as u64, "vCPU");
     let _ = write!(out, "{} (pid {}, {vcpus})", safe(&vm.name), vm.pid);
@@ -181,142 +164,31 @@ fn total(out: &mut String, total: &Total, shows: Shows) {
     out.push('\n');
 }
 
-pub(super) fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
-}
-
 fn tables(out: &mut String, tables: &Tables, shows: Shows) {
     if tables.is_empty() {
         line!(out, "\n  nothing seen");
         return;
     }
-    let mut figures = Vec::new();
-    if shows.times {
-        figures.push(Figures::Times);
-        figures.extend(shows.userspace.then_some(Figures::Userspace));
-    }
-    let hidden = |event| tables.hidden.get(&event).copied().unwrap_or(0);
-    if !tables.exits.is_empty() {
-        let rows = tables.exits.iter().map(|exit| Line {
-            cells: vec![exit.reason.clone()],
-            stats: &exit.stats,
-            waits: exit.waits,
-        });
-        let waiting = shows.times.then_some(Figures::Waiting);
-        let figures: Vec<Figures> = figures.iter().copied().chain(waiting).collect();
-        table(out, &["VM-EXIT"], &figures, rows, hidden(Event::Vmexit));
-    }
-    for (&event, rows) in &tables.details {
-        let titles = titles(event);
-        // What was only ever a step of other exits has no figures.
-        let mut rows = rows.iter().filter(|row| row.stats.samples > 0).peekable();
-        if rows.peek().is_none() {
-            continue;
-        }
-        let rows = rows.map(|row| Line {
-            cells: [label(&row.subject), what(&row.subject)]
-                .into_iter()
-                .take(titles.len())
-                .collect(),
-            stats: &row.stats,
-            waits: false,
-        });
-        table(out, titles, &figures, rows, hidden(event));
+    for sheet in sheets(tables, shows) {
+        table(out, &sheet);
     }
 }
 
-/// A table's first columns: what a row is of, and what that is called.
-pub(super) fn titles(event: Event) -> &'static [&'static str] {
-    match event {
-        Event::Vmexit => &["VM-EXIT"],
-        Event::Ioport => &["IO-PORT", "Device"],
-        Event::Mmio => &["MMIO", "Device"],
-        Event::Msr => &["MSR", "Name"],
-        Event::Cpuid => &["CPUID", "Name"],
-        Event::Hypercall => &["HYPERCALL", "Name"],
-        Event::Fault => &["PAGE-FAULT"],
-        Event::Userspace => &["USERSPACE"],
-        Event::Halt => &["HALT"],
-    }
-}
-
-/// Columns that not every table has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Figures {
-    /// Shares, extremes and percentiles of the time.
-    Times,
-    /// The share of it that was userspace's.
-    Userspace,
-    /// Time that is no cost.
-    Waiting,
-}
-
-/// One row of a table.
-struct Line<'a> {
-    cells: Vec<String>,
-    stats: &'a Stats,
-    waits: bool,
-}
-
-/// One table: names and counts, then the figures asked for.
-fn table<'a>(
-    out: &mut String,
-    titles: &[&str],
-    figures: &[Figures],
-    rows: impl Iterator<Item = Line<'a>>,
-    hidden: usize,
-) {
+fn table(out: &mut String, sheet: &Sheet<'_>) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    let mut columns = titles.to_vec();
-    columns.extend(["Samples", "Samples%", "Rate/s"]);
-    if figures.contains(&Figures::Times) {
-        columns.extend(["Time%", "Min", "p50", "Avg", "±", "p99", "Max"]);
+    table.set_header(&sheet.titles);
+    for row in &sheet.rows {
+        table.add_row(row.cells.iter().map(Cell::new));
     }
-    if figures.contains(&Figures::Userspace) {
-        columns.push("User%");
-    }
-    if figures.contains(&Figures::Waiting) {
-        columns.push("Waiting");
-    }
-    table.set_header(columns);
-    for Line { cells, stats, waits } in rows {
-        let mut cells: Vec<String> = cells.iter().map(|cell| safe(cell)).collect();
-        cells.extend([
-            count(stats.samples),
-            percent(stats.samples_percent),
-            rate(stats.per_second),
-        ]);
-        let or_none = |ns: Option<u64>| ns.map_or_else(|| NONE.into(), duration);
-        if figures.contains(&Figures::Times) {
-            cells.extend([
-                stats.time_percent.map_or_else(|| NONE.into(), percent),
-                or_none(stats.min_ns),
-                or_none(stats.p50_ns),
-                or_none(stats.avg_ns),
-                stats.avg_error_percent.map_or_else(|| NONE.into(), percent),
-                or_none(stats.p99_ns),
-                or_none(stats.max_ns),
-            ]);
-        }
-        if figures.contains(&Figures::Userspace) {
-            let user = stats.userspace_ns.filter(|_| !waits);
-            let share = user.map(|ns| share(ns, stats.total_ns));
-            cells.push(share.map_or_else(|| NONE.into(), |share| format!("{share:.0}%")));
-        }
-        if figures.contains(&Figures::Waiting) {
-            cells.push(or_none(waits.then_some(stats.total_ns)));
-        }
-        table.add_row(cells.into_iter().map(Cell::new));
-    }
-    for column in table.column_iter_mut().skip(titles.len()) {
+    for column in table.column_iter_mut().skip(sheet.names) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     out.push('\n');
     for row in table.lines() {
         line!(out, " {}", row.trim_end());
     }
-    if hidden > 0 {
-        line!(out, "  … and {} more", count(hidden as u64));
+    if sheet.hidden > 0 {
+        line!(out, "  … and {} more", count(sheet.hidden as u64));
     }
 }

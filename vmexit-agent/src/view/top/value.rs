@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::view::{
-    text::NONE,
+    sheet::NONE,
     units::{count, duration, rate},
 };
 

@@ -16,7 +16,7 @@ use crate::{
     model::{Stats, Total},
     view::{
         cut,
-        text::share,
+        sheet::share,
         units::{self, count, duration, percent, plural},
     },
 };

@@ -9,8 +9,8 @@ use crate::{
     model::{Detail, Exit, Stats, Tables, Vcpu},
     probe::Event,
     view::{
+        sheet,
         subject::{label, what},
-        text,
         top::{
             areas::{MARKER, areas},
             columns::{Column, Figure, Set, fit},
@@ -42,8 +42,8 @@ impl State {
     pub(in super::super) fn titles(&self) -> &'static [&'static str] {
         match self.table() {
             Table::Vms => &["VM"],
-            Table::Tab(Tab::Reasons) => text::titles(Event::Vmexit),
-            Table::Tab(Tab::Details(event)) => text::titles(event),
+            Table::Tab(Tab::Reasons) => sheet::titles(Event::Vmexit),
+            Table::Tab(Tab::Details(event)) => sheet::titles(event),
             Table::Tab(Tab::Vcpus) => &["vCPU"],
             Table::OfRow => &["vCPU", "Thread"],
         }
