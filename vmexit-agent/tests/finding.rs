@@ -15,7 +15,7 @@ use vmexit::{
     device::{Map, mtree::MemoryTree},
     finding::{Advice, Assessment, Confidence, Finding, Least, Os, Rule, rules},
     guest::{Feature, Profile},
-    model::{Layout, Report},
+    model::{Layout, Report, Whose},
     probe::Timing,
     reason::Vendor,
     snapshot::RowReading,
@@ -266,7 +266,7 @@ fn what_is_cut_from_the_tables_still_counts() {
     let found = assessed(Capture { layout, ..each(&keys, MANY).capture() });
     assert_eq!(found.findings.len(), 2, "{found:?}");
 
-    let layout = Layout { only: Some(1), ..Layout::default() };
+    let layout = Layout { tables: Whose::Vm(1), ..Layout::default() };
     let found = assessed(Capture { layout, ..each(&keys, MANY).capture() });
     assert!(found.findings.is_empty(), "there are no tables: {found:?}");
 }
