@@ -8,7 +8,7 @@ use vmexit_tests::{
     agent::Finding,
     guest::BareGuest,
     lab::{Kernel, Lab, LabError, Vendor, default_cache},
-    scenario::{self, Printed, capture_all, watch},
+    scenario::{self, Printed, capture_all, start, watch},
 };
 
 /// Few, because everything takes long here.

@@ -19,7 +19,7 @@ use vmexit::{
     probe::Timing,
     reason::Vendor,
     snapshot::RowReading,
-    view::{self, Format},
+    view::{self, ReportFormat},
 };
 use vmexit_common::{
     book::Halts,
@@ -418,7 +418,7 @@ fn an_explanation_of_nothing() {
 
 #[test]
 fn a_capture_has_a_line_for_each_finding() {
-    let text = view::render(&windows(), Format::Text).unwrap();
+    let text = view::render(&windows(), ReportFormat::Text).unwrap();
     let text = String::from_utf8(text.to_vec()).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("finding:")).collect();
     insta::assert_snapshot!(lines.join("\n"));

@@ -10,70 +10,38 @@ mod made_up;
 
 use made_up::{SECOND, report, row, stray, vcpu};
 use vmexit::{
-    model::{Report, Source},
+    model::{Layout, Report, Source},
     probe::Event,
     reason::Vendor,
-    view::{self, Format},
+    view::{self, ReportFormat},
 };
-use vmexit_common::key::{Key, Kind};
+use vmexit_common::key::Key;
 
-/// Proportions of a Windows guest whose clock is the ACPI PM timer.
 fn windows() -> Report {
-    let first = vcpu(
-        0,
-        vec![
-            row(Key::reason(30), &[(6_000, 120_000), (30_000, 8_000)]),
-            row(Key::reason(1), &[(900, 18_000)]),
-            row(Key::reason(12), &[(40_000_000, 100)]),
-        ],
-        vec![
-            row(Key::pio(0x608, 0, 4), &[(6_000, 79_000)]),
-            row(Key::pio(0x70, 1, 1), &[(6_000, 25_000), (30_000, 8_000)]),
-            row(Key::mmio(0xfed0_00f0, 0, 4), &[(7_000, 40)]),
-            row(Key::plain(Kind::FastMmio, 0xfe00_3000), &[(900, 1_000)]),
-            row(Key::msr(0x6e0, 1), &[(1_500, 700)]),
-            row(Key::msr(0x4000_0020, 0), &[(1_700, 30)]),
-            row(Key::plain(Kind::Cpuid, 0x4000_0000), &[(1_100, 3)]),
-            row(Key::plain(Kind::HvHypercall, 0x5c), &[(1_300, 5)]),
-            row(Key::plain(Kind::Fault, 0b10), &[(2_300, 6)]),
-            row(Key::plain(Kind::Userspace, 2), &[(4_000, 120_000)]),
-            row(Key::msr(0, 0).other(), &[(1_000, 2)]),
-        ],
-    );
-    let second = vcpu(
-        1,
-        vec![
-            row(Key::reason(30), &[(5_000, 100_000)]),
-            row(Key::reason(0x8000_0021), &[(64, 1)]),
-            row(Key::reason(0).other(), &[(700, 3)]),
-        ],
-        vec![row(Key::pio(0x608, 0, 4), &[(5_000, 79_788)])],
-    );
-    report(Some(Vendor::Vmx), "win10", vec![first, second])
+    made_up::windows().report(Layout::default())
 }
 
 fn silent() -> Report {
-    let details = vec![stray(Key::pio(0x608, 0, 4), 1_000), stray(Key::pio(0x3f8, 1, 1), 10)];
-    report(None, "evil\x1b[31m\nname", vec![vcpu(0, Vec::new(), details)])
+    made_up::silent().report(Layout::default())
 }
 
-fn rendered(report: &Report, format: Format) -> String {
+fn rendered(report: &Report, format: ReportFormat) -> String {
     String::from_utf8(view::render(report, format).unwrap().to_vec()).unwrap()
 }
 
 #[test]
 fn text_of_a_busy_guest() {
-    insta::assert_snapshot!(rendered(&windows(), Format::Text));
+    insta::assert_snapshot!(rendered(&windows(), ReportFormat::Text));
 }
 
 #[test]
 fn text_of_a_silent_host() {
-    insta::assert_snapshot!(rendered(&silent(), Format::Text));
+    insta::assert_snapshot!(rendered(&silent(), ReportFormat::Text));
 }
 
 #[test]
 fn json_of_a_busy_guest() {
-    insta::assert_snapshot!(rendered(&windows(), Format::Json));
+    insta::assert_snapshot!(rendered(&windows(), ReportFormat::Json));
 }
 
 #[test]
@@ -118,7 +86,7 @@ fn a_page_needs_nothing_and_believes_nobody() {
 fn a_page_has_the_figures_of_the_text() {
     for report in [windows(), silent()] {
         let page = view::page(&report);
-        let text = rendered(&report, Format::Text);
+        let text = rendered(&report, ReportFormat::Text);
         let rows = text.lines().filter(|line| line.starts_with("  ") && line.contains('%'));
         for cell in
             rows.flat_map(|row| row.split("  ")).map(str::trim).filter(|cell| !cell.is_empty())
@@ -159,25 +127,11 @@ fn a_silent_host_is_not_taken_for_an_idle_one() {
     assert_eq!((port.samples, port.avg_ns), (1_000, None));
 }
 
-/// Names of all fields in a JSON value.
-fn fields(value: &serde_json::Value, into: &mut std::collections::BTreeSet<String>) {
-    match value {
-        serde_json::Value::Object(object) => {
-            for (name, value) in object {
-                into.insert(name.clone());
-                fields(value, into);
-            }
-        }
-        serde_json::Value::Array(values) => values.iter().for_each(|value| fields(value, into)),
-        _ => {}
-    }
-}
-
 #[test]
 fn every_json_field_is_documented() {
     let docs = include_str!("../../docs/json.md");
     let mut names = std::collections::BTreeSet::new();
-    fields(&serde_json::to_value(windows()).unwrap(), &mut names);
+    made_up::fields(&serde_json::to_value(windows()).unwrap(), &mut names);
     assert!(names.len() > 40, "{names:?}");
     for name in names {
         assert!(docs.contains(&format!("`{name}`")), "{name} is not in docs/json.md");

@@ -162,6 +162,7 @@ pub struct Counts {
 
 /// How a vCPU's halts ended (`kvm_vcpu_halt`, virt/kvm/kvm_main.c). Counters only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(serde::Deserialize, serde::Serialize), serde(default))]
 #[repr(C)]
 pub struct Halts {
     /// Halts in which the thread slept.

@@ -58,6 +58,7 @@ pub struct Vcpu {
 
 /// What could not be noted on an entry, by cause. Per CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(serde::Deserialize, serde::Serialize), serde(default))]
 #[repr(C)]
 pub struct Loss {
     /// Exits of threads that found no free entry in the table.

@@ -16,6 +16,7 @@ use vmexit::{
     model::{self, By, Report, Sort, Sources, Span},
     probe::{Event, Timing},
     reason::{Names, Vendor},
+    recording::VERSION,
     snapshot::{Interval, RowReading, Snapshot, Thread, VcpuReading},
     view::top::{Action, Look, Settings, State, Theme, draw},
 };
@@ -118,14 +119,15 @@ fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: model::Layout
         kvm_module: Some("kvm_amd".into()),
     };
     let sources = Sources {
-        host,
+        version: VERSION,
+        host: &host,
         span: Span::new(SystemTime::UNIX_EPOCH, interval.span_ns, false),
         timing: Timing::All,
-        events: Event::ALL.into(),
+        events: &Event::ALL.into(),
         reasons: &Names::default(),
         maps: &BTreeMap::new(),
         layout,
-        guests,
+        guests: guests.iter().map(|(&pid, vm)| (pid, vm)).collect(),
     };
     model::build(interval, sources)
 }

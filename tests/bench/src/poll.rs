@@ -23,8 +23,9 @@ use vmexit::{
         plan::{Plan, Tracepoints},
     },
     reason::Names,
+    recording::VERSION,
     snapshot::{Interval, Snapshot},
-    view::{self, Format},
+    view::{self, ReportFormat},
 };
 
 use crate::made_up;
@@ -153,25 +154,27 @@ impl View {
         let interval = self.timed("subtract", |view| Interval::between(&view.last, &now));
         let mut report = self.timed("build", |view| {
             let sources = Sources {
-                host: view.host.clone(),
+                version: VERSION,
+                host: &view.host,
                 span: Span::new(
                     SystemTime::now() - Duration::from_nanos(interval.span_ns),
                     interval.span_ns,
                     false,
                 ),
                 timing: Timing::All,
-                events: Event::ALL.into(),
+                events: &Event::ALL.into(),
                 maps: &BTreeMap::new(),
                 layout: Layout { tables: Whose::Vm(on_screen), ..Layout::default() },
                 reasons: &view.reasons,
-                guests: &view.guests,
+                guests: view.guests.iter().map(|(&pid, vm)| (pid, vm)).collect(),
             };
             model::build(&interval, sources)
         });
         let vms = report.vms.len();
         report.vms.retain(|vm| vm.pid == on_screen);
-        let rendered = self.timed("render", |_| view::render(&report, Format::Text))?;
-        let rows = interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len());
+        let rendered = self.timed("render", |_| view::render(&report, ReportFormat::Text))?;
+        let rows =
+            interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len());
         let seen = Seen {
             vms,
             busy_vcpus: rows.clone().filter(|&rows| rows > 0).count(),

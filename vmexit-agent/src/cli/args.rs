@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use vmexit_common::vcpu::MOST_VCPUS;
 
 use crate::{
-    model::{By, Sort},
+    model::{By, Layout, Sort},
     monitor::{self, Virsh},
     probe::{Event, Timing, plan::Tracepoints},
-    view::{Format, top::keys},
+    view::{Format, ReportFormat, top::keys},
 };
 
 /// What KVM guests exit for, and what it costs.
@@ -44,6 +44,8 @@ pub enum Command {
     Capture(CaptureArgs),
     /// Say what a capture would meet on this host, and what to do about it
     Doctor(DoctorArgs),
+    /// Show what a recording has, as the capture would have shown it
+    Report(ReportArgs),
     /// Watch live what VMs exit for; what vmexit does on a terminal if it is not told anything
     Top(TopArgs),
     /// Show single exits that take long, as they happen
@@ -143,25 +145,13 @@ pub struct CaptureArgs {
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub duration: Duration,
 
-    /// How to write the report
-    #[arg(short, long, value_enum, default_value_t)]
-    pub format: Format,
+    /// What to write, and where.
+    #[command(flatten)]
+    pub written: WrittenArgs,
 
-    /// Write the report to FILE instead of standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
-    /// Whose tables to show: each VM's, or each vCPU's too
-    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
-    pub by: By,
-
-    /// What to put first
-    #[arg(long, value_enum, default_value_t, value_name = "FIGURE")]
-    pub sort: Sort,
-
-    /// At most so many rows of each table
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub top: Option<u32>,
+    /// How tables are to be.
+    #[command(flatten)]
+    pub tables: TableArgs,
 
     /// What to count.
     #[command(flatten)]
@@ -210,6 +200,113 @@ pub struct WatchArgs {
     pub tracepoints: Tracepoints,
 }
 
+/// Arguments of `vmexit report`.
+#[derive(Debug, Args)]
+#[command(after_help = REPORT_EXAMPLES)]
+pub struct ReportArgs {
+    /// A recording that `vmexit capture -o FILE` wrote
+    pub file: PathBuf,
+
+    /// Only this VM, by name or process id; can be given several times
+    #[arg(long = "vm", value_name = "NAME|PID")]
+    pub vms: Vec<String>,
+
+    /// What to show besides exits by reason [default: all that was captured]
+    #[arg(long = "event", value_enum, value_name = "EVENT", value_delimiter = ',')]
+    pub events: Vec<Event>,
+
+    /// How to write the report
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+
+    /// Write the report to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// How tables are to be.
+    #[command(flatten)]
+    pub tables: TableArgs,
+}
+
+/// What is written of what was measured, and where.
+#[derive(Debug, Args)]
+pub struct WrittenArgs {
+    /// How to write it [default: a recording with --output, else text]
+    #[arg(short, long, value_enum)]
+    pub format: Option<Written>,
+
+    /// Write to FILE instead of standard output; without --format a recording, which `vmexit report`
+    /// shows and `vmexit diff` compares
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+impl WrittenArgs {
+    /// How to write it.
+    pub(super) fn format(&self) -> Written {
+        let default = if self.output.is_some() {
+            Written::Recording
+        } else {
+            Written::Report(ReportFormat::default())
+        };
+        self.format.unwrap_or(default)
+    }
+}
+
+/// What is written of what was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// A report of it.
+    Report(ReportFormat),
+    /// All of it, for `vmexit report` and `vmexit diff`.
+    Recording,
+}
+
+impl ValueEnum for Written {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self::Report(ReportFormat::Text),
+            Self::Report(ReportFormat::Json),
+            Self::Report(ReportFormat::Csv),
+            Self::Recording,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Report(format) => format.to_possible_value(),
+            Self::Recording => Some(
+                PossibleValue::new("recording")
+                    .help("All of it, for `vmexit report` and `vmexit diff`"),
+            ),
+        }
+    }
+}
+
+/// How tables are to be.
+#[derive(Debug, Args)]
+pub struct TableArgs {
+    /// Whose tables to show: each VM's, or each vCPU's too
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub by: By,
+
+    /// What to put first
+    #[arg(long, value_enum, default_value_t, value_name = "FIGURE")]
+    pub sort: Sort,
+
+    /// At most so many rows of each table
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
+}
+
+impl TableArgs {
+    /// The same for the model.
+    pub(super) fn layout(&self) -> Layout {
+        let top = self.top.map(|top| top as usize);
+        Layout { by: self.by, sort: self.sort, top, ..Layout::default() }
+    }
+}
+
 /// Where devices' names come from.
 #[derive(Debug, Args)]
 pub struct DeviceArgs {
@@ -256,7 +353,8 @@ Exit codes:
   4  this host can't be traced: no KVM, no tracefs, a tracepoint or kernel feature missing
   5  no VM is running
   6  no such VM
-  7  the report can't be written";
+  7  the report can't be written
+  8  a file can't be read: not there, no recording, damaged, of a newer version";
 
 const CAPTURE_EXAMPLES: &str = "\
 Examples:
@@ -264,8 +362,18 @@ Examples:
   vmexit capture --vm win10 -d 1m         one VM, one minute
   vmexit capture --by vcpu --top 5        each vCPU, five rows a table
   vmexit capture --event vmexit,msr       exits and registers only: cheaper
+  vmexit capture -o before.vmexit         a recording, for vmexit report and diff
   vmexit capture --format json -o x.json  for a program to read";
 
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  vmexit report before.vmexit                        all of it
+  vmexit report before.vmexit --vm win10 --by vcpu   one VM, and each of its vCPUs
+  vmexit report before.vmexit --event ioport         exits by reason and ports
+  vmexit report before.vmexit --format csv -o x.csv  for a spreadsheet: docs/csv.md
+
+A recording has no command lines, no guest memory and no data that guests wrote: names of the host and
+its VMs, counts and times.";
 const TOP_EXAMPLES: &str = "\
 Examples:
   vmexit top                        all VMs, each second

@@ -6,20 +6,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{
-    args::CaptureArgs, error::Error, guests::Guests, live::Live, output::Output, stop::Stop,
+    args::CaptureArgs, error::Error, guests::Guests, live::Live, output::Output, report, stop::Stop,
 };
 use crate::{
-    model::{Layout, Span},
+    model::Layout,
     probe::Probe,
     snapshot::Interval,
-    view::{self, units},
+    view::units,
 };
 
 /// How often the progress line changes and new VMs are named.
 const TICK: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
-    let output = Output::open(args.output.as_deref()).await?;
+    let output = Output::of(&args.written).await?;
     let mut stop = Stop::new()?;
     let (mut probe, mut live) = Live::start(&args.count, Guests::find)?;
     let start = probe.snapshot(|_| true)?;
@@ -29,17 +29,15 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     drop(probe);
 
     let interval = Interval::between(&start, &end);
-    let span = Span::new(started, interval.span_ns, interrupted);
-    let top = args.top.map(|top| top as usize);
-    let layout = Layout { by: args.by, sort: args.sort, top, ..Layout::default() };
+    let mut recording = live.recording(interval, started, interrupted);
     live.maps.settle().await;
-    let mut report = live.report(&interval, span.clone(), layout);
+    recording.learn(live.maps.known());
     // Devices may have come or moved since: it is asked again where an address was not found.
-    if live.renew(&report) {
+    if live.renew(&recording.report(Layout::default())) {
         live.maps.settle().await;
-        report = live.report(&interval, span, layout);
+        recording.learn(live.maps.known());
     }
-    output.write(view::render(&report, args.format)?).await
+    output.write(report::written(&recording, args.written.format(), args.tables.layout())?).await
 }
 
 /// Waits until the time is up or somebody asks to stop; says which of the two.

@@ -8,6 +8,8 @@ use crate::{
     guest::ProcError,
     host::{preflight::PreflightError, tracefs::LayoutError},
     probe::ProbeError,
+    recording::file::FileError,
+    view,
 };
 
 /// Why a command ended without doing what it was asked for.
@@ -34,13 +36,13 @@ pub enum Error {
          CAP_SYS_PTRACE; run vmexit as root on the host itself"
     )]
     HiddenVms(usize),
-    /// None of the running VMs is meant.
-    #[error("no VM answers to '{wanted}'; running are: {running}")]
+    /// None of the VMs is meant.
+    #[error("no VM answers to '{wanted}'; there are: {known}")]
     UnknownVm {
         /// As typed.
         wanted: String,
         /// Names and process ids.
-        running: String,
+        known: String,
     },
     /// A socket can only be one VM's.
     #[error("--qmp is one VM's socket: say which by --vm")]
@@ -56,6 +58,20 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A file is not what it should be.
+    #[error("{} can't be read: {source}", view::path(path))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: FileError,
+    },
+    /// A recording is nothing to look at.
+    #[error("a recording is not for a terminal: name a file by --output")]
+    RecordingOnTerminal,
+    /// The recording can't be put together.
+    #[error("the recording can't be written: {0}")]
+    Recording(io::Error),
     /// The report can't be turned into JSON.
     #[error("the report can't be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -85,11 +101,17 @@ impl Error {
             | Self::Layout(LayoutError::Forbidden(_)) => 3,
             Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) | Self::Unwell(_) => 4,
             Self::Probe(ProbeError::Program { .. } | ProbeError::Mmap { .. }) => 4,
-            Self::OneQmpSocket | Self::Config { .. } => 2,
+            Self::OneQmpSocket | Self::RecordingOnTerminal | Self::Config { .. } => 2,
             Self::NoVm => 5,
             Self::UnknownVm { .. } => 6,
             Self::Output { .. } => 7,
-            Self::Probe(_) | Self::Proc(_) | Self::Json(_) | Self::Screen(_) | Self::Signal(_) => 1,
+            Self::File { .. } => 8,
+            Self::Probe(_)
+            | Self::Proc(_)
+            | Self::Recording(_)
+            | Self::Json(_)
+            | Self::Screen(_)
+            | Self::Signal(_) => 1,
         }
     }
 }

@@ -90,17 +90,14 @@ impl Guests {
 }
 
 /// The process ids that `--vm` means. A name that several VMs have means all of them.
-fn choose(running: &[Vm], wanted: &[String]) -> Result<BTreeSet<u32>, Error> {
+pub(super) fn choose(vms: &[Vm], wanted: &[String]) -> Result<BTreeSet<u32>, Error> {
     let mut pids = BTreeSet::new();
     for wanted in wanted {
-        let mut meant = running.iter().filter(|vm| vm.answers_to(wanted)).peekable();
+        let mut meant = vms.iter().filter(|vm| vm.answers_to(wanted)).peekable();
         if meant.peek().is_none() {
-            let running: Vec<String> =
-                running.iter().map(|vm| format!("{} ({})", view::safe(&vm.name), vm.pid)).collect();
-            return Err(Error::UnknownVm {
-                wanted: view::safe(wanted),
-                running: running.join(", "),
-            });
+            let known: Vec<String> =
+                vms.iter().map(|vm| format!("{} ({})", view::safe(&vm.name), vm.pid)).collect();
+            return Err(Error::UnknownVm { wanted: view::safe(wanted), known: known.join(", ") });
         }
         pids.extend(meant.map(|vm| vm.pid));
     }

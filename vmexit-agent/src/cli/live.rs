@@ -1,7 +1,10 @@
 //! What all commands that report on running VMs share: how counting begins, who the VMs are, what is
 //! asked of them, and how an interval becomes a report.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 use super::{
     args::{CountArgs, WatchArgs},
@@ -9,11 +12,13 @@ use super::{
     guests::Guests,
 };
 use crate::{
+    guest::Vm,
     host::{Host, preflight},
     model::{self, Layout, Report, Sources, Span},
     monitor::Maps,
     probe::{Event, Options, Probe, Timing, plan::Plan},
     reason::Names,
+    recording::{Recording, VERSION},
     snapshot::Interval,
 };
 
@@ -73,16 +78,39 @@ impl Live {
     /// Puts an interval into words, as far as the VMs have answered.
     pub(super) fn report(&self, interval: &Interval, span: Span, layout: Layout) -> Report {
         let sources = Sources {
-            host: self.host.clone(),
+            version: VERSION,
+            host: &self.host,
             span,
             timing: self.timing,
-            events: self.events.clone(),
+            events: &self.events,
+            reasons: &self.reasons,
             maps: self.maps.known(),
             layout,
-            reasons: &self.reasons,
-            guests: &self.guests.known,
+            guests: self.guests.known.iter().map(|(&pid, vm)| (pid, vm)).collect(),
         };
         model::build(interval, sources)
+    }
+
+    /// The interval to be kept, with what is known of the VMs but for their devices.
+    pub(super) fn recording(
+        &self,
+        interval: Interval,
+        start: SystemTime,
+        interrupted: bool,
+    ) -> Recording {
+        let recording = Recording {
+            version: VERSION.into(),
+            host: self.host.clone(),
+            start: Some(start),
+            interrupted,
+            timing: self.timing,
+            events: self.events.clone(),
+            reasons: Names::default(),
+            vms: self.guests.known.values().map(Vm::without_secrets).collect(),
+            maps: BTreeMap::new(),
+            interval,
+        };
+        recording.with_reasons(&self.reasons)
     }
 
     /// Begins to ask again those VMs of a report whose guests accessed something where nothing is by

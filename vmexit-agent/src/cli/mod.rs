@@ -9,6 +9,7 @@ pub mod error;
 mod guests;
 mod live;
 mod output;
+mod report;
 mod screen;
 mod stop;
 mod top;
@@ -26,6 +27,7 @@ pub async fn run(cli: args::Cli) -> Result<(), Error> {
     match cli.command {
         Command::Capture(args) => capture::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Report(args) => report::run(args).await,
         Command::Top(args) => top::run(args).await,
         Command::Trace(args) => trace::run(args).await,
         Command::Vms(args) => vms::run(args).await,

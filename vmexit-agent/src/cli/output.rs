@@ -1,7 +1,7 @@
 //! Where a report goes: standard output, or a file that is complete or not there at all.
 
 use std::{
-    io,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,10 @@ use tokio::{
     io::{AsyncWriteExt as _, stdout},
 };
 
-use super::error::Error;
+use super::{
+    args::{Written, WrittenArgs},
+    error::Error,
+};
 
 /// Where to write; opened before anything is traced, so that a typing error costs no capture.
 pub(super) struct Output {
@@ -34,6 +37,15 @@ impl Output {
             Ok(target) => Ok(Self { target: Some(target) }),
             Err(source) => Err(Error::Output { path: path.into(), source }),
         }
+    }
+
+    /// Where something that was measured is to go.
+    pub(super) async fn of(args: &WrittenArgs) -> Result<Self, Error> {
+        let on_terminal = args.output.is_none() && io::stdout().is_terminal();
+        if on_terminal && args.format() == Written::Recording {
+            return Err(Error::RecordingOnTerminal);
+        }
+        Self::open(args.output.as_deref()).await
     }
 
     /// Writes all of it.

@@ -1,8 +1,8 @@
 //! Which device a port or guest-physical address belongs to, by the best map that there is of a VM.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     mtree::{Found, MemoryTree},
@@ -11,7 +11,8 @@ use super::{
 use crate::guest::Vmm;
 
 /// What is known of a VM's address spaces.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Map {
     /// What its QEMU says.
     Asked(MemoryTree),
@@ -39,6 +40,17 @@ impl Map {
         match self {
             Self::Asked(tree) => Some(tree.io.find(port.into()).into()),
             Self::Guessed(vmm) => well_known::port(*vmm, port).map(Into::into),
+        }
+    }
+
+    /// What of it tells about these ports and addresses; about others it then knows nothing.
+    pub fn only(&self, ports: &BTreeSet<u16>, addresses: &BTreeSet<u64>) -> Self {
+        match self {
+            Self::Asked(tree) => Self::Asked(MemoryTree {
+                io: tree.io.only(ports.iter().copied().map(u64::from)),
+                memory: tree.memory.only(addresses.iter().copied()),
+            }),
+            Self::Guessed(vmm) => Self::Guessed(*vmm),
         }
     }
 

@@ -71,6 +71,11 @@ fn find_all_in(proc: &Path) -> io::Result<Found> {
     Ok(found)
 }
 
+/// What a VM goes by that nobody could name.
+pub fn nameless(pid: u32) -> String {
+    format!("pid {pid}")
+}
+
 /// The VM of one process, if it holds one that we may see.
 pub fn find(pid: u32) -> Option<Vm> {
     Vm::of(&Process::new(Path::new(PROC), pid)).ok()?.1

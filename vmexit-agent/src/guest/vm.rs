@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, fmt, io};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Monitor, Profile, Vmm, names, process::Process, qemu};
 
 /// A process that holds a KVM VM; one that holds several counts as one VM.
 ///
 /// What is text here was chosen by whoever started it, may have any length and content, and is not
 /// safe to print as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Vm {
     /// Process id of the VMM.
     pub pid: u32,
@@ -20,6 +22,7 @@ pub struct Vm {
     /// Machine type.
     pub machine: Machine,
     /// What it offers the guest.
+    #[serde(default)]
     pub profile: Profile,
     /// UUID in lower case, where QEMU's command line has one.
     pub uuid: Option<String>,
@@ -31,13 +34,16 @@ pub struct Vm {
     pub threads: BTreeMap<u32, u32>,
     /// Where QEMU can be asked about its machine, in the order in which to try; see
     /// [`memory_tree`](crate::monitor::memory_tree).
+    #[serde(skip)]
     pub monitors: Vec<Monitor>,
     /// The command line, its first megabyte. There may be secrets in it.
+    #[serde(skip)]
     pub arguments: Vec<String>,
 }
 
 /// What kind of machine is emulated.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Machine {
     /// QEMU's name for it, as given: a version (`pc-q35-8.2`) or an alias (`q35`).
     Named(String),
@@ -110,6 +116,23 @@ impl Vm {
             arguments,
         };
         Ok((files, Some(vm)))
+    }
+
+    /// The same VM without its command line and its monitors: all that is said of it in files.
+    pub fn without_secrets(&self) -> Self {
+        Self {
+            pid: self.pid,
+            name: self.name.clone(),
+            vmm: self.vmm,
+            machine: self.machine.clone(),
+            uuid: self.uuid.clone(),
+            libvirt: self.libvirt,
+            vcpus: self.vcpus,
+            threads: self.threads.clone(),
+            profile: self.profile.clone(),
+            monitors: Vec::new(),
+            arguments: Vec::new(),
+        }
     }
 
     /// Whether the user means this VM: its process id or its very name.

@@ -1,11 +1,11 @@
 //! Which program runs a VM, by what it is called, and which of its threads run which vCPU.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::qemu;
 
 /// A virtual machine monitor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Vmm {
     /// QEMU.

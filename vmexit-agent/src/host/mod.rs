@@ -8,12 +8,12 @@ pub mod tracefs;
 
 use std::{fs, path::Path};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::reason::Vendor;
 
 /// The host, as a report names it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Host {
     /// Host name.
     pub name: String,

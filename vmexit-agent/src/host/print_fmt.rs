@@ -15,6 +15,7 @@
 
 use std::{iter::Peekable, vec};
 
+use serde::{Deserialize, Serialize};
 use vmexit_common::vcpu::{ISA_SVM, ISA_VMX};
 
 /// Longest text that is looked at, as of `format` files altogether.
@@ -31,7 +32,8 @@ const MAX_NESTING: usize = 16;
 pub type Names = Vec<(u32, String)>;
 
 /// The names that the running kernel has for exit reasons; empty where it does not say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 pub struct ReasonNames {
     /// Intel's exit reasons.
     pub vmx: Names,

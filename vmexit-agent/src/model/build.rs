@@ -1,4 +1,4 @@
-//! From an interval and the VMs that were found to a [`Report`].
+//! From an interval and what is known of the VMs to a [`Report`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,22 +17,24 @@ use crate::{
     device::Map,
     finding::{self, Assessment, Scene},
     guest,
-    host::Host,
     probe::{Event, Timing},
     reason::{self, Names, Vendor},
+    host::Host,
     snapshot::{Interval, RowInterval, VcpuInterval},
 };
 
 /// What an interval is put into words with.
 pub struct Sources<'a> {
-    /// Where it was measured.
-    pub host: Host,
+    /// Version of vmexit that measured it.
+    pub version: &'a str,
+    /// Where.
+    pub host: &'a Host,
     /// When.
     pub span: Span,
     /// Which exits were timed.
     pub timing: Timing,
     /// What was captured.
-    pub events: BTreeSet<Event>,
+    pub events: &'a BTreeSet<Event>,
     /// What exit codes are called.
     pub reasons: &'a Names,
     /// What is known of the address spaces of the VMs, by process id.
@@ -40,12 +42,12 @@ pub struct Sources<'a> {
     /// How the tables are to be.
     pub layout: Layout,
     /// Who the processes are, by process id; one that nobody could name goes by its number.
-    pub guests: &'a BTreeMap<u32, guest::Vm>,
+    pub guests: BTreeMap<u32, &'a guest::Vm>,
 }
 
 /// Makes the report.
 pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
-    let Sources { host, span, timing, events, reasons, maps, layout, guests } = sources;
+    let Sources { version, host, span, timing, events, reasons, maps, layout, guests } = sources;
     let mut by_pid: BTreeMap<u32, Vec<&VcpuInterval>> =
         guests.keys().map(|&pid| (pid, Vec::new())).collect();
     for vcpu in &interval.vcpus {
@@ -63,17 +65,19 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
         source,
         timing,
     };
-    let mut vms: Vec<Vm> =
-        by_pid.into_iter().map(|(pid, vcpus)| vm(pid, guests.get(&pid), &vcpus, frame)).collect();
+    let mut vms: Vec<Vm> = by_pid
+        .into_iter()
+        .map(|(pid, vcpus)| vm(pid, guests.get(&pid).copied(), &vcpus, frame))
+        .collect();
     vms.sort_by_key(|vm| std::cmp::Reverse((vm.total.handled_ns, vm.total.samples)));
     Report {
         schema: SCHEMA,
-        version: env!("CARGO_PKG_VERSION"),
-        host,
+        version: version.to_owned(),
+        host: host.clone(),
         span,
         source,
         timing,
-        events,
+        events: events.clone(),
         accounting: accounting(interval),
         vms,
     }
@@ -102,7 +106,7 @@ pub fn accounting(interval: &Interval) -> Accounting {
         },
         observed: loss.no_book + loss.no_vcpu_entry + loss.unreadable,
         stray_lost: loss.stray,
-        missed: interval.missed.iter().map(|(&name, &missed)| (name.to_owned(), missed)).collect(),
+        missed: interval.missed.clone(),
         torn: interval.torn,
         ..Accounting::default()
     };
@@ -159,7 +163,7 @@ fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<
     };
     tables.cut(frame.layout.top);
     Vm {
-        name: guest.map_or_else(|| format!("pid {pid}"), |guest| guest.name.clone()),
+        name: guest.map_or_else(|| guest::nameless(pid), |guest| guest.name.clone()),
         pid,
         leading: Leading::of(&reasons, vcpus, &total, map, frame),
         vcpus: vcpu_rows(vcpus, guest, map, frame),
@@ -238,10 +242,10 @@ fn total(reasons: &[RowInterval], vcpus: &[&VcpuInterval], frame: Frame<'_>) -> 
     for row in reasons {
         total.samples += row.exits;
         if row_waits(row, frame.vendor) {
-            total.waiting_ns += total_ns(row);
+            total.waiting_ns = total.waiting_ns.saturating_add(total_ns(row));
         } else {
-            total.handled_ns += total_ns(row);
-            userspace_ns += user_ns(row);
+            total.handled_ns = total.handled_ns.saturating_add(total_ns(row));
+            userspace_ns = user_ns(row).saturating_add(userspace_ns);
         }
     }
     total.stray = vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.stray).sum();

@@ -29,7 +29,7 @@ pub struct Detail {
 }
 
 /// The event that a kind of row belongs to; each has a table.
-pub(super) fn event(kind: Kind) -> Event {
+pub fn event(kind: Kind) -> Event {
     match kind {
         Kind::Reason | Kind::Other => Event::Vmexit,
         Kind::Pio => Event::Ioport,

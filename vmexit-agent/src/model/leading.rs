@@ -110,7 +110,7 @@ fn heaviest<'a>(rows: impl Iterator<Item = &'a RowInterval>, timed: bool) -> Opt
     let weight = |sum: &Sum| {
         if timed { scaled(sum.total_ns, sum.exits, sum.timed) } else { sum.exits + sum.stray }
     };
-    let all = sums.iter().map(weight).sum();
+    let all = sums.iter().map(weight).fold(0, u64::saturating_add);
     let heaviest = sums.iter().max_by_key(|sum| (weight(sum), Reverse(sum.key)))?;
     let weight = weight(heaviest);
     (weight > 0).then_some(Heaviest { key: heaviest.key, weight, all })

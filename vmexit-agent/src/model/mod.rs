@@ -20,7 +20,7 @@ use vmexit_common::book::Halts;
 
 pub use self::{
     build::{Sources, accounting, build, source},
-    detail::Detail,
+    detail::{Detail, event},
     layout::{By, Layout, Sort, Whose},
     leading::{Leading, LeadingDetail, LeadingReason},
     slow::{Clock, SlowExit, SlowSources, What},
@@ -42,8 +42,8 @@ pub const SCHEMA: u32 = 2;
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Version of vmexit that made it.
-    pub version: &'static str,
+    /// Version of vmexit that measured it.
+    pub version: String,
     /// Where.
     pub host: Host,
     /// When.
@@ -63,8 +63,8 @@ pub struct Report {
 /// The time that a report covers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Span {
-    /// Start, UTC, RFC 3339.
-    pub start: String,
+    /// Start, UTC, RFC 3339; null where that is not known.
+    pub start: Option<String>,
     /// Length, seconds.
     pub seconds: f64,
     /// Whether it was ended before its time.
@@ -72,10 +72,20 @@ pub struct Span {
 }
 
 impl Span {
-    /// From a time on, so many nanoseconds long.
-    pub fn new(start: SystemTime, length_ns: u64, interrupted: bool) -> Self {
-        let start = humantime::format_rfc3339_seconds(start).to_string();
+    /// From a time on, if it is known, so many nanoseconds long.
+    pub fn new(
+        start: impl Into<Option<SystemTime>>,
+        length_ns: u64,
+        interrupted: bool,
+    ) -> Self {
+        let start = start.into();
+        let start = start.map(|start| humantime::format_rfc3339_seconds(start).to_string());
         Self { start, seconds: length_ns as f64 / 1e9, interrupted }
+    }
+
+    /// When it began, in words.
+    pub fn since(&self) -> &str {
+        self.start.as_deref().unwrap_or("unknown time")
     }
 }
 

@@ -126,7 +126,7 @@ impl SlowExit {
         let known = |key: u64| Some(Key(key)).filter(|&key| key != Key::NONE);
         Self {
             time: sources.clock.at(exit.end_ns),
-            vm: guest.map_or_else(|| format!("pid {pid}"), |guest| guest.name.clone()),
+            vm: guest.map_or_else(|| guest::nameless(pid), |guest| guest.name.clone()),
             pid,
             vcpu: Some(exit.vcpu_id).filter(|&id| id != UNKNOWN_ID).or_else(by_thread),
             tid,

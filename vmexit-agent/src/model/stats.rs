@@ -82,7 +82,9 @@ impl Whole {
 impl Stats {
     pub(super) fn of(row: &RowInterval, whole: &Whole) -> Self {
         let (samples, timed) = (whole.samples_of(row), row.timed);
-        let durations = row.durations.as_deref().filter(|_| timed > 0);
+        let durations = row.durations.as_deref();
+        let durations =
+            durations.filter(|durations| timed > 0 && durations.iter().next().is_some());
         let spread = durations.and_then(Spread::of);
         let average = row.total_ns.checked_div(timed);
         let total_ns = total_ns(row);

@@ -40,6 +40,18 @@ pub enum Direction {
     Write,
 }
 
+impl Direction {
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
 /// What numbers are named by.
 #[derive(Clone, Copy)]
 pub(super) struct Naming<'a> {

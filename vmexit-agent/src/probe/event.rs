@@ -1,9 +1,24 @@
 //! What is captured.
 
-use serde::Serialize;
+use std::fmt;
+
+use clap::ValueEnum as _;
+use serde::{Deserialize, Serialize};
 
 /// Something that happens to a vCPU; each has tracepoints of its own, and a price.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    clap::ValueEnum,
+    Deserialize,
+    Serialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
     /// Exits by reason: always captured
@@ -39,4 +54,11 @@ impl Event {
         Self::Userspace,
         Self::Halt,
     ];
+}
+
+/// As typed, and as in JSON.
+impl fmt::Display for Event {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_possible_value().map_or(Ok(()), |value| formatter.write_str(value.get_name()))
+    }
 }

@@ -6,13 +6,13 @@ mod vmx;
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vmexit_common::vcpu::{ISA_SVM, ISA_VMX};
 
 use crate::host::{print_fmt::ReasonNames, tracefs::Tracefs};
 
 /// Whose exit codes they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Vendor {
     /// Intel VT-x.
@@ -54,6 +54,25 @@ impl Vendor {
         }
     }
 
+    /// The number of a `kvm_exit` record for it.
+    pub const fn isa(self) -> u32 {
+        match self {
+            Self::Vmx => ISA_VMX,
+            Self::Svm => ISA_SVM,
+        }
+    }
+
+    /// The code of an exit reason by Linux's name.
+    pub fn code_of(self, name: &str) -> Option<u32> {
+        self.table().iter().find(|reason| reason.name == name).map(|reason| reason.code)
+    }
+
+    /// The bit of a flag of an exit reason by Linux's name.
+    pub fn flag_of(self, name: &str) -> Option<u32> {
+        let flags = if self == Self::Vmx { VMX_FLAGS } else { &[] };
+        flags.iter().find(|(_, known)| *known == name).map(|(flag, _)| *flag)
+    }
+
     /// As people call it.
     pub const fn title(self) -> &'static str {
         match self {
@@ -84,7 +103,8 @@ impl Vendor {
 }
 
 /// What exit codes are called: the running kernel's own names, and the built-in ones behind them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(transparent)]
 pub struct Names {
     kernel: ReasonNames,
 }
@@ -107,15 +127,32 @@ impl Names {
         Self { kernel: ReasonNames::parse(format) }
     }
 
+    /// The names of these codes and no others, the built-in ones among them: enough for whoever has to
+    /// name them elsewhere.
+    pub fn only(&self, codes: impl IntoIterator<Item = (Vendor, u32)>) -> Self {
+        let flags = self.kernel.flags.clone();
+        let mut kernel = ReasonNames { flags, ..ReasonNames::default() };
+        for (vendor, code) in codes {
+            let (names, number) = match vendor {
+                Vendor::Vmx => (&mut kernel.vmx, code & VMX_NUMBER),
+                Vendor::Svm => (&mut kernel.svm, code),
+            };
+            let is_new = names.iter().all(|(known, _)| *known != number);
+            if let Some(name) = self.bare_name(vendor, number).filter(|_| is_new) {
+                names.push((number, name.to_owned()));
+            }
+        }
+        Self { kernel }
+    }
+
     /// The name of an exit code, as Linux prints it; the bare number where nobody has named it yet.
     pub fn name(&self, vendor: Option<Vendor>, code: u32) -> Cow<'_, str> {
         let Some(vendor) = vendor else { return format!("reason {code:#x}").into() };
-        let (own, number) = match vendor {
-            Vendor::Vmx => (&self.kernel.vmx, code & VMX_NUMBER),
-            Vendor::Svm => (&self.kernel.svm, code),
+        let number = match vendor {
+            Vendor::Vmx => code & VMX_NUMBER,
+            Vendor::Svm => code,
         };
-        let own = own.iter().find(|(known, _)| *known == number).map(|(_, name)| name.as_str());
-        let name: Cow<'_, str> = match own.or_else(|| Some(vendor.find(code)?.name)) {
+        let name: Cow<'_, str> = match self.bare_name(vendor, number) {
             Some(name) => name.into(),
             None => format!("unknown {number:#x}").into(),
         };
@@ -131,6 +168,16 @@ impl Names {
             .chain(built_in)
             .filter(|(flag, _)| code & flag != 0)
             .fold(name, |name, (_, flag)| format!("{name} {flag}").into())
+    }
+
+    /// The name of a code without flags, if anybody knows one.
+    fn bare_name(&self, vendor: Vendor, number: u32) -> Option<&str> {
+        let own = match vendor {
+            Vendor::Vmx => &self.kernel.vmx,
+            Vendor::Svm => &self.kernel.svm,
+        };
+        let own = own.iter().find(|(known, _)| *known == number).map(|(_, name)| name.as_str());
+        own.or_else(|| Some(vendor.find(number)?.name))
     }
 }
 
@@ -175,6 +222,21 @@ mod tests {
         assert_eq!(names.name(Some(Vendor::Vmx), 999), "NEW");
         assert_eq!(names.name(Some(Vendor::Svm), 0x7b), "io2");
         assert_eq!(names.name(Some(Vendor::Vmx), 10), "CPUID");
+    }
+
+    #[test]
+    fn some_names_are_enough_for_some_codes() {
+        let names = Names::of_format(
+            "print fmt: (REC->isa == 1) ? __print_symbolic(REC->exit_reason & 0xffff, { 30, \"IO\" }, \
+             { 999, \"NEW\" }) : __print_flags(REC->exit_reason, \"|\", { 1 << 26, \"LOCK\" })",
+        );
+        let codes = [30, 10, 0x400_001e, 4_242].map(|code| (Vendor::Vmx, code));
+        let some = names.only(codes);
+        for (vendor, code) in codes {
+            assert_eq!(some.name(Some(vendor), code), names.name(Some(vendor), code), "{code}");
+        }
+        assert_eq!(some.kernel.vmx.len(), 2, "{some:?}");
+        assert_eq!(some.name(Some(Vendor::Vmx), 999), "unknown 0x3e7");
     }
 
     #[test]

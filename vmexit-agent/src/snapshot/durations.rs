@@ -1,13 +1,17 @@
 //! How long exits took: the kernel side's histogram without its empty ends.
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use vmexit_common::histogram::{bounds_of, bucket_of};
+use vmexit_common::histogram::{BUCKETS, bounds_of, bucket_of};
 
 /// Counts of successive buckets, without an allocation for most rows: four to an octave.
 type Counts = SmallVec<[u64; 16]>;
 
 /// Counts of durations by bucket (see [`vmexit_common::histogram`]).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// In files it is what each bucket that is not empty begins with, nanoseconds, and its count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Durations {
     /// The bucket of the first count.
     first: usize,
@@ -80,6 +84,32 @@ impl Durations {
     }
 }
 
+impl From<Durations> for Vec<(u64, u64)> {
+    fn from(durations: Durations) -> Self {
+        let pair = |(bucket, count)| Some((bounds_of(bucket)?.0, count));
+        durations.iter().filter_map(pair).collect()
+    }
+}
+
+impl TryFrom<Vec<(u64, u64)>> for Durations {
+    type Error = &'static str;
+
+    fn try_from(pairs: Vec<(u64, u64)>) -> Result<Self, Self::Error> {
+        if pairs.len() > BUCKETS || !pairs.is_sorted_by(|one, two| one.0 < two.0) {
+            return Err("a histogram whose buckets are not in order");
+        }
+        let mut durations = Self::default();
+        for (from_ns, count) in pairs {
+            let bucket = bucket_of(from_ns);
+            if bounds_of(bucket).is_none_or(|(low, _)| low != from_ns) {
+                return Err("a histogram with other buckets");
+            }
+            durations.add(bucket, count);
+        }
+        Ok(durations)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -99,6 +129,13 @@ mod tests {
         assert_eq!(after.since(&before).iter().collect::<Vec<_>>(), [(7, 1)]);
     }
 
+    #[test]
+    fn other_buckets_are_not_taken() {
+        for pairs in [vec![(65, 1)], vec![(80, 1), (64, 1)], vec![(64, 1), (64, 1)]] {
+            assert!(Durations::try_from(pairs.clone()).is_err(), "{pairs:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_order_does_not_matter(mut durations in prop::collection::vec(0u64..1 << 40, 0..50), cut in 0usize..50) {
@@ -110,6 +147,8 @@ mod tests {
             prop_assert!(merged.iter().eq(whole.iter()));
             prop_assert!(whole.since(&of(one)).iter().eq(of(other).iter()));
             prop_assert_eq!(whole.total(), durations.len() as u64);
+            let pairs = Vec::from(whole.clone());
+            prop_assert!(Durations::try_from(pairs).unwrap().iter().eq(whole.iter()));
             durations.sort_unstable();
             if let (Some(&first), Some(&last)) = (durations.first(), durations.last()) {
                 let (low, high) = whole.range();

@@ -4,16 +4,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
 use vmexit_common::{
     book::Halts,
     key::{Key, Kind},
     vcpu::Loss,
 };
 
-use super::{Durations, RowReading, Snapshot, Thread, VcpuReading};
+use super::{Durations, RowReading, Snapshot, Thread, VcpuReading, key};
 
 /// What happened between two snapshots.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Interval {
     /// Its length, nanoseconds.
     pub span_ns: u64,
@@ -22,13 +23,13 @@ pub struct Interval {
     /// What could not be noted on a vCPU.
     pub loss: Loss,
     /// Events that a program was not run for, by tracepoint.
-    pub missed: BTreeMap<&'static str, u64>,
+    pub missed: BTreeMap<String, u64>,
     /// Readings that may be inconsistent by one exit.
     pub torn: u64,
 }
 
 /// One vCPU thread's part. `observed = recorded + opened + lost_no_entry`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct VcpuInterval {
     /// Whose.
     pub thread: Thread,
@@ -51,28 +52,35 @@ pub struct VcpuInterval {
 }
 
 /// One row's part.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct RowInterval {
     /// Which row.
+    #[serde(with = "key")]
     pub key: Key,
     /// Exits, timed or not.
     pub exits: u64,
     /// Events without an exit.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub stray: u64,
     /// Accesses beyond one for each exit and event: one string instruction can make many.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub more: u64,
     /// How many of the exits were timed.
     pub timed: u64,
     /// Sum of the timed exits' durations, nanoseconds.
     pub total_ns: u64,
     /// The part of it in which userspace had the vCPU, nanoseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub user_ns: u64,
     /// Shortest duration, nanoseconds: exact where the row is new or it fell within the interval,
     /// else the lower bound of the first bucket hit. `None` if none was timed, or if nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_ns: Option<u64>,
     /// Longest duration, nanoseconds, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ns: Option<u64>,
     /// Durations of the timed exits, if both snapshots have them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub durations: Option<Box<Durations>>,
 }
 
@@ -94,7 +102,7 @@ impl Interval {
                 .iter()
                 .map(|(&name, &missed)| {
                     let before = start.missed.get(name).copied().unwrap_or(0);
-                    (name, missed.saturating_sub(before))
+                    (name.to_owned(), missed.saturating_sub(before))
                 })
                 .collect(),
             torn: start.torn + end.torn,
@@ -130,6 +138,10 @@ impl VcpuInterval {
         let accounted = self.recorded() + self.lost_no_entry;
         self.observed as i64 - self.opened - accounted as i64
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Both by place; the rows of all others come after those that can be given up.

@@ -3,9 +3,11 @@
 
 mod durations;
 mod interval;
+mod key;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use vmexit_common::{
     book::{Halts, Row},
     vcpu::Loss,
@@ -33,7 +35,7 @@ pub struct Snapshot {
 }
 
 /// A thread that runs a vCPU, or did. Thread ids come back; together with the time they do not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Thread {
     /// Process id of the VMM.
     pub pid: u32,

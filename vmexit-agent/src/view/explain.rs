@@ -28,7 +28,7 @@ pub fn explain(report: &Report) -> String {
     line!(
         out,
         "{}, {:.2} s on {}",
-        report.span.start,
+        report.span.since(),
         report.span.seconds,
         safe(&report.host.name)
     );

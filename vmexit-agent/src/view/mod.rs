@@ -1,5 +1,6 @@
 //! Renderings of a [`Report`], as text, JSON or a live screen, of single exits, and of the VMs that were found. Nothing here measures, names or decides.
 
+mod csv;
 mod explain;
 mod html;
 mod label;
@@ -32,6 +33,18 @@ use crate::model::Report;
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// JSON, as docs/json.md describes it.
+    Json,
+    /// One table for spreadsheets, as docs/csv.md describes it.
+    Csv,
+}
+
+/// How anything else is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For people.
     #[default]
@@ -41,10 +54,11 @@ pub enum Format {
 }
 
 /// Writes the report in `format`, with a line feed at the end.
-pub fn render(report: &Report, format: Format) -> Result<Bytes, serde_json::Error> {
+pub fn render(report: &Report, format: ReportFormat) -> Result<Bytes, serde_json::Error> {
     match format {
-        Format::Text => Ok(text::render(report).into()),
-        Format::Json => json(report),
+        ReportFormat::Text => Ok(text::render(report).into()),
+        ReportFormat::Json => json(report),
+        ReportFormat::Csv => Ok(csv::render(report).into()),
     }
 }
 

@@ -16,7 +16,9 @@ pub(super) fn label(subject: &Subject) -> String {
     match subject.kind {
         "kvm_hypercall" => format!("{number} KVM"),
         "hyperv_hypercall" => format!("{number:#x} Hyper-V"),
-        "fault" | "userspace" => subject.name.clone().unwrap_or_else(|| format!("{number}")),
+        "reason" | "fault" | "userspace" => {
+            subject.name.clone().unwrap_or_else(|| format!("{number}"))
+        }
         _ => format!("{number:#x}{direction}"),
     }
 }

@@ -33,7 +33,8 @@ pub(super) fn render(report: &Report) -> String {
 
 fn header(out: &mut String, report: &Report) {
     let host = &report.host;
-    let vendor = match (host.vendor, host.kvm_module.as_deref()) {
+    let module = host.kvm_module.as_deref().map(safe);
+    let vendor = match (host.vendor, module.as_deref()) {
         (Some(vendor), _) => vendor.title(),
         (None, Some(module)) => module,
         (None, None) => "unknown KVM vendor",
@@ -41,7 +42,7 @@ fn header(out: &mut String, report: &Report) {
     line!(
         out,
         "vmexit {} on {}, Linux {}, {vendor}, {}",
-        report.version,
+        safe(&report.version),
         safe(&host.name),
         safe(&host.kernel),
         plural(host.cpus as u64, "CPU")
@@ -56,7 +57,7 @@ fn header(out: &mut String, report: &Report) {
     line!(
         out,
         "{}, {:.2} s{early}{timing}: {}, {}, {}, {}",
-        report.span.start,
+        report.span.since(),
         report.span.seconds,
         plural(report.vms.len() as u64, "VM"),
         plural(vcpus as u64, "vCPU"),
@@ -66,7 +67,7 @@ fn header(out: &mut String, report: &Report) {
     match report.source {
         Source::Exits => {}
         Source::Silent => {
-            let module = host.kvm_module.as_deref().unwrap_or("KVM");
+            let module = module.as_deref().unwrap_or("KVM");
             line!(
                 out,
                 "\nThis host's {module} never emitted kvm_exit, while other KVM events fired: exit \

@@ -1,21 +1,25 @@
-//! Guests that are made up, row by row, and the reports on them.
+//! Guests that are made up, row by row, and the recordings of them.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use vmexit::{
     device::Map,
     guest::{self, Vmm},
     host::Host,
-    model::{self, Layout, Report, Sources, Span},
+    model::{Layout, Report},
     probe::{Event, Timing},
     reason::{Names, Vendor},
+    recording::{Recording, VERSION},
     snapshot::{Durations, Interval, RowReading, Snapshot, Thread, VcpuReading},
 };
 use vmexit_common::{
     book::{Halts, Row},
-    key::Key,
+    key::{Key, Kind},
     vcpu::{ISA_SVM, ISA_VMX},
 };
 
@@ -86,8 +90,8 @@ impl Capture {
         Self { vendor, guest, vcpus, timing, events, layout: Layout::default(), map: None }
     }
 
-    pub fn report(self) -> Report {
-        let Self { vendor, guest, vcpus, timing, events, layout, map } = self;
+    pub fn recording(self) -> Recording {
+        let Self { vendor, guest, vcpus, timing, events, layout: _, map } = self;
         let end = Snapshot { at_ns: 10 * SECOND, vcpus, ..Snapshot::default() };
         let host = Host {
             name: "host".into(),
@@ -96,14 +100,85 @@ impl Capture {
             vendor,
             kvm_module: Some(if vendor.is_some() { "kvm_intel" } else { "kvm_other" }.into()),
         };
-        let span = Span { start: "2026-01-02T03:04:05Z".into(), seconds: 10.0, interrupted: false };
-        let (reasons, guests, maps) =
-            (&Names::default(), &[(PID, guest)].into(), &map.map(|map| (PID, map)).into_iter().collect());
-        let sources = Sources { host, span, timing, events, reasons, maps, layout, guests };
-        model::build(&Interval::between(&Snapshot::default(), &end), sources)
+        Recording {
+            version: VERSION.into(),
+            host,
+            start: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045)),
+            interrupted: false,
+            timing,
+            events,
+            reasons: Names::default(),
+            vms: vec![guest],
+            maps: map.map(|map| (PID, map)).into_iter().collect(),
+            interval: Interval::between(&Snapshot::default(), &end),
+        }
     }
+
+    pub fn report(self) -> Report {
+        let layout = self.layout;
+        self.recording().report(layout)
+    }
+}
+
+pub fn recording(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Recording {
+    Capture::of(vendor, name, vcpus).recording()
 }
 
 pub fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Report {
     Capture::of(vendor, name, vcpus).report()
+}
+
+/// Proportions of a Windows guest whose clock is the ACPI PM timer.
+pub fn windows() -> Recording {
+    let first = vcpu(
+        0,
+        vec![
+            row(Key::reason(30), &[(6_000, 120_000), (30_000, 8_000)]),
+            row(Key::reason(1), &[(900, 18_000)]),
+            row(Key::reason(12), &[(40_000_000, 100)]),
+        ],
+        vec![
+            row(Key::pio(0x608, 0, 4), &[(6_000, 79_000)]),
+            row(Key::pio(0x70, 1, 1), &[(6_000, 25_000), (30_000, 8_000)]),
+            row(Key::mmio(0xfed0_00f0, 0, 4), &[(7_000, 40)]),
+            row(Key::plain(Kind::FastMmio, 0xfe00_3000), &[(900, 1_000)]),
+            row(Key::msr(0x6e0, 1), &[(1_500, 700)]),
+            row(Key::msr(0x4000_0020, 0), &[(1_700, 30)]),
+            row(Key::plain(Kind::Cpuid, 0x4000_0000), &[(1_100, 3)]),
+            row(Key::plain(Kind::HvHypercall, 0x5c), &[(1_300, 5)]),
+            row(Key::plain(Kind::Fault, 0b10), &[(2_300, 6)]),
+            row(Key::plain(Kind::Userspace, 2), &[(4_000, 120_000)]),
+            row(Key::msr(0, 0).other(), &[(1_000, 2)]),
+        ],
+    );
+    let second = vcpu(
+        1,
+        vec![
+            row(Key::reason(30), &[(5_000, 100_000)]),
+            row(Key::reason(0x8000_0021), &[(64, 1)]),
+            row(Key::reason(0).other(), &[(700, 3)]),
+        ],
+        vec![row(Key::pio(0x608, 0, 4), &[(5_000, 79_788)])],
+    );
+    recording(Some(Vendor::Vmx), "win10", vec![first, second])
+}
+
+/// A host whose KVM reports no exits, and a VM with a hostile name.
+pub fn silent() -> Recording {
+    let details = vec![stray(Key::pio(0x608, 0, 4), 1_000), stray(Key::pio(0x3f8, 1, 1), 10)];
+    recording(None, "evil\x1b[31m\nname", vec![vcpu(0, Vec::new(), details)])
+}
+
+/// Names of all fields in a JSON value.
+pub fn fields(value: &serde_json::Value, into: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (name, value) in object {
+                into.insert(name.clone());
+                fields(value, into);
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| fields(value, into)),
+        _ => {}
+    }
 }

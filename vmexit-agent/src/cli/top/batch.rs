@@ -12,7 +12,7 @@ use super::super::{
 use crate::{
     model::{Layout, Span},
     snapshot::Interval,
-    view::{self, Format},
+    view::{self, ReportFormat},
 };
 
 /// Prints as many as were asked for, until somebody asks to stop or nobody reads any more.
@@ -44,7 +44,7 @@ pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
         let report = live.report(&interval, Span::new(started, interval.span_ns, false), layout);
         live.renew(&report);
         let mut text = if frame == 0 { Vec::new() } else { b"\n".to_vec() };
-        text.extend(view::render(&report, Format::Text)?);
+        text.extend(view::render(&report, ReportFormat::Text)?);
         if !print(Bytes::from(text)).await? {
             break;
         }

@@ -18,6 +18,7 @@
 
 mod line;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Longest name that is kept, in bytes; QEMU's own have up to some 40.
@@ -42,7 +43,7 @@ pub enum MtreeError {
 }
 
 /// What is where in one VM, when the monitor was asked: firmware and guest move devices' BARs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct MemoryTree {
     /// By I/O port.
     pub io: View,
@@ -51,13 +52,14 @@ pub struct MemoryTree {
 }
 
 /// One address space: its regions, which don't overlap, by address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "Vec<Region>", into = "Vec<Region>")]
 pub struct View {
     regions: Vec<Region>,
 }
 
 /// A range of addresses at which one of QEMU's memory regions answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Region {
     /// QEMU's name of the memory region, such as `acpi-tmr`; not safe to print as it is.
     pub name: String,
@@ -77,7 +79,8 @@ pub struct Region {
 }
 
 /// `memory_region_type` in QEMU's system/memory.c.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// `ram`
     Ram,
@@ -159,9 +162,42 @@ impl View {
         }
     }
 
+    /// The regions that these addresses are in.
+    pub fn only(&self, addresses: impl Iterator<Item = u64>) -> Self {
+        let mut regions = Vec::new();
+        for address in addresses {
+            if let Found::Region { region, .. } = self.find(address) {
+                regions.push(region.clone());
+            }
+        }
+        Self::new(regions)
+    }
+
     /// All regions, by address.
     pub fn regions(&self) -> &[Region] {
         &self.regions
+    }
+}
+
+impl From<View> for Vec<Region> {
+    fn from(view: View) -> Self {
+        view.regions
+    }
+}
+
+impl TryFrom<Vec<Region>> for View {
+    type Error = &'static str;
+
+    fn try_from(regions: Vec<Region>) -> Result<Self, Self::Error> {
+        let sound = |region: &Region| {
+            let length = region.end.checked_sub(region.start);
+            length.and_then(|length| region.offset.checked_add(length)).is_some()
+        };
+        if regions.iter().all(sound) {
+            Ok(Self::new(regions))
+        } else {
+            Err("a range of addresses that has no end")
+        }
     }
 }
 

@@ -24,7 +24,7 @@ const CHARTED: usize = 16;
 /// Writes the page.
 pub fn page(report: &Report) -> String {
     let shows = Shows::of(report);
-    let title = format!("VM exits on {}, {}", safe(&report.host.name), report.span.start);
+    let title = format!("VM exits on {}, {}", safe(&report.host.name), report.span.since());
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -63,7 +63,7 @@ fn heading(report: &Report) -> Markup {
             h1 { "VM exits on " (safe(&host.name)) }
             p.dim {
                 "Linux " (safe(&host.kernel)) ", " (vendor) ", " (plural(host.cpus as u64, "CPU")) ". "
-                (report.span.start) ", " (format!("{:.2}", report.span.seconds)) " s" (early) (timing) ": "
+                (report.span.since()) ", " (format!("{:.2}", report.span.seconds)) " s" (early) (timing) ": "
                 (plural(report.vms.len() as u64, "VM")) ", "
                 (plural(report.accounting.observed, "exit")) ", " (losses(&report.accounting)) "."
             }

@@ -21,6 +21,7 @@ use crate::{
     model::{self, By, Layout, Report, Sort, Sources, Span},
     probe::{self, Timing},
     reason::{Names, Vendor},
+    recording::VERSION,
     snapshot::{Interval, Snapshot},
 };
 
@@ -156,14 +157,15 @@ fn report(
         kvm_module: Some(if vendor.is_some() { "kvm_amd" } else { "kvm_other" }.into()),
     };
     let sources = Sources {
-        host,
+        version: VERSION,
+        host: &host,
         span: Span::new(SystemTime::UNIX_EPOCH, interval.span_ns, false),
         timing: Timing::All,
-        events: probe::Event::ALL.into(),
+        events: &probe::Event::ALL.into(),
         reasons: &Names::default(),
         maps: &BTreeMap::new(),
         layout,
-        guests,
+        guests: guests.iter().map(|(&pid, vm)| (pid, vm)).collect(),
     };
     model::build(interval, sources)
 }

@@ -1,0 +1,94 @@
+//! Recordings, end to end in the AMD lab: what is written there says here what the guest did.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::{fs, time::Duration};
+
+use vmexit_tests::{
+    agent::{self, Report},
+    apart::ensure_failed,
+    guest::BareGuest,
+    lab::Vendor,
+    scenario::{self, Printed, start},
+};
+
+const ROUNDS: u64 = 60;
+
+fn run(guest: &BareGuest, script: &str) -> Printed {
+    let lab = scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(240));
+    Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+#[test]
+fn a_recording_tells_here_what_happened_there() {
+    let guest = BareGuest::sampler().rounds(ROUNDS as u32);
+    let script = start("recorded")
+        + &format!(
+            r#"
+vmexit capture -q -d 10m -o /tmp/there.vmexit &
+agent=$!
+wait_attached $agent
+echo cont >&3
+wait_dots {ROUNDS}
+sleep 2
+kill -INT $agent
+wait $agent
+echo "== missed"; missed
+echo "== json"; vmexit report -f json --by vcpu /tmp/there.vmexit
+echo "== text"; vmexit report --sort samples /tmp/there.vmexit
+echo "== csv"; vmexit report -f csv --event ioport /tmp/there.vmexit | tr -d '\r'
+echo "== file"; base64 /tmp/there.vmexit
+"#
+        );
+    let printed = run(&guest, &script);
+    let report = Report::parse(printed.section("json").unwrap().as_bytes()).unwrap();
+    let expected = guest.expected(ROUNDS).with_missed_hlts(printed.number("missed").unwrap());
+    report.ensure_ports("recorded", &expected).unwrap();
+    report.ensure_registers("recorded", &expected).unwrap();
+    assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("here.vmexit");
+    fs::write(&file, decoded(printed.section("file").unwrap())).unwrap();
+    let path = file.to_str().unwrap();
+    for (section, options) in [
+        ("json", vec!["-f", "json", "--by", "vcpu"]),
+        ("text", vec!["--sort", "samples"]),
+        ("csv", vec!["-f", "csv", "--event", "ioport"]),
+    ] {
+        let arguments = [vec!["report", path], options].concat();
+        let output = agent::command(&arguments).unwrap().output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let here = String::from_utf8(output.stdout).unwrap().replace('\r', "");
+        assert_eq!(here.trim(), printed.section(section).unwrap(), "{section}");
+    }
+
+    let unknown = agent::command(&["report", path, "--vm", "absent"]).unwrap().output().unwrap();
+    ensure_failed(&unknown, 6, "no VM answers to 'absent'; there are: recorded (").unwrap();
+    fs::write(&file, &fs::read(&file).unwrap()[..500]).unwrap();
+    let cut = agent::command(&["report", path]).unwrap().output().unwrap();
+    ensure_failed(&cut, 8, "can't be read: it ends too early").unwrap();
+    fs::remove_file(&file).unwrap();
+    let nothing = agent::command(&["report", path]).unwrap().output().unwrap();
+    ensure_failed(&nothing, 8, "No such file").unwrap();
+}
+
+/// Base64 as busybox writes it.
+fn decoded(text: &str) -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = text.bytes().filter_map(|c| DIGITS.iter().position(|&digit| digit == c));
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_usize, 0_u32);
+    for digit in digits {
+        (bits, held) = (bits << 6 | digit, held + 6);
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    bytes
+}

@@ -1,0 +1,81 @@
+//! What a file may say for the model to be able to add it up: so much at most, and no sum too large.
+
+use vmexit_common::key::Kind;
+
+use super::Recording;
+use crate::snapshot::{RowInterval, VcpuInterval};
+
+/// VMs of a host that were seen in a capture, with those that ended.
+const MOST_VMS: usize = 1 << 14;
+/// vCPU threads likewise.
+const MOST_VCPUS: usize = 1 << 16;
+/// Rows of a vCPU: a book has some two hundred, and no reader of other files makes more than these.
+pub(crate) const MOST_ROWS: usize = 1 << 10;
+/// All that was counted together: less than half of what an `i64` holds, for some is subtracted.
+const MOST: u64 = 1 << 61;
+
+/// Says what is wrong, as the end of a sentence.
+pub(crate) fn check(recording: &Recording) -> Result<(), &'static str> {
+    let interval = &recording.interval;
+    if recording.vms.len() > MOST_VMS || recording.maps.len() > MOST_VMS {
+        return Err("it has more VMs than a host can have");
+    }
+    if interval.vcpus.len() > MOST_VCPUS {
+        return Err("it has more vCPUs than a host can have");
+    }
+    let mut sum = Sum::default();
+    let loss = &interval.loss;
+    sum.count([loss.no_vcpu_entry, loss.no_book, loss.unreadable, loss.stray, loss.slow])?;
+    sum.count(interval.missed.values().copied())?;
+    sum.count([interval.torn])?;
+    interval.vcpus.iter().try_for_each(|vcpu| sum.vcpu(vcpu))
+}
+
+/// What everything adds up to.
+#[derive(Default)]
+struct Sum {
+    counts: u64,
+    ns: u64,
+}
+
+impl Sum {
+    fn vcpu(&mut self, vcpu: &VcpuInterval) -> Result<(), &'static str> {
+        if vcpu.reasons.len() + vcpu.details.len() > MOST_ROWS {
+            return Err("a vCPU has more rows than vmexit keeps");
+        }
+        if !(-1..=1).contains(&vcpu.opened) {
+            return Err("a vCPU has more than one open exit");
+        }
+        let is_reason = |row: &RowInterval| row.key.table() == Some(Kind::Reason);
+        if !vcpu.reasons.iter().all(is_reason) || vcpu.details.iter().any(is_reason) {
+            return Err(
+                "an exit reason is where a detail should be, or a detail where a reason should be",
+            );
+        }
+        let halts = &vcpu.halts;
+        self.count([vcpu.observed, vcpu.lost_no_entry, halts.blocked, halts.polled])?;
+        self.time([halts.blocked_ns, halts.polled_ns])?;
+        vcpu.reasons.iter().chain(&vcpu.details).try_for_each(|row| self.row(row))
+    }
+
+    fn row(&mut self, row: &RowInterval) -> Result<(), &'static str> {
+        self.count([row.exits, row.stray, row.more, row.timed])?;
+        let durations = row.durations.iter().flat_map(|durations| durations.iter());
+        self.count(durations.map(|(_, count)| count))?;
+        self.time([row.total_ns, row.user_ns])
+    }
+
+    fn count(&mut self, counts: impl IntoIterator<Item = u64>) -> Result<(), &'static str> {
+        for count in counts {
+            self.counts = self.counts.saturating_add(count);
+        }
+        if self.counts > MOST { Err("its counts are too large") } else { Ok(()) }
+    }
+
+    fn time(&mut self, times: impl IntoIterator<Item = u64>) -> Result<(), &'static str> {
+        for ns in times {
+            self.ns = self.ns.checked_add(ns).ok_or("its times are too large")?;
+        }
+        Ok(())
+    }
+}

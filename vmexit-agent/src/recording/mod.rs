@@ -1,0 +1,156 @@
+//! One interval with all that it takes to put it into words on any machine: raw counters, and beside them
+//! what only the host could tell: who the VMs are, what exit codes are called there, which devices
+//! the VMs have. Commands make one of what they measured, or read it from a [file](mod@file).
+
+mod check;
+pub mod file;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Serialize};
+use vmexit_common::key::Kind;
+
+use self::check::check;
+use crate::{
+    device::Map,
+    guest,
+    host::Host,
+    model::{self, Layout, Report, Sources, Span, event},
+    probe::{Event, Timing},
+    reason::{Names, Vendor},
+    snapshot::Interval,
+};
+
+/// An interval and its circumstances.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Recording {
+    /// Version of vmexit that measured it.
+    #[serde(rename = "vmexit")]
+    pub version: String,
+    /// Where.
+    pub host: Host,
+    /// When it began; `None` where that is not known.
+    #[serde(with = "time")]
+    pub start: Option<SystemTime>,
+    /// Whether it was ended before its time.
+    pub interrupted: bool,
+    /// Which exits were timed.
+    pub timing: Timing,
+    /// What was captured.
+    pub events: BTreeSet<Event>,
+    /// What that host calls the exit codes.
+    pub reasons: Names,
+    /// Who the processes are; one that nobody could name goes by its number.
+    pub vms: Vec<guest::Vm>,
+    /// What is known of the address spaces of VMs, by process id.
+    pub maps: BTreeMap<u32, Map>,
+    /// What was counted.
+    pub interval: Interval,
+}
+
+/// Version of vmexit that measures.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl Recording {
+    /// The same with only those names of exit reasons that it needs.
+    #[must_use]
+    pub fn with_reasons(mut self, names: &Names) -> Self {
+        let (vcpus, vendor) = (&self.interval.vcpus, self.host.vendor);
+        self.reasons = names.only(vcpus.iter().flat_map(|vcpu| {
+            let vendor = Vendor::of_isa(vcpu.isa).or(vendor);
+            let codes = vcpu.reasons.iter().filter(|row| row.key.kind() == Some(Kind::Reason));
+            codes.filter_map(move |row| Some((vendor?, row.key.value() as u32)))
+        }));
+        self
+    }
+
+    /// Takes over what is now known of VMs' address spaces, as far as it needs that.
+    pub fn learn(&mut self, known: &BTreeMap<u32, Map>) {
+        self.maps = known.iter().map(|(&pid, map)| (pid, self.what_it_needs(pid, map))).collect();
+    }
+
+    fn what_it_needs(&self, pid: u32, map: &Map) -> Map {
+        let (mut ports, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+        let vcpus = self.interval.vcpus.iter().filter(|vcpu| vcpu.thread.pid == pid);
+        for key in vcpus.flat_map(|vcpu| &vcpu.details).map(|row| row.key) {
+            match key.kind() {
+                Some(Kind::Pio) => drop(ports.insert(key.value() as u16)),
+                Some(Kind::Mmio | Kind::FastMmio) => drop(addresses.insert(key.value())),
+                _ => {}
+            }
+        }
+        map.only(&ports, &addresses)
+    }
+
+    /// Puts it into words, in tables of that layout.
+    pub fn report(&self, layout: Layout) -> Report {
+        let sources = Sources {
+            version: &self.version,
+            host: &self.host,
+            span: Span::new(self.start, self.interval.span_ns, self.interrupted),
+            timing: self.timing,
+            events: &self.events,
+            reasons: &self.reasons,
+            maps: &self.maps,
+            layout,
+            guests: self.vms.iter().map(|guest| (guest.pid, guest)).collect(),
+        };
+        model::build(&self.interval, sources)
+    }
+
+    /// Leaves only these VMs, by process id.
+    pub fn keep_vms(&mut self, pids: &BTreeSet<u32>) {
+        self.vms.retain(|vm| pids.contains(&vm.pid));
+        self.maps.retain(|pid, _| pids.contains(pid));
+        self.interval.vcpus.retain(|vcpu| pids.contains(&vcpu.thread.pid));
+    }
+
+    /// Leaves only what these events have told.
+    pub fn keep_events(&mut self, events: &BTreeSet<Event>) {
+        self.events.retain(|event| events.contains(event));
+        for vcpu in &mut self.interval.vcpus {
+            vcpu.details
+                .retain(|row| row.key.table().is_some_and(|kind| events.contains(&event(kind))));
+        }
+    }
+
+    /// The VMs, also those that nobody could name.
+    pub fn guests(&self) -> Vec<guest::Vm> {
+        let mut guests = self.vms.clone();
+        let named: BTreeSet<u32> = guests.iter().map(|vm| vm.pid).collect();
+        let all: BTreeSet<u32> = self.interval.vcpus.iter().map(|vcpu| vcpu.thread.pid).collect();
+        guests.extend(all.difference(&named).map(|&pid| guest::Vm {
+            pid,
+            name: guest::nameless(pid),
+            ..guest::Vm::default()
+        }));
+        guests
+    }
+}
+
+/// A time as RFC 3339, to the second.
+mod time {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<SystemTime>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => serializer.collect_str(&humantime::format_rfc3339_seconds(*time)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| humantime::parse_rfc3339(&text).map_err(de::Error::custom)).transpose()
+    }
+}

@@ -1,0 +1,455 @@
+//! Recordings as files: what comes back is what was written, shows as it did, and whatever else is in a
+//! file is told apart by a sentence.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+mod made_up;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read as _, Write as _},
+    iter,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use vmexit::{
+    device::{Map, mtree::MemoryTree},
+    model::{By, Layout, Sort, Source},
+    probe::Event,
+    recording::{
+        Recording,
+        file::{self, FileError},
+    },
+    view::{self, ReportFormat},
+};
+
+const FORMATS: [ReportFormat; 3] = [ReportFormat::Text, ReportFormat::Json, ReportFormat::Csv];
+
+/// Of each version that there has been, and of every kind.
+fn samples() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recording");
+    let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "vmexit")).collect();
+    files.sort();
+    assert!(files.len() >= 2, "{files:?}");
+    files
+}
+
+fn layouts() -> Vec<Layout> {
+    let mut layouts = Vec::new();
+    for by in [By::Vm, By::Vcpu] {
+        for sort in [Sort::Time, Sort::Samples, Sort::Avg, Sort::Max] {
+            for top in [None, Some(2)] {
+                layouts.push(Layout { by, sort, top, ..Layout::default() });
+            }
+        }
+    }
+    layouts
+}
+
+fn shown(recording: &Recording, layout: Layout, format: ReportFormat) -> String {
+    let report = recording.report(layout);
+    String::from_utf8(view::render(&report, format).unwrap().to_vec()).unwrap()
+}
+
+fn text(file: &[u8]) -> String {
+    let mut text = String::new();
+    GzDecoder::new(file).read_to_string(&mut text).unwrap();
+    text
+}
+
+fn compressed(text: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(text).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// A recording in which something is otherwise.
+fn changed(change: impl FnOnce(&mut Value)) -> Result<Recording, FileError> {
+    let mut value: Value =
+        serde_json::from_str(&text(&file::write(&made_up::windows()).unwrap())).unwrap();
+    change(&mut value);
+    file::read(compressed(value.to_string().as_bytes()).as_slice())
+}
+
+/// With what QEMU says of the devices, of which only some are met.
+fn with_devices() -> Recording {
+    let tree = include_str!("fixtures/mtree/7.2-q35.txt");
+    let known: BTreeMap<u32, Map> =
+        [(made_up::PID, Map::Asked(MemoryTree::parse(tree).unwrap()))].into();
+    let mut recording = made_up::windows();
+    recording.learn(&known);
+    recording
+}
+
+#[test]
+fn what_is_read_shows_as_what_was_written() {
+    for recording in [made_up::windows(), made_up::silent(), with_devices()] {
+        let file = file::write(&recording).unwrap();
+        let back = file::read(file.as_slice()).unwrap();
+        assert_eq!(back, recording);
+        for layout in layouts() {
+            for format in FORMATS {
+                assert_eq!(shown(&back, layout, format), shown(&recording, layout, format));
+            }
+        }
+    }
+}
+
+#[test]
+fn devices_are_those_that_were_met() {
+    let recording = with_devices();
+    let tree = include_str!("fixtures/mtree/7.2-q35.txt");
+    let all = Map::Asked(MemoryTree::parse(tree).unwrap());
+    let whole = Recording { maps: [(made_up::PID, all)].into(), ..recording.clone() };
+    let format = ReportFormat::Json;
+    assert_eq!(
+        shown(&recording, Layout::default(), format),
+        shown(&whole, Layout::default(), format)
+    );
+    let Map::Asked(kept) = &recording.maps[&made_up::PID] else { panic!("a guess") };
+    assert_eq!((kept.io.regions().len(), kept.memory.regions().len()), (2, 2), "{kept:?}");
+}
+
+#[test]
+fn a_file_says_first_what_it_is() {
+    let text = text(&file::write(&made_up::windows()).unwrap());
+    assert!(
+        text.starts_with(r#"{"format":"vmexit recording","version":1,"vmexit":""#),
+        "{text:.100}"
+    );
+    assert!(text.contains(r#""key":"port 0x608 in 4""#), "{text}");
+}
+
+#[test]
+fn no_command_line_is_written() {
+    let mut recording = made_up::windows();
+    recording.vms[0].arguments = vec!["-object".into(), "secret,data=hush".into()];
+    let file = file::write(&recording).unwrap();
+    assert!(!text(&file).contains("hush"));
+    assert!(recording.vms[0].without_secrets().arguments.is_empty());
+}
+
+#[test]
+fn samples_of_all_versions_are_read() {
+    for path in samples() {
+        let file = fs::read(&path).unwrap();
+        let recording =
+            file::read(file.as_slice()).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let report = recording.report(Layout::default());
+        insta::assert_snapshot!(
+            format!("sample_{}", path.file_stem().unwrap().to_str().unwrap()),
+            shown(&recording, Layout { top: Some(5), ..Layout::default() }, ReportFormat::Text)
+        );
+        assert_eq!(report.accounting.unaccounted, 0, "{path:?}");
+        assert_ne!(report.source, Source::Nothing, "{path:?}");
+        // What this version writes of it says the same.
+        let again = file::read(file::write(&recording).unwrap().as_slice()).unwrap();
+        assert_eq!(again, recording);
+    }
+}
+
+#[test]
+fn fewer_vms_and_events_are_as_if_there_were_no_others() {
+    let mut recording = made_up::windows();
+    recording.keep_events(&[Event::Vmexit, Event::Msr].into());
+    let report = recording.report(Layout::default());
+    assert_eq!(report.vms[0].tables.details.keys().collect::<Vec<_>>(), [&Event::Msr]);
+    assert_eq!((report.vms[0].total.userspace_ns, report.vms[0].total.halts), (None, None));
+    recording.keep_vms(&[1].into());
+    assert!(recording.report(Layout::default()).vms.is_empty());
+}
+
+#[test]
+fn one_table_for_spreadsheets_has_what_json_has() {
+    const FIGURES: [&str; 16] = [
+        "samples",
+        "samples_percent",
+        "per_second",
+        "timed",
+        "total_ns",
+        "userspace_ns",
+        "time_percent",
+        "min_ns",
+        "avg_ns",
+        "max_ns",
+        "stddev_ns",
+        "avg_error_percent",
+        "p50_ns",
+        "p90_ns",
+        "p99_ns",
+        "p999_ns",
+    ];
+    for path in samples() {
+        let recording = file::read(fs::read(path).unwrap().as_slice()).unwrap();
+        let layout = Layout { by: By::Vcpu, ..Layout::default() };
+        let report: Value =
+            serde_json::from_str(&shown(&recording, layout, ReportFormat::Json)).unwrap();
+        let csv = shown(&recording, layout, ReportFormat::Csv);
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        let lines: Vec<BTreeMap<String, String>> =
+            reader.deserialize().map(Result::unwrap).collect();
+        let mut left = lines.iter();
+        for vm in report["vms"].as_array().unwrap() {
+            for tables in iter::once(vm).chain(vm["vcpus"].as_array().unwrap()) {
+                for (table, row) in rows(tables) {
+                    let line = left.next().unwrap();
+                    assert_eq!((&line["table"], &line["tid"]), (&table, &cell(&tables["tid"])));
+                    assert_eq!(line["number"], cell(row.get("code").unwrap_or(&row["number"])));
+                    for figure in FIGURES {
+                        assert!(is_same(&line[figure], &row[figure]), "{figure} of {row}");
+                    }
+                }
+            }
+        }
+        assert!(!lines.is_empty() && left.next().is_none());
+    }
+}
+
+/// All rows with the names of their tables, in the order of events.
+fn rows(tables: &Value) -> impl Iterator<Item = (String, &Value)> {
+    let exits = ("vmexit".to_owned(), &tables["exits"]);
+    let details = Event::ALL.map(|event| event.to_string());
+    let details = details.into_iter().map(|event| (event.clone(), &tables["details"][event]));
+    iter::once(exits).chain(details).flat_map(|(table, rows)| {
+        rows.as_array().into_iter().flatten().map(move |row| (table.clone(), row))
+    })
+}
+
+/// An integer of JSON, or a string, as a table has it.
+fn cell(value: &Value) -> String {
+    if value.is_null() { String::new() } else { value.to_string() }
+}
+
+/// Whether a cell has a number of JSON. The parser of that may be off by a last digit in floats.
+fn is_same(cell: &str, value: &Value) -> bool {
+    match (cell.parse::<f64>(), value.as_f64()) {
+        (Ok(cell), Some(value)) => (cell - value).abs() <= 1e-12 * value.abs(),
+        (Err(_), None) => cell.is_empty() && value.is_null(),
+        _ => false,
+    }
+}
+
+#[test]
+fn every_column_is_documented() {
+    let docs = include_str!("../../docs/csv.md");
+    let csv = shown(&made_up::windows(), Layout::default(), ReportFormat::Csv);
+    let columns = csv.lines().next().unwrap().split(',');
+    for column in columns {
+        assert!(docs.contains(&format!("`{column}`")), "{column} is not in docs/csv.md");
+    }
+}
+
+#[test]
+fn other_files_are_told_apart() {
+    let report = shown(&made_up::windows(), Layout::default(), ReportFormat::Json);
+    for foreign in [
+        b"".as_slice(),
+        b"\x1f",
+        b"\x7fELF",
+        report.as_bytes(),
+        &compressed(b""),
+        &compressed(b"[1]"),
+        &compressed(report.as_bytes()),
+        &compressed(br#"{"format":"something else","version":1}"#),
+    ] {
+        let error = file::read(foreign).unwrap_err();
+        assert!(matches!(error, FileError::Foreign), "{error}");
+    }
+    let error = changed(|value| {
+        value["version"] = 2.into();
+        value["interval"] = json!("of another shape");
+    });
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "it is a recording of version 2, and this vmexit reads up to version 1: take the vmexit that \
+         wrote it, or a newer one"
+    );
+}
+
+#[test]
+fn a_file_without_its_end_says_so() {
+    let file = file::write(&with_devices()).unwrap();
+    for length in [11, 100, file.len() / 2, file.len() - 9, file.len() - 8, file.len() - 1] {
+        let error = file::read(&file[..length]).unwrap_err();
+        assert!(matches!(error, FileError::Truncated), "{length}: {error}");
+    }
+}
+
+#[test]
+fn what_no_recording_has_is_damage() {
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 13] = [
+        ("key", |value| {
+            value["interval"]["vcpus"][0]["details"][0]["key"] = "port 0x10608 in 4".into();
+        }),
+        ("negative", |value| value["interval"]["vcpus"][0]["observed"] = (-1).into()),
+        ("fraction", |value| value["interval"]["span_ns"] = 0.5.into()),
+        ("large", |value| value["interval"]["vcpus"][0]["observed"] = u64::MAX.into()),
+        ("open", |value| value["interval"]["vcpus"][0]["opened"] = 2.into()),
+        ("times", |value| {
+            for row in 0..2 {
+                value["interval"]["vcpus"][0]["reasons"][row]["total_ns"] = u64::MAX.into();
+            }
+        }),
+        ("misplaced", |value| {
+            let row = value["interval"]["vcpus"][0]["reasons"][0].clone();
+            value["interval"]["vcpus"][0]["details"][0] = row;
+        }),
+        ("buckets", |value| {
+            value["interval"]["vcpus"][0]["reasons"][0]["durations"] = json!([[65, 1]]);
+        }),
+        ("start", |value| value["start"] = "yesterday\u{1b}[2J".into()),
+        ("event", |value| value["events"] = json!(["everything"])),
+        ("timing", |value| value["timing"] = "1/0".into()),
+        ("missing", |value| value["interval"]["vcpus"][0]["thread"] = Value::Null),
+        ("region", |value| {
+            let region = json!({"name": "x", "owner": null, "start": 5, "end": 4, "offset": 0,
+                "kind": "io", "nonvolatile": false});
+            value["maps"] = json!({"1": {"asked": {"io": [region], "memory": []}}});
+        }),
+    ];
+    for (what, change) in changes {
+        let error = changed(change).expect_err(what);
+        let sentence = error.to_string();
+        assert!(matches!(error, FileError::Damaged(_)), "{what}: {sentence}");
+        assert!(!sentence.contains(char::is_control), "{sentence:?}");
+    }
+    let many = changed(|value| {
+        let row = value["interval"]["vcpus"][0]["details"][0].clone();
+        value["interval"]["vcpus"][0]["details"] = vec![row; 2_000].into();
+    });
+    assert!(matches!(many.unwrap_err(), FileError::Damaged(_)));
+    assert!(changed(|value| value["something_new"] = json!([1])).is_ok());
+}
+
+#[test]
+fn a_small_file_can_not_become_a_large_one() {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    let spaces = vec![b' '; 1 << 20];
+    (0..257).for_each(|_| gzip.write_all(&spaces).unwrap());
+    let bomb = gzip.finish().unwrap();
+    assert!(bomb.len() < 2 << 20);
+    assert!(matches!(file::read(bomb.as_slice()), Err(FileError::TooLarge)));
+    let endless = file::read(std::io::repeat(0x1f));
+    assert!(matches!(endless, Err(FileError::TooLarge)));
+}
+
+#[test]
+fn depth_is_no_danger() {
+    for open in ["[", r#"{"a":"#] {
+        let nested = format!(
+            r#"{{"format":"vmexit recording","version":1,"interval":{}"#,
+            open.repeat(1 << 20)
+        );
+        assert!(file::read(compressed(nested.as_bytes()).as_slice()).is_err());
+        let ignored = format!(r#"{{"new":{},"format":"vmexit recording""#, open.repeat(1 << 20));
+        assert!(file::read(compressed(ignored.as_bytes()).as_slice()).is_err());
+    }
+}
+
+static REAL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let mut files: Vec<Vec<u8>> =
+        samples().into_iter().map(|path| fs::read(path).unwrap()).collect();
+    files.push(file::write(&with_devices()).unwrap());
+    files
+});
+
+/// Whatever is taken can be shown in every way.
+fn show_if_read(file: &[u8]) {
+    if let Ok(recording) = file::read(file) {
+        for format in FORMATS {
+            shown(&recording, Layout { by: By::Vcpu, ..Layout::default() }, format);
+        }
+    }
+}
+
+/// Numbers that are at some limit, and pieces of JSON.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "18446744073709551615",
+            "9223372036854775807",
+            "4611686018427387904",
+            "2305843009213693952",
+            "0",
+            "-1",
+            "1e999",
+            "NaN",
+            "0.1",
+            "null",
+            "true",
+            "\"\"",
+            "[]",
+            "{}",
+            "[[64,1]]",
+            "\"port 0x1 in 1\"",
+            "\"other reason\"",
+            "\"reason 0x1e\"",
+            "\"other mmio\"",
+        ])
+        .prop_map(str::to_owned),
+        any::<u64>().prop_map(|number| number.to_string()),
+        any::<String>(),
+    ]
+}
+
+/// Where values begin and end in JSON.
+fn values(text: &str) -> Vec<(usize, usize)> {
+    let starts = text.match_indices(':').map(|(at, _)| at + 1);
+    let end = |from: usize| text[from..].find([',', '}', ']']).map_or(text.len(), |at| from + at);
+    starts.map(|from| (from, end(from))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+        prop_assert!(file::read(bytes.as_slice()).is_err());
+        prop_assert!(file::read([b"\x1f\x8b\x08\0".as_slice(), &bytes].concat().as_slice()).is_err());
+        prop_assert!(file::read(compressed(&bytes).as_slice()).is_err());
+    }
+
+    #[test]
+    fn a_file_with_other_bytes_is_read_without_a_panic(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut file: Vec<u8> = which.get(REAL.as_slice()).clone();
+        for (at, byte) in changes {
+            let at = at.index(file.len());
+            file[at] = byte;
+        }
+        if let Some(cut) = cut {
+            file.truncate(cut.index(file.len()));
+        }
+        show_if_read(&file);
+    }
+
+    #[test]
+    fn a_file_with_other_values_is_read_without_a_panic(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), piece()), 1..6),
+    ) {
+        let file: &Vec<u8> = which.get(REAL.as_slice());
+        let mut text = text(file);
+        for (at, piece) in changes {
+            let values = values(&text);
+            let (from, to) = values[at.index(values.len())];
+            text.replace_range(from..to, &piece);
+        }
+        show_if_read(&compressed(text.as_bytes()));
+    }
+}
