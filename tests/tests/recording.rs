@@ -67,10 +67,13 @@ echo "== file"; base64 /tmp/there.vmexit
         assert_eq!(here.trim(), printed.section(section).unwrap(), "{section}");
     }
 
+    let diff = agent::command(&["diff", path, path]).unwrap().output().unwrap();
+    let text = String::from_utf8(diff.stdout).unwrap();
+    assert!(text.contains("within noise") && !text.contains("saved"), "{text}");
     let unknown = agent::command(&["report", path, "--vm", "absent"]).unwrap().output().unwrap();
     ensure_failed(&unknown, 6, "no VM answers to 'absent'; there are: recorded (").unwrap();
     fs::write(&file, &fs::read(&file).unwrap()[..500]).unwrap();
-    let cut = agent::command(&["report", path]).unwrap().output().unwrap();
+    let cut = agent::command(&["diff", path, path]).unwrap().output().unwrap();
     ensure_failed(&cut, 8, "can't be read: it ends too early").unwrap();
     fs::remove_file(&file).unwrap();
     let nothing = agent::command(&["report", path]).unwrap().output().unwrap();

@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod device;
+pub mod diff;
 pub mod doctor;
 pub mod finding;
 pub mod guest;

@@ -42,6 +42,8 @@ impl Cli {
 pub enum Command {
     /// Count and time every VM exit for a while, then report
     Capture(CaptureArgs),
+    /// Compare two recordings: what went away, what came, what that saved
+    Diff(DiffArgs),
     /// Say what a capture would meet on this host, and what to do about it
     Doctor(DoctorArgs),
     /// Show what a recording has, as the capture would have shown it
@@ -228,6 +230,37 @@ pub struct ReportArgs {
     pub tables: TableArgs,
 }
 
+/// Arguments of `vmexit diff`.
+#[derive(Debug, Args)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub struct DiffArgs {
+    /// The recording to compare with
+    pub before: PathBuf,
+
+    /// The recording that is compared
+    pub after: PathBuf,
+
+    /// Only this VM, by name or process id in either; can be given several times
+    #[arg(long = "vm", value_name = "NAME|PID")]
+    pub vms: Vec<String>,
+
+    /// What to compare besides exits by reason [default: all that was captured]
+    #[arg(long = "event", value_enum, value_name = "EVENT", value_delimiter = ',')]
+    pub events: Vec<Event>,
+
+    /// At most so many rows of each table
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
+
+    /// How to write it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// Write it to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 /// What is written of what was measured, and where.
 #[derive(Debug, Args)]
 pub struct WrittenArgs {
@@ -380,6 +413,17 @@ Examples:
   vmexit top --vm win10             one VM, opened at once
   vmexit top --event vmexit -i 5s   exit reasons only, every five seconds: cheaper
   vmexit top --batch -n 3 --top 5   three reports as text, five rows a table";
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  vmexit diff before.vmexit after.vmexit                 all VMs that are in both
+  vmexit diff before.vmexit after.vmexit --vm win10      one VM
+  vmexit diff before.vmexit after.vmexit --event ioport  exits by reason and ports
+  vmexit diff before.vmexit after.vmexit --format json   for a program to read: docs/json.md
+
+A VM is the same in both if its name is, else its UUID, else its process id. Rates are compared, so the
+two may be of different lengths. What differs by less than three standard errors, or by less than a
+tenth, is noise.";
 
 const TRACE_EXAMPLES: &str = "\
 Examples:

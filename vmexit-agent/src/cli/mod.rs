@@ -4,6 +4,7 @@
 pub mod args;
 mod capture;
 mod config;
+mod diff;
 mod doctor;
 pub mod error;
 mod guests;
@@ -26,6 +27,7 @@ use self::{args::Command, error::Error};
 pub async fn run(cli: args::Cli) -> Result<(), Error> {
     match cli.command {
         Command::Capture(args) => capture::run(args).await,
+        Command::Diff(args) => diff::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Top(args) => top::run(args).await,

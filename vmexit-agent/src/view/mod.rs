@@ -1,6 +1,7 @@
 //! Renderings of a [`Report`], as text, JSON or a live screen, of single exits, and of the VMs that were found. Nothing here measures, names or decides.
 
 mod csv;
+mod diff;
 mod explain;
 mod html;
 mod label;
@@ -20,6 +21,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 pub use self::{
+    diff::diff,
     explain::explain,
     html::page,
     label::label,

@@ -1,0 +1,28 @@
+//! `vmexit diff`: two recordings beside each other. Nothing is traced.
+
+use std::collections::BTreeSet;
+
+use super::{args::DiffArgs, error::Error, guests, output::Output, report};
+use crate::{diff::Diff, view};
+
+pub(super) async fn run(args: DiffArgs) -> Result<(), Error> {
+    let (mut before, mut after) = (report::read(&args.before)?, report::read(&args.after)?);
+    if !args.vms.is_empty() {
+        // A VM may be in one of them only, or have another process id.
+        let all: Vec<_> = [before.guests(), after.guests()].concat();
+        guests::choose(&all, &args.vms)?;
+        for recording in [&mut before, &mut after] {
+            let meant = recording.guests();
+            let meant =
+                meant.iter().filter(|vm| args.vms.iter().any(|wanted| vm.answers_to(wanted)));
+            let pids: BTreeSet<u32> = meant.map(|vm| vm.pid).collect();
+            recording.keep_vms(&pids);
+        }
+    }
+    for recording in [&mut before, &mut after] {
+        report::keep(recording, &[], &args.events)?;
+    }
+    let diff = Diff::between(&before, &after, args.top.map(|top| top as usize));
+    let output = Output::open(args.output.as_deref()).await?;
+    output.write(view::diff(&diff, args.format)?).await
+}

@@ -1,0 +1,213 @@
+//! Two recordings beside each other, as tables or as JSON.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use comfy_table::{Cell, CellAlignment, Table, presets};
+
+use super::{
+    Format, json,
+    sheet::{NONE, titles},
+    subject::{label, what},
+    terminal::safe,
+    units::{count, duration, plural, rate},
+};
+use crate::{
+    diff::{By, Change, Diff, Row, Side, Verdict, Vm, Who},
+    model::Stats,
+    probe::Event,
+};
+
+/// What a cell shows where a difference means nothing.
+const NOISE: &str = "noise";
+
+/// Writes the difference in `format`, with a line feed at the end.
+pub fn diff(diff: &Diff, format: Format) -> Result<Bytes, serde_json::Error> {
+    match format {
+        Format::Text => Ok(text(diff).into()),
+        Format::Json => json(diff),
+    }
+}
+
+/// Writing to a `String` can't fail.
+macro_rules! line {
+    ($out:expr, $($arg:tt)*) => { let _ = writeln!($out, $($arg)*); };
+}
+
+fn text(diff: &Diff) -> String {
+    let mut out = String::new();
+    for (name, side) in [("before", &diff.before), ("after", &diff.after)] {
+        line!(out, "{name:<6}  {}", self::side(side));
+    }
+    for note in &diff.notes {
+        line!(out, "{}", super::cut(note, WIDEST_NOTE));
+    }
+    if let Some(cores) = diff.cores.as_ref().filter(|_| diff.vms.len() > 1) {
+        let vms = diff.vms.iter().filter(|vm| vm.matched.is_some()).count();
+        line!(out, "\n{} in both: {}", plural(vms as u64, "VM"), handled(cores));
+    }
+    for vm in &diff.vms {
+        out.push('\n');
+        self::vm(&mut out, vm);
+    }
+    if diff.vms.is_empty() {
+        line!(out, "\nno VM is in either");
+    }
+    out
+}
+
+/// Widest sentence that is shown, columns: two names of hosts, and what is said of them.
+const WIDEST_NOTE: usize = 200;
+
+fn side(side: &Side) -> String {
+    format!(
+        "{}, {:.2} s on {}, Linux {}",
+        side.span.start.as_deref().unwrap_or("unknown time"),
+        side.span.seconds,
+        safe(&side.host.name),
+        safe(&side.host.kernel),
+    )
+}
+
+fn vm(out: &mut String, vm: &Vm) {
+    let _ = write!(out, "{}", safe(&vm.name));
+    match (&vm.before, &vm.after) {
+        (Some(before), Some(after)) => both(out, vm, before, after),
+        (Some(before), None) => {
+            line!(out, " (pid {}): only before, {}/s", before.pid, rate(vm.exits.before));
+        }
+        (None, Some(after)) => {
+            line!(out, " (pid {}): only after, {}/s", after.pid, rate(vm.exits.after));
+        }
+        (None, None) => {}
+    }
+}
+
+fn both(out: &mut String, vm: &Vm, before: &Who, after: &Who) {
+    let pids = if before.pid == after.pid {
+        format!("pid {}", after.pid)
+    } else {
+        format!("pid {}, before {}", after.pid, before.pid)
+    };
+    let name = match vm.matched {
+        Some(By::Name) | None => String::new(),
+        Some(By::Uuid) => format!("; the UUID is that of {}", safe(&before.name)),
+        Some(By::Pid) => format!("; the process is that of {}", safe(&before.name)),
+        Some(By::Rest) => format!("; compared with {}", safe(&before.name)),
+    };
+    let vcpus = if before.vcpus == after.vcpus {
+        plural(after.vcpus as u64, "vCPU")
+    } else {
+        format!("{}, before {}", plural(after.vcpus as u64, "vCPU"), before.vcpus)
+    };
+    let exits = &vm.exits;
+    let _ = write!(
+        out,
+        " ({pids}, {vcpus}{name}): {} → {} exits/s",
+        rate(exits.before),
+        rate(exits.after)
+    );
+    if !exits.is_real() {
+        out.push_str(", within noise");
+    }
+    if let Some(cores) = &vm.cores {
+        let _ = write!(out, "; {}", handled(cores));
+    }
+    out.push('\n');
+    if vm.tables.is_empty() {
+        line!(out, "\n  nothing to compare");
+    }
+    for (&event, rows) in &vm.tables {
+        table(out, event, rows, vm.hidden.get(&event).copied().unwrap_or(0));
+    }
+}
+
+/// What the time of exits was and is, and what that saved.
+fn handled(cores: &Change) -> String {
+    let part = |cores: f64| format!("{:.1}%", 100.0 * cores);
+    let meaning = match cores.verdict {
+        Verdict::Noise => "within noise".to_owned(),
+        Verdict::Less | Verdict::Gone => format!("{:.2} cores saved", -cores.difference),
+        Verdict::More | Verdict::New => format!("{:.2} cores more", cores.difference),
+    };
+    format!("handled {} → {} of a core: {meaning}", part(cores.before), part(cores.after))
+}
+
+fn table(out: &mut String, event: Event, rows: &[Row], hidden: usize) {
+    let times = rows.iter().any(|row| row.cores.is_some());
+    let averages = times || rows.iter().any(|row| average(row.before.as_ref()).is_some());
+    let titles = titles(event);
+    let mut columns = titles.to_vec();
+    columns.extend(["Rate/s", "after", "Change"]);
+    if times {
+        columns.extend(["Core%", "after", "Saved"]);
+    }
+    if averages {
+        columns.extend(["Avg", "after", "p99", "after"]);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(columns);
+    for row in rows {
+        let names = [label(&row.subject), what(&row.subject)];
+        let mut cells: Vec<String> =
+            names.iter().take(titles.len()).map(|name| safe(name)).collect();
+        cells.extend([rate(row.exits.before), rate(row.exits.after), change(&row.exits)]);
+        if times {
+            let cores = row.cores.as_ref();
+            let part = |part: Option<f64>| {
+                part.map_or_else(|| NONE.into(), |part| format!("{:.2}%", 100.0 * part))
+            };
+            cells.extend([
+                part(cores.map(|cores| cores.before)),
+                part(cores.map(|cores| cores.after)),
+                cores.map_or_else(|| NONE.into(), saved),
+            ]);
+        }
+        if averages {
+            let or_none = |ns: Option<u64>| ns.map_or_else(|| NONE.into(), duration);
+            let p99 = |stats: &Option<Stats>| stats.as_ref().and_then(|stats| stats.p99_ns);
+            cells.extend([
+                or_none(average(row.before.as_ref())),
+                or_none(average(row.after.as_ref())),
+                or_none(p99(&row.before)),
+                or_none(p99(&row.after)),
+            ]);
+        }
+        table.add_row(cells.into_iter().map(Cell::new));
+    }
+    for column in table.column_iter_mut().skip(titles.len()) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    out.push('\n');
+    for row in table.lines() {
+        line!(out, " {}", row.trim_end());
+    }
+    if hidden > 0 {
+        line!(out, "  … and {} more", count(hidden as u64));
+    }
+}
+
+fn average(stats: Option<&Stats>) -> Option<u64> {
+    stats?.avg_ns
+}
+
+/// How a rate changed: `gone`, `new`, `-82%`, `×12`, `noise`.
+fn change(change: &Change) -> String {
+    let Change { before, after, .. } = change;
+    match change.verdict {
+        Verdict::Noise => NOISE.into(),
+        Verdict::Gone => "gone".into(),
+        Verdict::New => "new".into(),
+        Verdict::Less => format!("-{:.0}%", 100.0 * (1.0 - after / before)),
+        Verdict::More if after / before < 10.0 => {
+            format!("+{:.0}%", 100.0 * (after / before - 1.0))
+        }
+        Verdict::More => format!("×{}", rate(after / before)),
+    }
+}
+
+/// What was saved, percent of a core; negative for what costs more.
+fn saved(cores: &Change) -> String {
+    if cores.is_real() { format!("{:.2}%", -100.0 * cores.difference) } else { NOISE.into() }
+}
