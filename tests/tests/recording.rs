@@ -1,4 +1,5 @@
-//! Recordings, end to end in the AMD lab: what is written there says here what the guest did.
+//! Recordings, end to end in the AMD lab: what is written there says here what the guest did, and what
+//! perf has recorded beside it says the same once it is imported.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,14 +13,14 @@ use vmexit_tests::{
     agent::{self, Report},
     apart::ensure_failed,
     guest::BareGuest,
-    lab::Vendor,
+    lab::{Lab, Vendor},
     scenario::{self, Printed, start},
 };
 
 const ROUNDS: u64 = 60;
 
-fn run(guest: &BareGuest, script: &str) -> Printed {
-    let lab = scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(240));
+fn run(guest: &BareGuest, lab: impl FnOnce(Lab) -> Lab, script: &str) -> Printed {
+    let lab = lab(scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(240)));
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
@@ -44,7 +45,7 @@ echo "== csv"; vmexit report -f csv --event ioport /tmp/there.vmexit | tr -d '\r
 echo "== file"; base64 /tmp/there.vmexit
 "#
         );
-    let printed = run(&guest, &script);
+    let printed = run(&guest, |lab| lab, &script);
     let report = Report::parse(printed.section("json").unwrap().as_bytes()).unwrap();
     let expected = guest.expected(ROUNDS).with_missed_hlts(printed.number("missed").unwrap());
     report.ensure_ports("recorded", &expected).unwrap();
@@ -94,4 +95,72 @@ fn decoded(text: &str) -> Vec<u8> {
         }
     }
     bytes
+}
+
+#[test]
+fn what_perf_has_recorded_says_the_same() {
+    let guest = BareGuest::demo().rounds(ROUNDS as u32);
+    let script = start("imported")
+        + &format!(
+            r#"
+cd /tmp
+vmexit capture -q -d 10m -f json -o /tmp/report.json &
+agent=$!
+perf kvm stat record -p $pid -o /tmp/perf.data > /tmp/perf.log 2>&1 &
+perf=$!
+wait_attached $agent
+# perf has begun when its buffers are there.
+until [ -s /tmp/perf.data ]; do kill -0 $perf; sleep 0.2; done
+sleep 3
+echo cont >&3
+wait_dots {ROUNDS}
+sleep 2
+kill -INT $agent $perf
+wait $agent
+wait $perf || true
+perf script --header -F +pid --ns -i /tmp/perf.data > /tmp/perf.txt 2> /tmp/script.log
+echo "== imported"; vmexit import perf /tmp/perf.txt -f json 2> /tmp/import.log
+echo "== warnings"; cat /tmp/import.log
+echo "== piped"; perf script -i /tmp/perf.data 2> /dev/null | vmexit import perf - -o /tmp/perf.vmexit 2>&1
+echo "== report"; cat /tmp/report.json
+echo "== read"; vmexit report -f json /tmp/perf.vmexit
+"#
+        );
+    let printed = run(&guest, Lab::perf, &script);
+    let ours = printed.report().unwrap();
+    let of = |section: &str| Report::parse(printed.section(section).unwrap().as_bytes()).unwrap();
+    let imported = of("imported");
+    println!("{}", imported.accounting());
+    assert_eq!(printed.section("warnings").unwrap(), "");
+    assert_eq!(imported.text("/host/vendor").unwrap(), "svm");
+    assert_eq!(imported.text("/host/kernel").unwrap(), ours.text("/host/kernel").unwrap());
+    assert_eq!(imported.count("/accounting/unaccounted").unwrap(), 0);
+
+    // Without processes in the text all is one VM's, which is what there is.
+    assert!(printed.section("piped").unwrap().contains("-F +pid"));
+    let name = imported.text("/vms/0/name").unwrap();
+    for (report, name) in [(&imported, name), (&of("read"), "perf")] {
+        let rows = ours.ports("imported").unwrap();
+        assert!(rows.len() >= 4, "{rows:?}");
+        for row in rows {
+            let number = row.number().unwrap();
+            let same = report.detail(name, "ioport", number, row.direction()).unwrap().unwrap();
+            close(&format!("port {number:#x}"), row.samples().unwrap(), same.samples().unwrap());
+            // Both time an access from its exit to its entry.
+            let averages = [row, same].map(|row| row.count("avg_ns").unwrap() as f64);
+            let ratio = averages[0] / averages[1];
+            assert!((0.5..2.0).contains(&ratio), "port {number:#x}: {averages:?} ns");
+        }
+        for reason in ["io", "cpuid", "msr"] {
+            let both = [(&ours, "imported"), (report, name)]
+                .map(|(report, vm)| report.exits_for(vm, reason).unwrap());
+            assert!(both[0] > 0);
+            close(reason, both[0], both[1]);
+        }
+    }
+}
+
+/// perf loses some where its buffer is full.
+fn close(what: &str, ours: u64, perfs: u64) {
+    assert!(ours.abs_diff(perfs) * 100 <= ours, "{what}: {ours} here, {perfs} of perf's");
 }

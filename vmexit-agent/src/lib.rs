@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod finding;
 pub mod guest;
 pub mod host;
+pub mod import;
 pub mod model;
 pub mod monitor;
 pub mod probe;

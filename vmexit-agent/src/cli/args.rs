@@ -46,6 +46,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Say what a capture would meet on this host, and what to do about it
     Doctor(DoctorArgs),
+    /// Take over what another program has measured
+    Import(ImportArgs),
     /// Show what a recording has, as the capture would have shown it
     Report(ReportArgs),
     /// Watch live what VMs exit for; what vmexit does on a terminal if it is not told anything
@@ -224,6 +226,41 @@ pub struct ReportArgs {
     /// Write the report to FILE instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// How tables are to be.
+    #[command(flatten)]
+    pub tables: TableArgs,
+}
+
+/// Arguments of `vmexit import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// From what.
+    #[command(subcommand)]
+    pub from: ImportFrom,
+}
+
+/// What can be imported.
+#[derive(Debug, Subcommand)]
+pub enum ImportFrom {
+    /// Text of `perf script` with KVM's events, as `perf kvm stat record` records them
+    Perf(ImportPerfArgs),
+}
+
+/// Arguments of `vmexit import perf`.
+#[derive(Debug, Args)]
+#[command(after_help = IMPORT_EXAMPLES)]
+pub struct ImportPerfArgs {
+    /// The text; - for standard input
+    pub file: PathBuf,
+
+    /// Only this VM, by process id, where the text has it; can be given several times
+    #[arg(long = "vm", value_name = "PID")]
+    pub vms: Vec<String>,
+
+    /// What to write, and where.
+    #[command(flatten)]
+    pub written: WrittenArgs,
 
     /// How tables are to be.
     #[command(flatten)]
@@ -424,6 +461,17 @@ Examples:
 A VM is the same in both if its name is, else its UUID, else its process id. Rates are compared, so the
 two may be of different lengths. What differs by less than three standard errors, or by less than a
 tenth, is noise.";
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  perf kvm stat record -a -o perf.data sleep 10
+  perf script --header -F +pid --ns -i perf.data > perf.txt
+  vmexit import perf perf.txt                          tables
+  vmexit import perf perf.txt -o before.vmexit         a recording, for vmexit report and diff
+  perf script -i perf.data | vmexit import perf -      without a file
+
+-F +pid tells VMs apart, --ns has times to the nanosecond, --header says which host it was. kvm_exit,
+kvm_entry, kvm_pio, kvm_mmio and kvm_msr are read; the last of these older perfs do not record.";
 
 const TRACE_EXAMPLES: &str = "\
 Examples:

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::{
     guest::ProcError,
     host::{preflight::PreflightError, tracefs::LayoutError},
+    import::ImportError,
     probe::ProbeError,
     recording::file::FileError,
     view,
@@ -66,6 +67,14 @@ pub enum Error {
         /// Why not.
         source: FileError,
     },
+    /// A file is not what perf prints.
+    #[error("{} can't be imported: {source}", view::path(path))]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: ImportError,
+    },
     /// A recording is nothing to look at.
     #[error("a recording is not for a terminal: name a file by --output")]
     RecordingOnTerminal,
@@ -105,7 +114,7 @@ impl Error {
             Self::NoVm => 5,
             Self::UnknownVm { .. } => 6,
             Self::Output { .. } => 7,
-            Self::File { .. } => 8,
+            Self::File { .. } | Self::Import { .. } => 8,
             Self::Probe(_)
             | Self::Proc(_)
             | Self::Recording(_)

@@ -8,6 +8,7 @@ mod diff;
 mod doctor;
 pub mod error;
 mod guests;
+mod import;
 mod live;
 mod output;
 mod report;
@@ -29,6 +30,7 @@ pub async fn run(cli: args::Cli) -> Result<(), Error> {
         Command::Capture(args) => capture::run(args).await,
         Command::Diff(args) => diff::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Import(args) => import::run(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Top(args) => top::run(args).await,
         Command::Trace(args) => trace::run(args).await,

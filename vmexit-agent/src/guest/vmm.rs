@@ -55,6 +55,14 @@ impl Vmm {
         known.unwrap_or(if qemu::asks_for_kvm(arguments) { Self::Qemu } else { Self::Other })
     }
 
+    /// By the name of a thread, which says so where the VMM leaves it or names it by vCPU as no other does.
+    pub(crate) fn of_thread(name: &str) -> Self {
+        let ours = |vmm: &Self| vmm.vcpu_of_thread(name).is_some();
+        let by_vcpu =
+            [Self::Qemu, Self::Firecracker, Self::Crosvm, Self::Kvmtool, Self::CloudHypervisor];
+        by_name(name).or_else(|| by_vcpu.into_iter().find(ours)).unwrap_or_default()
+    }
+
     /// The vCPU number in a thread's name.
     pub(super) fn vcpu_of_thread(self, name: &str) -> Option<u32> {
         let (before, after) = match self {

@@ -13,7 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use vmexit_common::key::Kind;
 
-use self::check::check;
+pub(crate) use self::check::{MOST_ROWS, check};
 use crate::{
     device::Map,
     guest,
