@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vmexit_tests::{
     agent::Report,
     guest::{LinuxGuest, address},
@@ -31,8 +31,9 @@ fn run(script: &str) -> Printed {
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// One guest, whose clock is changed while it runs, and which does nothing but read it.
-fn reports() -> [Report; 4] {
+/// One guest, whose clock is changed while it runs, and which does nothing but read it: a report for each
+/// clock, and what differs from the PM timer to kvm-clock.
+fn reports() -> ([Report; 4], Value) {
     let guest = LinuxGuest::new("clocks").parameters("tsc=reliable");
     let clocks = CLOCKS.join(" ");
     let script = guest.start()
@@ -44,16 +45,20 @@ tell 'while :; do : $EPOCHREALTIME; done &'
 for clock in {clocks}; do
     tell "echo $clock > current_clocksource"
     echo "== clock of $clock"; tell 'cat current_clocksource'
-    vmexit capture -q -d 3s -f json -o /tmp/report.json
-    echo "== $clock"; cat /tmp/report.json
+    vmexit capture -q -d 3s -o /tmp/$clock.vmexit
+    echo "== $clock"; vmexit report -f json /tmp/$clock.vmexit
 done
+echo "== text"; vmexit diff /tmp/acpi_pm.vmexit /tmp/kvm-clock.vmexit --top 4
+echo "== diff"; vmexit diff -f json /tmp/acpi_pm.vmexit /tmp/kvm-clock.vmexit
 "#
         );
     let printed = run(&script);
-    CLOCKS.map(|clock| {
+    println!("{}", printed.section("text").unwrap());
+    let reports = CLOCKS.map(|clock| {
         assert_eq!(printed.section(&format!("clock of {clock}")).unwrap(), clock);
         Report::parse(printed.section(clock).unwrap().as_bytes()).unwrap()
-    })
+    });
+    (reports, serde_json::from_str(printed.section("diff").unwrap()).unwrap())
 }
 
 fn samples(report: &Report, (event, number, direction, _): Place) -> u64 {
@@ -79,7 +84,7 @@ fn assert_leads(report: &Report, place: Place, reason: &str) {
 
 #[test]
 fn a_clock_shows_as_its_device_and_goes_with_it() {
-    let [hpet, acpi_pm, kvm_clock, tsc] = reports();
+    let ([hpet, acpi_pm, kvm_clock, tsc], diff) = reports();
     assert_leads(&hpet, HPET, "npf");
     assert_leads(&acpi_pm, ACPI_PM, "io");
     for (report, place, in_use) in [
@@ -112,6 +117,18 @@ fn a_clock_shows_as_its_device_and_goes_with_it() {
         let findings = report.findings("clocks").unwrap();
         assert!(findings.is_empty(), "{clock}: {findings:?}");
     }
+
+    assert_eq!(diff["notes"], json!([]));
+    let ports = &diff["vms"][0]["tables"]["ioport"];
+    let (first, timer) = (&ports[0], json!([ACPI_PM.1, ACPI_PM.2, ACPI_PM.3]));
+    assert_eq!(json!([first["number"], first["direction"], first["device"]["name"]]), timer);
+    assert!(["gone", "less"].map(Value::from).contains(&first["exits"]["verdict"]), "{first}");
+    // The timer's part of what the VM saved.
+    let saved = |change: &Value| -change["difference"].as_f64().unwrap();
+    let (timers, all) = (saved(&first["cores"]), saved(&diff["vms"][0]["cores"]));
+    println!("saved: {all:.3} cores, {timers:.3} of them the timer's");
+    assert_eq!(diff["vms"][0]["cores"]["verdict"], "less");
+    assert!(timers * 2.0 > all && all > 0.0, "{timers} of {all}");
 }
 
 #[test]

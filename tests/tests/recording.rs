@@ -118,7 +118,7 @@ sleep 2
 kill -INT $agent $perf
 wait $agent
 wait $perf || true
-perf script --header -F +pid --ns -i /tmp/perf.data > /tmp/perf.txt 2> /tmp/script.log
+perf script --header -F +pid --ns --show-lost-events -i /tmp/perf.data > /tmp/perf.txt 2> /tmp/script.log
 echo "== imported"; vmexit import perf /tmp/perf.txt -f json 2> /tmp/import.log
 echo "== warnings"; cat /tmp/import.log
 echo "== piped"; perf script -i /tmp/perf.data 2> /dev/null | vmexit import perf - -o /tmp/perf.vmexit 2>&1

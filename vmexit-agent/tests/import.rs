@@ -61,6 +61,7 @@ const INTEL: &str = "\
    CPU 1/KVM  2471/2479  [004] 101.000070: kvm:kvm_exit: reason IO_INSTRUCTION rip 0xf info 0 0
    CPU 1/KVM  2471/2479  [004] 101.000071: kvm:kvm_pio: pio_write at 0x3f8 size 1 count 16 val 0x1 (...)
      fc_vcpu 0   90/91    [001] 101.000072: kvm:kvm_pio: pio_read at 0x71 size 1 count 1 val 0x1
+   CPU 0/KVM  2471/2478  [003] 101.000072: PERF_RECORD_LOST lost 12
 this is no event
 ";
 
@@ -98,6 +99,7 @@ fn an_exit_is_booked_whole_at_its_entry() {
     let accounting = &report.accounting;
     assert_eq!((accounting.observed, accounting.recorded, accounting.open), (5, 3, 1));
     assert_eq!((accounting.lost.no_entry, accounting.unaccounted, accounting.stray), (1, 0, 1));
+    assert_eq!(accounting.missed["perf"], 12);
     assert_eq!((imported.not_understood, imported.passed_over, imported.unnamed), (1, 1, 0));
     assert_eq!(imported.example.as_deref(), Some("this is no event"));
     let vmms: Vec<_> = imported.recording.vms.iter().map(|vm| (vm.pid, vm.vmm)).collect();

@@ -23,13 +23,14 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use vmexit::{
     device::{Map, mtree::MemoryTree},
+    diff::Diff,
     model::{By, Layout, Sort, Source},
     probe::Event,
     recording::{
         Recording,
         file::{self, FileError},
     },
-    view::{self, ReportFormat},
+    view::{self, Format, ReportFormat},
 };
 
 const FORMATS: [ReportFormat; 3] = [ReportFormat::Text, ReportFormat::Json, ReportFormat::Csv];
@@ -329,7 +330,9 @@ fn what_no_recording_has_is_damage() {
         let row = value["interval"]["vcpus"][0]["details"][0].clone();
         value["interval"]["vcpus"][0]["details"] = vec![row; 2_000].into();
     });
-    assert!(matches!(many.unwrap_err(), FileError::Damaged(_)));
+    assert!(matches!(many, Err(FileError::Damaged(_))));
+    let names = changed(|value| value["reasons"]["vmx"] = vec![json!([1, "x"]); 5_000].into());
+    assert!(matches!(names, Err(FileError::Damaged(_))));
     assert!(changed(|value| value["something_new"] = json!([1])).is_ok());
 }
 
@@ -365,11 +368,15 @@ static REAL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     files
 });
 
-/// Whatever is taken can be shown in every way.
+/// Whatever is taken can be shown in every way, and compared.
 fn show_if_read(file: &[u8]) {
     if let Ok(recording) = file::read(file) {
         for format in FORMATS {
             shown(&recording, Layout { by: By::Vcpu, ..Layout::default() }, format);
+        }
+        let diff = Diff::between(&recording, &made_up::windows(), None);
+        for format in [Format::Text, Format::Json] {
+            view::diff(&diff, format).unwrap();
         }
     }
 }

@@ -465,13 +465,14 @@ tenth, is noise.";
 const IMPORT_EXAMPLES: &str = "\
 Examples:
   perf kvm stat record -a -o perf.data sleep 10
-  perf script --header -F +pid --ns -i perf.data > perf.txt
+  perf script --header -F +pid --ns --show-lost-events -i perf.data > perf.txt
   vmexit import perf perf.txt                          tables
   vmexit import perf perf.txt -o before.vmexit         a recording, for vmexit report and diff
   perf script -i perf.data | vmexit import perf -      without a file
 
--F +pid tells VMs apart, --ns has times to the nanosecond, --header says which host it was. kvm_exit,
-kvm_entry, kvm_pio, kvm_mmio and kvm_msr are read; the last of these older perfs do not record.";
+-F +pid tells VMs apart, --ns has times to the nanosecond, --header says which host it was, and
+--show-lost-events what perf missed. kvm_exit, kvm_entry, kvm_pio, kvm_mmio and kvm_msr are read; the
+last of these older perfs do not record.";
 
 const TRACE_EXAMPLES: &str = "\
 Examples:

@@ -6,13 +6,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{
-    args::CaptureArgs, error::Error, guests::Guests, live::Live, output::Output, report, stop::Stop,
+    args::{CaptureArgs, Written},
+    error::Error,
+    guests::Guests,
+    live::Live,
+    output::Output,
+    report,
+    stop::Stop,
 };
 use crate::{
     model::Layout,
     probe::Probe,
     snapshot::Interval,
-    view::units,
+    view::{self, units},
 };
 
 /// How often the progress line changes and new VMs are named.
@@ -37,7 +43,13 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
         live.maps.settle().await;
         recording.learn(live.maps.known());
     }
-    output.write(report::written(&recording, args.written.format(), args.tables.layout())?).await
+    let format = args.written.format();
+    output.write(report::written(&recording, format, args.tables.layout())?).await?;
+    if let (Written::Recording, Some(file), false) = (format, &args.written.output, args.quiet) {
+        let file = view::path(file);
+        eprintln!("vmexit: {file} is a recording: vmexit report {file} shows it");
+    }
+    Ok(())
 }
 
 /// Waits until the time is up or somebody asks to stop; says which of the two.

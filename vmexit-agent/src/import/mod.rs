@@ -39,7 +39,9 @@ const MOST_ROWS: usize = 1 << 20;
 #[derive(Debug, Error)]
 pub enum ImportError {
     /// It is what perf recorded, and not yet text.
-    #[error("it is perf's own file and no text: `perf script -F +pid --ns -i FILE` makes the text")]
+    #[error(
+        "it is perf's own file and no text: `perf script --header -F +pid --ns -i FILE` makes the text"
+    )]
     Binary,
     /// There is nothing of KVM in it.
     #[error(
@@ -129,6 +131,8 @@ struct Trace {
     example: Option<String>,
     passed_over: u64,
     unnamed: u64,
+    /// Events that perf lost, as it says itself (`perf script --show-lost-events`).
+    lost: u64,
     /// Exits and accesses of threads for which there was no room.
     no_vcpu_entry: u64,
     stray: u64,
@@ -152,6 +156,12 @@ impl Trace {
         }
         if let Some(header) = line.strip_prefix('#') {
             self.host.header(header);
+            return;
+        }
+        if let Some((_, lost)) =
+            line.split_once("PERF_RECORD_LOST").and_then(|(_, rest)| rest.split_once(" lost "))
+        {
+            self.lost = self.lost.saturating_add(lost.trim().parse().unwrap_or(1));
             return;
         }
         match Line::of(line).filter(|_| is_whole) {
@@ -195,6 +205,9 @@ impl Trace {
         let mut interval = Interval { span_ns: last - first, ..Interval::default() };
         interval.loss.no_vcpu_entry = self.no_vcpu_entry;
         interval.loss.stray = self.stray;
+        if self.lost > 0 {
+            interval.missed.insert("perf".into(), self.lost);
+        }
         interval.vcpus = self.vcpus.into_iter().map(|(tid, vcpu)| vcpu.finish(tid)).collect();
         interval.vcpus.sort_by_key(|vcpu| (vcpu.thread.pid, vcpu.thread.tid));
         let vendor = interval.vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.isa));

@@ -145,6 +145,11 @@ impl Names {
         Self { kernel }
     }
 
+    /// How many names there are beside the built-in ones.
+    pub(crate) fn count(&self) -> usize {
+        self.kernel.vmx.len() + self.kernel.svm.len() + self.kernel.flags.len()
+    }
+
     /// The name of an exit code, as Linux prints it; the bare number where nobody has named it yet.
     pub fn name(&self, vendor: Option<Vendor>, code: u32) -> Cow<'_, str> {
         let Some(vendor) = vendor else { return format!("reason {code:#x}").into() };

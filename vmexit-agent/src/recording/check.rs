@@ -11,6 +11,8 @@ const MOST_VMS: usize = 1 << 14;
 const MOST_VCPUS: usize = 1 << 16;
 /// Rows of a vCPU: a book has some two hundred, and no reader of other files makes more than these.
 pub(crate) const MOST_ROWS: usize = 1 << 10;
+/// Names of exit reasons: the kernel has some two hundred.
+const MOST_NAMES: usize = 1 << 12;
 /// All that was counted together: less than half of what an `i64` holds, for some is subtracted.
 const MOST: u64 = 1 << 61;
 
@@ -19,6 +21,9 @@ pub(crate) fn check(recording: &Recording) -> Result<(), &'static str> {
     let interval = &recording.interval;
     if recording.vms.len() > MOST_VMS || recording.maps.len() > MOST_VMS {
         return Err("it has more VMs than a host can have");
+    }
+    if recording.reasons.count() > MOST_NAMES {
+        return Err("it has more names of exit reasons than a kernel has");
     }
     if interval.vcpus.len() > MOST_VCPUS {
         return Err("it has more vCPUs than a host can have");
