@@ -187,6 +187,15 @@ fn a_table_has_no_more_rows_than_asked_for() {
 }
 
 #[test]
+fn without_exits_other_events_are_compared() {
+    let diff = Diff::between(&made_up::silent(), &made_up::silent(), None);
+    assert_eq!(diff.notes, ["KVM reported no exits in either: compared are its other events."]);
+    assert_eq!(port(&diff, 0x608).exits.before, 100.0);
+    let text = text(&diff);
+    assert!(text.contains("(pid 4242, 1 vCPU)\n") && !text.contains("exits/s"), "{text}");
+}
+
+#[test]
 fn nothing_at_all_can_be_compared() {
     let mut nothing = guest("a", 0, 0);
     nothing.keep_vms(&[].into());

@@ -38,6 +38,9 @@ pub(super) fn differences(before: &Report, after: &Report) -> (Vec<String>, Vec<
         lost.no_entry + lost.no_book + lost.no_vcpu_entry + lost.unreadable + missed
     };
     differ("Exits or events that were lost", &lost(before), &lost(after));
+    if before.source == Source::Silent && after.source == Source::Silent {
+        notes.push("KVM reported no exits in either: compared are its other events.".into());
+    }
     // The same number is another reason, or another fault, to the other vendor.
     let same_vendor = old.vendor == new.vendor;
     if !same_vendor {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     diff::{By, Change, Diff, Row, Side, Verdict, Vm, Who},
-    model::Stats,
+    model::{Source, Stats},
     probe::Event,
 };
 
@@ -46,9 +46,10 @@ fn text(diff: &Diff) -> String {
         let vms = diff.vms.iter().filter(|vm| vm.matched.is_some()).count();
         line!(out, "\n{} in both: {}", plural(vms as u64, "VM"), handled(cores));
     }
+    let exits = [&diff.before, &diff.after].iter().all(|side| side.source == Source::Exits);
     for vm in &diff.vms {
         out.push('\n');
-        self::vm(&mut out, vm);
+        self::vm(&mut out, vm, exits);
     }
     if diff.vms.is_empty() {
         line!(out, "\nno VM is in either");
@@ -69,21 +70,22 @@ fn side(side: &Side) -> String {
     )
 }
 
-fn vm(out: &mut String, vm: &Vm) {
+/// A VM; with its exits, if both recordings have any.
+fn vm(out: &mut String, vm: &Vm, exits: bool) {
     let _ = write!(out, "{}", safe(&vm.name));
+    let alone = |who: &Who, when: &str, per_second: f64| {
+        let rate = if exits { format!(", {} exits/s", rate(per_second)) } else { String::new() };
+        format!(" (pid {}): only {when}{rate}\n", who.pid)
+    };
     match (&vm.before, &vm.after) {
-        (Some(before), Some(after)) => both(out, vm, before, after),
-        (Some(before), None) => {
-            line!(out, " (pid {}): only before, {}/s", before.pid, rate(vm.exits.before));
-        }
-        (None, Some(after)) => {
-            line!(out, " (pid {}): only after, {}/s", after.pid, rate(vm.exits.after));
-        }
+        (Some(before), Some(after)) => both(out, vm, before, after, exits),
+        (Some(before), None) => out.push_str(&alone(before, "before", vm.exits.before)),
+        (None, Some(after)) => out.push_str(&alone(after, "after", vm.exits.after)),
         (None, None) => {}
     }
 }
 
-fn both(out: &mut String, vm: &Vm, before: &Who, after: &Who) {
+fn both(out: &mut String, vm: &Vm, before: &Who, after: &Who, shows_exits: bool) {
     let pids = if before.pid == after.pid {
         format!("pid {}", after.pid)
     } else {
@@ -100,15 +102,11 @@ fn both(out: &mut String, vm: &Vm, before: &Who, after: &Who) {
     } else {
         format!("{}, before {}", plural(after.vcpus as u64, "vCPU"), before.vcpus)
     };
+    let _ = write!(out, " ({pids}, {vcpus}{name})");
     let exits = &vm.exits;
-    let _ = write!(
-        out,
-        " ({pids}, {vcpus}{name}): {} → {} exits/s",
-        rate(exits.before),
-        rate(exits.after)
-    );
-    if !exits.is_real() {
-        out.push_str(", within noise");
+    if shows_exits {
+        let noise = if exits.is_real() { "" } else { ", within noise" };
+        let _ = write!(out, ": {} → {} exits/s{noise}", rate(exits.before), rate(exits.after));
     }
     if let Some(cores) = &vm.cores {
         let _ = write!(out, "; {}", handled(cores));
