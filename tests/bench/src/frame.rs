@@ -126,6 +126,7 @@ fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: model::Layout
         events: &Event::ALL.into(),
         reasons: &Names::default(),
         maps: &BTreeMap::new(),
+        steps: &[],
         layout,
         guests: guests.iter().map(|(&pid, vm)| (pid, vm)).collect(),
     };

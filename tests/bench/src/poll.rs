@@ -164,6 +164,7 @@ impl View {
                 timing: Timing::All,
                 events: &Event::ALL.into(),
                 maps: &BTreeMap::new(),
+                steps: &[],
                 layout: Layout { tables: Whose::Vm(on_screen), ..Layout::default() },
                 reasons: &view.reasons,
                 guests: view.guests.iter().map(|(&pid, vm)| (pid, vm)).collect(),

@@ -44,6 +44,8 @@ pub enum Command {
     Capture(CaptureArgs),
     /// Compare two recordings: what went away, what came, what that saved
     Diff(DiffArgs),
+    /// Say what of the exits is worth a change, and which change
+    Explain(ExplainArgs),
     /// Say what a capture would meet on this host, and what to do about it
     Doctor(DoctorArgs),
     /// Take over what another program has measured
@@ -145,9 +147,9 @@ pub struct DoctorArgs {
 #[derive(Debug, Args)]
 #[command(after_help = CAPTURE_EXAMPLES)]
 pub struct CaptureArgs {
-    /// How long to capture; ctrl-c ends it early and still reports
-    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
-    pub duration: Duration,
+    /// What to measure.
+    #[command(flatten)]
+    pub measure: MeasureArgs,
 
     /// What to write, and where.
     #[command(flatten)]
@@ -156,6 +158,14 @@ pub struct CaptureArgs {
     /// How tables are to be.
     #[command(flatten)]
     pub tables: TableArgs,
+}
+
+/// One capture: of what, and for how long.
+#[derive(Debug, Args)]
+pub struct MeasureArgs {
+    /// How long to capture; ctrl-c ends it early and still reports
+    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub duration: Duration,
 
     /// What to count.
     #[command(flatten)]
@@ -164,6 +174,29 @@ pub struct CaptureArgs {
     /// No progress line
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Arguments of `vmexit explain`.
+#[derive(Debug, Args)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub struct ExplainArgs {
+    /// A recording that `vmexit capture -o FILE` wrote; without one, what runs now is captured
+    #[arg(conflicts_with_all = [
+        "duration", "timing", "devices", "qmp", "max_vcpus", "tracepoints", "quiet",
+    ])]
+    pub file: Option<PathBuf>,
+
+    /// What to measure.
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+
+    /// How to write it; JSON is the whole report
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// Write to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// What is counted and timed of the VMs that are watched.
@@ -338,6 +371,7 @@ impl ValueEnum for Written {
             Self::Report(ReportFormat::Text),
             Self::Report(ReportFormat::Json),
             Self::Report(ReportFormat::Csv),
+            Self::Report(ReportFormat::Html),
             Self::Recording,
         ]
     }
@@ -435,15 +469,26 @@ Examples:
   vmexit capture -o before.vmexit         a recording, for vmexit report and diff
   vmexit capture --format json -o x.json  for a program to read";
 
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  vmexit explain                            all VMs, after 10 seconds
+  vmexit explain --vm win10 -d 1m           one VM, one minute
+  vmexit explain before.vmexit              what was recorded, on any machine
+  vmexit explain --format json | jq '.vms[] | {name, findings}'
+
+What vmexit looks for, from when on it says so, and where its advice comes from: docs/findings.md.";
+
 const REPORT_EXAMPLES: &str = "\
 Examples:
   vmexit report before.vmexit                        all of it
   vmexit report before.vmexit --vm win10 --by vcpu   one VM, and each of its vCPUs
   vmexit report before.vmexit --event ioport         exits by reason and ports
+  vmexit report before.vmexit --format html -o x.html  one page, to be read and sent
   vmexit report before.vmexit --format csv -o x.csv  for a spreadsheet: docs/csv.md
 
 A recording has no command lines, no guest memory and no data that guests wrote: names of the host and
 its VMs, counts and times.";
+
 const TOP_EXAMPLES: &str = "\
 Examples:
   vmexit top                        all VMs, each second

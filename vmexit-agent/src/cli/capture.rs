@@ -1,12 +1,15 @@
 //! `vmexit capture`: one interval of a given length, from attach to report.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    mem,
+    time::{Duration, SystemTime},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{
-    args::{CaptureArgs, Written},
+    args::{CaptureArgs, MeasureArgs, Written},
     error::Error,
     guests::Guests,
     live::Live,
@@ -17,25 +20,44 @@ use super::{
 use crate::{
     model::Layout,
     probe::Probe,
-    snapshot::Interval,
+    recording::Recording,
+    snapshot::{Interval, Snapshot, Step},
     view::{self, units},
 };
 
 /// How often the progress line changes and new VMs are named.
 const TICK: Duration = Duration::from_millis(500);
 
+/// Steps of a long capture; a short one's are as long as the shortest.
+const STEPS: u32 = 60;
+const SHORTEST_STEP: Duration = Duration::from_secs(1);
+
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
-    let output = Output::of(&args.written).await?;
+    let CaptureArgs { measure: asked, written, tables } = args;
+    let output = Output::of(&written).await?;
+    let recording = measure(&asked).await?;
+    let format = written.format();
+    output.write(report::written(&recording, format, tables.layout())?).await?;
+    if let (Written::Recording, Some(file), false) = (format, &written.output, asked.quiet) {
+        let file = view::path(file);
+        eprintln!("vmexit: {file} is a recording: vmexit report {file} shows it");
+    }
+    Ok(())
+}
+
+/// Watches the VMs for as long as was asked for.
+pub(super) async fn measure(args: &MeasureArgs) -> Result<Recording, Error> {
     let mut stop = Stop::new()?;
     let (mut probe, mut live) = Live::start(&args.count, Guests::find)?;
     let start = probe.snapshot(|_| true)?;
     let started = SystemTime::now();
-    let interrupted = watch(&args, &mut probe, &mut live, &mut stop).await?;
+    let mut steps = Steps::from(start.clone());
+    let interrupted = watch(args, &mut probe, &mut live, &mut steps, &mut stop).await?;
     let end = probe.snapshot(|_| true)?;
     drop(probe);
 
-    let interval = Interval::between(&start, &end);
-    let mut recording = live.recording(interval, started, interrupted);
+    let mut recording = live.recording(Interval::between(&start, &end), started, interrupted);
+    recording.steps = steps.until(end);
     live.maps.settle().await;
     recording.learn(live.maps.known());
     // Devices may have come or moved since: it is asked again where an address was not found.
@@ -43,26 +65,47 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
         live.maps.settle().await;
         recording.learn(live.maps.known());
     }
-    let format = args.written.format();
-    output.write(report::written(&recording, format, args.tables.layout())?).await?;
-    if let (Written::Recording, Some(file), false) = (format, &args.written.output, args.quiet) {
-        let file = view::path(file);
-        eprintln!("vmexit: {file} is a recording: vmexit report {file} shows it");
+    Ok(recording)
+}
+
+/// What comes to be over the time.
+struct Steps {
+    last: Snapshot,
+    done: Vec<Step>,
+}
+
+impl Steps {
+    fn from(start: Snapshot) -> Self {
+        Self { last: start, done: Vec::new() }
     }
-    Ok(())
+
+    /// Ends a step.
+    fn step(&mut self, now: Snapshot) {
+        let last = mem::replace(&mut self.last, now);
+        self.done.push(Step::of(&Interval::between(&last, &self.last)));
+    }
+
+    fn until(mut self, end: Snapshot) -> Vec<Step> {
+        self.step(end);
+        self.done
+    }
 }
 
 /// Waits until the time is up or somebody asks to stop; says which of the two.
 async fn watch(
-    args: &CaptureArgs,
+    args: &MeasureArgs,
     probe: &mut Probe,
     live: &mut Live,
+    steps: &mut Steps,
     stop: &mut Stop,
 ) -> Result<bool, Error> {
     let started = Instant::now();
     let progress = progress_line(args);
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut step = interval((args.duration / STEPS).max(SHORTEST_STEP));
+    step.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    step.reset();
     let end = sleep_until(started + args.duration);
     tokio::pin!(end);
     let interrupted = loop {
@@ -70,6 +113,7 @@ async fn watch(
             biased;
             () = stop.asked() => break true,
             () = &mut end => break false,
+            _ = step.tick() => steps.step(probe.glance()?),
             _ = tick.tick() => {
                 let seen = probe.progress()?;
                 live.note(&seen.pids);
@@ -89,7 +133,7 @@ async fn watch(
 }
 
 /// On standard error, and only if that is a terminal.
-fn progress_line(args: &CaptureArgs) -> ProgressBar {
+fn progress_line(args: &MeasureArgs) -> ProgressBar {
     if args.quiet {
         return ProgressBar::hidden();
     }

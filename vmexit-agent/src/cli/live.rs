@@ -85,6 +85,7 @@ impl Live {
             events: &self.events,
             reasons: &self.reasons,
             maps: self.maps.known(),
+            steps: &[],
             layout,
             guests: self.guests.known.iter().map(|(&pid, vm)| (pid, vm)).collect(),
         };
@@ -109,6 +110,7 @@ impl Live {
             vms: self.guests.known.values().map(Vm::without_secrets).collect(),
             maps: BTreeMap::new(),
             interval,
+            steps: Vec::new(),
         };
         recording.with_reasons(&self.reasons)
     }

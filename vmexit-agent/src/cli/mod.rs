@@ -7,6 +7,7 @@ mod config;
 mod diff;
 mod doctor;
 pub mod error;
+mod explain;
 mod guests;
 mod import;
 mod live;
@@ -30,6 +31,7 @@ pub async fn run(cli: args::Cli) -> Result<(), Error> {
         Command::Capture(args) => capture::run(args).await,
         Command::Diff(args) => diff::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Explain(args) => explain::run(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Top(args) => top::run(args).await,

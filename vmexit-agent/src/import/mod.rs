@@ -224,6 +224,7 @@ impl Trace {
             vms,
             maps: BTreeMap::new(),
             interval,
+            steps: Vec::new(),
         }
         .with_reasons(&Names::default());
         check(&recording).map_err(ImportError::Impossible)?;

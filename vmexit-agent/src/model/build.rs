@@ -10,6 +10,7 @@ use vmexit_common::{
 use super::{
     Accounting, Exit, Leading, Lost, Report, SCHEMA, Source, Span, Tables, Total, Vcpu, Vm, detail,
     layout::{By, Layout},
+    series,
     stats::{Stats, Whole, per_second, percent, total_ns, user_ns},
     subject::Naming,
 };
@@ -20,7 +21,7 @@ use crate::{
     probe::{Event, Timing},
     reason::{self, Names, Vendor},
     host::Host,
-    snapshot::{Interval, RowInterval, VcpuInterval},
+    snapshot::{Interval, RowInterval, Step, VcpuInterval},
 };
 
 /// What an interval is put into words with.
@@ -39,6 +40,8 @@ pub struct Sources<'a> {
     pub reasons: &'a Names,
     /// What is known of the address spaces of the VMs, by process id.
     pub maps: &'a BTreeMap<u32, Map>,
+    /// Its parts over time, if they are known.
+    pub steps: &'a [Step],
     /// How the tables are to be.
     pub layout: Layout,
     /// Who the processes are, by process id; one that nobody could name goes by its number.
@@ -47,7 +50,8 @@ pub struct Sources<'a> {
 
 /// Makes the report.
 pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
-    let Sources { version, host, span, timing, events, reasons, maps, layout, guests } = sources;
+    let Sources { version, host, span, timing, events, reasons, maps, steps, layout, guests } =
+        sources;
     let mut by_pid: BTreeMap<u32, Vec<&VcpuInterval>> =
         guests.keys().map(|&pid| (pid, Vec::new())).collect();
     for vcpu in &interval.vcpus {
@@ -65,9 +69,15 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
         source,
         timing,
     };
+    let over_time = series::by_vm(steps);
     let mut vms: Vec<Vm> = by_pid
         .into_iter()
-        .map(|(pid, vcpus)| vm(pid, guests.get(&pid).copied(), &vcpus, frame))
+        .map(|(pid, vcpus)| Vm {
+            series: over_time.get(&pid).map_or_else(Vec::new, |counts| {
+                series::series(steps, counts, frame.of(&vcpus))
+            }),
+            ..vm(pid, guests.get(&pid).copied(), &vcpus, frame)
+        })
         .collect();
     vms.sort_by_key(|vm| std::cmp::Reverse((vm.total.handled_ns, vm.total.samples)));
     Report {
@@ -137,11 +147,18 @@ pub(super) struct Frame<'a> {
     timing: Timing,
 }
 
+impl<'a> Frame<'a> {
+    /// That of the VM that has these vCPUs.
+    fn of(self, vcpus: &[&VcpuInterval]) -> Frame<'a> {
+        let vendor = vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.isa)).or(self.vendor);
+        Frame { vendor, ..self }
+    }
+}
+
 fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>) -> Vm {
-    let vendor = vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.isa)).or(host.vendor);
     let has_tables = host.layout.tables.includes(pid);
     let by = if has_tables { host.layout.by } else { By::Vm };
-    let frame = Frame { vendor, layout: Layout { by, ..host.layout }, ..host };
+    let frame = Frame { layout: Layout { by, ..host.layout }, ..host.of(vcpus) };
     let guessed = Map::Guessed(guest.map_or(guest::Vmm::Other, |guest| guest.vmm));
     let map = frame.maps.get(&pid).unwrap_or(&guessed);
     let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
@@ -169,6 +186,7 @@ fn vm(pid: u32, guest: Option<&guest::Vm>, vcpus: &[&VcpuInterval], host: Frame<
         vcpus: vcpu_rows(vcpus, guest, map, frame),
         tables,
         total,
+        series: Vec::new(),
         assessment,
     }
 }

@@ -6,6 +6,7 @@ mod detail;
 mod fault;
 mod layout;
 mod leading;
+mod series;
 mod slow;
 mod stats;
 mod subject;
@@ -23,6 +24,7 @@ pub use self::{
     detail::{Detail, event},
     layout::{By, Layout, Sort, Whose},
     leading::{Leading, LeadingDetail, LeadingReason},
+    series::{Part, Step},
     slow::{Clock, SlowExit, SlowSources, What},
     stats::{Bucket, Stats},
     subject::{Direction, Subject},
@@ -156,6 +158,10 @@ pub struct Vm {
     /// What it did.
     #[serde(flatten)]
     pub tables: Tables,
+    /// The same over time: parts of the span in their order, without gaps; empty where only the whole is
+    /// known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<Step>,
     /// What that means; empty for a VM that was to have no tables.
     #[serde(flatten)]
     pub assessment: Assessment,

@@ -13,6 +13,8 @@ const MOST_VCPUS: usize = 1 << 16;
 pub(crate) const MOST_ROWS: usize = 1 << 10;
 /// Names of exit reasons: the kernel has some two hundred.
 const MOST_NAMES: usize = 1 << 12;
+/// Steps of an interval.
+const MOST_STEPS: usize = 1 << 12;
 /// All that was counted together: less than half of what an `i64` holds, for some is subtracted.
 const MOST: u64 = 1 << 61;
 
@@ -28,7 +30,14 @@ pub(crate) fn check(recording: &Recording) -> Result<(), &'static str> {
     if interval.vcpus.len() > MOST_VCPUS {
         return Err("it has more vCPUs than a host can have");
     }
+    if recording.steps.len() > MOST_STEPS {
+        return Err("it has more steps than vmexit takes");
+    }
     let mut sum = Sum::default();
+    for step in &recording.steps {
+        sum.count(step.counts.iter().map(|count| count.count))?;
+        sum.time([step.span_ns])?;
+    }
     let loss = &interval.loss;
     sum.count([loss.no_vcpu_entry, loss.no_book, loss.unreadable, loss.stray, loss.slow])?;
     sum.count(interval.missed.values().copied())?;

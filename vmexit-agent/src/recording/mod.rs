@@ -21,7 +21,7 @@ use crate::{
     model::{self, Layout, Report, Sources, Span, event},
     probe::{Event, Timing},
     reason::{Names, Vendor},
-    snapshot::Interval,
+    snapshot::{Interval, Step},
 };
 
 /// An interval and its circumstances.
@@ -49,6 +49,9 @@ pub struct Recording {
     pub maps: BTreeMap<u32, Map>,
     /// What was counted.
     pub interval: Interval,
+    /// The parts of the interval, in their order and without gaps; none where only the whole is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
 }
 
 /// Version of vmexit that measures.
@@ -95,6 +98,7 @@ impl Recording {
             events: &self.events,
             reasons: &self.reasons,
             maps: &self.maps,
+            steps: &self.steps,
             layout,
             guests: self.vms.iter().map(|guest| (guest.pid, guest)).collect(),
         };
@@ -106,6 +110,9 @@ impl Recording {
         self.vms.retain(|vm| pids.contains(&vm.pid));
         self.maps.retain(|pid, _| pids.contains(pid));
         self.interval.vcpus.retain(|vcpu| pids.contains(&vcpu.thread.pid));
+        for step in &mut self.steps {
+            step.counts.retain(|count| pids.contains(&count.pid));
+        }
     }
 
     /// Leaves only what these events have told.
@@ -114,6 +121,10 @@ impl Recording {
         for vcpu in &mut self.interval.vcpus {
             vcpu.details
                 .retain(|row| row.key.table().is_some_and(|kind| events.contains(&event(kind))));
+        }
+        let is_kept = |kind| kind == Kind::Reason || events.contains(&event(kind));
+        for step in &mut self.steps {
+            step.counts.retain(|count| count.key.table().is_some_and(is_kept));
         }
     }
 

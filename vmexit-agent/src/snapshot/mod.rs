@@ -4,6 +4,7 @@
 mod durations;
 mod interval;
 mod key;
+mod step;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use vmexit_common::{
 pub use self::{
     durations::Durations,
     interval::{Interval, RowInterval, VcpuInterval},
+    step::{Count, Step},
 };
 
 /// Everything the kernel side has counted up to one instant.
@@ -85,6 +87,14 @@ pub struct RowReading {
 }
 
 impl VcpuReading {
+    /// The counts alone.
+    pub fn without_durations(mut self) -> Self {
+        for row in self.reasons.iter_mut().chain(&mut self.details) {
+            row.durations = None;
+        }
+        self
+    }
+
     /// Gives each row a place of its own, in their order: for a reading that comes from no book.
     pub fn placed(mut self) -> Self {
         for rows in [&mut self.reasons, &mut self.details] {

@@ -1,6 +1,6 @@
 //! Findings at length: what a VM's exits cost, which of them are worth a change, and which change.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write};
 
 use clap::ValueEnum as _;
 
@@ -19,12 +19,41 @@ use crate::{
     probe::{Event, Timing},
 };
 
-/// Columns of the text; blocks to be copied are left as they are.
+/// Columns of the text.
 const WIDTH: usize = 100;
+
+/// Text of so many columns; blocks to be copied are left as they are.
+struct Text {
+    text: String,
+    width: usize,
+}
+
+impl Text {
+    fn new(width: usize) -> Self {
+        Self { text: String::new(), width }
+    }
+
+    fn gap(&mut self) {
+        self.text.push('\n');
+    }
+
+    fn wrapped(&mut self, indent: &str, text: &str) {
+        let options =
+            textwrap::Options::new(self.width).initial_indent(indent).subsequent_indent(indent);
+        self.text.push_str(&textwrap::fill(text, options));
+        self.gap();
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text.write_str(text)
+    }
+}
 
 /// The findings of all VMs of a report, in words.
 pub fn explain(report: &Report) -> String {
-    let mut out = String::new();
+    let mut out = Text::new(WIDTH);
     line!(
         out,
         "{}, {:.2} s on {}",
@@ -33,16 +62,23 @@ pub fn explain(report: &Report) -> String {
         safe(&report.host.name)
     );
     for caveat in caveats(report) {
-        wrapped(&mut out, "", &caveat);
+        out.wrapped("", &caveat);
     }
     if report.vms.is_empty() {
         line!(out, "\nNo VM was seen.");
     }
     for vm in &report.vms {
-        out.push('\n');
+        out.gap();
         explain_vm(&mut out, vm, report);
     }
-    out
+    out.text
+}
+
+/// The findings of one of its VMs, in lines of so many columns.
+pub(super) fn lines(vm: &Vm, report: &Report, width: usize) -> Vec<String> {
+    let mut out = Text::new(width);
+    explain_vm(&mut out, vm, report);
+    out.text.lines().map(str::to_owned).collect()
 }
 
 /// What makes the findings less certain, or fewer.
@@ -73,7 +109,7 @@ fn caveats(report: &Report) -> Vec<String> {
     caveats
 }
 
-fn explain_vm(out: &mut String, vm: &Vm, report: &Report) {
+fn explain_vm(out: &mut Text, vm: &Vm, report: &Report) {
     let exits = report.source == Source::Exits;
     let vcpus = plural(vm.vcpus.len() as u64, "vCPU");
     let _ = write!(out, "{} (pid {}, {vcpus})", safe(&vm.name), vm.pid);
@@ -85,7 +121,7 @@ fn explain_vm(out: &mut String, vm: &Vm, report: &Report) {
             let _ = write!(out, "; handled {handled}, {cores:.1}% of a core");
         }
     }
-    out.push('\n');
+    out.gap();
     let assessment = &vm.assessment;
     let guest = &assessment.guest_os;
     if guest.os != Os::Unknown {
@@ -93,8 +129,8 @@ fn explain_vm(out: &mut String, vm: &Vm, report: &Report) {
         line!(out, "The guest is taken for {os}: {}.", guest.because);
     }
     if assessment.findings.is_empty() {
-        out.push('\n');
-        wrapped(out, "", &nothing(vm, report));
+        out.gap();
+        out.wrapped("", &nothing(vm, report));
     }
     let mut said = Vec::new();
     for (number, finding) in (1..).zip(&assessment.findings) {
@@ -105,7 +141,7 @@ fn explain_vm(out: &mut String, vm: &Vm, report: &Report) {
         for healthy in &assessment.healthy {
             let shares = shares(&healthy.figures, exits);
             let text = format!("{} ({shares}): {}.", healthy.title, healthy.fine);
-            wrapped(out, "  ", &text);
+            out.wrapped("  ", &text);
         }
     }
 }
@@ -129,26 +165,23 @@ fn nothing(vm: &Vm, report: &Report) -> String {
 
 /// `said` is which remedies were given before, and for which finding.
 fn explain_finding<'a>(
-    out: &mut String,
+    out: &mut Text,
     number: usize,
     finding: &'a Finding,
     exits: bool,
     said: &mut Vec<(&'a Advice, usize)>,
 ) {
     line!(out, "\n{number}. {} [{}]", capital(finding.title), finding.rule);
-    let gain = finding.gain_core_percent.map_or_else(String::new, |percent| {
-        format!("; up to {percent:.1}% of a core to be gained")
-    });
-    line!(out, "   {}{gain}", shares(&finding.figures, exits));
+    out.wrapped("   ", &format!("{}{}", shares(&finding.figures, exits), gain(finding)));
     for row in &finding.evidence {
         evidence(out, row);
     }
-    out.push('\n');
-    wrapped(out, "   ", finding.cause);
+    out.gap();
+    out.wrapped("   ", finding.cause);
     if !finding.devices.is_empty() {
         let devices: Vec<String> = finding.devices.iter().map(|device| safe(device)).collect();
         let text = format!("Its command line has these devices in QEMU: {}.", devices.join(", "));
-        wrapped(out, "   ", &text);
+        out.wrapped("   ", &text);
     }
     for advice in &finding.remedies {
         match said.iter().find(|(before, _)| *before == advice) {
@@ -167,7 +200,7 @@ fn explain_finding<'a>(
     }
 }
 
-fn evidence(out: &mut String, evidence: &Evidence) {
+fn evidence(out: &mut Text, evidence: &Evidence) {
     let (name, device) = match &evidence.row {
         EvidenceRow::Exit { reason } => (safe(reason), String::new()),
         EvidenceRow::Detail(subject) => (safe(&label(subject)), safe(&what(subject))),
@@ -177,18 +210,18 @@ fn evidence(out: &mut String, evidence: &Evidence) {
         figures.time_percent.map_or_else(String::new, |share| format!("  {}", percent(share)));
     line!(
         out,
-        "     {name:18}  {device:22}  {:>11}  {:>8}/s  {:>7}{time}",
+        "     {name:16} {device:18} {:>10} {:>7}/s {:>7}{time}",
         count(figures.samples),
         rate(figures.per_second),
         percent(figures.exits_percent),
     );
 }
 
-fn remedy(out: &mut String, advice: &Advice) {
-    out.push('\n');
-    wrapped(out, "   ", &for_whom(advice.os, advice.says));
+fn remedy(out: &mut Text, advice: &Advice) {
+    out.gap();
+    out.wrapped("   ", &for_whom(advice.os, advice.says));
     if advice.offered {
-        wrapped(out, "   ", "The VM is offered that already; the guest does not use it.");
+        out.wrapped("   ", "The VM is offered that already; the guest does not use it.");
     }
     for (title, block) in [("libvirt (virsh edit)", &advice.libvirt), ("QEMU", &advice.qemu)] {
         let Some(block) = block else { continue };
@@ -198,7 +231,7 @@ fn remedy(out: &mut String, advice: &Advice) {
         }
     }
     if let Some(inside) = advice.inside {
-        wrapped(out, "     ", inside);
+        out.wrapped("     ", inside);
     }
 }
 
@@ -211,6 +244,13 @@ pub(super) fn shares(figures: &Figures, exits: bool) -> String {
     format!("{} of {what}{time}", percent(figures.exits_percent))
 }
 
+/// What there is to be gained, behind the shares: `; up to 12.3% of a core to be gained`.
+pub(super) fn gain(finding: &Finding) -> String {
+    finding.gain_core_percent.map_or_else(String::new, |percent| {
+        format!("; up to {percent:.1}% of a core to be gained")
+    })
+}
+
 fn for_whom(os: Os, text: &str) -> String {
     match title(os) {
         "" => text.to_owned(),
@@ -218,7 +258,7 @@ fn for_whom(os: Os, text: &str) -> String {
     }
 }
 
-fn title(os: Os) -> &'static str {
+pub(super) fn title(os: Os) -> &'static str {
     match os {
         Os::Windows => "Windows",
         Os::Linux => "Linux",
@@ -226,7 +266,7 @@ fn title(os: Os) -> &'static str {
     }
 }
 
-fn certainty(confidence: Confidence) -> &'static str {
+pub(super) fn certainty(confidence: Confidence) -> &'static str {
     match confidence {
         Confidence::Low => "low",
         Confidence::Medium => "medium",
@@ -234,12 +274,7 @@ fn certainty(confidence: Confidence) -> &'static str {
     }
 }
 
-fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
-}
-
-fn wrapped(out: &mut String, indent: &str, text: &str) {
-    let options = textwrap::Options::new(WIDTH).initial_indent(indent).subsequent_indent(indent);
-    line!(out, "{}", textwrap::fill(text, options));
 }

@@ -26,6 +26,7 @@ pub use self::{
     html::page,
     label::label,
     slow::{slow, slow_header},
+    subject::label as subject_label,
     terminal::{cut, escaped, path, safe},
     text::losses,
     vms::{hidden, vms},
@@ -43,6 +44,8 @@ pub enum ReportFormat {
     Json,
     /// One table for spreadsheets, as docs/csv.md describes it.
     Csv,
+    /// One page with charts, that needs nothing else.
+    Html,
 }
 
 /// How anything else is written.
@@ -61,6 +64,18 @@ pub fn render(report: &Report, format: ReportFormat) -> Result<Bytes, serde_json
         ReportFormat::Text => Ok(text::render(report).into()),
         ReportFormat::Json => json(report),
         ReportFormat::Csv => Ok(csv::render(report).into()),
+        ReportFormat::Html => Ok((page(report) + "\n").into()),
+    }
+}
+
+/// Writes the findings in `format`; as JSON they are part of the report.
+///
+/// # Errors
+/// None that is known: all that is in a report can be written.
+pub fn explained(report: &Report, format: Format) -> Result<Bytes, serde_json::Error> {
+    match format {
+        Format::Text => Ok(explain(report).into()),
+        Format::Json => json(report),
     }
 }
 

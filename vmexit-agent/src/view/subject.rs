@@ -3,7 +3,7 @@
 use crate::model::{Direction, Subject};
 
 /// Which thing: `0x608 IN`, `0xfed000f0 read`, `0x6e0 write`, `5 KVM`.
-pub(super) fn label(subject: &Subject) -> String {
+pub fn label(subject: &Subject) -> String {
     let Some(number) = subject.number else { return "other".into() };
     let direction = match subject.direction {
         Some(Direction::In) => " IN",

@@ -111,6 +111,7 @@ impl Capture {
             vms: vec![guest],
             maps: map.map(|map| (PID, map)).into_iter().collect(),
             interval: Interval::between(&Snapshot::default(), &end),
+            steps: Vec::new(),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
 const NAME: usize = 38;
 
 /// Widths and heights in the charts' own units, which are pixels where there is room.
-const WIDTH: f64 = 960.0;
+pub(super) const WIDTH: f64 = 960.0;
 const LABELS: f64 = 280.0;
 const LINE: f64 = 22.0;
 const AXIS: f64 = 24.0;
@@ -144,6 +144,6 @@ fn view_box(height: f64) -> String {
 }
 
 /// A tenth is more than a screen shows.
-fn pixels(value: f64) -> String {
+pub(super) fn pixels(value: f64) -> String {
     format!("{value:.1}")
 }

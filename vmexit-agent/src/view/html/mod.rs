@@ -1,7 +1,9 @@
-//! A report as one page that needs nothing else: no network, no JavaScript. Charts come before the tables
-//! that have their figures; it prints, and follows the reader's choice of light or dark.
+//! A report as one page that needs nothing else: no network, no JavaScript. Findings come first, and charts
+//! before the tables that have their figures; it prints, and follows the reader's choice of light or dark.
 
 mod chart;
+mod finding;
+mod over_time;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -91,6 +93,7 @@ fn overview(vms: &[Vm], shows: Shows) -> Markup {
                 th.name { "VM" } th { "PID" } th { "vCPUs" }
                 @if shows.exits { th { "Exits/s" } }
                 @if shows.times { th { "Handled" } th { "Of a core" } th { "Waiting" } }
+                th.name { "Findings" }
             } }
             tbody { @for vm in vms { tr {
                 td.name { a href={ "#vm-" (vm.pid) } { (safe(&vm.name)) } }
@@ -100,6 +103,7 @@ fn overview(vms: &[Vm], shows: Shows) -> Markup {
                     td { (duration(vm.total.handled_ns)) } td { (format!("{:.1}%", vm.total.core_percent)) }
                     td { (duration(vm.total.waiting_ns)) }
                 }
+                td.name { @for finding in &vm.assessment.findings { (finding.rule) " " } }
             } } }
         } }
     }
@@ -110,6 +114,8 @@ fn of_vm(vm: &Vm, shows: Shows) -> Markup {
         section id={ "vm-" (vm.pid) } {
             h2 { (safe(&vm.name)) span.dim { " pid " (vm.pid) ", " (plural(vm.vcpus.len() as u64, "vCPU")) } }
             (totals(&vm.total, shows))
+            (finding::findings(vm, shows.exits))
+            @if let Some(figure) = over_time::figure(&vm.series, shows.exits) { (figure) }
             (of_tables(&vm.tables, shows))
             @for vcpu in &vm.vcpus {
                 @if let Some(tables) = &vcpu.tables {

@@ -51,7 +51,7 @@ pub(super) fn areas(state: &State, area: Rect) -> Areas {
         Constraint::Length(heading),
         Constraint::Length(tabs),
         Constraint::Fill(1),
-        Constraint::Length(u16::from(!state.findings().is_empty())),
+        Constraint::Length(u16::from(state.found().is_some())),
         Constraint::Length(1),
     ];
     let [title, banners, heading, tabs, body, findings, status] =

@@ -49,10 +49,12 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             distribution::draw(frame, areas.distribution, state.selected_stats(), theme);
         }
     }
-    if let Some(finding) = state.findings().first() {
-        let more = state.findings().len() - 1;
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let text = format!("! {}{more} (f shows)", safe(finding));
+    if let Some(vm) = state.found()
+        && let [first, rest @ ..] = vm.assessment.findings.as_slice()
+    {
+        let (title, name) = (first.title, safe(&vm.name));
+        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        let text = format!("! {name}: {title}{more} (f: what to do)");
         let text = cut(&text, areas.findings.width.into());
         line(frame, areas.findings, Line::styled(text, theme.of(Role::Warning)));
     }

@@ -13,7 +13,6 @@ use super::super::{
     state::{Overlay, State},
     theme::{Role, Theme},
 };
-use crate::view::safe;
 
 /// Columns for keys in the help.
 const KEYS: usize = 18;
@@ -56,10 +55,9 @@ fn help(theme: &Theme) -> Vec<Line<'static>> {
 }
 
 fn findings(state: &State) -> Vec<Line<'static>> {
-    match state.findings() {
-        [] => vec![Line::raw(" Nothing is known to be wrong. ")],
-        findings => {
-            findings.iter().map(|finding| Line::raw(format!(" {} ", safe(finding)))).collect()
-        }
+    let findings = state.findings();
+    if findings.is_empty() {
+        return vec![Line::raw(" Nothing is known to be wrong. ")];
     }
+    findings.into_iter().map(|line| Line::raw(format!(" {line} "))).collect()
 }

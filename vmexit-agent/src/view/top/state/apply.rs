@@ -117,7 +117,7 @@ impl State {
     fn overlay_lines(&self) -> usize {
         match self.overlay {
             Some(Overlay::Help) => BINDINGS.len(),
-            Some(Overlay::Findings) => self.findings.len(),
+            Some(Overlay::Findings) => self.findings().len(),
             None => 0,
         }
     }

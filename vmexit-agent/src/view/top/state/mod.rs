@@ -34,7 +34,11 @@ use super::columns::{Column, Set};
 use crate::{
     model::{By, Layout, Report, Source, Tables, Vcpu, Vm, Whose},
     probe::{Event, Timing},
+    view::explain,
 };
+
+/// Columns around what lies over everything.
+const AROUND: usize = 4;
 
 /// Intervals for which a message stays.
 const MESSAGE_STAYS: u8 = 5;
@@ -86,7 +90,6 @@ pub struct State {
     /// What was lost last, and when, as shown.
     loss: Option<(String, String)>,
     message: Option<(String, u8)>,
-    findings: Vec<String>,
     size: (u16, u16),
 }
 
@@ -114,7 +117,6 @@ impl State {
             trends: Trends::default(),
             loss: None,
             message: None,
-            findings: Vec::new(),
             size,
             look,
         };
@@ -159,11 +161,6 @@ impl State {
         self.message = Some((message, MESSAGE_STAYS));
     }
 
-    /// What is known to be wrong, a title each.
-    pub fn find(&mut self, findings: Vec<String>) {
-        self.findings = findings;
-    }
-
     /// Follows the terminal's size.
     pub fn resize(&mut self, columns: u16, lines: u16) {
         self.size = (columns, lines);
@@ -173,7 +170,8 @@ impl State {
     /// How reports are to be made.
     pub fn layout(&self) -> Layout {
         let by = if self.path.len() > 1 { By::Vcpu } else { By::Vm };
-        let tables = self.open().map_or(Whose::Nobody, Whose::Vm);
+        // Findings are made from tables, and are of interest before a VM is opened.
+        let tables = self.selected().map_or(Whose::Nobody, Whose::Vm);
         Layout { by, tables, ..Layout::default() }
     }
 
@@ -258,8 +256,18 @@ impl State {
         self.overlay.map(|overlay| (overlay, self.overlay_offset))
     }
 
-    pub(super) fn findings(&self) -> &[String] {
-        &self.findings
+    /// The VM that is open or selected, if there is something to say of it.
+    pub(super) fn found(&self) -> Option<&Vm> {
+        let pid = self.selected()?;
+        let vm = self.report().vms.iter().find(|vm| vm.pid == pid);
+        vm.filter(|vm| !vm.assessment.findings.is_empty())
+    }
+
+    /// What is to be said of it, in lines that fit on the screen with something around them.
+    pub(super) fn findings(&self) -> Vec<String> {
+        let Some(vm) = self.found() else { return Vec::new() };
+        let width = usize::from(self.size.0).saturating_sub(AROUND).max(AROUND);
+        explain::lines(vm, self.report(), width)
     }
 
     pub(super) fn message(&self) -> Option<&str> {

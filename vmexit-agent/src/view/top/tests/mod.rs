@@ -164,6 +164,7 @@ fn report(
         events: &probe::Event::ALL.into(),
         reasons: &Names::default(),
         maps: &BTreeMap::new(),
+        steps: &[],
         layout,
         guests: guests.iter().map(|(&pid, vm)| (pid, vm)).collect(),
     };

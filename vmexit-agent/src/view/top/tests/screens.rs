@@ -83,18 +83,8 @@ fn help() {
 
 #[test]
 fn findings() {
-    drawn("no_findings", "f");
-    drawn_of("findings", |size| {
-        let mut bench = bench(size);
-        bench.state.find(vec!["the clock is the ACPI PM timer".into(), "evil\x1b[2J".into()]);
-        bench.press("f");
-        bench
-    });
-    drawn_of("findings_line", |size| {
-        let mut bench = bench(size);
-        bench.state.find(vec!["the clock is the ACPI PM timer".into(), "another".into()]);
-        bench
-    });
+    drawn("findings_of_the_selected", "jkf");
+    drawn("findings", "\nf");
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! What a VM's exits mean, as the first thing on its part of the page.
+
+use maud::{Markup, html};
+
+use crate::{
+    finding::{Advice, Evidence, EvidenceRow, Finding, Healthy, Os},
+    model::Vm,
+    view::{
+        explain::{capital, certainty, gain, shares, title},
+        subject::{label, what},
+        terminal::safe,
+        units::{count, percent, rate},
+    },
+};
+
+/// All of a VM's findings; `exits` says whether exits were reported.
+pub(super) fn findings(vm: &Vm, exits: bool) -> Markup {
+    let assessment = &vm.assessment;
+    html! {
+        @if assessment.guest_os.os != Os::Unknown {
+            p.dim { "Taken for " (title(assessment.guest_os.os)) ": " (assessment.guest_os.because) "." }
+        }
+        @for finding in &assessment.findings { (of(finding, exits)) }
+        @if !assessment.healthy.is_empty() {
+            details.healthy open {
+                summary { "Fine as it is" }
+                ul { @for healthy in &assessment.healthy { (fine(healthy, exits)) } }
+            }
+        }
+    }
+}
+
+fn of(finding: &Finding, exits: bool) -> Markup {
+    html! {
+        article.finding {
+            h3 { (capital(finding.title)) span.dim { " " (finding.rule) } }
+            p { strong { (shares(&finding.figures, exits)) (gain(finding)) } }
+            table.evidence { tbody { @for row in &finding.evidence { (evidence(row)) } } }
+            p { (finding.cause) }
+            @if !finding.devices.is_empty() {
+                p {
+                    "Its command line has these devices in QEMU: "
+                    (finding.devices.iter().map(|device| safe(device)).collect::<Vec<_>>().join(", ")) "."
+                }
+            }
+            @for advice in &finding.remedies { (remedy(advice)) }
+            p.dim { "Certainty: " (certainty(finding.confidence)) ". Sources: " (finding.sources.join("; ")) }
+        }
+    }
+}
+
+fn evidence(evidence: &Evidence) -> Markup {
+    let (name, device) = match &evidence.row {
+        EvidenceRow::Exit { reason } => (safe(reason), String::new()),
+        EvidenceRow::Detail(subject) => (safe(&label(subject)), safe(&what(subject))),
+    };
+    let figures = &evidence.figures;
+    html! {
+        tr {
+            td.name { (name) } td.name { (device) } td { (count(figures.samples)) }
+            td { (rate(figures.per_second)) "/s" } td { (percent(figures.exits_percent)) }
+            td { @if let Some(share) = figures.time_percent { (percent(share)) } }
+        }
+    }
+}
+
+fn remedy(advice: &Advice) -> Markup {
+    let blocks = [("libvirt (virsh edit)", &advice.libvirt), ("QEMU", &advice.qemu)];
+    html! {
+        p {
+            @if advice.os != Os::Unknown { strong { (title(advice.os)) ": " } }
+            (advice.says)
+            @if advice.offered { " The VM is offered that already; the guest does not use it." }
+        }
+        @for (title, block) in blocks {
+            @if let Some(block) = block { p.dim { (title) } pre { (block) } }
+        }
+        @if let Some(inside) = advice.inside { p { (inside) } }
+    }
+}
+
+fn fine(healthy: &Healthy, exits: bool) -> Markup {
+    html! { li { (healthy.title) " (" (shares(&healthy.figures, exits)) "): " (healthy.fine) "." } }
+}

@@ -1,0 +1,174 @@
+//! All views of one recording say the same: text, JSON, CSV, page and live view.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+mod made_up;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
+use ratatui::{Terminal, backend::TestBackend};
+use serde_json::Value;
+use vmexit::{
+    model::{By, Layout, Report, Sort, Vm},
+    probe,
+    recording::{Recording, file},
+    view::{
+        self, ReportFormat,
+        top::{Look, Settings, State, Theme, draw},
+        units,
+    },
+};
+
+/// A row as all views have to show it.
+struct Row {
+    table: probe::Event,
+    label: String,
+    samples: u64,
+}
+
+fn rows(vm: &Vm) -> Vec<Row> {
+    let exits = vm.tables.exits.iter().map(|exit| Row {
+        table: probe::Event::Vmexit,
+        label: exit.reason.clone(),
+        samples: exit.stats.samples,
+    });
+    let details = vm.tables.details.iter().flat_map(|(&table, rows)| {
+        rows.iter().map(move |row| Row {
+            table,
+            label: view::subject_label(&row.subject),
+            samples: row.stats.samples,
+        })
+    });
+    // What was only ever a step of other exits has no figures.
+    exits.chain(details).filter(|row| row.samples > 0).collect()
+}
+
+fn rendered(report: &Report, format: ReportFormat) -> String {
+    String::from_utf8(view::render(report, format).unwrap().to_vec()).unwrap()
+}
+
+/// The live view of one VM: what is on the screen after each key.
+struct Live(State);
+
+impl Live {
+    fn of(report: &Report, pid: u32) -> Self {
+        let settings = Settings {
+            interval: Duration::from_secs(1),
+            sort: Sort::Time,
+            by: By::Vm,
+            open: Some(pid),
+            columns: BTreeMap::new(),
+        };
+        let look = Look {
+            time: SystemTime::UNIX_EPOCH,
+            interval: report.clone(),
+            cumulative: None,
+            ended: BTreeSet::new(),
+        };
+        let mut state = State::new(settings, look.clone(), (200, 60));
+        state.update(look);
+        Self(state)
+    }
+
+    fn press(&mut self, code: KeyCode) {
+        self.0.handle(&Event::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+    }
+
+    fn screen(&self) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(200, 60)).unwrap();
+        terminal.draw(|frame| draw(frame, &self.0, &Theme::default())).unwrap();
+        terminal.backend().to_string()
+    }
+}
+
+/// Whether one line has all of these.
+fn has_line(text: &str, cells: &[&str]) -> bool {
+    text.lines().any(|line| cells.iter().all(|cell| line.contains(cell)))
+}
+
+fn agree(recording: &Recording) {
+    let report = recording.report(Layout::default());
+    let text = rendered(&report, ReportFormat::Text);
+    let page = rendered(&report, ReportFormat::Html);
+    let json: Value = serde_json::from_str(&rendered(&report, ReportFormat::Json)).unwrap();
+    let csv = rendered(&report, ReportFormat::Csv);
+    let mut csv = csv::Reader::from_reader(csv.as_bytes());
+    let titles = csv.headers().unwrap().clone();
+    let lines: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
+    let column = |name: &str| titles.iter().position(|title| title == name).unwrap();
+    let (pid, table, label, samples) =
+        (column("pid"), column("table"), column("row"), column("samples"));
+
+    for (at, vm) in report.vms.iter().enumerate() {
+        let rows = rows(vm);
+        assert!(!rows.is_empty());
+        let mut live = Live::of(&report, vm.pid);
+        live.press(KeyCode::Char('%'));
+        let screens: Vec<String> = (1..=9)
+            .map(|tab| {
+                live.press(KeyCode::Char(char::from_digit(tab, 10).unwrap()));
+                live.screen()
+            })
+            .collect();
+        for row in &rows {
+            let (shown, count) = (view::safe(&row.label), units::count(row.samples));
+            assert!(has_line(&text, &[&shown, &count]), "text: {shown} {count}");
+            assert!(page.contains(&format!(">{shown}</td>")), "page: {shown}");
+            assert!(page.contains(&format!("<td>{count}</td>")), "page: {shown} {count}");
+            // Columns cut what is long.
+            let start: String = shown.chars().take(16).collect();
+            assert!(
+                screens.iter().any(|screen| has_line(screen, &[&start, &count])),
+                "live view: {start} {count}: {screens:#?}"
+            );
+            assert!(
+                lines.iter().any(|line| line[pid] == vm.pid.to_string()
+                    && line[table] == row.table.to_string()
+                    && line[label] == row.label
+                    && line[samples] == row.samples.to_string()),
+                "CSV: {shown} {count}"
+            );
+            let of_vm = &json["vms"][at];
+            let table = match row.table {
+                probe::Event::Vmexit => &of_vm["exits"],
+                event => &of_vm["details"][event.to_string()],
+            };
+            let mut table = table.as_array().unwrap().iter();
+            assert!(table.any(|json| json["samples"] == row.samples), "JSON: {shown} {count}");
+        }
+        let findings = &vm.assessment.findings;
+        let explained = view::explain(&report);
+        for finding in findings {
+            let share = units::percent(finding.figures.exits_percent);
+            assert!(has_line(&text, &["finding: ", finding.title, &share]), "{}", finding.rule);
+            assert!(explained.contains(&format!("[{}]", finding.rule)), "{}", finding.rule);
+            assert!(page.contains(&format!("{share} of ")), "{}", finding.rule);
+            assert!(page.contains(finding.cause.split('\'').next().unwrap()), "{}", finding.rule);
+            let in_json = json["vms"][at]["findings"].as_array().unwrap();
+            assert!(in_json.iter().any(|json| json["rule"] == finding.rule), "{}", finding.rule);
+        }
+        if let Some(first) = findings.first() {
+            assert!(has_line(&screens[0], &["! ", first.title]), "{}", first.rule);
+        }
+    }
+}
+
+#[test]
+fn all_views_of_a_recording_say_the_same() {
+    agree(&made_up::windows());
+    agree(&made_up::silent());
+    for name in ["1-amd.vmexit", "1-silent.vmexit"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recording").join(name);
+        agree(&file::read(File::open(file).unwrap()).unwrap());
+    }
+}
