@@ -155,6 +155,23 @@ impl Report {
         exits.iter().find(|row| row.reason() == Some(reason)).map_or(Ok(0), Row::samples)
     }
 
+    /// Demands that what the VM did over time adds up to its exits, reason by reason.
+    pub fn ensure_series(&self, vm: &str) -> Result<()> {
+        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+        let steps = self.vm(vm)?["series"].as_array().context("the VM has no series")?;
+        for part in steps.iter().filter_map(|step| step["parts"].as_array()).flatten() {
+            let name = part["name"].as_str().context("a part has no name")?;
+            *sums.entry(name).or_default() += Row(part).samples()?;
+        }
+        let exits = self.exits(vm)?;
+        let exits: BTreeMap<&str, u64> = exits
+            .iter()
+            .map(|row| Ok((row.reason().context("no reason")?, row.samples()?)))
+            .collect::<Result<_>>()?;
+        ensure!(sums == exits, "{} steps: {sums:?}, not {exits:?}", steps.len());
+        Ok(())
+    }
+
     /// The VM's row of one port and direction.
     pub fn port(&self, vm: &str, port: u16, direction: Direction) -> Result<Option<Row<'_>>> {
         let direction = match direction {

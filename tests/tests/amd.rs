@@ -125,6 +125,7 @@ fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
     let exits = printed.number("exits").unwrap();
 
     println!("{}, KVM's own counter: {exits}", report.accounting());
+    report.ensure_series("exact").unwrap();
     let rounds = printed.number("dots").unwrap();
     assert_eq!(rounds, ROUNDS);
     let mut expected = guest.expected(rounds).with_missed_hlts(printed.number("missed").unwrap());

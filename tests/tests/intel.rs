@@ -35,6 +35,7 @@ fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
     println!("{}, KVM's own counter: {exits}", report.accounting());
     assert_eq!(report.text("/host/vendor").unwrap(), "vmx");
     assert_eq!(report.text("/source").unwrap(), "exits");
+    report.ensure_series("exact").unwrap();
     let rounds = printed.number("dots").unwrap();
     assert_eq!(rounds, ROUNDS);
     let expected = guest.expected(rounds).with_missed_hlts(printed.number("missed").unwrap());

@@ -60,6 +60,25 @@ fn a_clock_that_is_read_no_more_is_gone_and_saves_its_time() {
 }
 
 #[test]
+fn findings_go_come_and_stay() {
+    let (slow, fast) = (guest("win10", 150_000, 500), guest("win10", 0, 500));
+    let said = |diff: &Diff| {
+        let found = diff.vms[0].findings.iter();
+        found
+            .map(|found| (found.rule, found.before.is_some(), found.after.is_some()))
+            .collect::<Vec<_>>()
+    };
+    let (timer, serial) = ("acpi-pm-timer", "serial-port");
+    let there = Diff::between(&slow, &fast, None);
+    assert_eq!(said(&there), [(timer, true, false), (serial, true, true)]);
+    let back = Diff::between(&fast, &slow, None);
+    assert_eq!(said(&back), [(timer, false, true), (serial, true, true)]);
+    let clock = "the guest keeps time by the ACPI PM timer";
+    assert!(text(&there).contains(&format!("  gone: {clock}; was 82.64% of exits, 9.0%")));
+    assert!(text(&back).contains(&format!("  new: {clock}: 82.64% of exits, 9.0%")));
+}
+
+#[test]
 fn the_other_way_round_it_costs_more() {
     let diff = Diff::between(&guest("a", 0, 500), &guest("a", 150_000, 500), None);
     assert_eq!(port(&diff, 0x608).exits.verdict, Verdict::New);

@@ -2,6 +2,7 @@
 //! beside each other and what they saved or cost. What chance alone could have done is called noise.
 
 mod change;
+mod found;
 mod note;
 mod pair;
 mod table;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use self::{change::Measured, pair::Pair};
 pub use self::{
     change::{Change, Verdict},
+    found::{Found, Share},
     pair::By,
     table::Row,
 };
@@ -78,6 +80,8 @@ pub struct Vm {
     pub exits: Change,
     /// CPUs busy with its exits; null where that is not known of both.
     pub cores: Option<Change>,
+    /// What was or is worth a change. None where the VM is in one recording only.
+    pub findings: Vec<Found>,
     /// By event, `vmexit` for exits by reason: those tables that both have. Rows that saved or cost most
     /// come first, and those within the noise last. None where the VM is in one recording only.
     pub tables: BTreeMap<Event, Vec<Row>>,
@@ -167,8 +171,9 @@ fn vm(
         Some((vm, side)) => Measured::cores_of(&vm.tables.exits, side),
         None => Some(Measured::default()),
     };
-    let (mut tables, mut hidden) = (BTreeMap::new(), BTreeMap::new());
+    let (mut findings, mut tables, mut hidden) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     if let (Some(old), Some(new)) = (old, new) {
+        findings = found::found(&old.assessment.findings, &new.assessment.findings);
         for &event in comparable {
             let mut rows = table::rows(event, (&old.tables, before), (&new.tables, after));
             if let Some(more) =
@@ -189,6 +194,7 @@ fn vm(
         before: old.map(Who::of),
         after: new.map(Who::of),
         matched,
+        findings,
         tables,
         hidden,
     }

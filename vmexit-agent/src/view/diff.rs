@@ -10,10 +10,11 @@ use super::{
     sheet::{NONE, titles},
     subject::{label, what},
     terminal::safe,
-    units::{count, duration, plural, rate},
+    text::line,
+    units::{count, duration, percent, plural, rate},
 };
 use crate::{
-    diff::{By, Change, Diff, Row, Side, Verdict, Vm, Who},
+    diff::{By, Change, Diff, Found, Row, Share, Side, Verdict, Vm, Who},
     model::{Source, Stats},
     probe::Event,
 };
@@ -27,11 +28,6 @@ pub fn diff(diff: &Diff, format: Format) -> Result<Bytes, serde_json::Error> {
         Format::Text => Ok(text(diff).into()),
         Format::Json => json(diff),
     }
-}
-
-/// Writing to a `String` can't fail.
-macro_rules! line {
-    ($out:expr, $($arg:tt)*) => { let _ = writeln!($out, $($arg)*); };
 }
 
 fn text(diff: &Diff) -> String {
@@ -63,7 +59,7 @@ const WIDEST_NOTE: usize = 200;
 fn side(side: &Side) -> String {
     format!(
         "{}, {:.2} s on {}, Linux {}",
-        side.span.start.as_deref().unwrap_or("unknown time"),
+        side.span.since(),
         side.span.seconds,
         safe(&side.host.name),
         safe(&side.host.kernel),
@@ -112,11 +108,33 @@ fn both(out: &mut String, vm: &Vm, before: &Who, after: &Who, shows_exits: bool)
         let _ = write!(out, "; {}", handled(cores));
     }
     out.push('\n');
+    for found in &vm.findings {
+        line!(out, "  {}", finding(found));
+    }
     if vm.tables.is_empty() {
         line!(out, "\n  nothing to compare");
     }
     for (&event, rows) in &vm.tables {
         table(out, event, rows, vm.hidden.get(&event).copied().unwrap_or(0));
+    }
+}
+
+/// What became of a finding: `gone: the guest …, was 70.25% of exits, 52.3% of a core`.
+fn finding(found: &Found) -> String {
+    let share = |share: &Share| {
+        let exits = percent(share.exits_percent);
+        let cost = share.gain_core_percent;
+        let cost = cost.map_or_else(String::new, |cost| format!(", {cost:.1}% of a core"));
+        format!("{exits} of exits{cost}")
+    };
+    let title = found.title;
+    match (&found.before, &found.after) {
+        (Some(before), Some(after)) => {
+            format!("still: {title}: {}; was {}", share(after), share(before))
+        }
+        (Some(before), None) => format!("gone: {title}; was {}", share(before)),
+        (None, Some(after)) => format!("new: {title}: {}", share(after)),
+        (None, None) => String::new(),
     }
 }
 

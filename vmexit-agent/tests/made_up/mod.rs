@@ -15,7 +15,7 @@ use vmexit::{
     probe::{Event, Timing},
     reason::{Names, Vendor},
     recording::{Recording, VERSION},
-    snapshot::{Durations, Interval, RowReading, Snapshot, Thread, VcpuReading},
+    snapshot::{Count, Durations, Interval, RowReading, Snapshot, Step, Thread, VcpuReading},
 };
 use vmexit_common::{
     book::{Halts, Row},
@@ -100,6 +100,8 @@ impl Capture {
             vendor,
             kvm_module: Some(if vendor.is_some() { "kvm_intel" } else { "kvm_other" }.into()),
         };
+        let interval = Interval::between(&Snapshot::default(), &end);
+        let steps = steps(&interval);
         Recording {
             version: VERSION.into(),
             host,
@@ -110,8 +112,8 @@ impl Capture {
             reasons: Names::default(),
             vms: vec![guest],
             maps: map.map(|map| (PID, map)).into_iter().collect(),
-            interval: Interval::between(&Snapshot::default(), &end),
-            steps: Vec::new(),
+            interval,
+            steps,
         }
     }
 
@@ -119,6 +121,23 @@ impl Capture {
         let layout = self.layout;
         self.recording().report(layout)
     }
+}
+
+/// The interval in four parts, the second half of which has nearly all.
+fn steps(interval: &Interval) -> Vec<Step> {
+    let whole = Step::of(interval);
+    let part = |at: u64| {
+        let count = |count: &Count| Count {
+            count: match at {
+                3 => count.count - count.count / 10 * 2 - count.count / 10 * 3,
+                2 => count.count / 10 * 3,
+                _ => count.count / 10,
+            },
+            ..count.clone()
+        };
+        Step { span_ns: whole.span_ns / 4, counts: whole.counts.iter().map(count).collect() }
+    };
+    (0..4).map(part).collect()
 }
 
 pub fn recording(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Recording {
