@@ -2,6 +2,7 @@
 //! out.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     io::Read as _,
     path::PathBuf,

@@ -30,7 +30,7 @@ const NAME: &str = "demo";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn demo(args: &Args) -> Result<()> {
-    setup::all()?;
+    setup::lab()?;
     let agent = build::agent(false)?;
     if !args.lab {
         match here(&agent) {

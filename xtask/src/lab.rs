@@ -63,7 +63,7 @@ enum Vendor {
 const LAB_FAILED: u8 = 101;
 
 pub(crate) fn lab(args: &Args) -> Result<ExitCode> {
-    setup::all()?;
+    setup::lab()?;
     if args.matrix {
         return matrix::matrix();
     }

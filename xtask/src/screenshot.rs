@@ -19,7 +19,7 @@ const SIZE: (u16, u16) = (110, 26);
 const PICTURE: &str = "docs/top.svg";
 
 pub(crate) fn screenshot() -> Result<()> {
-    setup::all()?;
+    setup::lab()?;
     let directory = Path::new("/tmp");
     let lab = lab::with_agent(None)?
         .tmux()

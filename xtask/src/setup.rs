@@ -13,7 +13,7 @@ use crate::tool::{self, cargo, has, is_root, run, stdout};
 /// Later versions need a system LLVM; this one brings rustc's own.
 const BPF_LINKER: &str = "0.10.3";
 
-/// Programs that tests and demo start, and Debian's packages of them.
+/// Programs that the demo and most tests start, and Debian's packages of them.
 const PROGRAMS: &[(&str, &str)] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("perf", "linux-perf"),
@@ -25,6 +25,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("virsh", "libvirt-clients"),
 ];
 
+/// The same of what the tests of reports as pages start.
+const BROWSER: &[(&str, &str)] = &[("chromium", "chromium"), ("pdftotext", "poppler-utils")];
+
 const TRACEFS: &str = "/sys/kernel/tracing";
 
 /// What building the agent needs.
@@ -33,11 +36,17 @@ pub(crate) fn build() -> Result<()> {
     bpf_linker()
 }
 
-/// What tests and demo need.
-pub(crate) fn all() -> Result<()> {
+/// What the demo needs, and the lab.
+pub(crate) fn lab() -> Result<()> {
     build()?;
-    programs()?;
+    programs(PROGRAMS)?;
     tracefs()
+}
+
+/// What all tests need.
+pub(crate) fn all() -> Result<()> {
+    lab()?;
+    programs(BROWSER)
 }
 
 fn bpf_linker() -> Result<()> {
@@ -53,9 +62,9 @@ fn bpf_linker() -> Result<()> {
         .with_context(|| format!("run: cargo install --locked bpf-linker@{BPF_LINKER}"))
 }
 
-fn programs() -> Result<()> {
+fn programs(programs: &[(&str, &'static str)]) -> Result<()> {
     let missing: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|&(_, package)| package).collect();
+        programs.iter().filter(|(program, _)| !has(program)).map(|&(_, package)| package).collect();
     if missing.is_empty() {
         return Ok(());
     }

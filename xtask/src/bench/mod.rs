@@ -63,7 +63,7 @@ struct Programs {
 }
 
 pub(crate) fn bench(args: &Args) -> Result<ExitCode> {
-    setup::all()?;
+    setup::lab()?;
     let programs = Programs::build()?;
     for &part in Part::value_variants() {
         if args.only.is_none_or(|only| only == part) {

@@ -16,11 +16,12 @@ use crate::{
 /// All of a VM's findings; `exits` says whether exits were reported.
 pub(super) fn findings(vm: &Vm, exits: bool) -> Markup {
     let assessment = &vm.assessment;
+    let mut said = Vec::new();
     html! {
         @if assessment.guest_os.os != Os::Unknown {
             p.dim { "Taken for " (title(assessment.guest_os.os)) ": " (assessment.guest_os.because) "." }
         }
-        @for finding in &assessment.findings { (of(finding, exits)) }
+        @for finding in &assessment.findings { (of(finding, exits, &mut said)) }
         @if !assessment.healthy.is_empty() {
             details.healthy open {
                 summary { "Fine as it is" }
@@ -30,20 +31,32 @@ pub(super) fn findings(vm: &Vm, exits: bool) -> Markup {
     }
 }
 
-fn of(finding: &Finding, exits: bool) -> Markup {
+/// `said` is which remedies were given before, and for which finding.
+fn of<'a>(
+    finding: &'a Finding,
+    exits: bool,
+    said: &mut Vec<(&'a Advice, &'static str)>,
+) -> Markup {
     html! {
         article.finding {
             h3 { (capital(finding.title)) span.dim { " " (finding.rule) } }
             p { strong { (shares(&finding.figures, exits)) (gain(finding)) } }
             table.evidence { tbody { @for row in &finding.evidence { (evidence(row)) } } }
-            p { (finding.cause) }
+            p { (prose(finding.cause)) }
             @if !finding.devices.is_empty() {
                 p {
                     "Its command line has these devices in QEMU: "
                     (finding.devices.iter().map(|device| safe(device)).collect::<Vec<_>>().join(", ")) "."
                 }
             }
-            @for advice in &finding.remedies { (remedy(advice)) }
+            @for advice in &finding.remedies {
+                @if let Some((_, rule)) = said.iter().find(|(before, _)| *before == advice) {
+                    p { (for_whom(advice.os)) "As for " (rule) "." }
+                } @else {
+                    (remedy(advice))
+                    @let () = said.push((advice, finding.rule));
+                }
+            }
             p.dim { "Certainty: " (certainty(finding.confidence)) ". Sources: " (finding.sources.join("; ")) }
         }
     }
@@ -68,14 +81,26 @@ fn remedy(advice: &Advice) -> Markup {
     let blocks = [("libvirt (virsh edit)", &advice.libvirt), ("QEMU", &advice.qemu)];
     html! {
         p {
-            @if advice.os != Os::Unknown { strong { (title(advice.os)) ": " } }
-            (advice.says)
+            (for_whom(advice.os)) (prose(advice.says))
             @if advice.offered { " The VM is offered that already; the guest does not use it." }
         }
         @for (title, block) in blocks {
             @if let Some(block) = block { p.dim { (title) } pre { (block) } }
         }
-        @if let Some(inside) = advice.inside { p { (inside) } }
+        @if let Some(inside) = advice.inside { p { (prose(inside)) } }
+    }
+}
+
+fn for_whom(os: Os) -> Markup {
+    html! { @if os != Os::Unknown { strong { (title(os)) ": " } } }
+}
+
+/// Text with commands between backticks.
+fn prose(text: &str) -> Markup {
+    html! {
+        @for (at, part) in text.split('`').enumerate() {
+            @if at % 2 == 1 { code { (part) } } @else { (part) }
+        }
     }
 }
 

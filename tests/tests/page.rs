@@ -1,0 +1,166 @@
+//! The report as a page, in a real browser: what is drawn, in light and dark, and what is printed.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    fs::{self, File},
+    io::BufReader,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+use vmexit_tests::agent;
+
+/// What the AMD lab's demo guest did, with all that a recording can have.
+const RECORDING: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../vmexit-agent/tests/fixtures/recording/1-demo.vmexit");
+
+/// Of the window, pixels.
+const SIZE: (u32, u32) = (1_200, 5_000);
+
+/// The page of the recording.
+fn page(directory: &TempDir) -> PathBuf {
+    let page = directory.path().join("page.html");
+    let arguments =
+        ["report", RECORDING, "--format", "html", "--output", page.to_str().unwrap()];
+    let output = agent::command(&arguments).unwrap().output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    page
+}
+
+/// Runs Chromium on the page, without a network.
+fn chromium(directory: &TempDir, page: &Path, arguments: &[String]) {
+    let mut chromium = Command::new("chromium");
+    chromium
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
+        .args(["--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND"])
+        .arg(format!("--user-data-dir={}", directory.path().join("profile").display()))
+        .args(arguments)
+        .arg(format!("file://{}", page.display()))
+        .env("HOME", directory.path());
+    let output = chromium.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A picture: RGB, row by row.
+struct Picture {
+    width: u32,
+    pixels: Vec<[u8; 3]>,
+}
+
+impl Picture {
+    fn of(directory: &TempDir, page: &Path, dark: bool) -> Self {
+        let file = directory.path().join("page.png");
+        let arguments = [
+            format!("--window-size={},{}", SIZE.0, SIZE.1),
+            format!("--screenshot={}", file.display()),
+            // Blink's `PreferredColorScheme`: dark, light.
+            format!("--blink-settings=preferredColorScheme={}", u8::from(!dark)),
+        ];
+        chromium(directory, page, &arguments);
+        let mut reader = png::Decoder::new(BufReader::new(File::open(file).unwrap()));
+        reader.set_transformations(png::Transformations::normalize_to_color8());
+        let mut reader = reader.read_info().unwrap();
+        let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+        let frame = reader.next_frame(&mut bytes).unwrap();
+        let samples = frame.color_type.samples();
+        let pixels = bytes[..frame.buffer_size()].chunks_exact(samples);
+        Self { width: frame.width, pixels: pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect() }
+    }
+
+    /// How many pixels have exactly this colour, `#rrggbb`.
+    fn count(&self, colour: &str) -> usize {
+        self.pixels.iter().filter(|pixel| **pixel == rgb(colour)).count()
+    }
+
+    /// The first line with so many pixels of a colour.
+    fn first(&self, colour: &str, least: usize) -> Option<usize> {
+        let mut lines = self.pixels.chunks(self.width as usize);
+        lines.position(|line| line.iter().filter(|pixel| **pixel == rgb(colour)).count() >= least)
+    }
+}
+
+fn rgb(colour: &str) -> [u8; 3] {
+    let value = u32::from_str_radix(colour.trim_start_matches('#'), 16).unwrap();
+    let [_, red, green, blue] = value.to_be_bytes();
+    [red, green, blue]
+}
+
+/// The page's colours, from its own style sheet: by name, those of light, those of dark.
+fn colours(page: &Path) -> [Vec<(String, String)>; 2] {
+    let page = fs::read_to_string(page).unwrap();
+    let of = |start: &str| {
+        let block = page.split_once(start).unwrap().1.split_once('}').unwrap().0.to_owned();
+        let entries = block.split(';').filter_map(|entry| entry.trim().split_once(": "));
+        let colours = entries.filter_map(|(name, value)| {
+            let long = match value.len() {
+                // `#rgb`
+                4 => value.chars().skip(1).flat_map(|digit| [digit, digit]).collect(),
+                _ => value.trim_start_matches('#').to_owned(),
+            };
+            name.strip_prefix("--").map(|name| (name.to_owned(), format!("#{long}")))
+        });
+        colours.collect()
+    };
+    [of(":root {"), of("(prefers-color-scheme: dark) {\n  :root {")]
+}
+
+#[test]
+fn a_browser_shows_findings_charts_and_tables_in_light_and_dark() {
+    let directory = TempDir::new().unwrap();
+    let page = page(&directory);
+    let [light, dark] = colours(&page);
+    for (colours, is_dark) in [(&light, false), (&dark, true)] {
+        let picture = Picture::of(&directory, &page, is_dark);
+        assert_eq!((picture.width, picture.pixels.len() as u32), (SIZE.0, SIZE.0 * SIZE.1));
+        let colour = |name: &str| {
+            let found = colours.iter().find(|(known, _)| known == name);
+            found.map(|(_, colour)| colour.as_str()).unwrap()
+        };
+        let area = |name| picture.count(colour(name));
+        println!(
+            "dark: {is_dark}; pixels: {:?}",
+            ["paper", "panel", "exits", "time", "c0", "c1"].map(|name| (name, area(name)))
+        );
+        // Most is paper, with text on it; bars and columns are full of their colours.
+        assert!(area("paper") * 2 > picture.pixels.len());
+        assert!(area("ink") > 1_000);
+        for bars in ["exits", "time", "c0", "c1"] {
+            assert!(area(bars) > 1_000, "{bars}");
+        }
+        // Findings come before the chart over time, and that before shares.
+        let line = |name, least| picture.first(colour(name), least).unwrap();
+        let (findings, over_time, shares) = (line("panel", 500), line("c0", 100), line("exits", 100));
+        assert!(findings < over_time && over_time < shares, "{findings} {over_time} {shares}");
+        // All of the page is in the picture: paper alone comes last.
+        let last = picture.pixels.rchunks(picture.width as usize).next().unwrap();
+        assert!(last.iter().all(|pixel| *pixel == rgb(colour("paper"))));
+    }
+}
+
+#[test]
+fn what_is_printed_is_all_there_and_in_order() {
+    let directory = TempDir::new().unwrap();
+    let page = page(&directory);
+    let pdf = directory.path().join("page.pdf");
+    let arguments = [format!("--print-to-pdf={}", pdf.display()), "--no-pdf-header-footer".into()];
+    chromium(&directory, &page, &arguments);
+    let output = Command::new("pdftotext").args(["-layout"]).arg(&pdf).arg("-").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let mut after = 0;
+    for part in [
+        "VM exits on lab",
+        "demo",
+        "The guest keeps time by the ACPI PM timer",
+        "exits per second:",
+        "VM-EXIT",
+        "IO-PORT",
+        "acpi-tmr",
+        "Times are from exit to entry",
+    ] {
+        let at = printed[after..].find(part);
+        after += at.unwrap_or_else(|| panic!("{part} is not printed, or too early:\n{printed}"));
+    }
+}
