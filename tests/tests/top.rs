@@ -185,7 +185,7 @@ fn a_bounded_guests_accesses_are_all_on_the_screen() {
         let all = |screen: &str| figure(screen, &shown, 2) == Some(exits);
         tmux.wait(&format!("{exits} of {shown}"), all).unwrap();
     }
-    // The report that is written has the same.
+    // The recording that is written has the same.
     let directory = tempfile::tempdir().unwrap();
     tmux.press(&["q"]).unwrap();
     ensure_given_back(&tmux, 0);
@@ -198,10 +198,12 @@ fn a_bounded_guests_accesses_are_all_on_the_screen() {
     again.wait_dots(ROUNDS, PATIENCE).unwrap();
     std::thread::sleep(Duration::from_secs(1));
     tmux.press(&["c", "w"]).unwrap();
-    tmux.wait("file", |screen| screen.contains("written to vmexit-")).unwrap();
+    tmux.wait("file", |screen| screen.contains("written: vmexit report ")).unwrap();
     let files: Vec<_> = fs::read_dir(directory.path()).unwrap().flatten().collect();
     assert_eq!(files.len(), 1, "a temporary file is left");
-    let report = Report::parse(&fs::read(files[0].path()).unwrap()).unwrap();
+    let file = files[0].path();
+    let shown = agent::command(&["report", "-f", "json", file.to_str().unwrap()]);
+    let report = Report::of(&shown.unwrap().output().unwrap()).unwrap();
     report
         .ensure_ports("bounded", &guest.expected(ROUNDS).with_missed_hlts(again.missed_hlts()))
         .unwrap();

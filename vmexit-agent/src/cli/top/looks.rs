@@ -12,6 +12,7 @@ use crate::{
     guest,
     model::{Layout, Span},
     probe::{Probe, now_ns},
+    recording::Recording,
     snapshot::{Interval, Snapshot, Thread, VcpuReading},
     view::top::{Look, State},
 };
@@ -129,6 +130,18 @@ impl Looks {
             cumulative: cumulative.then(|| words(&self.since_baseline(), &self.baseline)),
             ended: self.ended.keys().copied().collect(),
         }
+    }
+
+    /// What is shown, to be kept: the last interval, or that since the baseline.
+    pub(super) fn recording(&self, live: &Live, cumulative: bool) -> Recording {
+        let mut recording = if cumulative {
+            live.recording(self.since_baseline(), self.baseline.time, false)
+        } else {
+            let interval = Interval::between(&self.previous.snapshot, &self.current.snapshot);
+            live.recording(interval, self.previous.time, false)
+        };
+        recording.learn(live.maps.known());
+        recording
     }
 
     fn since_baseline(&self) -> Interval {

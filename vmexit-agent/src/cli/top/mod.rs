@@ -20,8 +20,16 @@ use tokio::{
 
 use self::looks::Looks;
 use super::{
-    args::TopArgs, config::Config, error::Error, guests::Guests, live::Live, output::Output,
-    screen::Screen, stop::Stop, warnings,
+    args::{TopArgs, Written},
+    config::Config,
+    error::Error,
+    guests::Guests,
+    live::Live,
+    output::Output,
+    report,
+    screen::Screen,
+    stop::Stop,
+    warnings,
 };
 use crate::{
     model::Layout,
@@ -159,7 +167,7 @@ impl Top {
             Effect::Interval => self.tick = ticks(&self.state),
             Effect::Save => {
                 let said = match self.save().await {
-                    Ok(path) => format!("written to {path}"),
+                    Ok(path) => format!("written: vmexit report {path} shows it"),
                     Err(error) => error.to_string(),
                 };
                 self.state.say(said);
@@ -184,14 +192,13 @@ impl Top {
         self.frozen.as_ref().unwrap_or(&self.looks)
     }
 
-    /// Writes what is shown, with the tables of all VMs, into the working directory; the file's name.
+    /// Writes a recording of what is shown, of all VMs, into the working directory; the file's name.
     async fn save(&self) -> Result<String, Error> {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let path = format!("vmexit-{}.json", time.replace([':', '-'], ""));
-        let look = self.shown().words(&self.live, Layout::default(), self.state.is_cumulative());
-        let report = look.cumulative.unwrap_or(look.interval);
+        let path = format!("{}.vmexit", time.replace([':', '-'], ""));
+        let recording = self.shown().recording(&self.live, self.state.is_cumulative());
         let output = Output::open(Some(path.as_ref())).await?;
-        output.write(view::json(&report)?).await?;
+        output.write(report::written(&recording, Written::Recording, Layout::default())?).await?;
         Ok(path)
     }
 }

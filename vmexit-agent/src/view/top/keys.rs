@@ -65,7 +65,7 @@ pub static BINDINGS: [Binding; 26] = [
     bind(&[c('-')], Action::Faster, "shorter interval"),
     bind(&[c(' ')], Action::Mark, "mark: the sum of all marked is shown"),
     bind(&[c('f')], Action::Findings, "findings"),
-    bind(&[c('w')], Action::Save, "write the report to a file"),
+    bind(&[c('w')], Action::Save, "write a recording: vmexit report shows it"),
     bind(&[c('?'), key(KeyCode::F(1))], Action::Help, "this help"),
     bind(&[ctrl('l')], Action::Redraw, "draw anew"),
     bind(&[ctrl('z')], Action::Suspend, "back to the shell; fg goes on"),
