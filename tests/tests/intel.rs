@@ -76,11 +76,18 @@ fn a_windows_guest_is_told_of_its_clock() {
         + r#"
 echo cont >&3
 wait_dots 2
-vmexit capture -q -d 2s -f json -o /tmp/report.json
-echo "== report"; cat /tmp/report.json
+vmexit capture -q -d 2s -o /tmp/win10.vmexit
+echo "== report"; vmexit report -f json /tmp/win10.vmexit
+echo "== text"; vmexit report /tmp/win10.vmexit
+echo "== explained"; vmexit explain /tmp/win10.vmexit
 "#;
     let printed = Printed::by(&lab, &script).unwrap_or_else(|error| panic!("{error:#}"));
     let report = printed.report().unwrap();
+    let explained = printed.section("explained").unwrap();
+    println!("{}\n{explained}", printed.section("text").unwrap());
+    for words in ["[acpi-pm-timer]", "[rtc]", "hv-time=on,hv-vpindex=on,hv-synic=on,hv-stimer=on"] {
+        assert!(explained.contains(words), "{words}");
+    }
     let findings = report.findings("win10").unwrap();
     let rules: Vec<&str> = findings.iter().map(Finding::rule).collect();
     assert_eq!(rules[..2], ["acpi-pm-timer", "rtc"], "{findings:?}");

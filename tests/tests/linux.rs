@@ -31,9 +31,17 @@ fn run(script: &str) -> Printed {
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// One guest, whose clock is changed while it runs, and which does nothing but read it: a report for each
-/// clock, and what differs from the PM timer to kvm-clock.
-fn reports() -> ([Report; 4], Value) {
+/// What is known of one guest, whose clock is changed while it runs, and which does nothing but read it.
+struct Clocks {
+    /// By clock, as in [`CLOCKS`].
+    reports: [Report; 4],
+    /// What `vmexit explain` says of each.
+    explained: [String; 4],
+    /// What differs from the PM timer to kvm-clock.
+    diff: Value,
+}
+
+fn clocks() -> Clocks {
     let guest = LinuxGuest::new("clocks").parameters("tsc=reliable");
     let clocks = CLOCKS.join(" ");
     let script = guest.start()
@@ -47,18 +55,24 @@ for clock in {clocks}; do
     echo "== clock of $clock"; tell 'cat current_clocksource'
     vmexit capture -q -d 3s -o /tmp/$clock.vmexit
     echo "== $clock"; vmexit report -f json /tmp/$clock.vmexit
+    echo "== explained $clock"; vmexit explain /tmp/$clock.vmexit
 done
 echo "== text"; vmexit diff /tmp/acpi_pm.vmexit /tmp/kvm-clock.vmexit --top 4
 echo "== diff"; vmexit diff -f json /tmp/acpi_pm.vmexit /tmp/kvm-clock.vmexit
 "#
         );
     let printed = run(&script);
-    println!("{}", printed.section("text").unwrap());
-    let reports = CLOCKS.map(|clock| {
-        assert_eq!(printed.section(&format!("clock of {clock}")).unwrap(), clock);
-        Report::parse(printed.section(clock).unwrap().as_bytes()).unwrap()
-    });
-    (reports, serde_json::from_str(printed.section("diff").unwrap()).unwrap())
+    let section = |name: String| printed.section(&name).unwrap();
+    for clock in CLOCKS {
+        assert_eq!(section(format!("clock of {clock}")), clock);
+        println!("# {clock}\n{}", section(format!("explained {clock}")));
+    }
+    println!("# acpi_pm to kvm-clock\n{}", section("text".into()));
+    Clocks {
+        reports: CLOCKS.map(|clock| Report::parse(section(clock.into()).as_bytes()).unwrap()),
+        explained: CLOCKS.map(|clock| section(format!("explained {clock}")).to_owned()),
+        diff: serde_json::from_str(section("diff".into())).unwrap(),
+    }
 }
 
 fn samples(report: &Report, (event, number, direction, _): Place) -> u64 {
@@ -83,23 +97,35 @@ fn assert_leads(report: &Report, place: Place, reason: &str) {
 }
 
 #[test]
-fn a_clock_shows_as_its_device_and_goes_with_it() {
-    let ([hpet, acpi_pm, kvm_clock, tsc], diff) = reports();
-    assert_leads(&hpet, HPET, "npf");
-    assert_leads(&acpi_pm, ACPI_PM, "io");
+fn a_clock_shows_as_its_device_is_explained_and_goes_with_it() {
+    let clocks = clocks();
+    assert_shown(&clocks.reports);
+    assert_explained(&clocks);
+    assert_saved(&clocks.diff);
+}
+
+/// Each clock that is a device leads the tables while it is in use, and only then.
+fn assert_shown([hpet, acpi_pm, kvm_clock, _]: &[Report; 4]) {
+    assert_leads(hpet, HPET, "npf");
+    assert_leads(acpi_pm, ACPI_PM, "io");
     for (report, place, in_use) in [
-        (&acpi_pm, HPET, &hpet),
-        (&kvm_clock, HPET, &hpet),
-        (&hpet, ACPI_PM, &acpi_pm),
-        (&kvm_clock, ACPI_PM, &acpi_pm),
+        (acpi_pm, HPET, hpet),
+        (kvm_clock, HPET, hpet),
+        (hpet, ACPI_PM, acpi_pm),
+        (kvm_clock, ACPI_PM, acpi_pm),
     ] {
         let (rest, before) = (samples(report, place), samples(in_use, place));
         assert!(rest * 100 < before, "{}: {rest} samples left of {before}", place.3);
     }
     let handled = |report: &Report| report.count("/vms/0/total/handled_ns").unwrap();
-    let [before, after] = [&hpet, &kvm_clock].map(handled);
+    let [before, after] = [hpet, kvm_clock].map(handled);
     println!("handled in 3 s: {before} ns with the HPET, {after} ns with kvm-clock");
     assert!(after * 2 < before, "{after} ns in place of {before} ns");
+}
+
+/// The two that cost are named, each with the remedy that fits; of the others nothing is said.
+fn assert_explained(Clocks { reports, explained, .. }: &Clocks) {
+    let [hpet, acpi_pm, kvm_clock, tsc] = reports;
     let remedy = |report: &Report, rule| {
         assert_eq!(report.findings("clocks").unwrap()[0].rule(), rule, "what costs most");
         let finding = report.finding("clocks", rule).unwrap();
@@ -107,28 +133,46 @@ fn a_clock_shows_as_its_device_and_goes_with_it() {
         finding.remedy("linux").unwrap().clone()
     };
     // kvm-clock is offered by all machines, and the guest told to use another.
-    let advice = remedy(&hpet, "hpet");
+    let advice = remedy(hpet, "hpet");
     assert!(advice["libvirt"].as_str().unwrap().contains("<timer name='hpet' present='no'/>"));
     assert_eq!(advice["qemu"], "-machine …,hpet=off");
-    let advice = remedy(&acpi_pm, "acpi-pm-timer");
+    let advice = remedy(acpi_pm, "acpi-pm-timer");
     assert_eq!((&advice["offered"], &advice["qemu"]), (&true.into(), &Value::Null));
     assert!(advice["inside"].as_str().unwrap().contains("echo kvm-clock > /sys/"), "{advice}");
-    for (report, clock) in [(&kvm_clock, "kvm-clock"), (&tsc, "tsc")] {
+    for (report, clock) in [(kvm_clock, "kvm-clock"), (tsc, "tsc")] {
         let findings = report.findings("clocks").unwrap();
         assert!(findings.is_empty(), "{clock}: {findings:?}");
     }
 
+    let [hpet, acpi_pm, kvm_clock, tsc] = explained;
+    let says = |text: &str, words: &[&str]| {
+        let words = words.iter().filter(|word| !text.contains(**word));
+        assert_eq!(words.collect::<Vec<_>>(), Vec::<&&str>::new(), "{text}");
+    };
+    says(hpet, &["1. The guest", "[hpet]", "0xfed000f0", "<timer name='hpet' present='no'/>"]);
+    says(acpi_pm, &["1. The guest", "[acpi-pm-timer]", "0x608 IN", "acpi-tmr", "echo kvm-clock"]);
+    for text in [kvm_clock, tsc] {
+        says(text, &["Nothing here is worth a change"]);
+    }
+}
+
+/// From the PM timer to kvm-clock: the timer's port and finding are gone, and what it cost is saved.
+fn assert_saved(diff: &Value) {
     assert_eq!(diff["notes"], json!([]));
-    let ports = &diff["vms"][0]["tables"]["ioport"];
-    let (first, timer) = (&ports[0], json!([ACPI_PM.1, ACPI_PM.2, ACPI_PM.3]));
+    let vm = &diff["vms"][0];
+    let first = &vm["tables"]["ioport"][0];
+    let timer = json!([ACPI_PM.1, ACPI_PM.2, ACPI_PM.3]);
     assert_eq!(json!([first["number"], first["direction"], first["device"]["name"]]), timer);
     assert!(["gone", "less"].map(Value::from).contains(&first["exits"]["verdict"]), "{first}");
     // The timer's part of what the VM saved.
     let saved = |change: &Value| -change["difference"].as_f64().unwrap();
-    let (timers, all) = (saved(&first["cores"]), saved(&diff["vms"][0]["cores"]));
+    let (timers, all) = (saved(&first["cores"]), saved(&vm["cores"]));
     println!("saved: {all:.3} cores, {timers:.3} of them the timer's");
-    assert_eq!(diff["vms"][0]["cores"]["verdict"], "less");
+    assert_eq!(vm["cores"]["verdict"], "less");
     assert!(timers * 2.0 > all && all > 0.0, "{timers} of {all}");
+    let finding = &vm["findings"][0];
+    assert_eq!(finding["rule"], "acpi-pm-timer");
+    assert!(finding["before"].is_object() && finding["after"].is_null(), "{finding}");
 }
 
 #[test]
