@@ -84,7 +84,7 @@ echo "== explained"; vmexit explain /tmp/win10.vmexit
     let printed = Printed::by(&lab, &script).unwrap_or_else(|error| panic!("{error:#}"));
     let report = printed.report().unwrap();
     let explained = printed.section("explained").unwrap();
-    println!("{}\n{explained}", printed.section("text").unwrap());
+    println!("# win10\n{}\n# explained\n{explained}", printed.section("text").unwrap());
     for words in ["[acpi-pm-timer]", "[rtc]", "hv-time=on,hv-vpindex=on,hv-synic=on,hv-stimer=on"] {
         assert!(explained.contains(words), "{words}");
     }
