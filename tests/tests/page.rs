@@ -22,8 +22,7 @@ const SIZE: (u32, u32) = (1_200, 5_000);
 /// The page of the recording.
 fn page(directory: &TempDir) -> PathBuf {
     let page = directory.path().join("page.html");
-    let arguments =
-        ["report", RECORDING, "--format", "html", "--output", page.to_str().unwrap()];
+    let arguments = ["report", RECORDING, "--format", "html", "--output", page.to_str().unwrap()];
     let output = agent::command(&arguments).unwrap().output().unwrap();
     assert!(output.status.success(), "{output:?}");
     page
@@ -66,7 +65,10 @@ impl Picture {
         let frame = reader.next_frame(&mut bytes).unwrap();
         let samples = frame.color_type.samples();
         let pixels = bytes[..frame.buffer_size()].chunks_exact(samples);
-        Self { width: frame.width, pixels: pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect() }
+        Self {
+            width: frame.width,
+            pixels: pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
+        }
     }
 
     /// How many pixels have exactly this colour, `#rrggbb`.
@@ -131,7 +133,8 @@ fn a_browser_shows_findings_charts_and_tables_in_light_and_dark() {
         }
         // Findings come before the chart over time, and that before shares.
         let line = |name, least| picture.first(colour(name), least).unwrap();
-        let (findings, over_time, shares) = (line("panel", 500), line("c0", 100), line("exits", 100));
+        let (findings, over_time, shares) =
+            (line("panel", 500), line("c0", 100), line("exits", 100));
         assert!(findings < over_time && over_time < shares, "{findings} {over_time} {shares}");
         // All of the page is in the picture: paper alone comes last.
         let last = picture.pixels.rchunks(picture.width as usize).next().unwrap();

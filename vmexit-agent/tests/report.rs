@@ -72,9 +72,7 @@ fn a_page_needs_nothing_and_believes_nobody() {
     for report in [windows(), silent()] {
         let page = view::page(&report);
         // Sources of findings are named, and nothing is fetched from them.
-        for foreign in
-            ["<script", "<link", "href=\"http", "url(", "@import", " src=", "\u{1b}"]
-        {
+        for foreign in ["<script", "<link", "href=\"http", "url(", "@import", " src=", "\u{1b}"] {
             assert!(!page.contains(foreign), "{foreign}");
         }
     }

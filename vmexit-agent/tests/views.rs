@@ -168,7 +168,8 @@ fn all_views_of_a_recording_say_the_same() {
     agree(&made_up::windows());
     agree(&made_up::silent());
     for name in ["1-amd.vmexit", "1-demo.vmexit", "1-silent.vmexit"] {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recording").join(name);
+        let file =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recording").join(name);
         agree(&file::read(File::open(file).unwrap()).unwrap());
     }
 }

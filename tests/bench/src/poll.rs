@@ -174,8 +174,7 @@ impl View {
         let vms = report.vms.len();
         report.vms.retain(|vm| vm.pid == on_screen);
         let rendered = self.timed("render", |_| view::render(&report, ReportFormat::Text))?;
-        let rows =
-            interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len());
+        let rows = interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len());
         let seen = Seen {
             vms,
             busy_vcpus: rows.clone().filter(|&rows| rows > 0).count(),

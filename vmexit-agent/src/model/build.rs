@@ -18,9 +18,9 @@ use crate::{
     device::Map,
     finding::{self, Assessment, Scene},
     guest,
+    host::Host,
     probe::{Event, Timing},
     reason::{self, Names, Vendor},
-    host::Host,
     snapshot::{Interval, RowInterval, Step, VcpuInterval},
 };
 
@@ -73,9 +73,9 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
     let mut vms: Vec<Vm> = by_pid
         .into_iter()
         .map(|(pid, vcpus)| Vm {
-            series: over_time.get(&pid).map_or_else(Vec::new, |counts| {
-                series::series(steps, counts, frame.of(&vcpus))
-            }),
+            series: over_time
+                .get(&pid)
+                .map_or_else(Vec::new, |counts| series::series(steps, counts, frame.of(&vcpus))),
             ..vm(pid, guests.get(&pid).copied(), &vcpus, frame)
         })
         .collect();

@@ -75,11 +75,7 @@ pub struct Span {
 
 impl Span {
     /// From a time on, if it is known, so many nanoseconds long.
-    pub fn new(
-        start: impl Into<Option<SystemTime>>,
-        length_ns: u64,
-        interrupted: bool,
-    ) -> Self {
+    pub fn new(start: impl Into<Option<SystemTime>>, length_ns: u64, interrupted: bool) -> Self {
         let start = start.into();
         let start = start.map(|start| humantime::format_rfc3339_seconds(start).to_string());
         Self { start, seconds: length_ns as f64 / 1e9, interrupted }

@@ -45,12 +45,9 @@ pub(super) fn by_vm(steps: &[snapshot::Step]) -> BTreeMap<u32, Counts<'_>> {
 }
 
 /// The steps of one VM in words.
-pub(super) fn series(
-    steps: &[snapshot::Step],
-    counts: &Counts<'_>,
-    frame: Frame<'_>,
-) -> Vec<Step> {
-    let part = |count: &&snapshot::Count| Part { name: name(count.key, frame), samples: count.count };
+pub(super) fn series(steps: &[snapshot::Step], counts: &Counts<'_>, frame: Frame<'_>) -> Vec<Step> {
+    let part =
+        |count: &&snapshot::Count| Part { name: name(count.key, frame), samples: count.count };
     steps
         .iter()
         .zip(counts)
@@ -63,9 +60,7 @@ pub(super) fn series(
 
 fn name(key: Key, frame: Frame<'_>) -> String {
     match key.table().map(event) {
-        Some(event) if code_of(key).is_none() && event != Event::Vmexit => {
-            event.to_string()
-        }
+        Some(event) if code_of(key).is_none() && event != Event::Vmexit => event.to_string(),
         _ => reason_name(code_of(key), frame),
     }
 }

@@ -246,9 +246,9 @@ pub(super) fn shares(figures: &Figures, exits: bool) -> String {
 
 /// What there is to be gained, behind the shares: `; up to 12.3% of a core to be gained`.
 pub(super) fn gain(finding: &Finding) -> String {
-    finding.gain_core_percent.map_or_else(String::new, |percent| {
-        format!("; up to {percent:.1}% of a core to be gained")
-    })
+    finding
+        .gain_core_percent
+        .map_or_else(String::new, |percent| format!("; up to {percent:.1}% of a core to be gained"))
 }
 
 fn for_whom(os: Os, text: &str) -> String {

@@ -32,11 +32,7 @@ pub(super) fn findings(vm: &Vm, exits: bool) -> Markup {
 }
 
 /// `said` is which remedies were given before, and for which finding.
-fn of<'a>(
-    finding: &'a Finding,
-    exits: bool,
-    said: &mut Vec<(&'a Advice, &'static str)>,
-) -> Markup {
+fn of<'a>(finding: &'a Finding, exits: bool, said: &mut Vec<(&'a Advice, &'static str)>) -> Markup {
     html! {
         article.finding {
             h3 { (capital(finding.title)) span.dim { " " (finding.rule) } }

@@ -53,7 +53,8 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
         && let [first, rest @ ..] = vm.assessment.findings.as_slice()
     {
         let (title, name) = (first.title, safe(&vm.name));
-        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        let more =
+            if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
         let text = format!("! {name}: {title}{more} (f: what to do)");
         let text = cut(&text, areas.findings.width.into());
         line(frame, areas.findings, Line::styled(text, theme.of(Role::Warning)));
