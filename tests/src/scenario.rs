@@ -69,6 +69,31 @@ wait_attached() {{ until attached "$@"; do kill -0 "$1"; sleep 0.1; done; sleep 
     )
 }
 
+/// Has `vmexit capture` and `perf kvm stat record` watch a guest of so many rounds from its first exit to its
+/// last, and leaves what they saw in `/tmp/report.json` and `/tmp/perf.data`.
+pub fn beside_perf(guest: &str, rounds: u64) -> String {
+    start(guest)
+        + &format!(
+            r#"
+cd /tmp
+vmexit capture -q -d 10m -f json -o /tmp/report.json &
+agent=$!
+perf kvm stat record -p $pid -o /tmp/perf.data > /tmp/perf.log 2>&1 &
+perf=$!
+wait_attached $agent
+# perf has begun when its buffers are there.
+until [ -s /tmp/perf.data ]; do kill -0 $perf; sleep 0.2; done
+sleep 3
+echo cont >&3
+wait_dots {rounds}
+sleep 2
+kill -INT $agent $perf
+wait $agent
+wait $perf || true
+"#
+        )
+}
+
 /// Has agents watch a guest of so many rounds from its first exit to its last: names and arguments, as a shell
 /// takes them. Prints the sections `dots`, `missed` (HLTs that the guest reported as such), `exits` (KVM's own
 /// count), and for each agent `NAME`, its standard output, and `NAME said`, its standard error.

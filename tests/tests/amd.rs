@@ -14,7 +14,7 @@ use vmexit_tests::{
     guest::{BareGuest, Direction, Expected, Qemu, address},
     hist,
     lab::{Lab, Vendor},
-    scenario::{self, Printed, capture, capture_all, start, watch},
+    scenario::{self, Printed, beside_perf, capture, capture_all, start, watch},
 };
 
 const ROUNDS: u64 = 60;
@@ -240,29 +240,12 @@ fn perf_rows(report: &str) -> Vec<(String, u64, f64)> {
 #[test]
 fn perf_agrees_on_counts_and_not_on_the_time_of_a_port_read() {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
-    let script = start("beside-perf")
-        + &format!(
-            r#"
-cd /tmp
-vmexit capture -q -d 10m -f json -o /tmp/report.json &
-agent=$!
-perf kvm stat record -p $pid -o /tmp/perf.data > /tmp/perf.log 2>&1 &
-perf=$!
-wait_attached $agent
-# perf has begun when its buffers are there.
-until [ -s /tmp/perf.data ]; do kill -0 $perf; sleep 0.2; done
-sleep 3
-echo cont >&3
-wait_dots {ROUNDS}
-sleep 2
-kill -INT $agent $perf
-wait $agent
-wait $perf || true
+    let script = beside_perf("beside-perf", ROUNDS)
+        + r#"
 echo "== vmexit"; perf kvm -i /tmp/perf.data stat report --event=vmexit 2>&1
 echo "== ioport"; perf kvm -i /tmp/perf.data stat report --event=ioport 2>&1
 echo "== report"; cat /tmp/report.json
-"#
-        );
+"#;
     let printed = run(&guest, Lab::perf, &script);
     let report = printed.report().unwrap();
     let close = |what: &str, ours: u64, perfs: u64| {

@@ -14,7 +14,7 @@ use vmexit_tests::{
     apart::ensure_failed,
     guest::BareGuest,
     lab::{Lab, Vendor},
-    scenario::{self, Printed, start},
+    scenario::{self, Printed, beside_perf, start},
 };
 
 const ROUNDS: u64 = 60;
@@ -100,32 +100,15 @@ fn decoded(text: &str) -> Vec<u8> {
 #[test]
 fn what_perf_has_recorded_says_the_same() {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
-    let script = start("imported")
-        + &format!(
-            r#"
-cd /tmp
-vmexit capture -q -d 10m -f json -o /tmp/report.json &
-agent=$!
-perf kvm stat record -p $pid -o /tmp/perf.data > /tmp/perf.log 2>&1 &
-perf=$!
-wait_attached $agent
-# perf has begun when its buffers are there.
-until [ -s /tmp/perf.data ]; do kill -0 $perf; sleep 0.2; done
-sleep 3
-echo cont >&3
-wait_dots {ROUNDS}
-sleep 2
-kill -INT $agent $perf
-wait $agent
-wait $perf || true
+    let script = beside_perf("imported", ROUNDS)
+        + r#"
 perf script --header -F +pid --ns --show-lost-events -i /tmp/perf.data > /tmp/perf.txt 2> /tmp/script.log
 echo "== imported"; vmexit import perf /tmp/perf.txt -f json 2> /tmp/import.log
 echo "== warnings"; cat /tmp/import.log
 echo "== piped"; perf script -i /tmp/perf.data 2> /dev/null | vmexit import perf - -o /tmp/perf.vmexit 2>&1
 echo "== report"; cat /tmp/report.json
 echo "== read"; vmexit report -f json /tmp/perf.vmexit
-"#
-        );
+"#;
     let printed = run(&guest, Lab::perf, &script);
     let ours = printed.report().unwrap();
     let of = |section: &str| Report::parse(printed.section(section).unwrap().as_bytes()).unwrap();

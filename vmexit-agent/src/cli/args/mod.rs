@@ -1,5 +1,8 @@
 //! Arguments as typed.
 
+mod examples;
+mod parse;
+
 use std::{
     env,
     io::{IsTerminal as _, stdout},
@@ -10,6 +13,14 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use vmexit_common::vcpu::MOST_VCPUS;
 
+pub(super) use self::parse::parse_interval;
+use self::{
+    examples::{
+        CAPTURE_EXAMPLES, DIFF_EXAMPLES, EXIT_CODES, EXPLAIN_EXAMPLES, IMPORT_EXAMPLES,
+        REPORT_EXAMPLES, TOP_EXAMPLES, TRACE_EXAMPLES, VMS_EXAMPLES,
+    },
+    parse::{parse_duration, parse_threshold},
+};
 use crate::{
     model::{By, Layout, Sort},
     monitor::{self, Virsh},
@@ -448,127 +459,6 @@ pub enum Devices {
     Guess,
 }
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done, also when ctrl-c ended it early
-  1  something unexpected failed
-  2  wrong usage
-  3  not permitted
-  4  this host can't be traced: no KVM, no tracefs, a tracepoint or kernel feature missing
-  5  no VM is running
-  6  no such VM
-  7  the report can't be written
-  8  a file can't be read: not there, no recording, damaged, of a newer version";
-
-const CAPTURE_EXAMPLES: &str = "\
-Examples:
-  vmexit capture                          all VMs, 10 seconds
-  vmexit capture --vm win10 -d 1m         one VM, one minute
-  vmexit capture --by vcpu --top 5        each vCPU, five rows a table
-  vmexit capture --event vmexit,msr       exits and registers only: cheaper
-  vmexit capture -o before.vmexit         a recording, for vmexit report and diff
-  vmexit capture --format json -o x.json  for a program to read";
-
-const EXPLAIN_EXAMPLES: &str = "\
-Examples:
-  vmexit explain                            all VMs, after 10 seconds
-  vmexit explain --vm win10 -d 1m           one VM, one minute
-  vmexit explain before.vmexit              what was recorded, on any machine
-  vmexit explain --format json | jq '.vms[] | {name, findings}'
-
-What vmexit looks for, from when on it says so, and where its advice comes from: docs/findings.md.";
-
-const REPORT_EXAMPLES: &str = "\
-Examples:
-  vmexit report before.vmexit                        all of it
-  vmexit report before.vmexit --vm win10 --by vcpu   one VM, and each of its vCPUs
-  vmexit report before.vmexit --event ioport         exits by reason and ports
-  vmexit report before.vmexit --format html -o x.html  one page, to be read and sent
-  vmexit report before.vmexit --format csv -o x.csv  for a spreadsheet: docs/csv.md
-
-A recording has no command lines, no guest memory and no data that guests wrote: names of the host and
-its VMs, counts and times.";
-
-const TOP_EXAMPLES: &str = "\
-Examples:
-  vmexit top                        all VMs, each second
-  vmexit top --vm win10             one VM, opened at once
-  vmexit top --event vmexit -i 5s   exit reasons only, every five seconds: cheaper
-  vmexit top --batch -n 3 --top 5   three reports as text, five rows a table";
-
-const DIFF_EXAMPLES: &str = "\
-Examples:
-  vmexit diff before.vmexit after.vmexit                 all VMs that are in both
-  vmexit diff before.vmexit after.vmexit --vm win10      one VM
-  vmexit diff before.vmexit after.vmexit --event ioport  exits by reason and ports
-  vmexit diff before.vmexit after.vmexit --format json   for a program to read: docs/json.md
-
-A VM is the same in both if its name is, else its UUID, else its process id. Rates are compared, so the
-two may be of different lengths. What differs by less than three standard errors, or by less than a
-tenth, is noise.";
-
-const IMPORT_EXAMPLES: &str = "\
-Examples:
-  perf kvm stat record -a -o perf.data sleep 10
-  perf script --header -F +pid --ns --show-lost-events -i perf.data > perf.txt
-  vmexit import perf perf.txt                          tables
-  vmexit import perf perf.txt -o before.vmexit         a recording, for vmexit report and diff
-  perf script -i perf.data | vmexit import perf -      without a file
-
--F +pid tells VMs apart, --ns has times to the nanosecond, --header says which host it was, and
---show-lost-events what perf missed. kvm_exit, kvm_entry, kvm_pio, kvm_mmio and kvm_msr are read; the
-last of these older perfs do not record.";
-
-const TRACE_EXAMPLES: &str = "\
-Examples:
-  vmexit trace                                exits of a millisecond and more, until ctrl-c
-  vmexit trace --vm win10 --slower-than 20us  one VM, and shorter ones too
-  vmexit trace --waiting -d 10s -n 100        with HLT; ten seconds or 100 exits
-  vmexit trace --format json | jq -c 'select(.vcpu == 0)'";
-
-const VMS_EXAMPLES: &str = "\
-Examples:
-  vmexit vms                                   a table, by name
-  vmexit vms --format json | jq '.vms[].pid'   for a program to read
-
-Every process that holds a KVM VM is listed, whichever VMM it is.";
-
-/// The longest capture: a month. Whoever wants more wants a recorder.
-const LONGEST: Duration = Duration::from_secs(31 * 24 * 3600);
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    // A bare number is seconds, as in `sleep`.
-    let parsed = match text.parse::<u32>() {
-        Ok(seconds) => Duration::from_secs(seconds.into()),
-        Err(_) => humantime::parse_duration(text)
-            .map_err(|error| format!("{error}; write it like 10s, 1m30s or 500ms"))?,
-    };
-    if parsed.is_zero() || parsed > LONGEST {
-        return Err("a capture takes more than nothing and at most 31 days".into());
-    }
-    Ok(parsed)
-}
-
-pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
-    const SHORTEST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(3600);
-    let parsed = parse_duration(text)?;
-    if (SHORTEST..=LONGEST).contains(&parsed) {
-        Ok(parsed)
-    } else {
-        Err("an interval takes 100ms at least and an hour at most".into())
-    }
-}
-
-fn parse_threshold(text: &str) -> Result<Duration, String> {
-    let parsed = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write it like 500us, 1ms or 2s"))?;
-    if parsed > LONGEST {
-        return Err("no exit takes more than 31 days".into());
-    }
-    Ok(parsed)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -578,34 +468,5 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(parse_duration("10"), Ok(Duration::from_secs(10)));
-        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        for bad in ["", "0", "0s", "-1s", "ten", "2months"] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn intervals() {
-        assert_eq!(parse_interval("2"), Ok(Duration::from_secs(2)));
-        assert_eq!(parse_interval("100ms"), Ok(Duration::from_millis(100)));
-        for bad in ["0", "99ms", "2h", "often"] {
-            assert!(parse_interval(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn thresholds() {
-        assert_eq!(parse_threshold("1ns"), Ok(Duration::from_nanos(1)));
-        assert_eq!(parse_threshold("20us"), Ok(Duration::from_micros(20)));
-        assert_eq!(parse_threshold("0s"), Ok(Duration::ZERO));
-        for bad in ["", "10", "fast", "2months"] {
-            assert!(parse_threshold(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -1,0 +1,86 @@
+//! What `--help` says after the options.
+
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, also when ctrl-c ended it early
+  1  something unexpected failed
+  2  wrong usage
+  3  not permitted
+  4  this host can't be traced: no KVM, no tracefs, a tracepoint or kernel feature missing
+  5  no VM is running
+  6  no such VM
+  7  the report can't be written
+  8  a file can't be read: not there, no recording, damaged, of a newer version";
+
+pub(super) const CAPTURE_EXAMPLES: &str = "\
+Examples:
+  vmexit capture                          all VMs, 10 seconds
+  vmexit capture --vm win10 -d 1m         one VM, one minute
+  vmexit capture --by vcpu --top 5        each vCPU, five rows a table
+  vmexit capture --event vmexit,msr       exits and registers only: cheaper
+  vmexit capture -o before.vmexit         a recording, for vmexit report and diff
+  vmexit capture --format json -o x.json  for a program to read";
+
+pub(super) const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  vmexit explain                            all VMs, after 10 seconds
+  vmexit explain --vm win10 -d 1m           one VM, one minute
+  vmexit explain before.vmexit              what was recorded, on any machine
+  vmexit explain --format json | jq '.vms[] | {name, findings}'
+
+What vmexit looks for, from when on it says so, and where its advice comes from: docs/findings.md.";
+
+pub(super) const REPORT_EXAMPLES: &str = "\
+Examples:
+  vmexit report before.vmexit                        all of it
+  vmexit report before.vmexit --vm win10 --by vcpu   one VM, and each of its vCPUs
+  vmexit report before.vmexit --event ioport         exits by reason and ports
+  vmexit report before.vmexit --format html -o x.html  one page, to be read and sent
+  vmexit report before.vmexit --format csv -o x.csv  for a spreadsheet: docs/csv.md
+
+A recording has no command lines, no guest memory and no data that guests wrote: names of the host and
+its VMs, counts and times.";
+
+pub(super) const TOP_EXAMPLES: &str = "\
+Examples:
+  vmexit top                        all VMs, each second
+  vmexit top --vm win10             one VM, opened at once
+  vmexit top --event vmexit -i 5s   exit reasons only, every five seconds: cheaper
+  vmexit top --batch -n 3 --top 5   three reports as text, five rows a table";
+
+pub(super) const DIFF_EXAMPLES: &str = "\
+Examples:
+  vmexit diff before.vmexit after.vmexit                 all VMs that are in both
+  vmexit diff before.vmexit after.vmexit --vm win10      one VM
+  vmexit diff before.vmexit after.vmexit --event ioport  exits by reason and ports
+  vmexit diff before.vmexit after.vmexit --format json   for a program to read: docs/json.md
+
+A VM is the same in both if its name is, else its UUID, else its process id. Rates are compared, so the
+two may be of different lengths. What differs by less than three standard errors, or by less than a
+tenth, is noise.";
+
+pub(super) const IMPORT_EXAMPLES: &str = "\
+Examples:
+  perf kvm stat record -a -o perf.data sleep 10
+  perf script --header -F +pid --ns --show-lost-events -i perf.data > perf.txt
+  vmexit import perf perf.txt                          tables
+  vmexit import perf perf.txt -o before.vmexit         a recording, for vmexit report and diff
+  perf script -i perf.data | vmexit import perf -      without a file
+
+-F +pid tells VMs apart, --ns has times to the nanosecond, --header says which host it was, and
+--show-lost-events what perf missed. kvm_exit, kvm_entry, kvm_pio, kvm_mmio and kvm_msr are read; the
+last of these older perfs do not record.";
+
+pub(super) const TRACE_EXAMPLES: &str = "\
+Examples:
+  vmexit trace                                exits of a millisecond and more, until ctrl-c
+  vmexit trace --vm win10 --slower-than 20us  one VM, and shorter ones too
+  vmexit trace --waiting -d 10s -n 100        with HLT; ten seconds or 100 exits
+  vmexit trace --format json | jq -c 'select(.vcpu == 0)'";
+
+pub(super) const VMS_EXAMPLES: &str = "\
+Examples:
+  vmexit vms                                   a table, by name
+  vmexit vms --format json | jq '.vms[].pid'   for a program to read
+
+Every process that holds a KVM VM is listed, whichever VMM it is.";

@@ -1,0 +1,73 @@
+//! Durations as typed.
+
+use std::time::Duration;
+
+/// The longest capture: a month. Whoever wants more wants a recorder.
+const LONGEST: Duration = Duration::from_secs(31 * 24 * 3600);
+
+pub(in crate::cli) fn parse_duration(text: &str) -> Result<Duration, String> {
+    // A bare number is seconds, as in `sleep`.
+    let parsed = match text.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|error| format!("{error}; write it like 10s, 1m30s or 500ms"))?,
+    };
+    if parsed.is_zero() || parsed > LONGEST {
+        return Err("a capture takes more than nothing and at most 31 days".into());
+    }
+    Ok(parsed)
+}
+
+pub(in crate::cli) fn parse_interval(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(3600);
+    let parsed = parse_duration(text)?;
+    if (SHORTEST..=LONGEST).contains(&parsed) {
+        Ok(parsed)
+    } else {
+        Err("an interval takes 100ms at least and an hour at most".into())
+    }
+}
+
+pub(in crate::cli) fn parse_threshold(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it like 500us, 1ms or 2s"))?;
+    if parsed > LONGEST {
+        return Err("no exit takes more than 31 days".into());
+    }
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "0", "0s", "-1s", "ten", "2months"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn intervals() {
+        assert_eq!(parse_interval("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(parse_interval("100ms"), Ok(Duration::from_millis(100)));
+        for bad in ["0", "99ms", "2h", "often"] {
+            assert!(parse_interval(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn thresholds() {
+        assert_eq!(parse_threshold("1ns"), Ok(Duration::from_nanos(1)));
+        assert_eq!(parse_threshold("20us"), Ok(Duration::from_micros(20)));
+        assert_eq!(parse_threshold("0s"), Ok(Duration::ZERO));
+        for bad in ["", "10", "fast", "2months"] {
+            assert!(parse_threshold(bad).is_err(), "{bad}");
+        }
+    }
+}
