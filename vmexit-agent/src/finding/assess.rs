@@ -202,7 +202,8 @@ impl Sum {
         rows.retain(|row| row.evidence.figures.samples > 0);
         rows.sort_by_key(|row| std::cmp::Reverse((row.ns, row.evidence.figures.samples)));
         let samples = rows.iter().map(|row| row.evidence.figures.samples).sum();
-        let ns = rows.iter().map(|row| row.ns).sum();
+        // A file can say anything.
+        let ns = rows.iter().map(|row| row.ns).fold(0, u64::saturating_add);
         let waits = rows.iter().all(|row| row.evidence.figures.time_percent.is_none());
         let timed: u64 = rows.iter().map(|row| row.timed).sum();
         let known = scene.times() && timed >= FEWEST_TIMED;
