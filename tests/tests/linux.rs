@@ -26,8 +26,20 @@ type Place = (&'static str, u64, &'static str, &'static str);
 const HPET: Place = ("mmio", address::HPET_COUNTER, "read", "hpet");
 const ACPI_PM: Place = ("ioport", address::PM_TIMER as u64, "in", "acpi-tmr");
 
+/// Now and then QEMU's SVM gets the base of GS wrong when an interrupt hits the guest's kernel on its way in,
+/// and the kernel ends so. There is no measurement then, and it is made again.
+const CRASH_OF_THE_EMULATED: &str = "BUG: ENTRY_TRAMPOLINE stack guard page was hit";
+
 fn run(script: &str) -> Printed {
     let lab = scenario::linux_lab(Vendor::Amd).unwrap().timeout(Duration::from_secs(240));
+    for _ in 0..2 {
+        match Printed::by(&lab, script) {
+            Err(error) if format!("{error:#}").contains(CRASH_OF_THE_EMULATED) => {
+                eprintln!("the guest's kernel has crashed: once more");
+            }
+            printed => return printed.unwrap_or_else(|error| panic!("{error:#}")),
+        }
+    }
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
