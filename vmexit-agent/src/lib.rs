@@ -14,6 +14,7 @@ pub mod finding;
 pub mod guest;
 pub mod host;
 pub mod import;
+pub mod metrics;
 pub mod model;
 pub mod monitor;
 pub mod probe;
