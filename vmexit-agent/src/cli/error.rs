@@ -1,6 +1,6 @@
 //! How a command can fail: one sentence, and an exit code that scripts can tell apart.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
 use thiserror::Error;
 
@@ -92,6 +92,17 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Somebody else has the port, say.
+    #[error("can't listen on {address}: {source}; --listen takes another address")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The sums can't be written as metrics.
+    #[error("the metrics can't be written: {0}")]
+    Metrics(fmt::Error),
     /// The terminal does not do as it is told.
     #[error("the terminal can't be used: {0}")]
     Screen(io::Error),
@@ -119,6 +130,8 @@ impl Error {
             | Self::Proc(_)
             | Self::Recording(_)
             | Self::Json(_)
+            | Self::Listen { .. }
+            | Self::Metrics(_)
             | Self::Screen(_)
             | Self::Signal(_) => 1,
         }

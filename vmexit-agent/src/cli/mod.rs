@@ -14,6 +14,7 @@ mod live;
 mod output;
 mod report;
 mod screen;
+mod serve;
 mod stop;
 mod top;
 mod trace;
@@ -34,6 +35,7 @@ pub async fn run(cli: args::Cli) -> Result<(), Error> {
         Command::Explain(args) => explain::run(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Report(args) => report::run(args).await,
+        Command::Serve(args) => serve::run(args).await,
         Command::Top(args) => top::run(args).await,
         Command::Trace(args) => trace::run(args).await,
         Command::Vms(args) => vms::run(args).await,

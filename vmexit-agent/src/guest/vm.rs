@@ -54,6 +54,17 @@ pub enum Machine {
     Unknown,
 }
 
+impl Machine {
+    /// How it is shown; `None` where there is nothing to show.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Machine::Named(name) => Some(name),
+            Machine::Default => Some("default"),
+            Machine::Unknown => None,
+        }
+    }
+}
+
 /// Why there is no QMP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoQmp {

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Sum, Totals, VmTotals, Who};
+use super::{Sum, Totals, VmTotals, Who, classic::classic};
 use crate::{model::Source, view::safe};
 
 /// What the agent itself takes.
@@ -21,16 +21,26 @@ pub struct Own {
     pub resident_bytes: u64,
 }
 
-/// Writes all of it, with the end that OpenMetrics wants.
+/// All sums, in the two formats that Prometheus reads.
+#[derive(Clone, Debug, Default)]
+pub struct Exposition {
+    /// OpenMetrics, version 1.0.0.
+    pub open: String,
+    /// Prometheus's own, version 0.0.4.
+    pub classic: String,
+}
+
+/// Writes all of it.
 ///
 /// # Errors
 /// None that is known: a string takes all that is written to it.
-pub fn text(totals: &Totals, own: Own) -> Result<String, fmt::Error> {
+pub fn expose(totals: &Totals, own: Own) -> Result<Exposition, fmt::Error> {
     let mut registry = Registry::with_prefix("vmexit");
     registry.register_collector(Box::new(Exposed { totals: totals.clone(), own }));
-    let mut out = String::new();
-    encode(&mut out, &registry)?;
-    Ok(out)
+    let mut open = String::new();
+    encode(&mut open, &registry)?;
+    let classic = classic(&open);
+    Ok(Exposition { open, classic })
 }
 
 type Labels = Vec<(&'static str, String)>;
@@ -63,7 +73,11 @@ impl Exposed {
     fn vms(&self, out: &mut Families<'_, '_>) -> fmt::Result {
         let info = self.each_vm(|vm, labels| {
             vm.pids.iter().map(move |pid| {
-                let about = [("pid", pid.to_string()), ("vmm", safe(&vm.vmm)), ("machine", safe(&vm.machine))];
+                let about = [
+                    ("pid", pid.to_string()),
+                    ("vmm", safe(&vm.vmm)),
+                    ("machine", safe(&vm.machine)),
+                ];
                 (with(&labels, about), 1_u64)
             })
         });
@@ -71,9 +85,15 @@ impl Exposed {
         let vcpus = self.each_vm(|vm, labels| [(labels, vm.vcpus as u64)].into_iter());
         out.gauge("vm_vcpus", "vCPU threads that were seen in the last interval", vcpus)?;
         let findings = self.each_vm(|vm, labels| {
-            vm.findings.iter().map(move |rule| (with(&labels, [("rule", (*rule).to_owned())]), 1_u64))
+            vm.findings
+                .iter()
+                .map(move |rule| (with(&labels, [("rule", (*rule).to_owned())]), 1_u64))
         });
-        out.gauge("vm_finding", "Worth a change in the last interval: 1; docs/findings.md has the rules", findings)
+        out.gauge(
+            "vm_finding",
+            "Worth a change in the last interval: 1; docs/findings.md has the rules",
+            findings,
+        )
     }
 
     fn exits(&self, out: &mut Families<'_, '_>) -> fmt::Result {
@@ -122,14 +142,15 @@ impl Exposed {
             self.each_vm(|vm, labels| {
                 vm.details.iter().flat_map(move |(event, rows)| {
                     let labels = with(&labels, [("event", event.to_string())]);
-                    rows.series().map(move |(row, sum)| {
-                        let row = row.map_or(["other", "", ""].map(str::to_owned), |row| {
-                            [safe(&row.what), row.direction.to_owned(), safe(&row.name)]
-                        });
-                        let [what, direction, name] = row;
+                    let row = move |what: &str, direction: &str, name: &str, sum| {
                         let row = [("what", what), ("direction", direction), ("name", name)];
-                        (with(&labels, row), sum)
-                    })
+                        (with(&labels, row.map(|(label, value)| (label, safe(value)))), sum)
+                    };
+                    let others = rows.others().map(|sum| row("other", "", "", sum));
+                    let own = rows.own().map(move |(key, series)| {
+                        row(&key.what, key.direction, &series.name, series.sum)
+                    });
+                    own.chain(others)
                 })
             })
         };
@@ -152,14 +173,20 @@ impl Exposed {
             ("unreadable", lost.unreadable),
         ];
         let causes = causes.map(|(cause, count)| (vec![("cause", cause.to_owned())], count));
-        out.counter("lost", "Exits that were seen and not recorded, by cause", None, causes.into_iter())?;
+        out.counter(
+            "lost",
+            "Exits that were seen and not recorded, by cause",
+            None,
+            causes.into_iter(),
+        )?;
         let help = "Events that no program was run for, as the kernel counts them";
         let missed = totals.missed.iter();
         let missed = missed.map(|(name, &count)| (vec![("tracepoint", safe(name))], count));
         out.counter("missed", help, None, missed)?;
         out.counter("stray", "Events that no open exit was found for", None, once(totals.stray))?;
         let silent = u64::from(totals.source == Some(Source::Silent));
-        let help = "Whether this host's KVM reports events but no exits: 1, only events are counted";
+        let help =
+            "Whether this host's KVM reports events but no exits: 1, only events are counted";
         out.gauge("silent", help, once(silent))?;
         out.counter("intervals", "Readings of the counters", None, once(totals.intervals))?;
         let help = "CPU time of the agent itself";

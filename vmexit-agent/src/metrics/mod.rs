@@ -1,8 +1,9 @@
 //! What has been counted since the agent began, for Prometheus: a report for each interval comes in, sums
-//! that only grow go out, by VM. The exposition is [`text`].
+//! that only grow go out, by VM. [`expose`] writes them.
 //!
 //! Rows of details are as many as guests like, series must be few: see [`MOST_ROWS`].
 
+mod classic;
 mod exposition;
 mod histogram;
 mod rows;
@@ -13,7 +14,7 @@ use std::{
 };
 
 pub use self::{
-    exposition::{Own, text},
+    exposition::{Exposition, Own, expose},
     rows::MOST_ROWS,
 };
 use self::{histogram::Histogram, rows::Rows};
@@ -134,8 +135,8 @@ impl VmTotals {
         self.pids.push(vm.pid);
         self.vcpus = vm.vcpus.len();
         if let Some(guest) = guest {
-            self.vmm = guest.vmm.to_string();
-            self.machine = guest.machine.to_string();
+            self.vmm = guest.vmm.title().to_owned();
+            self.machine = guest.machine.name().unwrap_or_default().to_owned();
         }
         for exit in &vm.tables.exits {
             let (sum, waits) = self.exits.entry(exit.reason.clone()).or_default();

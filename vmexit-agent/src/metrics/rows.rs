@@ -19,53 +19,52 @@ pub(super) struct Row {
     pub(super) what: String,
     /// `in`, `read` …; empty where there is none.
     pub(super) direction: &'static str,
-    /// The device, or the name that Linux has; empty where there is none.
-    pub(super) name: String,
 }
 
 impl Row {
     fn of(row: &Detail) -> Self {
-        let subject = &row.subject;
-        let label = subject_label(subject);
-        let what = label.split(' ').next().unwrap_or_default().to_owned();
-        let device = subject.device.as_ref().and_then(|device| device.name.clone());
+        let label = subject_label(&row.subject);
         Self {
-            what,
-            direction: subject.direction.map_or("", |direction| direction.name()),
-            name: device.or_else(|| subject.name.clone()).unwrap_or_default(),
+            what: label.split(' ').next().unwrap_or_default().to_owned(),
+            direction: row.subject.direction.map_or("", |direction| direction.name()),
         }
     }
+}
+
+/// A series.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Series {
+    /// The device, or the name that Linux has; empty where there is none. It is guessed until the VM has
+    /// answered.
+    pub(super) name: String,
+    pub(super) sum: Sum,
+    /// Intervals since something came.
+    idle: u32,
 }
 
 /// The rows of one table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
-    own: BTreeMap<Row, (Sum, u32)>,
+    own: BTreeMap<Row, Series>,
     others: Sum,
 }
 
 impl Rows {
     /// Adds what came in an interval.
     pub(super) fn add(&mut self, rows: &[Detail]) {
-        for (_, idle) in self.own.values_mut() {
-            *idle = idle.saturating_add(1);
+        for series in self.own.values_mut() {
+            series.idle = series.idle.saturating_add(1);
         }
-        let mut new: Vec<(Row, Sum)> = Vec::new();
-        for row in rows.iter().filter(|row| row.stats.samples > 0) {
+        let mut rows: Vec<&Detail> = rows.iter().filter(|row| row.stats.samples > 0).collect();
+        // Those that come most often have the first choice.
+        rows.sort_by_key(|row| Reverse(row.stats.samples));
+        for row in rows {
             let (key, sum) = (Row::of(row), Sum::of(&row.stats));
-            match self.own.get_mut(&key) {
-                Some((own, idle)) => {
-                    own.add(sum);
-                    *idle = 0;
-                }
-                None => new.push((key, sum)),
-            }
-        }
-        // Those that come most often first.
-        new.sort_by_key(|(_, sum)| Reverse(sum.samples));
-        for (key, sum) in new {
-            if self.has_room() {
-                self.own.entry(key).or_default().0.add(sum);
+            if self.own.contains_key(&key) || self.has_room() {
+                let series = self.own.entry(key).or_default();
+                series.sum.add(sum);
+                series.name = name(row);
+                series.idle = 0;
             } else {
                 self.others.add(sum);
             }
@@ -74,17 +73,26 @@ impl Rows {
 
     fn has_room(&mut self) -> bool {
         if self.own.len() >= MOST_ROWS {
-            let idlest = self.own.iter().max_by_key(|(_, (_, idle))| *idle);
-            let Some((key, _)) = idlest.filter(|(_, (_, idle))| *idle >= IDLE) else { return false };
-            let key = key.clone();
+            let idlest = self.own.iter().max_by_key(|(_, series)| series.idle);
+            let idlest = idlest.filter(|(_, series)| series.idle >= IDLE);
+            let Some(key) = idlest.map(|(key, _)| key.clone()) else { return false };
             self.own.remove(&key);
         }
         true
     }
 
-    /// Series and what they have come to; the last is of all others.
-    pub(super) fn series(&self) -> impl Iterator<Item = (Option<&Row>, Sum)> {
-        let own = self.own.iter().map(|(row, (sum, _))| (Some(row), *sum));
-        own.chain((self.others.samples > 0).then_some((None, self.others)))
+    pub(super) fn own(&self) -> impl Iterator<Item = (&Row, &Series)> {
+        self.own.iter()
     }
+
+    /// What all rows without a series of their own had, if there were any.
+    pub(super) fn others(&self) -> Option<Sum> {
+        (self.others.samples > 0).then_some(self.others)
+    }
+}
+
+fn name(row: &Detail) -> String {
+    let subject = &row.subject;
+    let device = subject.device.as_ref().and_then(|device| device.name.clone());
+    device.or_else(|| subject.name.clone()).unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::{Format, json, terminal::safe, units::plural};
-use crate::guest::{Found, Machine, Vm, Vmm};
+use crate::guest::{Found, Vm, Vmm};
 
 /// Version of the JSON's shape; it grows when a field goes away or changes its meaning.
 const SCHEMA: u32 = 1;
@@ -47,7 +47,7 @@ fn text(vms: &[&Vm], hidden_processes: usize) -> String {
             Some(safe(&vm.name)).filter(|name| !name.is_empty()).unwrap_or_else(|| NONE.into()),
             vm.pid.to_string(),
             format!("{}{}", vm.vmm.title(), if vm.libvirt { " (libvirt)" } else { "" }),
-            machine(vm).map_or_else(|| NONE.into(), safe),
+            vm.machine.name().map_or_else(|| NONE.into(), safe),
             vm.vcpus.to_string(),
             monitor(vm),
         ];
@@ -70,14 +70,6 @@ fn text(vms: &[&Vm], hidden_processes: usize) -> String {
         let _ = writeln!(out, "\n{}", hidden(hidden_processes));
     }
     out
-}
-
-fn machine(vm: &Vm) -> Option<&str> {
-    match &vm.machine {
-        Machine::Named(name) => Some(name),
-        Machine::Default => Some("default"),
-        Machine::Unknown => None,
-    }
 }
 
 /// How it can be asked, or why not.
@@ -141,7 +133,7 @@ impl<'a> Row<'a> {
             pid: vm.pid,
             vmm: vm.vmm,
             libvirt: vm.libvirt,
-            machine: machine(vm),
+            machine: vm.machine.name(),
             uuid: vm.uuid.as_deref(),
             vcpus: vm.vcpus,
             threads,

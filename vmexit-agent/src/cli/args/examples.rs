@@ -71,6 +71,15 @@ Examples:
 --show-lost-events what perf missed. kvm_exit, kvm_entry, kvm_pio, kvm_mmio and kvm_msr are read; the
 last of these older perfs do not record.";
 
+pub(super) const SERVE_EXAMPLES: &str = "\
+Examples:
+  vmexit serve                                on 127.0.0.1:9762, each 10 seconds
+  vmexit serve --listen [::]:9762 -i 30s      for other hosts too
+  vmexit serve --timing 1/16                  counts stay exact, times are estimates: cheaper
+  curl -s http://127.0.0.1:9762/metrics       what there is: docs/metrics.md
+
+/ is a page with the last interval, /healthz says whether the counters are being read.";
+
 pub(super) const TRACE_EXAMPLES: &str = "\
 Examples:
   vmexit trace                                exits of a millisecond and more, until ctrl-c

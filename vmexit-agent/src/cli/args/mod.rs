@@ -6,6 +6,7 @@ mod parse;
 use std::{
     env,
     io::{IsTerminal as _, stdout},
+    net::SocketAddr,
     path::PathBuf,
     time::Duration,
 };
@@ -17,7 +18,7 @@ pub(super) use self::parse::parse_interval;
 use self::{
     examples::{
         CAPTURE_EXAMPLES, DIFF_EXAMPLES, EXIT_CODES, EXPLAIN_EXAMPLES, IMPORT_EXAMPLES,
-        REPORT_EXAMPLES, TOP_EXAMPLES, TRACE_EXAMPLES, VMS_EXAMPLES,
+        REPORT_EXAMPLES, SERVE_EXAMPLES, TOP_EXAMPLES, TRACE_EXAMPLES, VMS_EXAMPLES,
     },
     parse::{parse_duration, parse_threshold},
 };
@@ -63,6 +64,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Show what a recording has, as the capture would have shown it
     Report(ReportArgs),
+    /// Count all day, for Prometheus to ask
+    Serve(ServeArgs),
     /// Watch live what VMs exit for; what vmexit does on a terminal if it is not told anything
     Top(TopArgs),
     /// Show single exits that take long, as they happen
@@ -246,6 +249,23 @@ pub struct WatchArgs {
     /// Which tracepoints to use
     #[arg(long, value_enum, default_value_t, hide_short_help = true)]
     pub tracepoints: Tracepoints,
+}
+
+/// Arguments of `vmexit serve`.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_EXAMPLES)]
+pub struct ServeArgs {
+    /// Where to listen
+    #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9762")]
+    pub listen: SocketAddr,
+
+    /// How often to read the counters
+    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
+    pub interval: Duration,
+
+    /// What to count.
+    #[command(flatten)]
+    pub count: CountArgs,
 }
 
 /// Arguments of `vmexit report`.

@@ -1,0 +1,117 @@
+//! `vmexit serve` on this machine: what Prometheus gets is what guests did, whoever else asks.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use vmexit_tests::{
+    guest::{BareGuest, Qemu, RunningGuest},
+    served::{Served, ports, samples},
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A guest of so many rounds that has not begun.
+fn paused(name: &str, guest: &BareGuest) -> RunningGuest {
+    let mut running = Qemu::native(name).paused().start(guest).unwrap();
+    drop(running.qmp().unwrap());
+    running
+}
+
+#[test]
+fn counters_are_the_guests_own() {
+    const ROUNDS: u64 = 40;
+    let guest = BareGuest::sampler().rounds(ROUNDS as u32);
+    let mut running = paused("served", &guest);
+    let served = Served::start(&["-i", "100ms"]);
+    running.resume().unwrap();
+    running.wait_dots(ROUNDS, PATIENCE).unwrap();
+    sleep(Duration::from_millis(600));
+    let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
+    let accesses = served.samples("vmexit_accesses_total");
+    assert_eq!(ports(&accesses, "served"), served.expected_ports(&expected));
+
+    let text = served.get("/metrics");
+    assert!(!text.contains("# EOF"));
+    let accept = "Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n";
+    let (_, head, open) = served
+        .ask(&format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{accept}Connection: close\r\n\r\n"));
+    assert!(head.contains("application/openmetrics-text") && open.ends_with("# EOF\n"), "{head}");
+    for lost in samples(&text, "vmexit_lost_total") {
+        assert_eq!(lost.1, 0.0, "{lost:?}");
+    }
+    let info = samples(&text, "vmexit_vm_info");
+    let pid = running.pid().to_string();
+    assert!(info.iter().any(|(labels, _)| labels["vm"] == "served" && labels["pid"] == pid));
+    assert_eq!(served.get("/healthz"), "ok\n");
+    assert!(served.get("/").contains("served"));
+    let (status, head, _) = served
+        .ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    assert_eq!(status, 405, "{head}");
+    assert_eq!(served.end(), Some(0));
+}
+
+#[test]
+fn hostile_clients_cost_nothing() {
+    const ROUNDS: u64 = 200;
+    let guest = BareGuest::sampler().rounds(ROUNDS as u32);
+    let mut running = paused("besieged", &guest);
+    let served = Served::start(&["-i", "100ms"]);
+    // More than are let in; none of them says anything, or all of it.
+    let mut slow: Vec<TcpStream> =
+        (0..1_000).filter_map(|_| TcpStream::connect(served.address).ok()).collect();
+    for stream in &mut slow {
+        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nX-");
+    }
+    running.resume().unwrap();
+    running.wait_dots(ROUNDS, PATIENCE).unwrap();
+    drop(slow);
+    // A head that does not end, and a body that nobody wants.
+    let address = served.address;
+    let flood = std::thread::spawn(move || {
+        let piece = vec![b'a'; 1 << 16];
+        for start in ["GET /", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n"] {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+            let mut left = stream.write_all(start.as_bytes()).map_or(0, |()| 160);
+            while left > 0 && stream.write_all(&piece).is_ok() {
+                left -= 1;
+            }
+        }
+    });
+    flood.join().unwrap();
+    let begun = Instant::now();
+    let answered = loop {
+        // Until those who were let in are gone.
+        if let Ok(mut stream) = TcpStream::connect(address) {
+            let _ =
+                stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let mut answer = String::new();
+            if stream.read_to_string(&mut answer).is_ok() && answer.ends_with("ok\n") {
+                break true;
+            }
+        }
+        if begun.elapsed() > Duration::from_secs(20) {
+            break false;
+        }
+        sleep(Duration::from_millis(100));
+    };
+    assert!(answered);
+    sleep(Duration::from_millis(600));
+    let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
+    let accesses = served.samples("vmexit_accesses_total");
+    assert_eq!(ports(&accesses, "besieged"), served.expected_ports(&expected));
+    let resident = served.resident_kib();
+    println!("{resident} KiB at most");
+    assert!(resident < 64 << 10, "{resident} KiB");
+    assert_eq!(served.end(), Some(0));
+}
