@@ -6,10 +6,10 @@ use super::Sum;
 use crate::{model::Detail, view::subject_label};
 
 /// Rows of a table that have series of their own; what all others had is one series more. A row that has one
-/// keeps it until nothing came for it in so many intervals as [`IDLE`] and another wants it.
+/// keeps it until nothing came for it in 30 intervals and another wants it.
 pub const MOST_ROWS: usize = 24;
 
-/// Intervals without anything.
+/// Those intervals.
 const IDLE: u32 = 30;
 
 /// What a series is of.
