@@ -33,8 +33,13 @@ pub struct Served {
 impl Served {
     /// Starts it on a port that nobody has, and waits until it counts.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut command = agent::command(&["serve", "--listen", "127.0.0.1:0"]).unwrap();
-        let mut child = command.args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_by(agent::command(&[]).unwrap(), arguments)
+    }
+
+    /// The same by a command that runs the agent in its own way.
+    pub fn start_by(mut command: Command, arguments: &[&str]) -> Self {
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         // It says where it listens once all is attached.
         let line = BufReader::new(stderr).lines().map_while(Result::ok);
@@ -72,11 +77,16 @@ impl Served {
         samples(&self.get("/metrics"), name)
     }
 
+    /// A field of `/proc/PID/status`.
+    pub fn status(&self, field: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(name, _)| *name == field).unwrap().1.trim().to_owned()
+    }
+
     /// The most memory that it had, KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        self.status("VmHWM").trim_end_matches(" kB").parse().unwrap()
     }
 
     /// What a guest expects of its ports, as they are counted here: where the host reports no exits, each

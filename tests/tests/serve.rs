@@ -7,13 +7,17 @@
 )]
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use vmexit_tests::{
+    agent,
     guest::{BareGuest, Qemu, RunningGuest},
     served::{Served, ports, samples},
 };
@@ -114,4 +118,80 @@ fn hostile_clients_cost_nothing() {
     println!("{resident} KiB at most");
     assert!(resident < 64 << 10, "{resident} KiB");
     assert_eq!(served.end(), Some(0));
+}
+
+/// The bits of capabilities (include/uapi/linux/capability.h).
+const DAC_OVERRIDE: u64 = 1 << 1;
+const DAC_READ_SEARCH: u64 = 1 << 2;
+const SYS_PTRACE: u64 = 1 << 19;
+const BPF: u64 = 1 << 39;
+/// What it takes to see whose VMs there are.
+const NAME: u64 = SYS_PTRACE | DAC_READ_SEARCH;
+
+/// All that it may, and all that it could ever get.
+fn capabilities(served: &Served) -> [u64; 3] {
+    ["CapEff", "CapPrm", "CapBnd"].map(|set| u64::from_str_radix(&served.status(set), 16).unwrap())
+}
+
+#[test]
+fn what_attaching_took_is_given_up() {
+    let served = Served::start(&["-i", "100ms"]);
+    assert_eq!(capabilities(&served), [BPF | NAME | DAC_OVERRIDE; 3]);
+    drop(served);
+    let served = Served::start(&["-i", "100ms", "--devices", "guess"]);
+    assert_eq!(capabilities(&served), [BPF | NAME; 3]);
+    assert_eq!(served.end(), Some(0));
+}
+
+#[test]
+fn a_user_with_four_capabilities_will_do() {
+    const ROUNDS: u64 = 20;
+    let guest = BareGuest::sampler().rounds(ROUNDS as u32);
+    let mut running = paused("unprivileged", &guest);
+    // Where any user may run it.
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("vmexit");
+    fs::copy(agent::program().unwrap(), &program).unwrap();
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(directory.path(), open).unwrap();
+    let capabilities = "+bpf,+perfmon,+sys_ptrace,+dac_read_search";
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"]);
+    command.args(["--inh-caps", capabilities, "--ambient-caps", capabilities]).arg(&program);
+    let served = Served::start_by(command, &["-i", "100ms"]);
+    assert!(served.status("Uid").starts_with("65534"));
+    assert_eq!(u64::from_str_radix(&served.status("CapEff"), 16), Ok(BPF | NAME));
+    running.resume().unwrap();
+    running.wait_dots(ROUNDS, PATIENCE).unwrap();
+    sleep(Duration::from_millis(600));
+    let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
+    let accesses = served.samples("vmexit_accesses_total");
+    assert_eq!(ports(&accesses, "unprivileged"), served.expected_ports(&expected));
+    assert_eq!(served.end(), Some(0));
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = agent::command(&[]).unwrap();
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
+    let served = Served::start_by(command, &["-i", "1h"]);
+    let next = || {
+        let mut message = [0; 256];
+        let length = socket.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    assert!(next().contains("READY=1"));
+    // Told twice as often as it must be, whatever the interval.
+    let begun = Instant::now();
+    for _ in 0..5 {
+        assert!(next().contains("WATCHDOG=1"));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(served.end(), Some(0));
+    let rest = std::iter::repeat_with(next).take(20).find(|message| message.contains("STOPPING=1"));
+    assert!(rest.is_some());
 }

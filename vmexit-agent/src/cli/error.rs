@@ -2,6 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
+use caps::errors::CapsError;
 use thiserror::Error;
 
 use crate::{
@@ -34,7 +35,7 @@ pub enum Error {
     /// There may be something to trace, but not for us to see.
     #[error(
         "not permitted: no VM can be seen, but neither can the files of {0} processes, which takes \
-         CAP_SYS_PTRACE; run vmexit as root on the host itself"
+         CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; run vmexit as root on the host itself"
     )]
     HiddenVms(usize),
     /// None of the VMs is meant.
@@ -100,6 +101,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// More is allowed than serving takes, and that can't be changed.
+    #[error("capabilities can't be given up: {0}")]
+    Privileges(CapsError),
     /// The sums can't be written as metrics.
     #[error("the metrics can't be written: {0}")]
     Metrics(fmt::Error),
@@ -132,6 +136,7 @@ impl Error {
             | Self::Json(_)
             | Self::Listen { .. }
             | Self::Metrics(_)
+            | Self::Privileges(_)
             | Self::Screen(_)
             | Self::Signal(_) => 1,
         }

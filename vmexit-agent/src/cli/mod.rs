@@ -9,6 +9,7 @@ mod doctor;
 pub mod error;
 mod explain;
 mod guests;
+mod help;
 mod import;
 mod live;
 mod output;
@@ -30,10 +31,12 @@ use self::{args::Command, error::Error};
 pub async fn run(cli: args::Cli) -> Result<(), Error> {
     match cli.command {
         Command::Capture(args) => capture::run(args).await,
+        Command::Completions(args) => help::completions(&args).await,
         Command::Diff(args) => diff::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Explain(args) => explain::run(args).await,
         Command::Import(args) => import::run(args).await,
+        Command::Man(args) => help::man(&args),
         Command::Report(args) => report::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Top(args) => top::run(args).await,

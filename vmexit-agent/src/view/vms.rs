@@ -29,7 +29,7 @@ pub fn vms(found: &Found, format: Format) -> Result<Bytes, serde_json::Error> {
 pub fn hidden(processes: usize) -> String {
     let processes = plural(processes as u64, "process");
     format!(
-        "{processes} can't be looked into, which takes CAP_SYS_PTRACE: a VM could be among them"
+        "{processes} can't be looked into, which takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: a VM could be among them"
     )
 }
 

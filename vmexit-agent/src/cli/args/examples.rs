@@ -21,6 +21,12 @@ Examples:
   vmexit capture -o before.vmexit         a recording, for vmexit report and diff
   vmexit capture --format json -o x.json  for a program to read";
 
+pub(super) const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  vmexit completions bash > /etc/bash_completion.d/vmexit
+  vmexit completions zsh > /usr/local/share/zsh/site-functions/_vmexit
+  vmexit completions fish > ~/.config/fish/completions/vmexit.fish";
+
 pub(super) const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   vmexit explain                            all VMs, after 10 seconds

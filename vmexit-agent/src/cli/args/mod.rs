@@ -12,13 +12,15 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
+use clap_complete::Shell;
 use vmexit_common::vcpu::MOST_VCPUS;
 
 pub(super) use self::parse::parse_interval;
 use self::{
     examples::{
-        CAPTURE_EXAMPLES, DIFF_EXAMPLES, EXIT_CODES, EXPLAIN_EXAMPLES, IMPORT_EXAMPLES,
-        REPORT_EXAMPLES, SERVE_EXAMPLES, TOP_EXAMPLES, TRACE_EXAMPLES, VMS_EXAMPLES,
+        CAPTURE_EXAMPLES, COMPLETIONS_EXAMPLES, DIFF_EXAMPLES, EXIT_CODES, EXPLAIN_EXAMPLES,
+        IMPORT_EXAMPLES, REPORT_EXAMPLES, SERVE_EXAMPLES, TOP_EXAMPLES, TRACE_EXAMPLES,
+        VMS_EXAMPLES,
     },
     parse::{parse_duration, parse_threshold},
 };
@@ -62,6 +64,11 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Take over what another program has measured
     Import(ImportArgs),
+    /// Write a shell's completions to standard output
+    Completions(CompletionsArgs),
+    /// Write manual pages into a directory
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Show what a recording has, as the capture would have shown it
     Report(ReportArgs),
     /// Count all day, for Prometheus to ask
@@ -138,6 +145,22 @@ pub struct TopArgs {
     /// Configuration file [default: ~/.config/vmexit/config.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Arguments of `vmexit completions`.
+#[derive(Debug, Args)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub struct CompletionsArgs {
+    /// Which shell's
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// Arguments of `vmexit man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// A directory that is there
+    pub directory: PathBuf,
 }
 
 /// Arguments of `vmexit vms`.

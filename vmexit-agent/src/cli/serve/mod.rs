@@ -2,10 +2,13 @@
 //! and whoever asks gets that: nobody who asks has anything read, or waits for it.
 
 mod http;
+mod manager;
 mod own;
+mod privileges;
 
 use std::{
     collections::BTreeSet,
+    future::pending,
     time::{Instant, SystemTime},
 };
 
@@ -13,10 +16,10 @@ use bytes::Bytes;
 use tokio::{
     net::TcpListener,
     sync::watch,
-    time::{MissedTickBehavior, interval_at},
+    time::{MissedTickBehavior, interval, interval_at},
 };
 
-use self::http::Published;
+use self::{http::Published, manager::Manager};
 use super::{args::ServeArgs, error::Error, guests::Guests, live::Live, stop::Stop};
 use crate::{
     metrics::{self, Totals},
@@ -32,13 +35,17 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.map_err(|source| Error::Listen { address: args.listen, source })?;
     let (probe, live) = Live::start(&args.count, Guests::find_or_wait)?;
+    let asks = args.count.watch.devices.options().is_some();
+    privileges::give_up(asks).map_err(Error::Privileges)?;
     let (publish, published) = watch::channel(Published::default());
     let address = listener.local_addr().unwrap_or(args.listen);
     log::info!("metrics at http://{address}/metrics");
     eprintln!("vmexit: metrics at http://{address}/metrics, a page at http://{address}/");
+    Manager::ready();
     let server = tokio::spawn(http::serve(listener, published, 3 * args.interval));
     let mut serve = Serve { probe, live, totals: Totals::default(), publish };
     let result = serve.run(&args, &mut stop).await;
+    Manager::stopping();
     server.abort();
     result
 }
@@ -56,11 +63,16 @@ impl Serve {
         let mut tick = interval_at(tokio::time::Instant::now() + args.interval, args.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         self.publish(&before, &before)?;
+        let mut watchdog = Manager::watchdog().map(interval);
         loop {
             tokio::select! {
                 biased;
                 () = stop.asked() => return Ok(()),
                 _ = tick.tick() => {}
+                () = due(&mut watchdog) => {
+                    Manager::alive();
+                    continue;
+                }
             }
             let now = Reading::now(self.probe.snapshot(|_| true)?);
             let pids: BTreeSet<u32> =
@@ -95,6 +107,14 @@ impl Serve {
         let known = self.live.guests.known.keys().copied();
         let ended: Vec<u32> = known.filter(|&pid| !crate::guest::is_running(pid)).collect();
         ended.into_iter().for_each(|pid| self.live.forget(pid));
+    }
+}
+
+/// When the watchdog is to be told again: never, if there is none.
+async fn due(watchdog: &mut Option<tokio::time::Interval>) {
+    match watchdog {
+        Some(watchdog) => drop(watchdog.tick().await),
+        None => pending().await,
     }
 }
 
