@@ -54,31 +54,31 @@ impl Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Count and time every VM exit for a while, then report
-    Capture(CaptureArgs),
-    /// Compare two recordings: what went away, what came, what that saved
-    Diff(DiffArgs),
+    /// Watch live what VMs exit for; what vmexit does on a terminal if it is not told anything
+    Top(TopArgs),
     /// Say what of the exits is worth a change, and which change
     Explain(ExplainArgs),
-    /// Say what a capture would meet on this host, and what to do about it
-    Doctor(DoctorArgs),
+    /// Count and time every VM exit for a while, then report
+    Capture(CaptureArgs),
+    /// Show what a recording has, as the capture would have shown it
+    Report(ReportArgs),
+    /// Compare two recordings: what went away, what came, what that saved
+    Diff(DiffArgs),
     /// Take over what another program has measured
     Import(ImportArgs),
+    /// Count all day, for Prometheus to ask
+    Serve(ServeArgs),
+    /// Show single exits that take long, as they happen
+    Trace(TraceArgs),
+    /// List the VMs that run on this host, and what is known of each
+    Vms(VmsArgs),
+    /// Say what a capture would meet on this host, and what to do about it
+    Doctor(DoctorArgs),
     /// Write a shell's completions to standard output
     Completions(CompletionsArgs),
     /// Write manual pages into a directory
     #[command(hide = true)]
     Man(ManArgs),
-    /// Show what a recording has, as the capture would have shown it
-    Report(ReportArgs),
-    /// Count all day, for Prometheus to ask
-    Serve(ServeArgs),
-    /// Watch live what VMs exit for; what vmexit does on a terminal if it is not told anything
-    Top(TopArgs),
-    /// Show single exits that take long, as they happen
-    Trace(TraceArgs),
-    /// List the VMs that run on this host, and what is known of each
-    Vms(VmsArgs),
 }
 
 /// Arguments of `vmexit trace`.
