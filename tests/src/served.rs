@@ -1,13 +1,5 @@
 //! `vmexit serve` as Prometheus and others see it.
 
-#![allow(
-    clippy::missing_panics_doc,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a helper of tests may panic"
-)]
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -18,10 +10,21 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Context as _, Result, ensure};
+
 use crate::{
     agent,
     guest::{Direction, Expected},
 };
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A series: labels and value.
+pub type Series = (BTreeMap<String, String>, f64);
+
+/// Accesses by port and direction.
+pub type Ports = BTreeMap<(String, String), u64>;
 
 /// An agent that serves, and where.
 pub struct Served {
@@ -30,125 +33,144 @@ pub struct Served {
     pub address: SocketAddr,
 }
 
+/// What it answers.
+#[derive(Debug)]
+pub struct Answer {
+    /// `200`.
+    pub status: u16,
+    /// The lines before the empty one.
+    pub head: String,
+    /// All after that.
+    pub body: String,
+}
+
 impl Served {
     /// Starts it on a port that nobody has, and waits until it counts.
-    pub fn start(arguments: &[&str]) -> Self {
-        Self::start_by(agent::command(&[]).unwrap(), arguments)
+    pub fn start(arguments: &[&str]) -> Result<Self> {
+        Self::start_by(agent::command(&[])?, arguments)
     }
 
     /// The same by a command that runs the agent in its own way.
-    pub fn start_by(mut command: Command, arguments: &[&str]) -> Self {
+    pub fn start_by(mut command: Command, arguments: &[&str]) -> Result<Self> {
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = child.stderr.take().unwrap();
+        let mut child = command.stderr(Stdio::piped()).spawn().context("start vmexit")?;
+        let stderr = child.stderr.take().context("no standard error")?;
         // It says where it listens once all is attached.
-        let line = BufReader::new(stderr).lines().map_while(Result::ok);
-        let address = line.filter_map(|line| {
-            let (_, rest) = line.split_once("metrics at http://")?;
-            rest.split('/').next()?.parse().ok()
-        });
-        let address = address.into_iter().next().expect("it says where it listens");
-        sleep(Duration::from_millis(200));
-        Self { child, address }
+        let mut said = Vec::new();
+        for line in BufReader::new(stderr).lines() {
+            let line = line?;
+            if let Some(address) = address(&line) {
+                // The first snapshot follows.
+                sleep(Duration::from_millis(200));
+                return Ok(Self { child, address });
+            }
+            said.push(line);
+        }
+        let status = child.wait()?;
+        anyhow::bail!("vmexit ended with {status} before it listened: {}", said.join("\n"));
     }
 
-    /// What it answers: the status, the head and the body.
-    pub fn ask(&self, request: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
+    /// What it answers to these very bytes.
+    pub fn ask(&self, request: &str) -> Result<Answer> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head.to_owned(), body.to_owned())
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("an answer without an end")?;
+        let status = head.split(' ').nth(1).context("an answer without a status")?.parse()?;
+        Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
     }
 
     /// The body of a page that is there.
-    pub fn get(&self, path: &str) -> String {
+    pub fn get(&self, path: &str) -> Result<String> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
-        let (status, _, body) = self.ask(&request);
-        assert_eq!(status, 200, "{body}");
-        body
+        let answer = self.ask(&request)?;
+        ensure!(answer.status == 200, "{path}: {answer:?}");
+        Ok(answer.body)
     }
 
-    /// The samples of a metric, by labels.
-    pub fn samples(&self, name: &str) -> Vec<Series> {
-        samples(&self.get("/metrics"), name)
-    }
-
-    /// A field of `/proc/PID/status`.
-    pub fn status(&self, field: &str) -> String {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let mut lines = status.lines().filter_map(|line| line.split_once(':'));
-        lines.find(|(name, _)| *name == field).unwrap().1.trim().to_owned()
-    }
-
-    /// The most memory that it had, KiB.
-    pub fn resident_kib(&self) -> u64 {
-        self.status("VmHWM").trim_end_matches(" kB").parse().unwrap()
+    /// The samples of a metric.
+    pub fn samples(&self, name: &str) -> Result<Vec<Series>> {
+        Ok(samples(&self.get("/metrics")?, name))
     }
 
     /// What a guest expects of its ports, as they are counted here: where the host reports no exits, each
     /// event is a sample.
-    pub fn expected_ports(&self, expected: &Expected) -> BTreeMap<(String, String), u64> {
-        let silent = self.samples("vmexit_silent")[0].1 > 0.0;
-        let ports = expected.ports.iter();
-        ports
-            .map(|(&(port, direction), accesses)| {
-                let direction = if direction == Direction::In { "in" } else { "out" };
-                let samples = if silent { accesses.events } else { accesses.exits };
-                ((format!("{port:#x}"), direction.to_owned()), samples)
-            })
-            .collect()
+    pub fn expected_ports(&self, expected: &Expected) -> Result<Ports> {
+        let silent = self.samples("vmexit_silent")?.first().is_some_and(|(_, value)| *value > 0.0);
+        let ports = expected.ports.iter().map(|(&(port, direction), accesses)| {
+            let direction = if direction == Direction::In { "in" } else { "out" };
+            let samples = if silent { accesses.events } else { accesses.exits };
+            ((format!("{port:#x}"), direction.to_owned()), samples)
+        });
+        Ok(ports.collect())
+    }
+
+    /// A field of `/proc/PID/status`.
+    pub fn status(&self, field: &str) -> Result<String> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+        let line = lines.find(|(name, _)| *name == field);
+        Ok(line.with_context(|| format!("no {field}"))?.1.trim().to_owned())
+    }
+
+    /// The most memory that it had, KiB.
+    pub fn resident_kib(&self) -> Result<u64> {
+        Ok(self.status("VmHWM")?.trim_end_matches(" kB").parse()?)
     }
 
     /// Ends it as systemd does; its exit code.
-    pub fn end(mut self) -> Option<i32> {
+    pub fn end(mut self) -> Result<Option<i32>> {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
-        self.child.wait().unwrap().code()
+        let killed =
+            Command::new("kill").args(["-s", "TERM", &pid]).status().context("run kill")?;
+        ensure!(killed.success(), "kill -s TERM {pid} failed");
+        Ok(self.child.wait()?.code())
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
+        // It may have ended; then there is nobody left to end.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A series: labels and value.
-pub type Series = (BTreeMap<String, String>, f64);
+fn address(line: &str) -> Option<SocketAddr> {
+    line.split_once("metrics at http://")?.1.split('/').next()?.parse().ok()
+}
 
 /// The samples of a metric in an exposition.
 pub fn samples(text: &str, name: &str) -> Vec<Series> {
     let lines = text.lines().filter_map(|line| line.strip_prefix(name));
-    lines
-        .filter_map(|line| {
-            let (labels, value) = match line.strip_prefix('{') {
-                Some(line) => line.rsplit_once("} ")?,
-                None => ("", line.strip_prefix(' ')?),
-            };
-            // No label of these tests has a comma or a quote.
-            let labels = labels.split(',').filter_map(|label| {
-                let (name, value) = label.split_once("=\"")?;
-                Some((name.to_owned(), value.trim_end_matches('"').to_owned()))
-            });
-            Some((labels.collect(), value.parse().ok()?))
-        })
-        .collect()
+    let series = |line: &str| {
+        let (labels, value) = match line.strip_prefix('{') {
+            Some(line) => line.rsplit_once("} ")?,
+            None => ("", line.strip_prefix(' ')?),
+        };
+        // No label of these tests has a comma or a quote.
+        let labels = labels.split(',').filter_map(|label| {
+            let (name, value) = label.split_once("=\"")?;
+            Some((name.to_owned(), value.trim_end_matches('"').to_owned()))
+        });
+        Some((labels.collect(), value.parse().ok()?))
+    };
+    lines.filter_map(series).collect()
 }
 
-/// Accesses to ports of a VM, by port and direction, of series of `vmexit_accesses_total`.
-pub fn ports(accesses: &[Series], vm: &str) -> BTreeMap<(String, String), u64> {
+/// Accesses to ports of a VM, of series of `vmexit_accesses_total`.
+pub fn ports(accesses: &[Series], vm: &str) -> Ports {
+    // A label that is empty is none for Prometheus.
+    let label =
+        |labels: &BTreeMap<String, String>, name| labels.get(name).cloned().unwrap_or_default();
     let of_vm = accesses.iter().filter(|(labels, _)| {
-        labels["vm"] == vm && labels["event"] == "ioport" && labels["what"] != "other"
+        label(labels, "vm") == vm
+            && label(labels, "event") == "ioport"
+            && label(labels, "what") != "other"
     });
-    let port = |(labels, value): &Series| {
-        // A label that is empty is none for Prometheus.
-        let label = |name| labels.get(name).cloned().unwrap_or_default();
-        ((label("what"), label("direction")), *value as u64)
-    };
-    of_vm.map(port).collect()
+    of_vm
+        .map(|(labels, value)| ((label(labels, "what"), label(labels, "direction")), *value as u64))
+        .collect()
 }

@@ -131,7 +131,7 @@ fn it_has_the_guests_own_counts_and_its_alarms_go_off() {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = Qemu::native("scraped").paused().start(&guest).unwrap();
     drop(running.qmp().unwrap());
-    let served = Served::start(&["-i", "200ms"]);
+    let served = Served::start(&["-i", "200ms"]).unwrap();
     let prometheus = Prometheus::start(&served);
     prometheus.wait("up{job=\"vmexit\"}", |up| up.first().is_some_and(|(_, value)| *value > 0.0));
     running.resume().unwrap();
@@ -139,13 +139,14 @@ fn it_has_the_guests_own_counts_and_its_alarms_go_off() {
 
     let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
     let query = "vmexit_accesses_total{vm=\"scraped\",event=\"ioport\",what!=\"other\"}";
-    let is_exact =
-        |series: &[Series]| served::ports(series, "scraped") == served.expected_ports(&expected);
+    let is_exact = |series: &[Series]| {
+        served::ports(series, "scraped") == served.expected_ports(&expected).unwrap()
+    };
     prometheus.wait(query, is_exact);
 
     let directory = TempDir::new().unwrap();
     let metrics = directory.path().join("metrics");
-    fs::write(&metrics, served.get("/metrics")).unwrap();
+    fs::write(&metrics, served.get("/metrics").unwrap()).unwrap();
     let lint = program("promtool")
         .args(["check", "metrics"])
         .stdin(File::open(&metrics).unwrap())
@@ -154,7 +155,7 @@ fn it_has_the_guests_own_counts_and_its_alarms_go_off() {
     assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stderr));
 
     // Nobody answers any more.
-    assert_eq!(served.end(), Some(0));
+    assert_eq!(served.end().unwrap(), Some(0));
     let down = "ALERTS{alertname=\"VmexitDown\",alertstate=\"firing\"}";
     prometheus.wait(down, |alerts| alerts.iter().any(|(labels, _)| labels["job"] == "vmexit"));
 }

@@ -36,32 +36,33 @@ fn counters_are_the_guests_own() {
     const ROUNDS: u64 = 40;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = paused("served", &guest);
-    let served = Served::start(&["-i", "100ms"]);
+    let served = Served::start(&["-i", "100ms"]).unwrap();
     running.resume().unwrap();
     running.wait_dots(ROUNDS, PATIENCE).unwrap();
     sleep(Duration::from_millis(600));
     let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
-    let accesses = served.samples("vmexit_accesses_total");
-    assert_eq!(ports(&accesses, "served"), served.expected_ports(&expected));
+    let accesses = served.samples("vmexit_accesses_total").unwrap();
+    assert_eq!(ports(&accesses, "served"), served.expected_ports(&expected).unwrap());
 
-    let text = served.get("/metrics");
+    let text = served.get("/metrics").unwrap();
     assert!(!text.contains("# EOF"));
     let accept = "Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n";
-    let (_, head, open) = served
-        .ask(&format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{accept}Connection: close\r\n\r\n"));
-    assert!(head.contains("application/openmetrics-text") && open.ends_with("# EOF\n"), "{head}");
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{accept}Connection: close\r\n\r\n");
+    let open = served.ask(&request).unwrap();
+    assert!(open.head.contains("application/openmetrics-text"), "{}", open.head);
+    assert!(open.body.ends_with("# EOF\n"));
     for lost in samples(&text, "vmexit_lost_total") {
         assert_eq!(lost.1, 0.0, "{lost:?}");
     }
     let info = samples(&text, "vmexit_vm_info");
     let pid = running.pid().to_string();
     assert!(info.iter().any(|(labels, _)| labels["vm"] == "served" && labels["pid"] == pid));
-    assert_eq!(served.get("/healthz"), "ok\n");
-    assert!(served.get("/").contains("served"));
-    let (status, head, _) = served
-        .ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    assert_eq!(status, 405, "{head}");
-    assert_eq!(served.end(), Some(0));
+    assert_eq!(served.get("/healthz").unwrap(), "ok\n");
+    assert!(served.get("/").unwrap().contains("served"));
+    let request =
+        "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    assert_eq!(served.ask(request).unwrap().status, 405);
+    assert_eq!(served.end().unwrap(), Some(0));
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn hostile_clients_cost_nothing() {
     const ROUNDS: u64 = 200;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = paused("besieged", &guest);
-    let served = Served::start(&["-i", "100ms"]);
+    let served = Served::start(&["-i", "100ms"]).unwrap();
     // More than are let in; none of them says anything, or all of it.
     let mut slow: Vec<TcpStream> =
         (0..1_000).filter_map(|_| TcpStream::connect(served.address).ok()).collect();
@@ -112,12 +113,12 @@ fn hostile_clients_cost_nothing() {
     assert!(answered);
     sleep(Duration::from_millis(600));
     let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
-    let accesses = served.samples("vmexit_accesses_total");
-    assert_eq!(ports(&accesses, "besieged"), served.expected_ports(&expected));
-    let resident = served.resident_kib();
+    let accesses = served.samples("vmexit_accesses_total").unwrap();
+    assert_eq!(ports(&accesses, "besieged"), served.expected_ports(&expected).unwrap());
+    let resident = served.resident_kib().unwrap();
     println!("{resident} KiB at most");
     assert!(resident < 64 << 10, "{resident} KiB");
-    assert_eq!(served.end(), Some(0));
+    assert_eq!(served.end().unwrap(), Some(0));
 }
 
 /// The bits of capabilities (include/uapi/linux/capability.h).
@@ -130,17 +131,18 @@ const NAME: u64 = SYS_PTRACE | DAC_READ_SEARCH;
 
 /// All that it may, and all that it could ever get.
 fn capabilities(served: &Served) -> [u64; 3] {
-    ["CapEff", "CapPrm", "CapBnd"].map(|set| u64::from_str_radix(&served.status(set), 16).unwrap())
+    ["CapEff", "CapPrm", "CapBnd"]
+        .map(|set| u64::from_str_radix(&served.status(set).unwrap(), 16).unwrap())
 }
 
 #[test]
 fn what_attaching_took_is_given_up() {
-    let served = Served::start(&["-i", "100ms"]);
+    let served = Served::start(&["-i", "100ms"]).unwrap();
     assert_eq!(capabilities(&served), [BPF | NAME | DAC_OVERRIDE; 3]);
     drop(served);
-    let served = Served::start(&["-i", "100ms", "--devices", "guess"]);
+    let served = Served::start(&["-i", "100ms", "--devices", "guess"]).unwrap();
     assert_eq!(capabilities(&served), [BPF | NAME; 3]);
-    assert_eq!(served.end(), Some(0));
+    assert_eq!(served.end().unwrap(), Some(0));
 }
 
 #[test]
@@ -158,16 +160,16 @@ fn a_user_with_four_capabilities_will_do() {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"]);
     command.args(["--inh-caps", capabilities, "--ambient-caps", capabilities]).arg(&program);
-    let served = Served::start_by(command, &["-i", "100ms"]);
-    assert!(served.status("Uid").starts_with("65534"));
-    assert_eq!(u64::from_str_radix(&served.status("CapEff"), 16), Ok(BPF | NAME));
+    let served = Served::start_by(command, &["-i", "100ms"]).unwrap();
+    assert!(served.status("Uid").unwrap().starts_with("65534"));
+    assert_eq!(u64::from_str_radix(&served.status("CapEff").unwrap(), 16), Ok(BPF | NAME));
     running.resume().unwrap();
     running.wait_dots(ROUNDS, PATIENCE).unwrap();
     sleep(Duration::from_millis(600));
     let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
-    let accesses = served.samples("vmexit_accesses_total");
-    assert_eq!(ports(&accesses, "unprivileged"), served.expected_ports(&expected));
-    assert_eq!(served.end(), Some(0));
+    let accesses = served.samples("vmexit_accesses_total").unwrap();
+    assert_eq!(ports(&accesses, "unprivileged"), served.expected_ports(&expected).unwrap());
+    assert_eq!(served.end().unwrap(), Some(0));
 }
 
 #[test]
@@ -178,7 +180,7 @@ fn the_service_manager_is_told() {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = agent::command(&[]).unwrap();
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
-    let served = Served::start_by(command, &["-i", "1h"]);
+    let served = Served::start_by(command, &["-i", "1h"]).unwrap();
     let next = || {
         let mut message = [0; 256];
         let length = socket.recv(&mut message).unwrap();
@@ -191,7 +193,7 @@ fn the_service_manager_is_told() {
         assert!(next().contains("WATCHDOG=1"));
     }
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    assert_eq!(served.end(), Some(0));
+    assert_eq!(served.end().unwrap(), Some(0));
     let rest = std::iter::repeat_with(next).take(20).find(|message| message.contains("STOPPING=1"));
     assert!(rest.is_some());
 }
