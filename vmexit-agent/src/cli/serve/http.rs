@@ -3,7 +3,7 @@
 
 use std::{
     convert::Infallible,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -22,6 +22,8 @@ use tokio::{
     sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
+
+use crate::{model::Report, view};
 
 /// Connections at once; more are closed as they come.
 const MOST_CONNECTIONS: usize = 32;
@@ -46,10 +48,21 @@ pub(super) struct Published {
     pub(super) open: Bytes,
     /// The same for those who do not ask for that.
     pub(super) classic: Bytes,
-    /// The last interval as a page.
-    pub(super) page: Bytes,
+    /// The last interval.
+    pub(super) report: Option<Arc<Report>>,
+    /// The same as a page, once somebody has asked.
+    pub(super) page: Arc<OnceLock<Bytes>>,
     /// When.
     pub(super) at: Option<Instant>,
+}
+
+impl Published {
+    /// However many ask, it is made once for each interval.
+    fn page(&self) -> Bytes {
+        let made =
+            || self.report.as_deref().map_or_else(Bytes::new, |report| view::page(report).into());
+        self.page.get_or_init(made).clone()
+    }
 }
 
 /// Answers until it is aborted. What is older than `stale` is not healthy.
@@ -102,7 +115,7 @@ fn answer<B>(
             page(StatusCode::OK, OPEN_METRICS, published.open.clone())
         }
         "/metrics" => page(StatusCode::OK, CLASSIC, published.classic.clone()),
-        "/" => page(StatusCode::OK, HTML, published.page.clone()),
+        "/" => page(StatusCode::OK, HTML, published.page()),
         "/healthz" if published.at.is_some_and(|at| at.elapsed() < stale) => {
             said(StatusCode::OK, "ok\n")
         }

@@ -9,10 +9,10 @@ mod privileges;
 use std::{
     collections::BTreeSet,
     future::pending,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
-use bytes::Bytes;
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -26,7 +26,6 @@ use crate::{
     model::{Layout, Span},
     probe::Probe,
     snapshot::{Interval, Snapshot},
-    view,
 };
 
 pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
@@ -95,7 +94,8 @@ impl Serve {
         self.publish.send_replace(Published {
             open: metrics.open.into(),
             classic: metrics.classic.into(),
-            page: Bytes::from(view::page(&report)),
+            report: Some(Arc::new(report)),
+            page: Arc::default(),
             at: Some(Instant::now()),
         });
         self.forget();
