@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     guest::{self, Profile, Vmm},
-    model::{Source, Stats, Tables, Total},
+    model::{Source, Stats, Tables, Total, per_second, percent},
     probe::{Event, Timing},
 };
 
@@ -149,16 +149,9 @@ impl Scene<'_> {
 
     /// The figures of something that took so long; `None` for waiting.
     fn figures(&self, samples: u64, handled_ns: Option<u64>) -> Figures {
-        let percent = |part: u64, whole: u64| {
-            if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
-        };
         Figures {
             samples,
-            per_second: if self.span_ns == 0 {
-                0.0
-            } else {
-                samples as f64 * 1e9 / self.span_ns as f64
-            },
+            per_second: per_second(samples, self.span_ns),
             exits_percent: percent(samples, self.samples()),
             time_percent: handled_ns
                 .filter(|_| self.times())
@@ -210,7 +203,7 @@ impl Sum {
         Self {
             rows,
             figures: scene.figures(samples, (known && !waits).then_some(ns)),
-            core_percent: known.then(|| core_percent(ns, scene.span_ns)),
+            core_percent: known.then(|| percent(ns, scene.span_ns)),
         }
     }
 
@@ -225,11 +218,7 @@ impl Sum {
         Self {
             rows: Vec::new(),
             figures,
-            core_percent: Some(core_percent(halts.polled_ns, scene.span_ns)),
+            core_percent: Some(percent(halts.polled_ns, scene.span_ns)),
         }
     }
-}
-
-fn core_percent(ns: u64, span_ns: u64) -> f64 {
-    if span_ns == 0 { 0.0 } else { 100.0 * ns as f64 / span_ns as f64 }
 }

@@ -19,6 +19,7 @@ use std::{
 use serde::Serialize;
 use vmexit_common::book::Halts;
 
+pub(crate) use self::stats::{per_second, percent};
 pub use self::{
     build::{Sources, accounting, build, source},
     detail::{Detail, event},

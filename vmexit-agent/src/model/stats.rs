@@ -181,11 +181,13 @@ fn buckets(durations: &Durations) -> Vec<Bucket> {
         .collect()
 }
 
-pub(super) fn percent(part: u64, whole: u64) -> f64 {
+/// A share; 0 of nothing.
+pub(crate) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
-pub(super) fn per_second(count: u64, span_ns: u64) -> f64 {
+/// A rate; 0 where there was no time.
+pub(crate) fn per_second(count: u64, span_ns: u64) -> f64 {
     if span_ns == 0 { 0.0 } else { count as f64 * 1e9 / span_ns as f64 }
 }
 

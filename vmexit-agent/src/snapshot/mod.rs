@@ -6,7 +6,7 @@ mod interval;
 mod key;
 mod step;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use vmexit_common::{
@@ -84,6 +84,13 @@ pub struct RowReading {
     /// Durations of the timed exits; `None` where nobody asked for them, which is most rows: apart, so that
     /// these stay small.
     pub durations: Option<Box<Durations>>,
+}
+
+impl Snapshot {
+    /// The processes whose threads are in it.
+    pub fn pids(&self) -> BTreeSet<u32> {
+        self.vcpus.iter().map(|reading| reading.thread.pid).collect()
+    }
 }
 
 impl VcpuReading {

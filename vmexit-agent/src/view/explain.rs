@@ -201,10 +201,7 @@ fn explain_finding<'a>(
 }
 
 fn evidence(out: &mut Text, evidence: &Evidence) {
-    let (name, device) = match &evidence.row {
-        EvidenceRow::Exit { reason } => (safe(reason), String::new()),
-        EvidenceRow::Detail(subject) => (safe(&label(subject)), safe(&what(subject))),
-    };
+    let (name, device) = names(evidence);
     let figures = &evidence.figures;
     let time =
         figures.time_percent.map_or_else(String::new, |share| format!("  {}", percent(share)));
@@ -217,14 +214,30 @@ fn evidence(out: &mut Text, evidence: &Evidence) {
     );
 }
 
+/// What a row of evidence is of, and what that is called.
+pub(super) fn names(evidence: &Evidence) -> (String, String) {
+    match &evidence.row {
+        EvidenceRow::Exit { reason } => (safe(reason), String::new()),
+        EvidenceRow::Detail(subject) => (safe(&label(subject)), safe(&what(subject))),
+    }
+}
+
+/// What is said of advice that the VM has followed.
+pub(super) const OFFERED: &str = "The VM is offered that already; the guest does not use it.";
+
+/// What is to be copied of an advice, and into what.
+pub(super) fn blocks(advice: &Advice) -> impl Iterator<Item = (&'static str, &str)> {
+    let blocks = [("libvirt (virsh edit)", &advice.libvirt), ("QEMU", &advice.qemu)];
+    blocks.into_iter().filter_map(|(title, block)| Some((title, block.as_deref()?)))
+}
+
 fn remedy(out: &mut Text, advice: &Advice) {
     out.gap();
     out.wrapped("   ", &for_whom(advice.os, advice.says));
     if advice.offered {
-        out.wrapped("   ", "The VM is offered that already; the guest does not use it.");
+        out.wrapped("   ", OFFERED);
     }
-    for (title, block) in [("libvirt (virsh edit)", &advice.libvirt), ("QEMU", &advice.qemu)] {
-        let Some(block) = block else { continue };
+    for (title, block) in blocks(advice) {
         line!(out, "     {title}:");
         for text in block.lines() {
             line!(out, "       {text}");

@@ -5,26 +5,21 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// The service manager.
-pub(super) struct Manager;
+/// How often it is to be told that all is well, if it wants to know: twice as often as it must be.
+pub(super) fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|patience| patience / 2)
+}
 
-impl Manager {
-    /// How often it is to be told that all is well, if it wants to know: twice as often as it must be.
-    pub(super) fn watchdog() -> Option<Duration> {
-        sd_notify::watchdog_enabled().map(|patience| patience / 2)
-    }
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready, NotifyState::Status("counting")]);
+}
 
-    pub(super) fn ready() {
-        tell(&[NotifyState::Ready, NotifyState::Status("counting")]);
-    }
+pub(super) fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
 
-    pub(super) fn alive() {
-        tell(&[NotifyState::Watchdog]);
-    }
-
-    pub(super) fn stopping() {
-        tell(&[NotifyState::Stopping]);
-    }
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
 }
 
 /// Nobody is worse off if it can't be told.

@@ -7,7 +7,6 @@ mod own;
 mod privileges;
 
 use std::{
-    collections::BTreeSet,
     future::pending,
     sync::Arc,
     time::{Instant, SystemTime},
@@ -19,7 +18,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, interval_at},
 };
 
-use self::{http::Published, manager::Manager};
+use self::http::Published;
 use super::{args::ServeArgs, error::Error, guests::Guests, live::Live, stop::Stop};
 use crate::{
     metrics::{self, Totals},
@@ -38,13 +37,12 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
     privileges::give_up(asks).map_err(Error::Privileges)?;
     let (publish, published) = watch::channel(Published::default());
     let address = listener.local_addr().unwrap_or(args.listen);
-    log::info!("metrics at http://{address}/metrics");
     eprintln!("vmexit: metrics at http://{address}/metrics, a page at http://{address}/");
-    Manager::ready();
+    manager::ready();
     let server = tokio::spawn(http::serve(listener, published, 3 * args.interval));
     let mut serve = Serve { probe, live, totals: Totals::default(), publish };
     let result = serve.run(&args, &mut stop).await;
-    Manager::stopping();
+    manager::stopping();
     server.abort();
     result
 }
@@ -62,21 +60,19 @@ impl Serve {
         let mut tick = interval_at(tokio::time::Instant::now() + args.interval, args.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         self.publish(&before, &before)?;
-        let mut watchdog = Manager::watchdog().map(interval);
+        let mut watchdog = manager::watchdog().map(interval);
         loop {
             tokio::select! {
                 biased;
                 () = stop.asked() => return Ok(()),
                 _ = tick.tick() => {}
                 () = due(&mut watchdog) => {
-                    Manager::alive();
+                    manager::alive();
                     continue;
                 }
             }
             let now = Reading::now(self.probe.snapshot(|_| true)?);
-            let pids: BTreeSet<u32> =
-                now.snapshot.vcpus.iter().map(|reading| reading.thread.pid).collect();
-            self.live.note(&pids);
+            self.live.note(&now.snapshot.pids());
             self.live.maps.collect().await;
             self.publish(&before, &now)?;
             before = now;

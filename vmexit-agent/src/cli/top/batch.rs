@@ -1,6 +1,6 @@
 //! `vmexit top --batch`: a report for each interval, one after the other.
 
-use std::{collections::BTreeSet, time::SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -37,8 +37,7 @@ pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
             _ = tick.tick() => {}
         }
         let now = probe.snapshot(|_| true)?;
-        let pids: BTreeSet<u32> = now.vcpus.iter().map(|reading| reading.thread.pid).collect();
-        live.note(&pids);
+        live.note(&now.pids());
         live.maps.collect().await;
         let interval = Interval::between(&before, &now);
         let report = live.report(&interval, Span::new(started, interval.span_ns, false), layout);

@@ -1,7 +1,7 @@
 //! The readings that a live view shows the differences of, and which VMs it still knows.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     mem,
     rc::Rc,
     time::SystemTime,
@@ -95,8 +95,7 @@ impl Looks {
     /// Notes VMs that have come or ended; those that ended some time ago are forgotten, unless somebody
     /// looks at them.
     fn meet(&mut self, live: &mut Live, state: &State) {
-        let running: BTreeSet<u32> =
-            self.current.snapshot.vcpus.iter().map(|reading| reading.thread.pid).collect();
+        let running = self.current.snapshot.pids();
         live.note(&running);
         let ended: Vec<u32> = live
             .guests

@@ -3,11 +3,10 @@
 use maud::{Markup, html};
 
 use crate::{
-    finding::{Advice, Evidence, EvidenceRow, Finding, Healthy, Os},
+    finding::{Advice, Evidence, Finding, Healthy, Os},
     model::Vm,
     view::{
-        explain::{capital, certainty, gain, shares, title},
-        subject::{label, what},
+        explain::{OFFERED, blocks, capital, certainty, gain, names, shares, title},
         terminal::safe,
         units::{count, percent, rate},
     },
@@ -59,10 +58,7 @@ fn of<'a>(finding: &'a Finding, exits: bool, said: &mut Vec<(&'a Advice, &'stati
 }
 
 fn evidence(evidence: &Evidence) -> Markup {
-    let (name, device) = match &evidence.row {
-        EvidenceRow::Exit { reason } => (safe(reason), String::new()),
-        EvidenceRow::Detail(subject) => (safe(&label(subject)), safe(&what(subject))),
-    };
+    let (name, device) = names(evidence);
     let figures = &evidence.figures;
     html! {
         tr {
@@ -74,15 +70,12 @@ fn evidence(evidence: &Evidence) -> Markup {
 }
 
 fn remedy(advice: &Advice) -> Markup {
-    let blocks = [("libvirt (virsh edit)", &advice.libvirt), ("QEMU", &advice.qemu)];
     html! {
         p {
             (for_whom(advice.os)) (prose(advice.says))
-            @if advice.offered { " The VM is offered that already; the guest does not use it." }
+            @if advice.offered { " " (OFFERED) }
         }
-        @for (title, block) in blocks {
-            @if let Some(block) = block { p.dim { (title) } pre { (block) } }
-        }
+        @for (title, block) in blocks(advice) { p.dim { (title) } pre { (block) } }
         @if let Some(inside) = advice.inside { p { (prose(inside)) } }
     }
 }
