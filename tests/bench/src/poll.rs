@@ -158,7 +158,7 @@ impl View {
                 host: &view.host,
                 span: Span::new(
                     SystemTime::now() - Duration::from_nanos(interval.span_ns),
-                    interval.span_ns,
+                    &interval,
                     false,
                 ),
                 timing: Timing::All,

@@ -1,9 +1,6 @@
 //! `vmexit capture`: one interval of a given length, from attach to report.
 
-use std::{
-    mem,
-    time::{Duration, SystemTime},
-};
+use std::{mem, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -12,7 +9,7 @@ use super::{
     args::{CaptureArgs, MeasureArgs, Written},
     error::Error,
     guests::Guests,
-    live::Live,
+    live::{Live, Moment},
     output::Output,
     report,
     stop::Stop,
@@ -50,7 +47,7 @@ pub(super) async fn measure(args: &MeasureArgs) -> Result<Recording, Error> {
     let mut stop = Stop::new()?;
     let (mut probe, mut live) = Live::start(&args.count, Guests::find)?;
     let start = probe.snapshot(|_| true)?;
-    let started = SystemTime::now();
+    let started = Moment::of(&start);
     let mut steps = Steps::from(start.clone());
     let interrupted = watch(args, &mut probe, &mut live, &mut steps, &mut stop).await?;
     let end = probe.snapshot(|_| true)?;

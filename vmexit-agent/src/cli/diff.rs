@@ -6,7 +6,10 @@ use super::{args::DiffArgs, error::Error, guests, output::Output, report};
 use crate::{diff::Diff, view};
 
 pub(super) async fn run(args: DiffArgs) -> Result<(), Error> {
-    let (mut before, mut after) = (report::read(&args.before)?, report::read(&args.after)?);
+    let before = report::read(&args.before, args.before_period.unwrap_or_default());
+    let after = args.after.as_ref().unwrap_or(&args.before);
+    let after = report::read(after, args.after_period.unwrap_or_default());
+    let (mut before, mut after) = (before?, after?);
     if !args.vms.is_empty() {
         // A VM may be in one of them only, or have another process id.
         let all: Vec<_> = [before.guests(), after.guests()].concat();

@@ -76,6 +76,15 @@ pub enum Error {
         /// Why not.
         source: ImportError,
     },
+    /// A period is none.
+    #[error("--since and --until: {0}")]
+    Period(String),
+    /// Nothing was recorded then.
+    #[error("{} has no recording of that time", view::path(.0))]
+    NothingThen(PathBuf),
+    /// A period has more than can be added up.
+    #[error("that is too much for one report: {0}; take a shorter time by --since and --until")]
+    Long(&'static str),
     /// A recording is nothing to look at.
     #[error("a recording is not for a terminal: name a file by --output")]
     RecordingOnTerminal,
@@ -125,11 +134,14 @@ impl Error {
             | Self::Layout(LayoutError::Forbidden(_)) => 3,
             Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) | Self::Unwell(_) => 4,
             Self::Probe(ProbeError::Program { .. } | ProbeError::Mmap { .. }) => 4,
-            Self::OneQmpSocket | Self::RecordingOnTerminal | Self::Config { .. } => 2,
+            Self::OneQmpSocket
+            | Self::Period(_)
+            | Self::RecordingOnTerminal
+            | Self::Config { .. } => 2,
             Self::NoVm => 5,
             Self::UnknownVm { .. } => 6,
             Self::Output { .. } => 7,
-            Self::File { .. } | Self::Import { .. } => 8,
+            Self::File { .. } | Self::NothingThen(_) | Self::Long(_) | Self::Import { .. } => 8,
             Self::Probe(_)
             | Self::Proc(_)
             | Self::Recording(_)

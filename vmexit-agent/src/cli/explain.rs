@@ -10,10 +10,10 @@ use super::{
 use crate::{model::Layout, probe::Event, recording::Recording, view};
 
 pub(super) async fn run(args: ExplainArgs) -> Result<(), Error> {
-    let ExplainArgs { file, measure, format, output } = args;
+    let ExplainArgs { file, period, measure, format, output } = args;
     let output = Output::open(output.as_deref()).await?;
     let recording = match file {
-        Some(file) => kept(report::read(&file)?, &measure)?,
+        Some(file) => kept(report::read(&file, period.period())?, &measure)?,
         None => capture::measure(&measure).await?,
     };
     output.write(view::explained(&recording.report(Layout::default()), format)?).await

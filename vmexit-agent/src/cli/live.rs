@@ -13,13 +13,13 @@ use super::{
 };
 use crate::{
     guest::Vm,
-    host::{Host, preflight},
+    host::{self, Host, preflight},
     model::{self, Layout, Report, Sources, Span},
     monitor::Maps,
     probe::{Event, Options, Probe, Timing, plan::Plan},
     reason::Names,
-    recording::{Recording, VERSION},
-    snapshot::Interval,
+    recording::{Began, Recording, VERSION},
+    snapshot::{Interval, Snapshot},
 };
 
 /// VMs whose exits are counted, and what is known of them.
@@ -27,6 +27,7 @@ pub(super) struct Live {
     pub(super) guests: Guests,
     pub(super) maps: Maps,
     host: Host,
+    boot: String,
     reasons: Names,
     timing: Timing,
     events: BTreeSet<Event>,
@@ -57,6 +58,7 @@ impl Live {
             guests,
             maps,
             host: Host::current(),
+            boot: host::boot_id(),
             reasons: Names::of_this_kernel(),
             timing: options.timing,
             events: options.events,
@@ -67,6 +69,13 @@ impl Live {
     /// Looks up the VMs among these processes that have come since, and begins to ask them.
     pub(super) fn note(&mut self, pids: &BTreeSet<u32>) {
         self.guests.note(pids).iter().for_each(|vm| self.maps.learn(vm));
+    }
+
+    /// Begins to ask all VMs again that were not asked a moment ago.
+    pub(super) fn ask_again(&mut self) {
+        for vm in self.guests.known.values() {
+            self.maps.renew(vm);
+        }
     }
 
     /// Looks no further at a VM that has ended.
@@ -96,13 +105,14 @@ impl Live {
     pub(super) fn recording(
         &self,
         interval: Interval,
-        start: SystemTime,
+        start: Moment,
         interrupted: bool,
     ) -> Recording {
         let recording = Recording {
             version: VERSION.into(),
             host: self.host.clone(),
-            start: Some(start),
+            start: Some(start.time),
+            began: Some(Began { boot: self.boot.clone(), ns: start.at_ns }),
             interrupted,
             timing: self.timing,
             events: self.events.clone(),
@@ -125,6 +135,21 @@ impl Live {
             }
         }
         asks
+    }
+}
+
+/// When something was read, by the clock that people have and by the kernel's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) time: SystemTime,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub(super) at_ns: u64,
+}
+
+impl Moment {
+    /// That of a snapshot that was taken right now.
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        Self { time: SystemTime::now(), at_ns: snapshot.at_ns }
     }
 }
 

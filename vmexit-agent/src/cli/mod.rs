@@ -13,9 +13,11 @@ mod help;
 mod import;
 mod live;
 mod output;
+mod record;
 mod report;
 mod screen;
 mod serve;
+mod service;
 mod stop;
 mod top;
 mod trace;
@@ -37,6 +39,7 @@ pub async fn run(cli: args::Cli) -> Result<(), Error> {
         Command::Explain(args) => explain::run(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Man(args) => help::man(&args),
+        Command::Record(args) => record::run(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Top(args) => top::run(args).await,

@@ -1,11 +1,14 @@
 //! `vmexit report`: what a recording has, as the capture would have shown it. Nothing is traced.
 
-use std::{collections::BTreeSet, fs::File, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 
 use super::{
-    args::{ReportArgs, Written},
+    args::{self, ReportArgs, Written},
     error::Error,
     guests,
     output::Output,
@@ -14,23 +17,34 @@ use crate::{
     model::Layout,
     probe::Event,
     recording::{
-        Recording,
+        Recording, Sum,
+        archive::{self, Period},
         file::{self, FileError},
     },
     view,
 };
 
 pub(super) async fn run(args: ReportArgs) -> Result<(), Error> {
-    let mut recording = read(&args.file)?;
+    let mut recording = read(&args.file, args.period.period())?;
     keep(&mut recording, &args.vms, &args.events)?;
     let output = Output::open(args.output.as_deref()).await?;
-    output.write(written(&recording, Written::Report(args.format), args.tables.layout())?).await
+    output.write(written(&recording, args.format, args.tables.layout())?).await
 }
 
-/// Reads a recording.
-pub(super) fn read(path: &Path) -> Result<Recording, Error> {
-    let recording = File::open(path).map_err(FileError::Io).and_then(file::read);
-    recording.map_err(|source| Error::File { path: path.into(), source })
+/// Reads a recording: what there is of a period in a file, or in a directory of them.
+pub(super) fn read(path: &Path, period: Period) -> Result<Recording, Error> {
+    args::check(period).map_err(Error::Period)?;
+    let failed = |path: PathBuf, source| Error::File { path, source };
+    let found = archive::recordings(path, period);
+    let mut sum = Sum::default();
+    for recording in found.map_err(|error| failed(path.into(), FileError::Io(error)))? {
+        match recording {
+            Ok(recording) => sum.add(recording).map_err(Error::Long)?,
+            Err((file, error)) if file == path => return Err(failed(file, error)),
+            Err((file, error)) => log::warn!("{}: {error}; left out", view::path(&file)),
+        }
+    }
+    sum.finish().ok_or_else(|| Error::NothingThen(path.into()))
 }
 
 /// Leaves only these VMs and events of a recording, if any are said.

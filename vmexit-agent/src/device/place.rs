@@ -54,6 +54,18 @@ impl Map {
         }
     }
 
+    /// Takes over what is known later; no guess where somebody was asked.
+    pub fn extend(&mut self, later: Self) {
+        match (&mut *self, later) {
+            (Self::Asked(known), Self::Asked(later)) => {
+                known.io.extend(later.io);
+                known.memory.extend(later.memory);
+            }
+            (_, asked @ Self::Asked(_)) => *self = asked,
+            (_, Self::Guessed(_)) => {}
+        }
+    }
+
     /// The device behind a guest-physical address; `None` where nobody knows.
     pub fn memory(&self, address: u64) -> Option<Device> {
         match self {

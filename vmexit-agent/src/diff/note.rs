@@ -29,6 +29,7 @@ pub(super) fn differences(before: &Report, after: &Report) -> (Vec<String>, Vec<
         (Source::Nothing, _) => "not known, for KVM reported nothing".to_owned(),
         (Source::Exits, Timing::Off) => "not measured".to_owned(),
         (Source::Exits, Timing::All) => "those of all exits".to_owned(),
+        (Source::Exits, Timing::Varies) => "those of a varying share of the exits".to_owned(),
         (Source::Exits, timing) => format!("those of {timing} of the exits"),
     };
     differ("Times are", &timed(before), &timed(after));

@@ -146,6 +146,13 @@ impl Vm {
         }
     }
 
+    /// Takes over what is known of it later; with threads that it has no more.
+    pub fn update(&mut self, later: Self) {
+        let mut threads = std::mem::take(&mut self.threads);
+        threads.extend(later.threads);
+        *self = Self { threads, ..later };
+    }
+
     /// Whether the user means this VM: its process id or its very name.
     pub fn answers_to(&self, wanted: &str) -> bool {
         self.name == wanted || wanted.parse() == Ok(self.pid)

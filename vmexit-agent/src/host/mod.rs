@@ -46,6 +46,12 @@ impl Host {
     }
 }
 
+/// What tells this run of the kernel from others; empty where the kernel does not say.
+pub fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 /// The vendor half of KVM: the other module whose name begins with `kvm_`.
 fn kvm_module(modules: &Path) -> Option<String> {
     let names = fs::read_dir(modules).ok()?;

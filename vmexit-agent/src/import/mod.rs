@@ -214,6 +214,7 @@ impl Trace {
         let mut events = self.kinds;
         events.insert(Event::Vmexit);
         let recording = Recording {
+            began: None,
             version: VERSION.into(),
             host: self.host.host(vendor),
             start: None,

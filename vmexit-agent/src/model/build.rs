@@ -21,7 +21,7 @@ use crate::{
     host::Host,
     probe::{Event, Timing},
     reason::{self, Names, Vendor},
-    snapshot::{Interval, RowInterval, Step, VcpuInterval},
+    snapshot::{Interval, RowInterval, Step, VcpuInterval, place},
 };
 
 /// What an interval is put into words with.
@@ -227,15 +227,6 @@ fn merged<'a>(rows: impl Iterator<Item = &'a RowInterval>) -> Vec<RowInterval> {
     }
     sums.sort_by_key(|row| row.key);
     sums
-}
-
-/// Where a row's sum is, or is to be: where the last one's is followed by it, mostly, for the vCPUs of a VM
-/// have much the same rows in much the same order.
-pub(super) fn place<T>(sums: &[T], next: usize, is: impl Fn(&T) -> bool) -> usize {
-    if sums.get(next).is_some_and(&is) {
-        return next;
-    }
-    sums.iter().position(is).unwrap_or(sums.len())
 }
 
 /// The exit code behind a row of reasons; `None` for the row of those without one.

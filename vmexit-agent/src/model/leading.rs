@@ -7,13 +7,13 @@ use vmexit_common::key::{Key, Kind};
 
 use super::{
     Subject, Total,
-    build::{Frame, code_of, place, reason_name, row_waits},
+    build::{Frame, code_of, reason_name, row_waits},
     stats::{percent, scaled},
     subject::Naming,
 };
 use crate::{
     device::Map,
-    snapshot::{RowInterval, VcpuInterval},
+    snapshot::{RowInterval, VcpuInterval, place},
 };
 
 /// What took most of a VM's handled time; where no time is known, what came most often.

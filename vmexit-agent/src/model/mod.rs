@@ -34,6 +34,7 @@ use crate::{
     finding::Assessment,
     host::Host,
     probe::{Event, Timing},
+    snapshot::Interval,
 };
 
 /// Version of the report's shape. It grows by one when a field goes away or changes its meaning;
@@ -68,18 +69,29 @@ pub struct Report {
 pub struct Span {
     /// Start, UTC, RFC 3339; null where that is not known.
     pub start: Option<String>,
-    /// Length, seconds.
+    /// How long was watched, seconds: all of its length, but for what follows.
     pub seconds: f64,
+    /// Time in it that nobody watched, seconds: rates are those of the rest.
+    pub unwatched_seconds: f64,
     /// Whether it was ended before its time.
     pub interrupted: bool,
 }
 
 impl Span {
-    /// From a time on, if it is known, so many nanoseconds long.
-    pub fn new(start: impl Into<Option<SystemTime>>, length_ns: u64, interrupted: bool) -> Self {
+    /// That of an interval, from a time on, if it is known.
+    pub fn new(
+        start: impl Into<Option<SystemTime>>,
+        interval: &Interval,
+        interrupted: bool,
+    ) -> Self {
         let start = start.into();
         let start = start.map(|start| humantime::format_rfc3339_seconds(start).to_string());
-        Self { start, seconds: length_ns as f64 / 1e9, interrupted }
+        Self {
+            start,
+            seconds: interval.span_ns as f64 / 1e9,
+            unwatched_seconds: interval.unwatched_ns as f64 / 1e9,
+            interrupted,
+        }
     }
 
     /// When it began, in words.

@@ -122,7 +122,7 @@ impl Tracepoint {
         let programs = if is_raw { self.raw } else { self.classic };
         match options.timing {
             _ if options.slow.is_some() => programs[3],
-            Timing::All => programs[0],
+            Timing::All | Timing::Varies => programs[0],
             Timing::OneIn(_) => programs[1],
             Timing::Off => programs[2],
         }

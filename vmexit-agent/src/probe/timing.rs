@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+const VARIES: &str = "varies";
+
 /// Which exits are timed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Timing {
@@ -14,6 +16,8 @@ pub enum Timing {
     OneIn(u32),
     /// None: cheapest.
     Off,
+    /// Different shares at different times; nothing that can be asked for.
+    Varies,
 }
 
 impl Timing {
@@ -23,10 +27,15 @@ impl Timing {
     /// The share to time, of 2^32, as the kernel side compares it.
     pub(super) const fn share(self) -> u32 {
         match self {
-            Self::All => u32::MAX,
+            Self::All | Self::Varies => u32::MAX,
             Self::OneIn(n) => u32::MAX / n,
             Self::Off => 0,
         }
+    }
+
+    /// Both, one after the other.
+    pub fn and(self, next: Self) -> Self {
+        if self == next { self } else { Self::Varies }
     }
 }
 
@@ -53,6 +62,7 @@ impl fmt::Display for Timing {
             Self::All => formatter.write_str("all"),
             Self::OneIn(n) => write!(formatter, "1/{n}"),
             Self::Off => formatter.write_str("off"),
+            Self::Varies => formatter.write_str(VARIES),
         }
     }
 }
@@ -65,7 +75,11 @@ impl Serialize for Timing {
 
 impl<'de> Deserialize<'de> for Timing {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        let text = String::deserialize(deserializer)?;
+        if text == VARIES {
+            return Ok(Self::Varies);
+        }
+        text.parse().map_err(de::Error::custom)
     }
 }
 

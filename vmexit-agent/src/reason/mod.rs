@@ -145,6 +145,20 @@ impl Names {
         Self { kernel }
     }
 
+    /// Takes over the names that it lacks.
+    pub fn extend(&mut self, others: Self) {
+        let ReasonNames { vmx, svm, flags } = others.kernel;
+        let mine = &mut self.kernel;
+        for (known, names) in [(&mut mine.vmx, vmx), (&mut mine.svm, svm), (&mut mine.flags, flags)]
+        {
+            for name in names {
+                if known.iter().all(|(number, _)| *number != name.0) {
+                    known.push(name);
+                }
+            }
+        }
+    }
+
     /// How many names there are beside the built-in ones.
     pub(crate) fn count(&self) -> usize {
         self.kernel.vmx.len() + self.kernel.svm.len() + self.kernel.flags.len()

@@ -20,45 +20,56 @@ const MOST: u64 = 1 << 61;
 
 /// Says what is wrong, as the end of a sentence.
 pub(crate) fn check(recording: &Recording) -> Result<(), &'static str> {
-    let interval = &recording.interval;
-    if recording.vms.len() > MOST_VMS || recording.maps.len() > MOST_VMS {
-        return Err("it has more VMs than a host can have");
-    }
+    limits(recording.vms.len().max(recording.maps.len()), recording.interval.vcpus.len())?;
     if recording.reasons.count() > MOST_NAMES {
         return Err("it has more names of exit reasons than a kernel has");
-    }
-    if interval.vcpus.len() > MOST_VCPUS {
-        return Err("it has more vCPUs than a host can have");
     }
     if recording.steps.len() > MOST_STEPS {
         return Err("it has more steps than vmexit takes");
     }
-    let mut sum = Sum::default();
-    for step in &recording.steps {
-        sum.count(step.counts.iter().map(|count| count.count))?;
-        sum.time([step.span_ns])?;
-    }
-    let loss = &interval.loss;
-    sum.count([loss.no_vcpu_entry, loss.no_book, loss.unreadable, loss.stray, loss.slow])?;
-    sum.count(interval.missed.values().copied())?;
-    sum.count([interval.torn])?;
-    interval.vcpus.iter().try_for_each(|vcpu| sum.vcpu(vcpu))
+    Amounts::default().add(recording)
 }
 
-/// What everything adds up to.
-#[derive(Default)]
-struct Sum {
+/// Whether there can be so many.
+pub(super) fn limits(vms: usize, vcpus: usize) -> Result<(), &'static str> {
+    if vms > MOST_VMS {
+        return Err("it has more VMs than a host can have");
+    }
+    if vcpus > MOST_VCPUS {
+        return Err("it has more vCPUs than a host can have");
+    }
+    Ok(())
+}
+
+/// What recordings add up to.
+#[derive(Debug, Default)]
+pub(super) struct Amounts {
     counts: u64,
     ns: u64,
 }
 
-impl Sum {
+impl Amounts {
+    /// Adds one; says what is wrong, as the end of a sentence, if that is too much.
+    pub(super) fn add(&mut self, recording: &Recording) -> Result<(), &'static str> {
+        let interval = &recording.interval;
+        for step in &recording.steps {
+            self.count(step.counts.iter().map(|count| count.count))?;
+            self.time([step.span_ns, step.unwatched_ns])?;
+        }
+        self.time([interval.span_ns, interval.unwatched_ns])?;
+        let loss = &interval.loss;
+        self.count([loss.no_vcpu_entry, loss.no_book, loss.unreadable, loss.stray, loss.slow])?;
+        self.count(interval.missed.values().copied())?;
+        self.count([interval.torn])?;
+        interval.vcpus.iter().try_for_each(|vcpu| self.vcpu(vcpu))
+    }
+
     fn vcpu(&mut self, vcpu: &VcpuInterval) -> Result<(), &'static str> {
         if vcpu.reasons.len() + vcpu.details.len() > MOST_ROWS {
             return Err("a vCPU has more rows than vmexit keeps");
         }
-        if !(-1..=1).contains(&vcpu.opened) {
-            return Err("a vCPU has more than one open exit");
+        if vcpu.opened.unsigned_abs() > vcpu.observed.max(1) {
+            return Err("a vCPU has more open exits than exits");
         }
         let is_reason = |row: &RowInterval| row.key.table() == Some(Kind::Reason);
         if !vcpu.reasons.iter().all(is_reason) || vcpu.details.iter().any(is_reason) {

@@ -1,13 +1,14 @@
-//! Recordings as files: JSON, compressed by gzip, that begins with what it is and its version. What is read
-//! may be anything: it is bounded in size, and taken only if the model can work with it.
+//! Recordings as files: JSON, compressed by gzip, that begins with what it is and its version; one behind the
+//! other where a file has several. What is read may be anything: it is bounded in size, and taken only if the
+//! model can work with it.
 
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead, Read as _, Write as _};
 
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Recording, check};
+use super::{Recording, Sum, check};
 use crate::view::safe;
 
 /// What a file says that it is.
@@ -16,7 +17,7 @@ const FORMAT: &str = "vmexit recording";
 /// merely added leaves it.
 const FORMAT_VERSION: u64 = 1;
 
-/// Largest file that is read, bytes.
+/// The most of a file that is read for one recording, bytes.
 const LARGEST_FILE: u64 = 64 << 20;
 /// The most that one is decompressed to, bytes: thousands of busy vCPUs take half of it.
 const LARGEST_TEXT: u64 = 256 << 20;
@@ -77,40 +78,94 @@ pub fn write(recording: &Recording) -> io::Result<Vec<u8>> {
     gzip.finish()
 }
 
-/// Reads a recording.
+/// Reads what a file has: one recording, or several that follow one another, as one.
 ///
 /// # Errors
 /// Whatever is no recording that this version can read.
-pub fn read(file: impl Read) -> Result<Recording, FileError> {
-    let mut bytes = Vec::new();
-    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(FileError::Io)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(FileError::TooLarge);
+pub fn read(file: impl BufRead) -> Result<Recording, FileError> {
+    let mut sum = Sum::default();
+    for member in Members::of(file) {
+        sum.add(member?).map_err(FileError::damaged)?;
     }
-    let text = decompressed(&bytes)?;
-    let head: Head = serde_json::from_slice(&text).map_err(|_| FileError::Foreign)?;
-    if head.format != FORMAT {
-        return Err(FileError::Foreign);
-    }
-    if head.version > FORMAT_VERSION {
-        return Err(FileError::Newer(head.version));
-    }
-    let recording: Recording = serde_json::from_slice(&text)
-        .map_err(|error| FileError::Damaged(safe(&error.to_string())))?;
-    check(&recording).map_err(|what| FileError::Damaged(what.to_owned()))?;
-    Ok(recording)
+    sum.finish().ok_or(FileError::Foreign)
 }
 
-fn decompressed(bytes: &[u8]) -> Result<Vec<u8>, FileError> {
-    const GZIP: [u8; 2] = [0x1f, 0x8b];
-    if !bytes.starts_with(&GZIP) {
+/// The recordings of a file, one after the other; the last item is an error if there is one. The end of the
+/// last may be missing if there is one before it: whoever was writing was stopped.
+#[derive(Debug)]
+pub struct Members<R> {
+    file: R,
+    read: u64,
+    failed: bool,
+}
+
+impl<R: BufRead> Members<R> {
+    /// Those of this file.
+    pub fn of(file: R) -> Self {
+        Self { file, read: 0, failed: false }
+    }
+
+    /// Whether there is nothing behind what was read.
+    fn is_at_end(&mut self) -> io::Result<bool> {
+        self.file.fill_buf().map(<[u8]>::is_empty)
+    }
+
+    fn member(&mut self) -> Result<Recording, FileError> {
+        let text = decompressed(&mut self.file)?;
+        let head: Head = serde_json::from_slice(&text).map_err(|_| FileError::Foreign)?;
+        if head.format != FORMAT {
+            return Err(FileError::Foreign);
+        }
+        if head.version > FORMAT_VERSION {
+            return Err(FileError::Newer(head.version));
+        }
+        let recording: Recording = serde_json::from_slice(&text)
+            .map_err(|error| FileError::damaged(&error.to_string()))?;
+        check(&recording).map_err(FileError::damaged)?;
+        Ok(recording)
+    }
+}
+
+impl<R: BufRead> Iterator for Members<R> {
+    type Item = Result<Recording, FileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = match self.is_at_end() {
+            Ok(true) => return None,
+            Ok(false) => self.member(),
+            Err(error) => Err(FileError::Io(error)),
+        };
+        self.failed = next.is_err();
+        self.read += 1;
+        match next {
+            Err(FileError::Truncated) if self.read > 1 => None,
+            next => Some(next),
+        }
+    }
+}
+
+impl FileError {
+    fn damaged(what: &str) -> Self {
+        Self::Damaged(safe(what))
+    }
+}
+
+fn decompressed(file: &mut impl BufRead) -> Result<Vec<u8>, FileError> {
+    const GZIP: u8 = 0x1f;
+    if file.fill_buf().map_err(FileError::Io)?.first() != Some(&GZIP) {
         return Err(FileError::Foreign);
     }
+    let mut compressed = file.take(LARGEST_FILE);
     let mut text = Vec::new();
-    match GzDecoder::new(bytes).take(LARGEST_TEXT + 1).read_to_end(&mut text) {
+    let read = GzDecoder::new(&mut compressed).take(LARGEST_TEXT + 1).read_to_end(&mut text);
+    match read {
         Ok(_) if text.len() as u64 > LARGEST_TEXT => Err(FileError::TooLarge),
         Ok(_) => Ok(text),
+        Err(_) if compressed.limit() == 0 => Err(FileError::TooLarge),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(FileError::Truncated),
-        Err(error) => Err(FileError::Damaged(safe(&error.to_string()))),
+        Err(error) => Err(FileError::damaged(&error.to_string())),
     }
 }

@@ -2,8 +2,10 @@
 //! what only the host could tell: who the VMs are, what exit codes are called there, which devices
 //! the VMs have. Commands make one of what they measured, or read it from a [file](mod@file).
 
+pub mod archive;
 mod check;
 pub mod file;
+mod sum;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use vmexit_common::key::Kind;
 
 pub(crate) use self::check::{MOST_ROWS, check};
+pub use self::sum::Sum;
 use crate::{
     device::Map,
     guest,
@@ -35,6 +38,9 @@ pub struct Recording {
     /// When it began; `None` where that is not known.
     #[serde(with = "time")]
     pub start: Option<SystemTime>,
+    /// The same by a clock that nobody sets, where it was measured by vmexit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Began>,
     /// Whether it was ended before its time.
     pub interrupted: bool,
     /// Which exits were timed.
@@ -52,6 +58,15 @@ pub struct Recording {
     /// The parts of the interval, in their order and without gaps; none where only the whole is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
+}
+
+/// When something began, by the kernel's own clock.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Began {
+    /// Which run of the kernel: its `boot_id`.
+    pub boot: String,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub ns: u64,
 }
 
 /// Version of vmexit that measures.
@@ -93,7 +108,7 @@ impl Recording {
         let sources = Sources {
             version: &self.version,
             host: &self.host,
-            span: Span::new(self.start, self.interval.span_ns, self.interrupted),
+            span: Span::new(self.start, &self.interval, self.interrupted),
             timing: self.timing,
             events: &self.events,
             reasons: &self.reasons,
@@ -142,7 +157,7 @@ impl Recording {
     }
 }
 
-/// A time as RFC 3339, to the second.
+/// A time as RFC 3339, to the millisecond.
 mod time {
     use std::time::SystemTime;
 
@@ -153,7 +168,7 @@ mod time {
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         match time {
-            Some(time) => serializer.collect_str(&humantime::format_rfc3339_seconds(*time)),
+            Some(time) => serializer.collect_str(&humantime::format_rfc3339_millis(*time)),
             None => serializer.serialize_none(),
         }
     }

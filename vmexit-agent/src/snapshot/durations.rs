@@ -60,6 +60,19 @@ impl Durations {
         }
     }
 
+    /// Lets each count stand for more, so that there are as many as this together, but for rounding; no fewer
+    /// than there were.
+    pub fn scale_to(&mut self, total: u64) {
+        let timed = self.total();
+        if timed == 0 || total <= timed {
+            return;
+        }
+        for count in &mut self.counts {
+            let scaled = u128::from(*count) * u128::from(total) + u128::from(timed) / 2;
+            *count = u64::try_from(scaled / u128::from(timed)).unwrap_or(u64::MAX);
+        }
+    }
+
     /// The lowest and highest duration that the buckets allow for, nanoseconds; zeros if all are empty.
     pub fn range(&self) -> (u64, u64) {
         let low = self.iter().next().and_then(|(bucket, _)| bounds_of(bucket));

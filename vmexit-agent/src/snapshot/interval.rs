@@ -2,6 +2,8 @@
 //! shortest and the longest duration, and rows that were given up in between: all that was booked on them,
 //! also before, has gone to the row of all others of their kind.
 
+mod extend;
+
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
@@ -11,13 +13,17 @@ use vmexit_common::{
     vcpu::Loss,
 };
 
+pub use self::extend::Shares;
 use super::{Durations, RowReading, Snapshot, Thread, VcpuReading, key};
 
 /// What happened between two snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Interval {
-    /// Its length, nanoseconds.
+    /// How long was watched, nanoseconds: all of its length, but for what follows.
     pub span_ns: u64,
+    /// Time in it that nobody watched, nanoseconds.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub unwatched_ns: u64,
     /// The vCPU threads that lived in it.
     pub vcpus: Vec<VcpuInterval>,
     /// What could not be noted on a vCPU.
@@ -60,17 +66,17 @@ pub struct RowInterval {
     /// Exits, timed or not.
     pub exits: u64,
     /// Events without an exit.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub stray: u64,
     /// Accesses beyond one for each exit and event: one string instruction can make many.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub more: u64,
     /// How many of the exits were timed.
     pub timed: u64,
     /// Sum of the timed exits' durations, nanoseconds.
     pub total_ns: u64,
     /// The part of it in which userspace had the vCPU, nanoseconds.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "super::is_zero")]
     pub user_ns: u64,
     /// Shortest duration, nanoseconds: exact where the row is new or it fell within the interval,
     /// else the lower bound of the first bucket hit. `None` if none was timed, or if nobody knows.
@@ -85,12 +91,19 @@ pub struct RowInterval {
 }
 
 impl Interval {
+    /// From its beginning to its end, nanoseconds.
+    pub fn length_ns(&self) -> u64 {
+        self.span_ns.saturating_add(self.unwatched_ns)
+    }
+
     /// What happened from `start` to `end`. A thread or row that `start` lacks began at zero.
     pub fn between(start: &Snapshot, end: &Snapshot) -> Self {
         let before: HashMap<Thread, &VcpuReading> =
             start.vcpus.iter().map(|reading| (reading.thread, reading)).collect();
+        let unwatched_ns = end.unwatched_ns.saturating_sub(start.unwatched_ns);
         Self {
-            span_ns: end.at_ns.saturating_sub(start.at_ns),
+            span_ns: end.at_ns.saturating_sub(start.at_ns).saturating_sub(unwatched_ns),
+            unwatched_ns,
             vcpus: end
                 .vcpus
                 .iter()
@@ -138,10 +151,6 @@ impl VcpuInterval {
         let accounted = self.recorded() + self.lost_no_entry;
         self.observed as i64 - self.opened - accounted as i64
     }
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// Both by place; the rows of all others come after those that can be given up.
@@ -272,6 +281,15 @@ impl RowInterval {
             _ => self.durations = None,
         }
     }
+}
+
+/// Where a row's sum is, or is to be: where the last one's is followed by it, mostly, for the vCPUs of a VM,
+/// and a vCPU at different times, have much the same rows in much the same order.
+pub(crate) fn place<T>(sums: &[T], next: usize, is: impl Fn(&T) -> bool) -> usize {
+    if sums.get(next).is_some_and(&is) {
+        return next;
+    }
+    sums.iter().position(is).unwrap_or(sums.len())
 }
 
 #[cfg(test)]

@@ -14,9 +14,10 @@ use vmexit_common::{
     vcpu::Loss,
 };
 
+pub(crate) use self::interval::place;
 pub use self::{
     durations::Durations,
-    interval::{Interval, RowInterval, VcpuInterval},
+    interval::{Interval, RowInterval, Shares, VcpuInterval},
     step::{Count, Step},
 };
 
@@ -25,6 +26,8 @@ pub use self::{
 pub struct Snapshot {
     /// When it was read: `CLOCK_MONOTONIC`, nanoseconds.
     pub at_ns: u64,
+    /// For how long nothing was counted until then, nanoseconds.
+    pub unwatched_ns: u64,
     /// The vCPU threads seen so far; one that has ended is in the next snapshot for the last time.
     pub vcpus: Vec<VcpuReading>,
     /// What could not be noted on a vCPU, over all CPUs.
@@ -138,4 +141,8 @@ impl RowReading {
             _ => self.durations = None,
         }
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -10,8 +10,11 @@ use super::{Interval, VcpuInterval, key};
 /// What was counted in a part of an interval.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Step {
-    /// Its length, nanoseconds.
+    /// How long was watched, nanoseconds: all of its length, but for what follows.
     pub span_ns: u64,
+    /// Time in it, or behind it, that nobody watched, nanoseconds.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub unwatched_ns: u64,
     /// By VM and row.
     pub counts: Vec<Count>,
 }
@@ -40,7 +43,24 @@ impl Step {
         let counts = counts.into_iter().filter(|&(_, count)| count > 0);
         Self {
             span_ns: interval.span_ns,
+            unwatched_ns: interval.unwatched_ns,
             counts: counts.map(|((pid, key), count)| Count { pid, key, count }).collect(),
+        }
+    }
+
+    /// Adds the step that came next.
+    pub fn extend(&mut self, next: Self) {
+        self.span_ns += next.span_ns;
+        self.unwatched_ns += next.unwatched_ns;
+        for count in next.counts {
+            match self
+                .counts
+                .iter_mut()
+                .find(|known| (known.pid, known.key) == (count.pid, count.key))
+            {
+                Some(known) => known.count += count.count,
+                None => self.counts.push(count),
+            }
         }
     }
 }

@@ -96,7 +96,18 @@ fn caveats(report: &Report) -> Vec<String> {
         (Source::Exits, Timing::OneIn(n)) => {
             caveats.push(format!("One exit in {n} was timed: times are estimates."));
         }
+        (Source::Exits, Timing::Varies) => {
+            caveats.push("A varying share of the exits was timed: times are estimates.".to_owned());
+        }
         _ => {}
+    }
+    let span = &report.span;
+    if span.unwatched_seconds > 0.0 {
+        let all = span.seconds + span.unwatched_seconds;
+        caveats.push(format!(
+            "Watched were {:.2} of {all:.2} seconds: rates are estimates.",
+            span.seconds
+        ));
     }
     let missing: Vec<String> = Event::ALL
         .iter()

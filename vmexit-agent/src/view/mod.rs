@@ -5,6 +5,7 @@ mod diff;
 mod explain;
 mod html;
 mod label;
+mod sampling;
 mod sheet;
 mod slow;
 mod subject;

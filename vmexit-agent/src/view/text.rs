@@ -6,14 +6,12 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::{
     explain::shares,
+    sampling,
     sheet::{Sheet, Shows, share, sheets},
     terminal::safe,
     units::{count, duration, plural, rate},
 };
-use crate::{
-    model::{Accounting, Report, Source, Tables, Total, Vm},
-    probe::Timing,
-};
+use crate::model::{Accounting, Report, Source, Tables, Total, Vm};
 
 /// Writing to a `String` can't fail.
 macro_rules! line {
@@ -48,15 +46,11 @@ fn header(out: &mut String, report: &Report) {
         plural(host.cpus as u64, "CPU")
     );
     let vcpus: usize = report.vms.iter().map(|vm| vm.vcpus.len()).sum();
-    let timing = match report.timing {
-        Timing::All => String::new(),
-        Timing::OneIn(_) => format!(" (timed: {}, sums of time are estimates)", report.timing),
-        Timing::Off => " (not timed)".to_owned(),
-    };
-    let early = if report.span.interrupted { " (ended early)" } else { "" };
+    let remarks: String =
+        sampling::remarks(report).iter().map(|remark| format!(" ({remark})")).collect();
     line!(
         out,
-        "{}, {:.2} s{early}{timing}: {}, {}, {}, {}",
+        "{}, {:.2} s{remarks}: {}, {}, {}, {}",
         report.span.since(),
         report.span.seconds,
         plural(report.vms.len() as u64, "VM"),

@@ -106,6 +106,7 @@ impl Capture {
             version: VERSION.into(),
             host,
             start: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045)),
+            began: None,
             interrupted: false,
             timing,
             events,
@@ -135,7 +136,11 @@ fn steps(interval: &Interval) -> Vec<Step> {
             },
             ..count.clone()
         };
-        Step { span_ns: whole.span_ns / 4, counts: whole.counts.iter().map(count).collect() }
+        Step {
+            span_ns: whole.span_ns / 4,
+            unwatched_ns: 0,
+            counts: whole.counts.iter().map(count).collect(),
+        }
     };
     (0..4).map(part).collect()
 }

@@ -43,6 +43,8 @@ Examples:
   vmexit report before.vmexit --event ioport         exits by reason and ports
   vmexit report before.vmexit --format html -o x.html  one page, to be read and sent
   vmexit report before.vmexit --format csv -o x.csv  for a spreadsheet: docs/csv.md
+  vmexit report /var/lib/vmexit --since 03:10 --until 03:15
+  vmexit report /var/lib/vmexit --since 03:10 --until 03:15 --format recording -o night.vmexit
 
 A recording has no command lines, no guest memory and no data that guests wrote: names of the host and
 its VMs, counts and times.";
@@ -77,10 +79,23 @@ Examples:
 --show-lost-events what perf missed. kvm_exit, kvm_entry, kvm_pio, kvm_mmio and kvm_msr are read; the
 last of these older perfs do not record.";
 
+pub(super) const RECORD_EXAMPLES: &str = "\
+Examples:
+  vmexit record /var/lib/vmexit                            the last 24 hours, each 10 seconds
+  vmexit record /var/lib/vmexit --every 1m --keep 30days   a month, each minute
+  vmexit report /var/lib/vmexit --since 03:10 --until 03:15
+  vmexit explain /var/lib/vmexit --since 2h                what of the last two hours is worth a change
+  vmexit diff /var/lib/vmexit --before 02:00..03:00 --after 03:00..04:00
+  vmexit top --replay /var/lib/vmexit --since 03:10
+
+Whatever ends it, even SIGKILL, what was recorded until then is kept, but for the last interval. What can't
+be written, for the disk is full, say, becomes one interval with the next. SIGHUP begins a new file.";
+
 pub(super) const SERVE_EXAMPLES: &str = "\
 Examples:
   vmexit serve                                on 127.0.0.1:9762, each 10 seconds
   vmexit serve --listen [::]:9762 -i 30s      for other hosts too
+  vmexit serve --record /var/lib/vmexit       for vmexit report and top --replay too
   vmexit serve --timing 1/16                  counts stay exact, times are estimates: cheaper
   curl -s http://127.0.0.1:9762/metrics       what there is: docs/metrics.md
 

@@ -2,32 +2,36 @@
 
 mod examples;
 mod parse;
+mod time;
 
 use std::{
     env,
     io::{IsTerminal as _, stdout},
     net::SocketAddr,
     path::PathBuf,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use clap_complete::Shell;
 use vmexit_common::vcpu::MOST_VCPUS;
 
-pub(super) use self::parse::parse_interval;
 use self::{
     examples::{
         CAPTURE_EXAMPLES, COMPLETIONS_EXAMPLES, DIFF_EXAMPLES, EXIT_CODES, EXPLAIN_EXAMPLES,
-        IMPORT_EXAMPLES, REPORT_EXAMPLES, SERVE_EXAMPLES, TOP_EXAMPLES, TRACE_EXAMPLES,
-        VMS_EXAMPLES,
+        IMPORT_EXAMPLES, RECORD_EXAMPLES, REPORT_EXAMPLES, SERVE_EXAMPLES, TOP_EXAMPLES,
+        TRACE_EXAMPLES, VMS_EXAMPLES,
     },
-    parse::{parse_duration, parse_threshold},
+    parse::{parse_duration, parse_size, parse_threshold},
+    time::{parse_period, parse_time},
 };
+pub(super) use self::{parse::parse_interval, time::check};
 use crate::{
     model::{By, Layout, Sort},
     monitor::{self, Virsh},
     probe::{Event, Timing, plan::Tracepoints},
+    recording::archive::{Limits, Period},
     view::{Format, ReportFormat, top::keys},
 };
 
@@ -68,6 +72,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Count all day, for Prometheus to ask
     Serve(ServeArgs),
+    /// Record all day, for whoever wants to know later
+    Record(RecordArgs),
     /// Show single exits that take long, as they happen
     Trace(TraceArgs),
     /// List the VMs that run on this host, and what is known of each
@@ -217,11 +223,16 @@ pub struct MeasureArgs {
 #[derive(Debug, Args)]
 #[command(after_help = EXPLAIN_EXAMPLES)]
 pub struct ExplainArgs {
-    /// A recording that `vmexit capture -o FILE` wrote; without one, what runs now is captured
+    /// A recording that `vmexit capture -o FILE` wrote, or a directory of `vmexit record`; without one,
+    /// what runs now is captured
     #[arg(conflicts_with_all = [
         "duration", "timing", "devices", "qmp", "max_vcpus", "tracepoints", "quiet",
     ])]
     pub file: Option<PathBuf>,
+
+    /// What part of it.
+    #[command(flatten)]
+    pub period: PeriodArgs,
 
     /// What to measure.
     #[command(flatten)]
@@ -286,17 +297,88 @@ pub struct ServeArgs {
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
     pub interval: Duration,
 
+    /// Record each interval into this directory too, as `vmexit record` does
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
+
+    /// How much of that.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
     /// What to count.
     #[command(flatten)]
     pub count: CountArgs,
+}
+
+/// Arguments of `vmexit record`.
+#[derive(Debug, Args)]
+#[command(after_help = RECORD_EXAMPLES)]
+pub struct RecordArgs {
+    /// Directory for the recordings; it is made if it is not there
+    pub directory: PathBuf,
+
+    /// Length of an interval: as exact as it can be told later when something was
+    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
+    pub every: Duration,
+
+    /// How much.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
+    /// What to count.
+    #[command(flatten)]
+    pub count: CountArgs,
+}
+
+/// How much is kept of what is recorded.
+#[derive(Debug, Args)]
+pub struct LimitArgs {
+    /// Keep the last so much of what was recorded; older intervals go
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
+    pub keep: Duration,
+
+    /// Keep no more than so many bytes, whatever time that is
+    #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = parse_size)]
+    pub size: ByteSize,
+}
+
+impl LimitArgs {
+    /// The same for the recorder.
+    pub(super) fn limits(&self) -> Limits {
+        Limits { keep: self.keep, bytes: self.size.as_u64() }
+    }
+}
+
+/// What part of a recording, or of a directory of them.
+#[derive(Debug, Args)]
+pub struct PeriodArgs {
+    /// Only from this time on: 03:12 (local time, the latest that has been), '2026-11-23 03:12',
+    /// 2026-11-23T03:12:00Z, or 2h for two hours ago
+    #[arg(long, value_name = "TIME", requires = "file", value_parser = parse_time)]
+    pub since: Option<SystemTime>,
+
+    /// Only until this time
+    #[arg(long, value_name = "TIME", requires = "file", value_parser = parse_time)]
+    pub until: Option<SystemTime>,
+}
+
+impl PeriodArgs {
+    /// The period.
+    pub(super) fn period(&self) -> Period {
+        Period { since: self.since, until: self.until }
+    }
 }
 
 /// Arguments of `vmexit report`.
 #[derive(Debug, Args)]
 #[command(after_help = REPORT_EXAMPLES)]
 pub struct ReportArgs {
-    /// A recording that `vmexit capture -o FILE` wrote
+    /// A recording that `vmexit capture -o FILE` wrote, or a directory of `vmexit record`
     pub file: PathBuf,
+
+    /// What part of it.
+    #[command(flatten)]
+    pub period: PeriodArgs,
 
     /// Only this VM, by name or process id; can be given several times
     #[arg(long = "vm", value_name = "NAME|PID")]
@@ -307,8 +389,8 @@ pub struct ReportArgs {
     pub events: Vec<Event>,
 
     /// How to write the report
-    #[arg(short, long, value_enum, default_value_t)]
-    pub format: ReportFormat,
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub format: Written,
 
     /// Write the report to FILE instead of standard output
     #[arg(short, long, value_name = "FILE")]
@@ -358,11 +440,21 @@ pub struct ImportPerfArgs {
 #[derive(Debug, Args)]
 #[command(after_help = DIFF_EXAMPLES)]
 pub struct DiffArgs {
-    /// The recording to compare with
+    /// The recording to compare with, or a directory of `vmexit record`
+    #[arg(value_name = "BEFORE")]
     pub before: PathBuf,
 
-    /// The recording that is compared
-    pub after: PathBuf,
+    /// The recording that is compared, likewise [default: the same directory, at another time]
+    #[arg(value_name = "AFTER", required_unless_present_any = ["before_period", "after_period"])]
+    pub after: Option<PathBuf>,
+
+    /// Of BEFORE only this period, like 02:00..03:00; times as in `vmexit report --since`
+    #[arg(long = "before", id = "before_period", value_name = "SINCE..UNTIL", value_parser = parse_period)]
+    pub before_period: Option<Period>,
+
+    /// Of AFTER only this period
+    #[arg(long = "after", id = "after_period", value_name = "SINCE..UNTIL", value_parser = parse_period)]
+    pub after_period: Option<Period>,
 
     /// Only this VM, by name or process id in either; can be given several times
     #[arg(long = "vm", value_name = "NAME|PID")]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 /// The longest capture: a month. Whoever wants more wants a recorder.
 const LONGEST: Duration = Duration::from_secs(31 * 24 * 3600);
 
@@ -26,6 +28,15 @@ pub(in crate::cli) fn parse_interval(text: &str) -> Result<Duration, String> {
         Ok(parsed)
     } else {
         Err("an interval takes 100ms at least and an hour at most".into())
+    }
+}
+
+pub(in crate::cli) fn parse_size(text: &str) -> Result<ByteSize, String> {
+    const SMALLEST: ByteSize = ByteSize::mib(1);
+    match text.parse() {
+        Ok(size) if size >= SMALLEST => Ok(size),
+        Ok(_) => Err("a megabyte is the least".into()),
+        Err(_) => Err("write it like 500MB or 1GiB".into()),
     }
 }
 
@@ -58,6 +69,15 @@ mod tests {
         assert_eq!(parse_interval("100ms"), Ok(Duration::from_millis(100)));
         for bad in ["0", "99ms", "2h", "often"] {
             assert!(parse_interval(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("1GiB"), Ok(ByteSize::gib(1)));
+        assert_eq!(parse_size("500 MB"), Ok(ByteSize::mb(500)));
+        for bad in ["", "0", "1kB", "much", "-1GB"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
         }
     }
 

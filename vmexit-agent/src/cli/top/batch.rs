@@ -40,7 +40,7 @@ pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
         live.note(&now.pids());
         live.maps.collect().await;
         let interval = Interval::between(&before, &now);
-        let report = live.report(&interval, Span::new(started, interval.span_ns, false), layout);
+        let report = live.report(&interval, Span::new(started, &interval, false), layout);
         live.renew(&report);
         let mut text = if frame == 0 { Vec::new() } else { b"\n".to_vec() };
         text.extend(view::render(&report, ReportFormat::Text)?);

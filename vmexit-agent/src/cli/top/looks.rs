@@ -8,7 +8,10 @@ use std::{
 };
 
 use crate::{
-    cli::{error::Error, live::Live},
+    cli::{
+        error::Error,
+        live::{Live, Moment},
+    },
     guest,
     model::{Layout, Span},
     probe::{Probe, now_ns},
@@ -119,7 +122,7 @@ impl Looks {
     /// The last interval in words; that since the baseline too, if it is wanted.
     pub(super) fn words(&self, live: &Live, layout: Layout, cumulative: bool) -> Look {
         let words = |interval: &Interval, since: &Reading| {
-            let span = Span::new(since.time, interval.span_ns, false);
+            let span = Span::new(since.time, interval, false);
             live.report(interval, span, layout)
         };
         let interval = Interval::between(&self.previous.snapshot, &self.current.snapshot);
@@ -134,10 +137,10 @@ impl Looks {
     /// What is shown, to be kept: the last interval, or that since the baseline.
     pub(super) fn recording(&self, live: &Live, cumulative: bool) -> Recording {
         let mut recording = if cumulative {
-            live.recording(self.since_baseline(), self.baseline.time, false)
+            live.recording(self.since_baseline(), self.baseline.moment(), false)
         } else {
             let interval = Interval::between(&self.previous.snapshot, &self.current.snapshot);
-            live.recording(interval, self.previous.time, false)
+            live.recording(interval, self.previous.moment(), false)
         };
         recording.learn(live.maps.known());
         recording
@@ -155,6 +158,10 @@ impl Looks {
 impl Reading {
     fn now(snapshot: Snapshot) -> Self {
         Self { snapshot: Rc::new(snapshot), time: SystemTime::now() }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { time: self.time, at_ns: self.snapshot.at_ns }
     }
 
     /// The threads that a later reading lacks: they have ended, and this was their last one.

@@ -173,6 +173,17 @@ impl View {
         Self::new(regions)
     }
 
+    /// Takes over another's regions, which go before those at the same addresses here.
+    pub fn extend(&mut self, later: Self) {
+        let is_free = |region: &Region| {
+            let overlaps = |other: &Region| region.start <= other.end && other.start <= region.end;
+            !later.regions.iter().any(overlaps)
+        };
+        self.regions.retain(is_free);
+        self.regions.extend(later.regions);
+        self.regions.sort_by_key(|region| region.start);
+    }
+
     /// All regions, by address.
     pub fn regions(&self) -> &[Region] {
         &self.regions

@@ -8,6 +8,7 @@ mod over_time;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
+    sampling,
     sheet::{self, Sheet, Shows, share, sheets},
     terminal::safe,
     text::losses,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     model::{Report, Source, Tables, Total, Vm},
-    probe::{Event, Timing},
+    probe::Event,
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -54,18 +55,14 @@ pub fn page(report: &Report) -> String {
 fn heading(report: &Report) -> Markup {
     let host = &report.host;
     let vendor = host.vendor.map_or("unknown KVM vendor", |vendor| vendor.title());
-    let timing = match report.timing {
-        Timing::All => String::new(),
-        Timing::OneIn(_) => format!(", timed: {}, so sums of time are estimates", report.timing),
-        Timing::Off => ", not timed".into(),
-    };
-    let early = if report.span.interrupted { ", ended early" } else { "" };
+    let remarks: String =
+        sampling::remarks(report).iter().map(|remark| format!(" ({remark})")).collect();
     html! {
         header {
             h1 { "VM exits on " (safe(&host.name)) }
             p.dim {
                 "Linux " (safe(&host.kernel)) ", " (vendor) ", " (plural(host.cpus as u64, "CPU")) ". "
-                (report.span.since()) ", " (format!("{:.2}", report.span.seconds)) " s" (early) (timing) ": "
+                (report.span.since()) ", " (format!("{:.2}", report.span.seconds)) " s" (remarks) ": "
                 (plural(report.vms.len() as u64, "VM")) ", "
                 (plural(report.accounting.observed, "exit")) ", " (losses(&report.accounting)) "."
             }

@@ -159,7 +159,7 @@ fn report(
     let sources = Sources {
         version: VERSION,
         host: &host,
-        span: Span::new(SystemTime::UNIX_EPOCH, interval.span_ns, false),
+        span: Span::new(SystemTime::UNIX_EPOCH, interval, false),
         timing: Timing::All,
         events: &probe::Event::ALL.into(),
         reasons: &Names::default(),

@@ -14,6 +14,13 @@ pub(super) fn ready() {
     tell(&[NotifyState::Ready, NotifyState::Status("counting")]);
 }
 
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => log::debug!("the service manager can't be told: {error}"),
+    }
+}
+
 pub(super) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }

@@ -1,0 +1,164 @@
+//! Intervals on their way to the disk. A thread of its own writes them, and whatever comes while it can't, or
+//! while the disk takes its time, becomes one longer interval with the next: nothing is lost but detail.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    cli::error::Error,
+    recording::{
+        self, Sum,
+        archive::{Limits, Recorder},
+    },
+    view,
+};
+
+/// Takes a directory, before anything is traced.
+pub(in crate::cli) fn open(directory: &Path, limits: Limits) -> Result<Recorder, Error> {
+    let failed = |source| Error::Output { path: directory.into(), source };
+    Recorder::open(directory, limits).map_err(failed)
+}
+
+/// How long the last interval may take to be written when all else has ended.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A directory that intervals are written to.
+pub(super) struct Recording {
+    shared: Arc<Shared>,
+    directory: PathBuf,
+    /// Gets what the last attempt to write came to.
+    ended: oneshot::Receiver<io::Result<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Not written yet.
+    waiting: Sum,
+    /// Whether something of that has not been tried yet.
+    fresh: bool,
+    /// The next file is to be a new one.
+    anew: bool,
+    ends: bool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_one();
+    }
+}
+
+impl Recording {
+    /// Adds to a directory from now on.
+    pub(super) fn start(recorder: Recorder) -> Result<Self, Error> {
+        let directory = recorder.directory().to_owned();
+        let shared = Arc::<Shared>::default();
+        let (end, ended) = oneshot::channel();
+        let writer = Writer { shared: shared.clone(), recorder, fails: false };
+        thread::Builder::new()
+            .name("recorder".into())
+            .spawn(move || end.send(writer.run()))
+            .map_err(|source| Error::Output { path: directory.clone(), source })?;
+        Ok(Self { shared, directory, ended })
+    }
+
+    /// Has an interval written.
+    pub(super) fn add(&self, recording: recording::Recording) {
+        self.shared.change(|state| {
+            state.fresh = true;
+            if let Err(what) = state.waiting.add(recording) {
+                log::warn!("an interval is not recorded: together with those that wait, {what}");
+            }
+        });
+    }
+
+    /// Lets the next interval begin a file of its own.
+    pub(super) fn begin_anew(&self) {
+        self.shared.change(|state| state.anew = true);
+    }
+
+    /// Waits until all is written.
+    pub(super) async fn finish(self) -> Result<(), Error> {
+        self.shared.change(|state| state.ends = true);
+        let result = match tokio::time::timeout(PATIENCE, self.ended).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(io::Error::other("the writer is gone")),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        result.map_err(|source| Error::Output { path: self.directory, source })
+    }
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    recorder: Recorder,
+    /// Whether the last attempt failed: it is said once.
+    fails: bool,
+}
+
+impl Writer {
+    /// Writes until all ends; what the last attempt came to.
+    fn run(mut self) -> io::Result<()> {
+        loop {
+            let mut state = self.shared.state();
+            while !(state.fresh || state.anew || state.ends) {
+                state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            let (waiting, ends) = (std::mem::take(&mut state.waiting), state.ends);
+            state.fresh = false;
+            if std::mem::take(&mut state.anew) {
+                self.recorder.close();
+            }
+            drop(state);
+            let result = waiting.finish().map_or(Ok(()), |recording| self.write(recording));
+            if ends {
+                return result;
+            }
+        }
+    }
+
+    fn write(&mut self, recording: recording::Recording) -> io::Result<()> {
+        let result = self.recorder.write(&recording);
+        match &result {
+            Ok(()) if self.fails => log::warn!("recording goes on, and nothing is missing"),
+            Err(error) if !self.fails => log::warn!(
+                "{} can't be written: {error}; it is tried again with each interval",
+                view::path(self.recorder.directory())
+            ),
+            _ => {}
+        }
+        self.fails = result.is_err();
+        if self.fails {
+            self.put_back(recording);
+        }
+        result
+    }
+
+    /// Before what has come meanwhile.
+    fn put_back(&self, recording: recording::Recording) {
+        let mut state = self.shared.state();
+        let later = std::mem::take(&mut state.waiting).finish();
+        for recording in [Some(recording), later].into_iter().flatten() {
+            if let Err(what) = state.waiting.add(recording) {
+                log::warn!("an interval is not recorded: together with those that wait, {what}");
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Directories of recordings: what is kept, what is let go, and what is left when whoever writes is killed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+mod made_up;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use made_up::{PID, SECOND};
+use vmexit::{
+    guest,
+    model::Layout,
+    probe::Timing,
+    recording::{
+        Began, Recording, Sum,
+        archive::{self, Archive, Limits, Period, Recorder},
+    },
+};
+
+const DAY: Limits = Limits { keep: Duration::from_secs(24 * 3600), bytes: 1 << 30 };
+
+/// When the made-up recordings begin.
+fn epoch() -> SystemTime {
+    made_up::windows().start.unwrap()
+}
+
+/// The interval that comes so many seconds later, as a recorder has it.
+fn at(seconds: u64) -> Recording {
+    let recording = made_up::windows();
+    Recording {
+        start: Some(epoch() + Duration::from_secs(seconds)),
+        began: Some(Began { boot: "one".into(), ns: (100 + seconds) * SECOND }),
+        steps: Vec::new(),
+        ..recording
+    }
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        all.filter(|path| path.extension().is_some_and(|end| end == "vmexit")).collect();
+    files.sort();
+    files
+}
+
+fn bytes(directory: &Path) -> u64 {
+    files(directory).iter().map(|path| fs::metadata(path).unwrap().len()).sum()
+}
+
+fn starts(directory: &Path, period: Period) -> Vec<u64> {
+    let all = Archive::open(directory).unwrap().recordings(period);
+    all.map(|one| one.unwrap().start.unwrap().duration_since(epoch()).unwrap().as_secs()).collect()
+}
+
+fn from_to(since: u64, until: u64) -> Period {
+    let time = |seconds| Some(epoch() + Duration::from_secs(seconds));
+    Period { since: time(since), until: time(until) }
+}
+
+fn summed(recordings: impl IntoIterator<Item = Recording>) -> Recording {
+    let mut sum = Sum::default();
+    recordings.into_iter().for_each(|one| sum.add(one).unwrap());
+    sum.finish().unwrap()
+}
+
+#[test]
+fn a_period_is_the_sum_of_its_intervals() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::open(directory.path(), DAY).unwrap();
+    for second in (0..60).step_by(10) {
+        recorder.write(&at(second)).unwrap();
+    }
+    assert_eq!(starts(directory.path(), Period::default()), [0, 10, 20, 30, 40, 50]);
+    assert_eq!(starts(directory.path(), from_to(10, 30)), [10, 20]);
+    // An interval that is in it by a part.
+    assert_eq!(starts(directory.path(), from_to(19, 21)), [10, 20]);
+    assert!(starts(directory.path(), from_to(60, 70)).is_empty());
+
+    let found = archive::recordings(directory.path(), from_to(10, 40)).unwrap();
+    let sum = summed(found.map(Result::unwrap));
+    let (one, three) = (at(0).report(Layout::default()), sum.report(Layout::default()));
+    assert_eq!(sum.interval.span_ns, 30 * SECOND);
+    assert_eq!((sum.interval.unwatched_ns, sum.steps.len()), (0, 3));
+    assert_eq!(three.accounting.observed, 3 * one.accounting.observed);
+    assert_eq!(three.accounting.unaccounted, 0);
+    let (one, three) = (&one.vms[0], &three.vms[0]);
+    assert_eq!(three.total.handled_ns, 3 * one.total.handled_ns);
+    assert!((three.total.per_second - one.total.per_second).abs() < 1e-9);
+    for (one, three) in one.tables.exits.iter().zip(&three.tables.exits) {
+        assert_eq!((&one.reason, 3 * one.stats.samples), (&three.reason, three.stats.samples));
+        assert_eq!(one.stats.p99_ns, three.stats.p99_ns);
+        assert_eq!((one.stats.min_ns, one.stats.max_ns), (three.stats.min_ns, three.stats.max_ns));
+    }
+    let steps: u64 =
+        three.series.iter().flat_map(|step| &step.parts).map(|part| part.samples).sum();
+    assert_eq!(steps, three.total.samples);
+}
+
+#[test]
+fn killed_at_any_byte_it_loses_the_last_interval_at_most() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::open(directory.path(), DAY).unwrap();
+    let mut ends = Vec::new();
+    for second in [0, 10, 20] {
+        recorder.write(&at(second)).unwrap();
+        ends.push(bytes(directory.path()));
+    }
+    drop(recorder);
+    let [file] = files(directory.path()).try_into().unwrap();
+    let whole = fs::read(&file).unwrap();
+    for cut in 0..=whole.len() {
+        fs::write(&file, &whole[..cut]).unwrap();
+        let complete = ends.iter().filter(|&&end| end <= cut as u64).count();
+        assert_eq!(starts(directory.path(), Period::default()).len(), complete, "{cut}");
+        // Alone, a file without any is not what it says.
+        if cut > 0 {
+            let alone = archive::recordings(&file, Period::default()).unwrap();
+            let read: Vec<_> = alone.collect();
+            assert_eq!(read.iter().filter(|one| one.is_ok()).count(), complete, "{cut}");
+            assert_eq!(read.iter().any(Result::is_err), complete == 0, "{cut}");
+        }
+    }
+    // Who comes next begins a file of its own.
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    Recorder::open(directory.path(), DAY).unwrap().write(&at(30)).unwrap();
+    assert_eq!(starts(directory.path(), Period::default()), [0, 10, 30]);
+}
+
+#[test]
+fn the_oldest_goes_when_there_is_enough_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = Limits { keep: Duration::from_secs(600), ..DAY };
+    let mut recorder = Recorder::open(directory.path(), limits).unwrap();
+    for second in (0..3_600).step_by(10) {
+        // The clock is set back by a day in the middle, and forth again.
+        let off = if (1_000..2_000).contains(&second) { 86_400 } else { 200_000 };
+        let mut interval = at(second);
+        interval.start = Some(epoch() + Duration::from_secs(second + off));
+        recorder.write(&interval).unwrap();
+        let kept = Archive::open(directory.path()).unwrap().recordings(Period::default()).count();
+        let recorded = second / 10 + 1;
+        // One file more than asked for, which has a minute.
+        assert!((recorded.min(60)..=recorded.min(67)).contains(&(kept as u64)), "{second}: {kept}");
+    }
+    let last = Archive::open(directory.path()).unwrap().recordings(Period::default()).last();
+    assert_eq!(last.unwrap().unwrap().began.unwrap().ns, (100 + 3_590) * SECOND);
+}
+
+#[test]
+fn there_are_never_more_bytes_than_allowed() {
+    let directory = tempfile::tempdir().unwrap();
+    let one = vmexit::recording::file::write(&at(0)).unwrap().len() as u64;
+    let limits = Limits { bytes: one * 50, ..DAY };
+    let mut recorder = Recorder::open(directory.path(), limits).unwrap();
+    for n in 0..200 {
+        recorder.write(&at(10 * n)).unwrap();
+        assert!(bytes(directory.path()) <= limits.bytes, "{n}");
+    }
+    assert!(bytes(directory.path()) > limits.bytes * 9 / 10);
+    drop(recorder);
+    // Less is to be kept: so it is at once.
+    let limits = Limits { bytes: one * 10, ..DAY };
+    let mut recorder = Recorder::open(directory.path(), limits).unwrap();
+    assert!(bytes(directory.path()) <= limits.bytes);
+    recorder.write(&at(3_000)).unwrap();
+    drop(recorder);
+    let limits = Limits { bytes: one / 2, ..DAY };
+    let mut recorder = Recorder::open(directory.path(), limits).unwrap();
+    let error = recorder.write(&at(3_010)).unwrap_err();
+    assert!(error.to_string().contains("all are to take less"), "{error}");
+}
+
+#[test]
+fn two_do_not_record_into_one_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Recorder::open(directory.path(), DAY).unwrap();
+    let error = Recorder::open(directory.path(), DAY).unwrap_err();
+    assert_eq!(error.to_string(), "another vmexit records there");
+    drop(first);
+    Recorder::open(directory.path(), DAY).unwrap();
+}
+
+#[test]
+fn what_somebody_else_has_put_there_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let (alien, damaged) = (directory.path().join("notes.txt"), "000001-20260102T030405Z.vmexit");
+    fs::write(&alien, "mine").unwrap();
+    fs::write(directory.path().join(damaged), "no recording").unwrap();
+    let limits = Limits { keep: Duration::from_secs(1), ..DAY };
+    let mut recorder = Recorder::open(directory.path(), limits).unwrap();
+    recorder.write(&at(0)).unwrap();
+    assert!(alien.exists());
+    let all: Vec<_> =
+        Archive::open(directory.path()).unwrap().recordings(Period::default()).collect();
+    let (path, error) = all[0].as_ref().unwrap_err();
+    assert!(path.ends_with(damaged) && error.to_string().starts_with("it is no recording"));
+    assert!(all[1].is_ok());
+}
+
+#[test]
+fn a_gap_is_known_whatever_the_clock_was_set_to() {
+    // Ten seconds of which nobody knows, while the clock was set forth by an hour.
+    let mut later = at(20);
+    later.start = later.start.map(|start| start + Duration::from_secs(3_600));
+    let sum = summed([at(0), later.clone()]);
+    assert_eq!((sum.interval.span_ns, sum.interval.unwatched_ns), (20 * SECOND, 10 * SECOND));
+    assert_eq!(sum.steps[0].unwatched_ns, 10 * SECOND);
+    let text = String::from_utf8(
+        vmexit::view::render(&sum.report(Layout::default()), vmexit::view::ReportFormat::Text)
+            .unwrap()
+            .to_vec(),
+    )
+    .unwrap();
+    assert!(text.contains("(watched 20.00 of 30.00 s, rates are estimates)"), "{text}");
+    // Another run of the kernel has another clock: then the time of day tells.
+    later.began = Some(Began { boot: "two".into(), ns: 0 });
+    let sum = summed([at(0), later]);
+    assert_eq!(sum.interval.unwatched_ns, 3_610 * SECOND);
+}
+
+#[test]
+fn a_process_id_may_come_back() {
+    let other = |seconds, name: &str| {
+        let mut recording = at(seconds);
+        recording.vms = vec![guest::Vm { name: name.into(), ..recording.vms[0].clone() }];
+        recording
+    };
+    let sum = summed([at(0), other(10, "db2"), at(20), other(30, "db2"), other(40, "db3")]);
+    let report = sum.report(Layout::default());
+    let mut vms: Vec<(&str, u32, u64)> =
+        report.vms.iter().map(|vm| (vm.name.as_str(), vm.pid, vm.total.samples)).collect();
+    vms.sort_unstable();
+    let one = at(0).report(Layout::default()).vms[0].total.samples;
+    let alias = (1 << 22) + 1;
+    assert_eq!(vms, [("db2", alias, 2 * one), ("db3", alias + 1, one), ("win10", PID, 2 * one)]);
+    assert!(report.vms.iter().all(|vm| !vm.series.is_empty()));
+}
+
+#[test]
+fn a_day_has_few_steps() {
+    let day = (0..8_640).map(|n| {
+        let mut interval = at(10 * n);
+        interval.interval.vcpus.truncate(1);
+        interval.interval.vcpus[0].details.clear();
+        interval
+    });
+    let sum = summed(day);
+    assert!((120..=240).contains(&sum.steps.len()), "{}", sum.steps.len());
+    let spans: Vec<u64> = sum.steps.iter().map(|step| step.span_ns / SECOND).collect();
+    let (last, others) = spans.split_last().unwrap();
+    assert!(others.iter().all(|span| span == &others[0]) && *last <= others[0], "{spans:?}");
+    assert_eq!(spans.iter().sum::<u64>(), 86_400);
+}
+
+#[test]
+fn shares_that_were_timed_may_differ() {
+    let mut some = at(10);
+    some.timing = Timing::OneIn(10);
+    for vcpu in &mut some.interval.vcpus {
+        for row in vcpu.reasons.iter_mut().chain(&mut vcpu.details) {
+            (row.timed, row.total_ns) = (row.timed.div_ceil(10), row.total_ns.div_ceil(10));
+            row.durations = None;
+        }
+    }
+    let sum = summed([at(0), some]);
+    assert_eq!(sum.timing, Timing::Varies);
+    let (one, two) = (at(0).report(Layout::default()), sum.report(Layout::default()));
+    let ratio = two.vms[0].total.handled_ns as f64 / one.vms[0].total.handled_ns as f64;
+    assert!((1.99..2.01).contains(&ratio), "{ratio}");
+}
