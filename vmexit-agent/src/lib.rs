@@ -20,5 +20,6 @@ pub mod monitor;
 pub mod probe;
 pub mod reason;
 pub mod recording;
+pub mod sampler;
 pub mod snapshot;
 pub mod view;

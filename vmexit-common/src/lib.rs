@@ -12,5 +12,6 @@ pub mod cast;
 pub mod histogram;
 pub mod key;
 pub mod layout;
+pub mod sampler;
 pub mod slow;
 pub mod vcpu;

@@ -6,7 +6,7 @@ use core::hint::cold_path;
 use vmexit_common::{
     book::{BUSY, Counts},
     key::Key,
-    vcpu::{BLOCKED, NEW, NO_BOOK, READY, UNTIMED, Vcpu},
+    vcpu::{NEW, NO_BOOK, READY, UNTIMED, Vcpu},
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 /// `accesses` accesses to `key`. A string OUT reports each element by itself.
 #[inline(always)]
 pub fn note(ctx: Context, vcpu: *mut Vcpu, key: Key, accesses: u64) {
-    if load!(vcpu, exit_ns) <= BLOCKED {
+    if !exit::is_open(load!(vcpu, exit_ns)) {
         cold_path();
         count_stray(ctx, vcpu, key, accesses);
     } else if load!(vcpu, detail) == Key::NONE.0 && accesses == 1 {
@@ -34,7 +34,7 @@ pub fn note(ctx: Context, vcpu: *mut Vcpu, key: Key, accesses: u64) {
 /// the exit.
 #[inline(always)]
 pub fn note_step(ctx: Context, vcpu: *mut Vcpu, key: Key) {
-    if load!(vcpu, exit_ns) <= BLOCKED {
+    if !exit::is_open(load!(vcpu, exit_ns)) {
         cold_path();
         count_stray(ctx, vcpu, key, 1);
     } else if load!(vcpu, detail) == Key::NONE.0 {
@@ -50,12 +50,12 @@ pub fn note_step(ctx: Context, vcpu: *mut Vcpu, key: Key) {
 #[inline(always)]
 pub fn note_userspace(ctx: Context, vcpu: *mut Vcpu, reason: Key) {
     let began = load!(vcpu, exit_ns);
-    if began <= BLOCKED {
+    if !exit::is_open(began) {
         cold_path();
         count_stray(ctx, vcpu, reason, 1);
     } else if load!(vcpu, user_ns) == 0 {
         store!(vcpu, user, reason.0);
-        if began > UNTIMED {
+        if began > exit::untimed() {
             store!(vcpu, user_ns, exit::now());
         } else {
             cold_path();

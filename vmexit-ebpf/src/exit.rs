@@ -11,7 +11,7 @@ use vmexit_common::{
 use crate::{
     access::{add, load, store},
     book::{self, Duration},
-    maps::{count_loss, global},
+    maps::{self, count_loss, global},
     vcpu::{self, Context, Identity},
 };
 
@@ -46,11 +46,34 @@ pub fn is_closed(
             }
             true
         }
+        began if is_of_earlier_window(began) => {
+            close_cut(vcpu);
+            true
+        }
         _ => {
             lose(vcpu);
             true
         }
     }
+}
+
+/// What an exit that is not timed has as its beginning. All that are, and belong to the same window, began
+/// later.
+#[inline(always)]
+pub fn untimed() -> u64 {
+    maps::sampler().map_or(UNTIMED, |sampler| load!(sampler, since_ns))
+}
+
+/// Whether an exit is open that began in a window that was shut since: so its end may have been missed.
+#[inline(always)]
+fn is_of_earlier_window(began: u64) -> bool {
+    maps::sampler().is_some_and(|sampler| BLOCKED < began && began < load!(sampler, since_ns))
+}
+
+/// Whether what happens now belongs to an open exit.
+#[inline(always)]
+pub fn is_open(began: u64) -> bool {
+    began > BLOCKED && !is_of_earlier_window(began)
 }
 
 /// The guest left with this exit code of 32 bits; `None` if it can't be read.
@@ -72,7 +95,7 @@ pub fn begin(vcpu: *mut Vcpu, code: Option<u64>, timing: Timing) {
 fn open(vcpu: *mut Vcpu, reason: Key, is_timed: impl Fn() -> bool) {
     store!(vcpu, reason, reason.0);
     add!(vcpu, exits, 1);
-    store!(vcpu, exit_ns, if is_timed() { now() } else { UNTIMED });
+    store!(vcpu, exit_ns, if is_timed() { now() } else { untimed() });
 }
 
 /// The open exit never had an entry.
@@ -93,7 +116,8 @@ fn lose(vcpu: *mut Vcpu) {
 #[inline(always)]
 fn is_chosen(exits: u64) -> bool {
     let scattered = (exits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
-    scattered <= global!(TIMING_SHARE)
+    let share = maps::sampler().map_or(global!(TIMING_SHARE), |sampler| load!(sampler, share));
+    scattered <= share
 }
 
 /// Something that looks at timed exits before they are booked. Of `()`, which does not, no instruction is
@@ -111,8 +135,8 @@ impl Watch for () {
 /// The guest is about to run again.
 #[inline(always)]
 pub fn end(vcpu: *mut Vcpu, watch: impl Watch) {
-    let began = load!(vcpu, exit_ns);
-    if began > UNTIMED {
+    let (began, untimed) = (load!(vcpu, exit_ns), untimed());
+    if began > untimed {
         let (left, now) = (load!(vcpu, user_ns), now());
         watch.ends(vcpu, began, now);
         let took = Took::Time(Duration::between(began, now));
@@ -121,15 +145,27 @@ pub fn end(vcpu: *mut Vcpu, watch: impl Watch) {
         } else {
             close(vcpu, took, Some(book::elapsed(left, now)));
         }
-    } else if began == UNTIMED {
+    } else if began == untimed {
         if load!(vcpu, user_ns) == 0 {
             close(vcpu, Took::Unknown, None);
         } else {
             close_untimed(vcpu);
         }
+    } else if is_of_earlier_window(began) {
+        close_cut(vcpu);
     }
     // Else nothing is open: the first entry of a vCPU, one after a run that failed, or a thread that is
     // not booked.
+}
+
+/// An exit that was open when its window was shut: it happened, and that is all.
+#[inline(never)]
+fn close_cut(vcpu: *mut Vcpu) {
+    if load!(vcpu, user_ns) == 0 {
+        close(vcpu, Took::Unknown, None);
+    } else {
+        close(vcpu, Took::Unknown, Some(0));
+    }
 }
 
 /// An exit that userspace has answered, and that was left untimed. Apart from the programs: it took its time.

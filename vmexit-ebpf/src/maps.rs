@@ -13,6 +13,7 @@ use aya_ebpf::{
 use vmexit_common::{
     book::{Book, Counts},
     layout::{ExitLayout, FIELDS, FieldsLayout, RawEntryLayout, RawExitLayout},
+    sampler::{SHUT, Sampler},
     slow::{Limits, MOST_IGNORED, UNUSED_BYTES},
     vcpu::{ENTRIES, Loss, Vcpu},
 };
@@ -72,6 +73,16 @@ pub static FILTER: u8 = 0;
 #[unsafe(no_mangle)]
 pub static TIMING_SHARE: u32 = 0;
 
+/// 1: [`SAMPLER`] says when it is counted and what is timed.
+#[unsafe(no_mangle)]
+pub static SAMPLED: u8 = 0;
+
+/// Written by userspace at any time.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.sampler")]
+static SAMPLER: Shared<Sampler> =
+    Shared(UnsafeCell::new(Sampler { since_ns: SHUT, share: u32::MAX, unused: 0 }));
+
 /// Where a raw `kvm_exit` finds the exit code.
 #[unsafe(no_mangle)]
 pub static RAW_EXIT_LAYOUT: RawExitLayout =
@@ -114,6 +125,12 @@ pub(crate) use global;
 #[inline(always)]
 pub fn vcpus() -> *mut Vcpu {
     VCPUS.0.get().cast()
+}
+
+/// When it is counted, and what is timed; `None` where that is always the same.
+#[inline(always)]
+pub fn sampler() -> Option<*mut Sampler> {
+    (global!(SAMPLED) != 0).then(|| SAMPLER.0.get())
 }
 
 /// The book whose index lies there; histograms are behind what this points to.

@@ -123,6 +123,7 @@ fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: model::Layout
         host: &host,
         span: Span::new(SystemTime::UNIX_EPOCH, interval, false),
         timing: Timing::All,
+        spent: None,
         events: &Event::ALL.into(),
         reasons: &Names::default(),
         maps: &BTreeMap::new(),

@@ -128,6 +128,7 @@ impl View {
             pids: Some(pids),
             timing: Timing::All,
             events: Event::ALL.into(),
+            sampled: false,
             slow: None,
         };
         let probe = Probe::start(&Plan::make(Tracepoints::Auto)?, &options)?;
@@ -162,6 +163,7 @@ impl View {
                     false,
                 ),
                 timing: Timing::All,
+                spent: None,
                 events: &Event::ALL.into(),
                 maps: &BTreeMap::new(),
                 steps: &[],

@@ -111,7 +111,7 @@ pub struct Lab {
     files: Vec<(String, Vec<u8>, u32)>,
     kernels: Vec<String>,
     initramfs: Vec<(String, Vec<u8>)>,
-    instruction_clock: bool,
+    instruction_clock: Option<u32>,
     timeout: Option<Duration>,
     memory_mb: Option<u32>,
 }
@@ -129,7 +129,7 @@ impl Lab {
             files: Vec::new(),
             kernels: Vec::new(),
             initramfs: Vec::new(),
-            instruction_clock: false,
+            instruction_clock: None,
             timeout: None,
             memory_mb: None,
         }
@@ -196,8 +196,15 @@ impl Lab {
     /// Makes AMD's clock count instructions too: 8 ns are one, whatever the machine outside does, and a
     /// sleep takes no time outside.
     #[must_use]
-    pub fn instruction_clock(mut self) -> Self {
-        self.instruction_clock = true;
+    pub fn instruction_clock(self) -> Self {
+        self.instruction_clock_of(3)
+    }
+
+    /// The same with two to the power of so many nanoseconds for one: the fewer, the faster the machine is by its
+    /// own clock, and the slower by others.
+    #[must_use]
+    pub fn instruction_clock_of(mut self, shift: u32) -> Self {
+        self.instruction_clock = Some(shift);
         self
     }
 

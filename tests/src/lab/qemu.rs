@@ -7,17 +7,20 @@ use super::error::LabError;
 use super::host::qemu;
 use super::machine::{Guest, KERNEL_ARGUMENTS, Program};
 
-/// How to start a guest. By the instruction clock an instruction takes 8 ns, and time in which the CPU has
-/// nothing to do is passed over; with `shift=auto` the clock would follow the host's after all
+/// How to start a guest. By the instruction clock an instruction takes two to the power of so many nanoseconds,
+/// and time in which the CPU has nothing to do is passed over; with `shift=auto` the clock would follow the host's after all
 /// (`docs/devel/tcg-icount.rst` of QEMU).
-pub(super) fn prepare(guest: &Guest<'_>, instruction_clock: bool) -> Result<Program, LabError> {
+pub(super) fn prepare(
+    guest: &Guest<'_>,
+    instruction_clock: Option<u32>,
+) -> Result<Program, LabError> {
     let mut command = Command::new(qemu()?);
     command.args(["-accel", "tcg,thread=single", "-cpu", "EPYC", "-smp", "1"]);
     command.arg("-m").arg(guest.memory_mb.to_string());
     command.args(["-nodefaults", "-no-user-config", "-vga", "none", "-display", "none"]);
     command.args(["-nic", "none", "-no-reboot"]);
-    if instruction_clock {
-        command.args(["-icount", "shift=3,sleep=off"]);
+    if let Some(shift) = instruction_clock {
+        command.arg("-icount").arg(format!("shift={shift},sleep=off"));
     }
     for port in &guest.ports {
         command.arg("-serial").arg(format!("file:{}", port.display()));

@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     model::Layout,
-    probe::Probe,
+    probe::{Probe, Timing},
     recording::Recording,
+    sampler::Spent,
     snapshot::{Interval, Snapshot, Step},
     view::{self, units},
 };
@@ -28,6 +29,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// Steps of a long capture; a short one's are as long as the shortest.
 const STEPS: u32 = 60;
 const SHORTEST_STEP: Duration = Duration::from_secs(1);
+
+/// What is counted at times only is counted once in so long.
+const PERIOD: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     let CaptureArgs { measure: asked, written, tables } = args;
@@ -45,16 +49,10 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
 /// Watches the VMs for as long as was asked for.
 pub(super) async fn measure(args: &MeasureArgs) -> Result<Recording, Error> {
     let mut stop = Stop::new()?;
-    let (mut probe, mut live) = Live::start(&args.count, Guests::find)?;
-    let start = probe.snapshot(|_| true)?;
-    let started = Moment::of(&start);
-    let mut steps = Steps::from(start.clone());
-    let interrupted = watch(args, &mut probe, &mut live, &mut steps, &mut stop).await?;
-    let end = probe.snapshot(|_| true)?;
-    drop(probe);
-
-    let mut recording = live.recording(Interval::between(&start, &end), started, interrupted);
-    recording.steps = steps.until(end);
+    let (probe, live) = Live::start(&args.count, PERIOD, Guests::find).await?;
+    let mut capture = Capture::start(probe, live)?;
+    let interrupted = watch(args, &mut capture, &mut stop).await?;
+    let (mut recording, mut live) = capture.finish(interrupted)?;
     live.maps.settle().await;
     recording.learn(live.maps.known());
     // Devices may have come or moved since: it is asked again where an address was not found.
@@ -65,37 +63,83 @@ pub(super) async fn measure(args: &MeasureArgs) -> Result<Recording, Error> {
     Ok(recording)
 }
 
-/// What comes to be over the time.
-struct Steps {
+/// What has come together so far.
+struct Capture {
+    probe: Probe,
+    live: Live,
+    started: Moment,
+    /// The last reading with all durations, and what was before it.
     last: Snapshot,
-    done: Vec<Step>,
+    sum: Option<Measured>,
+    /// The last reading of counts, and what came to be over the time until then.
+    glanced: Snapshot,
+    steps: Vec<Step>,
+    spent: Option<Spent>,
 }
 
-impl Steps {
-    fn from(start: Snapshot) -> Self {
-        Self { last: start, done: Vec::new() }
+/// An interval, and which exits were timed in it.
+struct Measured {
+    interval: Interval,
+    timing: Timing,
+}
+
+impl Capture {
+    fn start(mut probe: Probe, live: Live) -> Result<Self, Error> {
+        let last = probe.snapshot(|_| true)?;
+        let started = Moment::of(&last);
+        let glanced = last.clone();
+        let steps = Vec::new();
+        Ok(Self { probe, live, started, last, sum: None, glanced, steps, spent: None })
     }
 
-    /// Ends a step.
-    fn step(&mut self, now: Snapshot) {
-        let last = mem::replace(&mut self.last, now);
-        self.done.push(Step::of(&Interval::between(&last, &self.last)));
+    /// Ends a step; says whether other exits are timed from now on.
+    fn step(&mut self, now: Snapshot) -> Result<bool, Error> {
+        let before = mem::replace(&mut self.glanced, now);
+        let part = Interval::between(&before, &self.glanced);
+        let differs = self.live.adjust(&mut self.probe, &part)?;
+        self.steps.push(Step::of(&part));
+        self.spent = match (self.spent, self.live.spent) {
+            (Some(one), Some(next)) => Some(one.and(next)),
+            (one, next) => one.or(next),
+        };
+        Ok(differs)
     }
 
-    fn until(mut self, end: Snapshot) -> Vec<Step> {
-        self.step(end);
-        self.done
+    /// Ends the interval in which these exits were timed.
+    fn cut(&mut self) -> Result<(), Error> {
+        let now = self.probe.snapshot(|_| true)?;
+        let next = Interval::between(&self.last, &now);
+        self.sum = Some(self.with(next));
+        self.last = now;
+        Ok(())
+    }
+
+    /// All until now, with the interval that came last.
+    fn with(&mut self, next: Interval) -> Measured {
+        let timing = self.live.timing;
+        match self.sum.take() {
+            None => Measured { interval: next, timing },
+            Some(Measured { mut interval, timing: before }) => {
+                interval.extend(next, 0, before.shares(timing));
+                Measured { interval, timing: before.and(timing) }
+            }
+        }
+    }
+
+    /// Detaches; all of it, but for what the VMs say of their devices.
+    fn finish(mut self, interrupted: bool) -> Result<(Recording, Live), Error> {
+        let end = self.probe.snapshot(|_| true)?;
+        let next = Interval::between(&self.last, &end);
+        self.step(end)?;
+        let Measured { interval, timing } = self.with(next);
+        drop(self.probe);
+        let recording = self.live.recording(interval, self.started, interrupted);
+        Ok((Recording { timing, spent: self.spent, steps: self.steps, ..recording }, self.live))
     }
 }
 
 /// Waits until the time is up or somebody asks to stop; says which of the two.
-async fn watch(
-    args: &MeasureArgs,
-    probe: &mut Probe,
-    live: &mut Live,
-    steps: &mut Steps,
-    stop: &mut Stop,
-) -> Result<bool, Error> {
+async fn watch(args: &MeasureArgs, capture: &mut Capture, stop: &mut Stop) -> Result<bool, Error> {
     let started = Instant::now();
     let progress = progress_line(args);
     let mut tick = interval(TICK);
@@ -110,16 +154,22 @@ async fn watch(
             biased;
             () = stop.asked() => break true,
             () = &mut end => break false,
-            _ = step.tick() => steps.step(probe.glance()?),
+            () = capture.live.due() => capture.live.turn(&mut capture.probe)?,
+            _ = step.tick() => {
+                let now = capture.probe.glance()?;
+                if capture.step(now)? {
+                    capture.cut()?;
+                }
+            }
             _ = tick.tick() => {
-                let seen = probe.progress()?;
-                live.note(&seen.pids);
+                let seen = capture.probe.progress()?;
+                capture.live.note(&seen.pids);
                 progress.set_position(started.elapsed().as_millis() as u64);
                 progress.set_message(format!(
                     "{} s of {}, {}, {} (ctrl-c ends early)",
                     started.elapsed().as_secs(),
                     humantime::format_duration(args.duration),
-                    units::plural(live.guests.known.len() as u64, "VM"),
+                    units::plural(capture.live.guests.known.len() as u64, "VM"),
                     units::plural(seen.events, "event"),
                 ));
             }

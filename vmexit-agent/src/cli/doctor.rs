@@ -57,6 +57,7 @@ async fn listen(vms: &[guest::Vm]) -> Result<Option<(u64, u64)>, Error> {
         pids: None,
         timing: Timing::All,
         events: Event::ALL.into(),
+        sampled: false,
         slow: None,
     };
     let mut probe = Probe::start(&plan, &options)?;

@@ -3,7 +3,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
+    future::pending,
+    time::{Duration, SystemTime},
 };
 
 use super::{
@@ -19,6 +20,7 @@ use crate::{
     probe::{Event, Options, Probe, Timing, plan::Plan},
     reason::Names,
     recording::{Began, Recording, VERSION},
+    sampler::{Sampler, Spent},
     snapshot::{Interval, Snapshot},
 };
 
@@ -29,15 +31,22 @@ pub(super) struct Live {
     host: Host,
     boot: String,
     reasons: Names,
-    timing: Timing,
+    /// Which exits were timed in the last interval.
+    pub(super) timing: Timing,
+    /// What that took, where there is a budget.
+    pub(super) spent: Option<Spent>,
     events: BTreeSet<Event>,
+    sampler: Option<Sampler>,
 }
 
 impl Live {
     /// Finds the VMs, begins to ask them about their devices, and attaches: from here on, and as long as
     /// there is the probe, everything is counted.
-    pub(super) fn start(
+    ///
+    /// What is to be counted at times only is counted once in a `period`.
+    pub(super) async fn start(
         args: &CountArgs,
+        period: Duration,
         find: impl FnOnce(&WatchArgs) -> Result<Guests, Error>,
     ) -> Result<(Probe, Self), Error> {
         preflight::check()?;
@@ -49,12 +58,22 @@ impl Live {
             pids: guests.filter.clone(),
             timing: args.timing,
             events: args.events.iter().copied().collect(),
+            sampled: args.limit().is_some(),
             slow: None,
         };
         let mut maps = Maps::new(args.watch.devices.options());
         guests.known.values().for_each(|vm| maps.learn(vm));
-        let probe = Probe::start(&plan, &options)?;
+        let mut probe = Probe::start(&plan, &options)?;
+        let sampler = match args.limit() {
+            Some(limit) => {
+                let pids = guests.known.keys().copied().collect();
+                Some(Sampler::start(&mut probe, limit, args.timing, period, &pids).await?)
+            }
+            None => None,
+        };
         let live = Self {
+            sampler,
+            spent: None,
             guests,
             maps,
             host: Host::current(),
@@ -64,6 +83,29 @@ impl Live {
             events: options.events,
         };
         Ok((probe, live))
+    }
+
+    /// Waits until there is something to do for [`Self::turn`].
+    pub(super) async fn due(&self) {
+        match &self.sampler {
+            Some(sampler) => sampler.due().await,
+            None => pending().await,
+        }
+    }
+
+    /// Lets it be counted, or not, as it is due.
+    pub(super) fn turn(&mut self, probe: &mut Probe) -> Result<(), Error> {
+        self.sampler.as_mut().map_or(Ok(()), |sampler| sampler.turn(probe)).map_err(Error::Probe)
+    }
+
+    /// Notes how an interval was measured, and what that took: to be told each before it is put into words. Says
+    /// whether the next is measured otherwise.
+    pub(super) fn adjust(&mut self, probe: &mut Probe, interval: &Interval) -> Result<bool, Error> {
+        let Some(sampler) = &mut self.sampler else { return Ok(false) };
+        let pids = self.guests.known.keys().copied().collect();
+        self.timing = sampler.timing();
+        self.spent = sampler.adjust(probe, interval, &pids)?;
+        Ok(self.timing != sampler.timing())
     }
 
     /// Looks up the VMs among these processes that have come since, and begins to ask them.
@@ -91,6 +133,7 @@ impl Live {
             host: &self.host,
             span,
             timing: self.timing,
+            spent: self.spent,
             events: &self.events,
             reasons: &self.reasons,
             maps: self.maps.known(),
@@ -115,6 +158,7 @@ impl Live {
             began: Some(Began { boot: self.boot.clone(), ns: start.at_ns }),
             interrupted,
             timing: self.timing,
+            spent: self.spent,
             events: self.events.clone(),
             reasons: Names::default(),
             vms: self.guests.known.values().map(Vm::without_secrets).collect(),

@@ -9,7 +9,7 @@ use crate::view;
 
 pub(super) async fn run(args: RecordArgs) -> Result<(), Error> {
     let recorder = open_recorder(&args.directory, args.limits.limits())?;
-    let service = Service::start(&args.count)?;
+    let service = Service::start(&args.count, args.every).await?;
     let directory = view::path(&args.directory);
     eprintln!("vmexit: recording into {directory}; vmexit report {directory} --since 10m shows it");
     service.run(args.every, None, Some(recorder)).await

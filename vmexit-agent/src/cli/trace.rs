@@ -47,6 +47,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
         pids: guests.filter.clone(),
         timing: Timing::All,
         events: Event::ALL.into(),
+        sampled: false,
         slow: Some(Slow {
             at_least_ns: u64::try_from(args.slower_than.as_nanos()).unwrap_or(u64::MAX),
             ignored: waiting.collect(),

@@ -220,6 +220,7 @@ impl Trace {
             start: None,
             interrupted: false,
             timing: Timing::All,
+            spent: None,
             events,
             reasons: Names::default(),
             vms,

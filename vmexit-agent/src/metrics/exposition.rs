@@ -10,7 +10,10 @@ use prometheus_client::{
 };
 
 use super::{Sum, Totals, VmTotals, Who, classic::classic};
-use crate::{model::Source, view::safe};
+use crate::{
+    model::{Sampling, Source},
+    view::safe,
+};
 
 /// What the agent itself takes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -189,6 +192,20 @@ impl Exposed {
             "Whether this host's KVM reports events but no exits: 1, only events are counted";
         out.gauge("silent", help, once(silent))?;
         out.counter("intervals", "Readings of the counters", None, once(totals.intervals))?;
+        let help = "Time in which exits were counted";
+        out.counter("watched", help, Some(Unit::Seconds), once(totals.watched_seconds))?;
+        let help = "Time in which they were not, for which sums are extrapolated";
+        out.counter("unwatched", help, Some(Unit::Seconds), once(totals.unwatched_seconds))?;
+        let help = "The share of exits that were timed in the last interval";
+        out.gauge("timed_ratio", help, once(totals.timed_ratio))?;
+        let ratio = |percent: Option<f64>| percent.map(|percent| percent / 100.0);
+        let of = |figure: fn(&Sampling) -> Option<f64>| {
+            ratio(totals.sampling.as_ref().and_then(figure)).into_iter().flat_map(once)
+        };
+        let help = "What --budget allows, of the CPU time that the VMs take";
+        out.gauge("budget_ratio", help, of(|sampling| Some(sampling.budget_percent)))?;
+        let help = "What was taken of it in the last interval, by the kernel side and the agent";
+        out.gauge("cost_ratio", help, of(|sampling| sampling.cost_percent))?;
         let help = "CPU time of the agent itself";
         out.counter("agent_cpu", help, Some(Unit::Seconds), once(self.own.cpu_seconds))?;
         let resident = once(self.own.resident_bytes);

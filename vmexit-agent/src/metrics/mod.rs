@@ -20,7 +20,7 @@ pub use self::{
 use self::{histogram::Histogram, rows::Rows};
 use crate::{
     guest,
-    model::{Lost, Report, Source, Stats, Vm},
+    model::{Lost, Report, Sampling, Source, Stats, Vm},
     probe::Event,
 };
 
@@ -54,8 +54,9 @@ struct Sum {
 }
 
 impl Sum {
-    fn of(stats: &Stats) -> Self {
-        Self { samples: stats.samples, ns: stats.total_ns }
+    /// As many times over as there was time for each second that was watched.
+    fn of(stats: &Stats, scale: f64) -> Self {
+        Self { samples: scaled(stats.samples, scale), ns: scaled(stats.total_ns, scale) }
     }
 
     fn add(&mut self, other: Self) {
@@ -66,6 +67,10 @@ impl Sum {
     fn seconds(self) -> f64 {
         self.ns as f64 / 1e9
     }
+}
+
+fn scaled(number: u64, scale: f64) -> u64 {
+    if scale == 1.0 { number } else { (number as f64 * scale).round() as u64 }
 }
 
 /// What one VM has done.
@@ -96,18 +101,32 @@ pub struct Totals {
     missed: BTreeMap<String, u64>,
     source: Option<Source>,
     intervals: u64,
+    watched_seconds: f64,
+    unwatched_seconds: f64,
+    timed_ratio: f64,
+    sampling: Option<Sampling>,
 }
 
 impl Totals {
     /// Adds an interval, and forgets VMs that have ended some time ago.
     pub fn add(&mut self, report: &Report, guests: &BTreeMap<u32, guest::Vm>, now: Instant) {
+        let span = &report.span;
+        self.watched_seconds += span.seconds;
+        self.unwatched_seconds += span.unwatched_seconds;
+        self.timed_ratio = report.timing.ratio();
+        self.sampling = report.sampling;
+        let scale = if span.seconds > 0.0 {
+            (span.seconds + span.unwatched_seconds) / span.seconds
+        } else {
+            1.0
+        };
         for vm in self.vms.values_mut() {
             vm.pids.clear();
             vm.findings.clear();
         }
         for vm in &report.vms {
             let guest = guests.get(&vm.pid);
-            self.vms.entry(Who::of(vm, guest)).or_default().add(vm, guest, now);
+            self.vms.entry(Who::of(vm, guest)).or_default().add(vm, guest, scale, now);
         }
         self.vms.retain(|_, vm| vm.seen.is_some_and(|seen| now.duration_since(seen) < STAYS));
         let accounting = &report.accounting;
@@ -131,7 +150,7 @@ impl Totals {
 }
 
 impl VmTotals {
-    fn add(&mut self, vm: &Vm, guest: Option<&guest::Vm>, now: Instant) {
+    fn add(&mut self, vm: &Vm, guest: Option<&guest::Vm>, scale: f64, now: Instant) {
         self.pids.push(vm.pid);
         self.vcpus = vm.vcpus.len();
         if let Some(guest) = guest {
@@ -140,16 +159,16 @@ impl VmTotals {
         }
         for exit in &vm.tables.exits {
             let (sum, waits) = self.exits.entry(exit.reason.clone()).or_default();
-            sum.add(Sum::of(&exit.stats));
+            sum.add(Sum::of(&exit.stats, scale));
             *waits = exit.waits;
             if !exit.waits {
                 self.handled.add(&exit.stats);
             }
         }
-        self.userspace_ns += vm.total.userspace_ns.unwrap_or(0);
-        self.polled_ns += vm.total.halts.map_or(0, |halts| halts.polled_ns);
+        self.userspace_ns += scaled(vm.total.userspace_ns.unwrap_or(0), scale);
+        self.polled_ns += scaled(vm.total.halts.map_or(0, |halts| halts.polled_ns), scale);
         for (&event, rows) in &vm.tables.details {
-            self.details.entry(event).or_default().add(rows);
+            self.details.entry(event).or_default().add(rows, scale);
         }
         self.findings.extend(vm.assessment.findings.iter().map(|finding| finding.rule));
         self.seen = Some(now);

@@ -51,7 +51,7 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Adds what came in an interval.
-    pub(super) fn add(&mut self, rows: &[Detail]) {
+    pub(super) fn add(&mut self, rows: &[Detail], scale: f64) {
         for series in self.own.values_mut() {
             series.idle = series.idle.saturating_add(1);
         }
@@ -59,7 +59,7 @@ impl Rows {
         // Those that come most often have the first choice.
         rows.sort_by_key(|row| Reverse(row.stats.samples));
         for row in rows {
-            let (key, sum) = (Row::of(row), Sum::of(&row.stats));
+            let (key, sum) = (Row::of(row), Sum::of(&row.stats, scale));
             if self.own.contains_key(&key) || self.has_room() {
                 let series = self.own.entry(key).or_default();
                 series.sum.add(sum);

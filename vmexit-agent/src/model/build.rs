@@ -8,7 +8,8 @@ use vmexit_common::{
 };
 
 use super::{
-    Accounting, Exit, Leading, Lost, Report, SCHEMA, Source, Span, Tables, Total, Vcpu, Vm, detail,
+    Accounting, Exit, Leading, Lost, Report, SCHEMA, Sampling, Source, Span, Tables, Total, Vcpu,
+    Vm, detail,
     layout::{By, Layout},
     series,
     stats::{Stats, Whole, per_second, percent, total_ns, user_ns},
@@ -21,6 +22,7 @@ use crate::{
     host::Host,
     probe::{Event, Timing},
     reason::{self, Names, Vendor},
+    sampler::Spent,
     snapshot::{Interval, RowInterval, Step, VcpuInterval, place},
 };
 
@@ -34,6 +36,8 @@ pub struct Sources<'a> {
     pub span: Span,
     /// Which exits were timed.
     pub timing: Timing,
+    /// What measuring has taken, where there was a budget for it.
+    pub spent: Option<Spent>,
     /// What was captured.
     pub events: &'a BTreeSet<Event>,
     /// What exit codes are called.
@@ -50,8 +54,19 @@ pub struct Sources<'a> {
 
 /// Makes the report.
 pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
-    let Sources { version, host, span, timing, events, reasons, maps, steps, layout, guests } =
-        sources;
+    let Sources {
+        version,
+        host,
+        span,
+        timing,
+        spent,
+        events,
+        reasons,
+        maps,
+        steps,
+        layout,
+        guests,
+    } = sources;
     let mut by_pid: BTreeMap<u32, Vec<&VcpuInterval>> =
         guests.keys().map(|&pid| (pid, Vec::new())).collect();
     for vcpu in &interval.vcpus {
@@ -72,11 +87,13 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
     let over_time = series::by_vm(steps);
     let mut vms: Vec<Vm> = by_pid
         .into_iter()
-        .map(|(pid, vcpus)| Vm {
-            series: over_time
-                .get(&pid)
-                .map_or_else(Vec::new, |counts| series::series(steps, counts, frame.of(&vcpus))),
-            ..vm(pid, guests.get(&pid).copied(), &vcpus, frame)
+        .map(|(pid, vcpus)| {
+            let mut vm = vm(pid, guests.get(&pid).copied(), &vcpus, frame);
+            if let Some(counts) = over_time.get(&pid) {
+                vm.series = series::series(steps, counts, frame.of(&vcpus));
+                vm.total.rate_error_percent = series::rate_error(steps, counts);
+            }
+            vm
         })
         .collect();
     vms.sort_by_key(|vm| std::cmp::Reverse((vm.total.handled_ns, vm.total.samples)));
@@ -87,6 +104,7 @@ pub fn build(interval: &Interval, sources: Sources<'_>) -> Report {
         span,
         source,
         timing,
+        sampling: spent.map(Sampling::from),
         events: events.clone(),
         accounting: accounting(interval),
         vms,

@@ -34,6 +34,7 @@ use crate::{
     finding::Assessment,
     host::Host,
     probe::{Event, Timing},
+    sampler::Spent,
     snapshot::Interval,
 };
 
@@ -56,12 +57,36 @@ pub struct Report {
     pub source: Source,
     /// Which exits were timed: `all`, `1/N` or `off`. With `1/N`, sums of time are estimates.
     pub timing: Timing,
+    /// What measuring took; null where there was no budget for it.
+    pub sampling: Option<Sampling>,
     /// What was captured: `vmexit`, `ioport` …
     pub events: BTreeSet<Event>,
     /// What was seen, and where it went.
     pub accounting: Accounting,
     /// The VMs, those that cost most first.
     pub vms: Vec<Vm>,
+}
+
+/// What measuring took, and what it was allowed to.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sampling {
+    /// What was allowed, percent of the CPU time that the VMs took.
+    pub budget_percent: f64,
+    /// What was taken, likewise; null if they took none.
+    pub cost_percent: Option<f64>,
+    /// CPU time of the kernel side, nanoseconds, estimated by what an exit costs and how many there were.
+    pub kernel_ns: u64,
+    /// CPU time of the agent, nanoseconds.
+    pub agent_ns: u64,
+    /// CPU time of the VMs' processes, nanoseconds.
+    pub vms_ns: u64,
+}
+
+impl From<Spent> for Sampling {
+    fn from(spent: Spent) -> Self {
+        let Spent { budget_percent, kernel_ns, agent_ns, vms_ns } = spent;
+        Self { budget_percent, cost_percent: spent.percent(), kernel_ns, agent_ns, vms_ns }
+    }
 }
 
 /// The time that a report covers.
@@ -211,6 +236,9 @@ pub struct Total {
     pub samples: u64,
     /// Exits per second.
     pub per_second: f64,
+    /// Standard error of that where not all of the time was watched, percent of it, by how much it went up and
+    /// down; null where all was watched, or too few parts are known.
+    pub rate_error_percent: Option<f64>,
     /// Events without an exit: all that there is where KVM reports no exits.
     pub stray: u64,
     /// Time from exit to entry without waiting, nanoseconds.

@@ -14,8 +14,11 @@ use crate::{probe::Event, snapshot};
 /// What a VM did in a part of the span.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Step {
-    /// Length of the part, seconds.
+    /// How long was watched, seconds: all of the part, but for what follows.
     pub seconds: f64,
+    /// Time in it that nobody watched, seconds; missing if there was none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unwatched_seconds: f64,
     /// What there was in it.
     pub parts: Vec<Part>,
 }
@@ -53,9 +56,46 @@ pub(super) fn series(steps: &[snapshot::Step], counts: &Counts<'_>, frame: Frame
         .zip(counts)
         .map(|(step, counts)| Step {
             seconds: step.span_ns as f64 / 1e9,
+            unwatched_seconds: step.unwatched_ns as f64 / 1e9,
             parts: counts.iter().map(part).collect(),
         })
         .collect()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
+}
+
+impl Step {
+    /// From its beginning to its end, seconds.
+    pub(crate) fn length(&self) -> f64 {
+        self.seconds + self.unwatched_seconds
+    }
+}
+
+/// Standard error of a VM's rate over steps that were not watched all of their time, percent of the rate: each
+/// is a sample of its time. `None` where all was watched, or where there are fewer than three.
+pub(super) fn rate_error(steps: &[snapshot::Step], counts: &Counts<'_>) -> Option<f64> {
+    let watched: u64 = steps.iter().map(|step| step.span_ns).sum();
+    let unwatched: u64 = steps.iter().map(|step| step.unwatched_ns).sum();
+    let rates: Vec<f64> = steps
+        .iter()
+        .zip(counts)
+        .filter(|(step, _)| step.span_ns > 0)
+        .map(|(step, counts)| {
+            counts.iter().map(|count| count.count).sum::<u64>() as f64 / step.span_ns as f64
+        })
+        .collect();
+    if unwatched == 0 || rates.len() < 3 {
+        return None;
+    }
+    let n = rates.len() as f64;
+    let mean = rates.iter().sum::<f64>() / n;
+    let variance = rates.iter().map(|rate| (rate - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    // The more of the whole is known, the less is left to be wrong about.
+    let unknown = unwatched as f64 / (watched + unwatched) as f64;
+    (mean > 0.0).then(|| 100.0 * (variance * unknown / n).sqrt() / mean)
 }
 
 fn name(key: Key, frame: Frame<'_>) -> String {

@@ -122,8 +122,8 @@ impl Tracepoint {
         let programs = if is_raw { self.raw } else { self.classic };
         match options.timing {
             _ if options.slow.is_some() => programs[3],
-            Timing::All | Timing::Varies => programs[0],
-            Timing::OneIn(_) => programs[1],
+            Timing::All | Timing::Varies if !options.sampled => programs[0],
+            Timing::All | Timing::Varies | Timing::OneIn(_) => programs[1],
             Timing::Off => programs[2],
         }
     }

@@ -5,11 +5,14 @@ use std::{
     collections::BTreeSet,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
+    time::Duration,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{Program, ProgramError},
+    programs::{
+        Program, ProgramError, raw_trace_point::RawTracePointLinkId, trace_point::TracePointLinkId,
+    },
 };
 use aya_log::EbpfLogger;
 use tokio::io::unix::AsyncFd;
@@ -31,6 +34,14 @@ pub(super) struct Attachment {
     group: &'static str,
     pub(super) tracepoint: &'static str,
     program: &'static str,
+    /// Nothing while it is detached.
+    link: Option<Link>,
+}
+
+/// What holds a program at its tracepoint.
+enum Link {
+    Raw(RawTracePointLinkId),
+    Classic(TracePointLinkId),
 }
 
 /// The programs of a plan, in the order to attach them.
@@ -39,16 +50,21 @@ pub(super) fn programs(plan: &Plan, options: &Options) -> Vec<Attachment> {
         .iter()
         .filter(|tracepoint| tracepoint.event.is_none_or(|event| options.events.contains(&event)))
         .filter_map(|tracepoint| {
-            Some(Attachment {
-                group: tracepoint.group,
-                tracepoint: tracepoint.name,
-                program: tracepoint.program(plan, options)?,
-            })
+            let program = tracepoint.program(plan, options)?;
+            Some(Attachment::new(tracepoint.group, tracepoint.name, program))
         })
         .collect()
 }
 
 impl Attachment {
+    pub(super) fn new(
+        group: &'static str,
+        tracepoint: &'static str,
+        program: &'static str,
+    ) -> Self {
+        Self { group, tracepoint, program, link: None }
+    }
+
     fn load(&self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
         match self.program(ebpf)? {
             Program::RawTracePoint(program) => program.load(),
@@ -58,13 +74,38 @@ impl Attachment {
         .map_err(|source| self.refused(source))
     }
 
-    pub(super) fn attach(&self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
-        match self.program(ebpf)? {
-            Program::RawTracePoint(program) => program.attach(self.tracepoint).map(drop),
-            Program::TracePoint(program) => program.attach(self.group, self.tracepoint).map(drop),
+    pub(super) fn attach(&mut self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
+        let link = match self.program(ebpf)? {
+            Program::RawTracePoint(program) => program.attach(self.tracepoint).map(Link::Raw),
+            Program::TracePoint(program) => {
+                program.attach(self.group, self.tracepoint).map(Link::Classic)
+            }
             _ => return Err(ProbeError::Missing(self.program)),
-        }
-        .map_err(|source| self.refused(source))
+        };
+        self.link = Some(link.map_err(|source| self.refused(source))?);
+        Ok(())
+    }
+
+    /// Takes it away from its tracepoint, where it costs nothing then.
+    pub(super) fn detach(&mut self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
+        let detached = match (self.link.take(), self.program(ebpf)?) {
+            (Some(Link::Raw(link)), Program::RawTracePoint(program)) => program.detach(link),
+            (Some(Link::Classic(link)), Program::TracePoint(program)) => program.detach(link),
+            _ => Ok(()),
+        };
+        detached.map_err(|source| self.refused(source))
+    }
+
+    /// How long it has run while the kernel's statistics were on, and how often.
+    pub(super) fn run(&self, ebpf: &Ebpf) -> Result<(Duration, u64), ProbeError> {
+        let program = ebpf.program(self.program).ok_or(ProbeError::Missing(self.program))?;
+        let info = program.info().map_err(|source| self.refused(source))?;
+        Ok((info.run_time(), info.run_count()))
+    }
+
+    /// Whether it is wanted while no window is open: threads end at any time.
+    pub(super) fn is_lasting(&self) -> bool {
+        self.group == "sched"
     }
 
     fn program<'a>(&self, ebpf: &'a mut Ebpf) -> Result<&'a mut Program, ProbeError> {
@@ -91,11 +132,12 @@ pub(super) fn load(
     plan: &Plan,
     options: &Options,
     programs: &[Attachment],
+    nothing: Option<&Attachment>,
 ) -> Result<Ebpf, ProbeError> {
     let attempt = |cast: Option<Cast>| -> Result<Ebpf, ProbeError> {
         let mut ebpf = load_object(plan, options, cast)?;
         // Programs hold the maps they use; a map taken out before would be closed with its handle.
-        for program in programs {
+        for program in programs.iter().chain(nothing) {
             program.load(&mut ebpf)?;
         }
         Ok(ebpf)
@@ -140,6 +182,7 @@ fn load_object(plan: &Plan, options: &Options, cast: Option<Cast>) -> Result<Ebp
         .override_global("FILTER", &filter, true)
         .override_global("TIMING_SHARE", &timing_share, true)
         .override_global("SLOW_LIMITS", &limits, true)
+        .override_global("SAMPLED", &u8::from(options.sampled), true)
         .map_max_entries("BOOKS", options.books())
         .map_max_entries("FREE_BOOKS", options.books())
         .map_max_entries("VMS", filtered)

@@ -4,6 +4,7 @@
 //! frees it all. Nothing is pinned.
 
 mod books;
+mod call;
 pub mod compat;
 mod event;
 mod load;
@@ -13,8 +14,9 @@ mod reader;
 mod slow;
 mod table;
 mod timing;
+mod window;
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeSet, io, time::Duration};
 
 use aya::{
     Ebpf,
@@ -33,8 +35,10 @@ use self::{
     plan::Plan,
     reader::Header,
     table::Table,
+    window::Windows,
 };
 pub use self::{
+    call::Call,
     event::Event,
     slow::{Slow, SlowExits},
     timing::Timing,
@@ -94,6 +98,8 @@ pub struct Options {
     pub timing: Timing,
     /// What to capture besides exits.
     pub events: BTreeSet<Event>,
+    /// Whether it changes when it is counted and what is timed: see [`Probe::open`] and [`Probe::time`].
+    pub sampled: bool,
     /// Which exits to hand over one by one as they end; all are timed then, whatever `timing` says.
     pub slow: Option<Slow>,
 }
@@ -119,6 +125,9 @@ pub struct Probe {
     /// Whether any of them had an exit.
     ended_exits: bool,
     programs: Vec<Attachment>,
+    windows: Windows,
+    /// For measuring.
+    nothing: Option<Attachment>,
     // Owns programs and links; dropping it detaches.
     ebpf: Ebpf,
 }
@@ -126,8 +135,9 @@ pub struct Probe {
 impl Probe {
     /// Loads and attaches. From here on everything is counted.
     pub fn start(plan: &Plan, options: &Options) -> Result<Self, ProbeError> {
-        let programs = programs(plan, options);
-        let mut ebpf = load(plan, options, &programs)?;
+        let mut programs = programs(plan, options);
+        let nothing = options.sampled.then(|| call::nothing(plan));
+        let mut ebpf = load(plan, options, &programs, nothing.as_ref())?;
         forward_log(&mut ebpf);
 
         let mut free = Queue::<_, u32>::try_from(take(&mut ebpf, "FREE_BOOKS")?)?;
@@ -142,10 +152,16 @@ impl Probe {
         let books = Books::new(take(&mut ebpf, "BOOKS")?, options.books())?;
         let loss = PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?;
 
-        for program in &programs {
+        for program in &mut programs {
             program.attach(&mut ebpf)?;
         }
+        let mut windows = Windows::new(take(&mut ebpf, ".data.sampler")?, options)?;
+        if options.sampled {
+            windows.open()?;
+        }
         Ok(Self {
+            windows,
+            nothing,
             vcpus,
             books,
             keeps_durations: options.slow.is_none(),
@@ -164,7 +180,7 @@ impl Probe {
     pub fn snapshot(&mut self, in_view: impl Fn(u32) -> bool) -> Result<Snapshot, ProbeError> {
         // Before the books: what is beyond these counts has come since.
         let exits = self.vcpus.exits_by_book().map_err(ProbeError::Table)?;
-        let mut snapshot = Snapshot { at_ns: now_ns(), ..Snapshot::default() };
+        let mut snapshot = self.nothing_yet();
         self.look(|books, index, header| {
             let exits = exits.get(&index).copied().unwrap_or(0);
             let (reading, torn) = if in_view(header.thread().pid) {
@@ -190,7 +206,7 @@ impl Probe {
     /// # Errors
     /// A book can't be mapped or returned.
     pub fn glance(&mut self) -> Result<Snapshot, ProbeError> {
-        let mut snapshot = Snapshot { at_ns: now_ns(), ..Snapshot::default() };
+        let mut snapshot = self.nothing_yet();
         self.look(|books, index, _| {
             let (reading, torn) = reader::read_counts(books.counts(index), 0);
             snapshot.torn += u64::from(torn);
@@ -199,6 +215,72 @@ impl Probe {
         })?;
         snapshot.vcpus.extend(self.ended.iter().cloned().map(VcpuReading::without_durations));
         Ok(snapshot)
+    }
+
+    /// A snapshot of now, before anything is read.
+    fn nothing_yet(&self) -> Snapshot {
+        let at_ns = now_ns();
+        Snapshot { at_ns, unwatched_ns: self.windows.unwatched_ns(at_ns), ..Snapshot::default() }
+    }
+
+    /// Times this share of the exits from now on, of those that a probe with [`Options::sampled`] counts.
+    ///
+    /// # Errors
+    /// The map can't be written.
+    pub fn time(&mut self, share: u32) -> Result<(), ProbeError> {
+        self.windows.time(share)
+    }
+
+    /// Counts from now on, if nothing was counted.
+    ///
+    /// # Errors
+    /// A program can't be attached; the kernel wants the same capabilities for it as at first.
+    pub fn open(&mut self) -> Result<(), ProbeError> {
+        if !self.windows.is_open() {
+            for program in self.programs.iter_mut().filter(|program| !program.is_lasting()) {
+                program.attach(&mut self.ebpf)?;
+            }
+            self.windows.open()?;
+        }
+        Ok(())
+    }
+
+    /// Counts nothing from now on, at no cost, until it is opened again.
+    ///
+    /// # Errors
+    /// A program can't be detached.
+    pub fn shut(&mut self) -> Result<(), ProbeError> {
+        if self.windows.is_open() {
+            self.windows.shut()?;
+            for program in self.programs.iter_mut().filter(|program| !program.is_lasting()) {
+                program.detach(&mut self.ebpf)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures what the kernel takes to call a program; 0 of a probe that is not sampled.
+    ///
+    /// # Errors
+    /// The program can't be attached or detached.
+    pub fn measure_call(&mut self) -> Result<Call, ProbeError> {
+        match &mut self.nothing {
+            Some(nothing) => call::measure(nothing, &mut self.ebpf),
+            None => Ok(Call::default()),
+        }
+    }
+
+    /// How long its programs have run while the kernel's statistics were on, and how often.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn run(&self) -> Result<(Duration, u64), ProbeError> {
+        let mut sum = (Duration::ZERO, 0);
+        for program in &self.programs {
+            let (time, count) = program.run(&self.ebpf)?;
+            sum = (sum.0 + time, sum.1 + count);
+        }
+        Ok(sum)
     }
 
     /// The exits that [`Options::slow`] asks for. Once: they are in one buffer.

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::snapshot::Shares;
+
 const VARIES: &str = "varies";
 
 /// Which exits are timed.
@@ -25,7 +27,7 @@ impl Timing {
     pub const RAREST: u32 = 1_000_000;
 
     /// The share to time, of 2^32, as the kernel side compares it.
-    pub(super) const fn share(self) -> u32 {
+    pub(crate) const fn share(self) -> u32 {
         match self {
             Self::All | Self::Varies => u32::MAX,
             Self::OneIn(n) => u32::MAX / n,
@@ -33,9 +35,23 @@ impl Timing {
         }
     }
 
+    /// The same from 0 to 1; of what varies, 1.
+    pub fn ratio(self) -> f64 {
+        match self {
+            Self::All | Self::Varies => 1.0,
+            Self::OneIn(n) => 1.0 / f64::from(n),
+            Self::Off => 0.0,
+        }
+    }
+
     /// Both, one after the other.
     pub fn and(self, next: Self) -> Self {
         if self == next { self } else { Self::Varies }
+    }
+
+    /// What that means for intervals that are added up.
+    pub fn shares(self, next: Self) -> Shares {
+        if self == next { Shares::Same } else { Shares::Different }
     }
 }
 

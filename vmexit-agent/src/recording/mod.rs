@@ -24,6 +24,7 @@ use crate::{
     model::{self, Layout, Report, Sources, Span, event},
     probe::{Event, Timing},
     reason::{Names, Vendor},
+    sampler::Spent,
     snapshot::{Interval, Step},
 };
 
@@ -45,6 +46,9 @@ pub struct Recording {
     pub interrupted: bool,
     /// Which exits were timed.
     pub timing: Timing,
+    /// What measuring has taken, where there was a budget for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
     /// What was captured.
     pub events: BTreeSet<Event>,
     /// What that host calls the exit codes.
@@ -110,6 +114,7 @@ impl Recording {
             host: &self.host,
             span: Span::new(self.start, &self.interval, self.interrupted),
             timing: self.timing,
+            spent: self.spent,
             events: &self.events,
             reasons: &self.reasons,
             maps: &self.maps,

@@ -10,10 +10,7 @@ use super::{
     Recording,
     check::{self, Amounts},
 };
-use crate::{
-    guest,
-    snapshot::{Shares, Step},
-};
+use crate::{guest, snapshot::Step};
 
 /// Steps of a sum at most: when there are more, each two become one.
 const MOST_STEPS: usize = 240;
@@ -75,8 +72,9 @@ impl Sum {
         let steps = steps_of(&mut next);
         let gap = sum.until(&next);
         let gap_ns = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
-        if let Some(step) = sum.steps.last_mut() {
-            step.unwatched_ns = step.unwatched_ns.saturating_add(gap_ns);
+        if gap_ns > 0 {
+            let gap = Step { unwatched_ns: gap_ns, ..Step::default() };
+            self.add_steps(&mut sum.steps, vec![gap]);
         }
         self.add_steps(&mut sum.steps, steps);
         sum.extend(next, gap_ns);
@@ -188,6 +186,7 @@ impl Recording {
             began: _,
             interrupted,
             timing,
+            spent,
             events,
             reasons,
             vms,
@@ -195,11 +194,15 @@ impl Recording {
             interval,
             steps: _,
         } = next;
-        let shares = if timing == self.timing { Shares::Same } else { Shares::Different };
+        let shares = self.timing.shares(timing);
         self.version = version;
         self.host = host;
         self.interrupted |= interrupted;
         self.timing = self.timing.and(timing);
+        self.spent = match (self.spent, spent) {
+            (Some(one), Some(next)) => Some(one.and(next)),
+            (one, next) => one.or(next),
+        };
         self.events.extend(events);
         self.reasons.extend(reasons);
         for vm in vms {

@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use clap::ValueEnum as _;
 
 use super::{
+    sampling::exits_per_second,
     subject::{label, what},
     terminal::safe,
     text::line,
@@ -126,7 +127,7 @@ fn explain_vm(out: &mut Text, vm: &Vm, report: &Report) {
     let _ = write!(out, "{} (pid {}, {vcpus})", safe(&vm.name), vm.pid);
     if exits {
         let total = &vm.total;
-        let _ = write!(out, ": {} exits, {}/s", count(total.samples), rate(total.per_second));
+        let _ = write!(out, ": {} exits, {}", count(total.samples), exits_per_second(total));
         if report.timing != Timing::Off {
             let (handled, cores) = (duration(total.handled_ns), total.core_percent);
             let _ = write!(out, "; handled {handled}, {cores:.1}% of a core");

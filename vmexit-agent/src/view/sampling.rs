@@ -1,6 +1,10 @@
 //! What part of all that happened a report was measured on, in words.
 
-use crate::{model::Report, probe::Timing};
+use super::units::rate;
+use crate::{
+    model::{Report, Total},
+    probe::Timing,
+};
 
 /// What makes figures estimates, or leaves some out, in no whole sentences; nothing if all is measured.
 pub(super) fn remarks(report: &Report) -> Vec<String> {
@@ -15,6 +19,21 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
         let all = span.seconds + span.unwatched_seconds;
         format!("watched {:.2} of {all:.2} s, rates are estimates", span.seconds)
     });
+    let cost = report.sampling.map(|sampling| {
+        let taken = sampling.cost_percent.map_or_else(|| "nothing".to_owned(), percent_of);
+        format!("took {taken} of the VMs' CPU time, budget {}", percent_of(sampling.budget_percent))
+    });
     let early = span.interrupted.then(|| "ended early".to_owned());
-    early.into_iter().chain(watched).chain(timed).collect()
+    early.into_iter().chain(watched).chain(timed).chain(cost).collect()
+}
+
+/// A VM's rate, with its error where it is an estimate.
+pub(super) fn exits_per_second(total: &Total) -> String {
+    let error = total.rate_error_percent.map(|error| format!(" ± {error:.1}%"));
+    format!("{}/s{}", rate(total.per_second), error.unwrap_or_default())
+}
+
+/// Small shares need more digits than others.
+fn percent_of(share: f64) -> String {
+    format!("{share:.2}%")
 }

@@ -9,7 +9,7 @@ use super::{
     sampling,
     sheet::{Sheet, Shows, share, sheets},
     terminal::safe,
-    units::{count, duration, plural, rate},
+    units::{count, duration, plural},
 };
 use crate::model::{Accounting, Report, Source, Tables, Total, Vm};
 
@@ -135,7 +135,8 @@ fn vm_tables(out: &mut String, vm: &Vm, shows: Shows) {
 /// The rest of a heading: counts and times.
 fn total(out: &mut String, total: &Total, shows: Shows) {
     if shows.exits {
-        let _ = write!(out, ": {} exits, {}/s", count(total.samples), rate(total.per_second));
+        let _ =
+            write!(out, ": {} exits, {}", count(total.samples), sampling::exits_per_second(total));
     }
     if shows.times {
         let handled = duration(total.handled_ns);

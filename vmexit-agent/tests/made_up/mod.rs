@@ -109,6 +109,7 @@ impl Capture {
             began: None,
             interrupted: false,
             timing,
+            spent: None,
             events,
             reasons: Names::default(),
             vms: vec![guest],

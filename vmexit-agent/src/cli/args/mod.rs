@@ -23,7 +23,7 @@ use self::{
         IMPORT_EXAMPLES, RECORD_EXAMPLES, REPORT_EXAMPLES, SERVE_EXAMPLES, TOP_EXAMPLES,
         TRACE_EXAMPLES, VMS_EXAMPLES,
     },
-    parse::{parse_duration, parse_size, parse_threshold},
+    parse::{parse_duration, parse_percent, parse_size, parse_threshold},
     time::{parse_period, parse_time},
 };
 pub(super) use self::{parse::parse_interval, time::check};
@@ -32,6 +32,7 @@ use crate::{
     monitor::{self, Virsh},
     probe::{Event, Timing, plan::Tracepoints},
     recording::archive::{Limits, Period},
+    sampler::{Duty, Limit},
     view::{Format, ReportFormat, top::keys},
 };
 
@@ -262,6 +263,22 @@ pub struct CountArgs {
     /// Which exits to time: all, one in N (as 1/N), or off; all are counted
     #[arg(long, value_name = "all|1/N|off", default_value = "all")]
     pub timing: Timing,
+
+    /// Let it cost no more than this share of the CPU time that the VMs take: time fewer exits, and if that is
+    /// not enough, count them at times only
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub budget: Option<f64>,
+
+    /// Count at times only: for so long, once in so long, like 100ms/10s
+    #[arg(long, value_name = "TIME/TIME", conflicts_with = "budget")]
+    pub duty: Option<Duty>,
+}
+
+impl CountArgs {
+    /// What it is to be limited to, if to anything.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        self.budget.map(Limit::Budget).or(self.duty.map(Limit::Duty))
+    }
 }
 
 /// Which VMs are watched, and how.

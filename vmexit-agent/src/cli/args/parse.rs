@@ -40,6 +40,14 @@ pub(in crate::cli) fn parse_size(text: &str) -> Result<ByteSize, String> {
     }
 }
 
+pub(in crate::cli) fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+    match number.parse() {
+        Ok(percent) if (0.01..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("write it like 0.5%, from 0.01% to 100%".into()),
+    }
+}
+
 pub(in crate::cli) fn parse_threshold(text: &str) -> Result<Duration, String> {
     let parsed = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write it like 500us, 1ms or 2s"))?;
@@ -69,6 +77,16 @@ mod tests {
         assert_eq!(parse_interval("100ms"), Ok(Duration::from_millis(100)));
         for bad in ["0", "99ms", "2h", "often"] {
             assert!(parse_interval(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn percents() {
+        for text in ["0.5%", "0.5", "0.5 %"] {
+            assert_eq!(parse_percent(text), Ok(0.5));
+        }
+        for bad in ["", "%", "0", "-1%", "101%", "NaN", "inf"] {
+            assert!(parse_percent(bad).is_err(), "{bad}");
         }
     }
 

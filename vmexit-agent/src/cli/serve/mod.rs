@@ -26,7 +26,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
     let listener = listener.map_err(|source| Error::Listen { address: args.listen, source })?;
     let open = |directory| open_recorder(directory, args.limits.limits());
     let recorder = args.record.as_deref().map(open).transpose()?;
-    let service = Service::start(&args.count)?;
+    let service = Service::start(&args.count, args.interval).await?;
     let (publish, published) = watch::channel(Published::default());
     let address = listener.local_addr().unwrap_or(args.listen);
     eprintln!("vmexit: metrics at http://{address}/metrics, a page at http://{address}/");

@@ -53,12 +53,12 @@ struct Reading {
 
 impl Service {
     /// Attaches, and gives up what that took.
-    pub(super) fn start(count: &CountArgs) -> Result<Self, Error> {
+    pub(super) async fn start(count: &CountArgs, every: Duration) -> Result<Self, Error> {
         let stop = Stop::new()?;
         let reload = signal(SignalKind::hangup()).map_err(Error::Signal)?;
-        let (probe, live) = Live::start(count, Guests::find_or_wait)?;
+        let (probe, live) = Live::start(count, every, Guests::find_or_wait).await?;
         let asks = count.watch.devices.options().is_some();
-        privileges::give_up(asks).map_err(Error::Privileges)?;
+        privileges::give_up(asks, count.limit().is_some()).map_err(Error::Privileges)?;
         Ok(Self { probe, live, stop, reload })
     }
 
@@ -73,7 +73,8 @@ impl Service {
         manager::ready();
         let mut before = Reading::now(&mut self.probe)?;
         if let Some(publish) = &mut publish {
-            self.publish(*publish, &before, &before)?;
+            let nothing = Interval::default();
+            self.publish(*publish, &before, &nothing)?;
         }
         let mut tick = interval_at(Instant::now() + every, every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -93,6 +94,10 @@ impl Service {
                     continue;
                 }
                 _ = tick.tick() => {}
+                () = self.live.due() => {
+                    self.live.turn(&mut self.probe)?;
+                    continue;
+                }
                 () = due(&mut watchdog) => {
                     manager::alive();
                     continue;
@@ -101,11 +106,13 @@ impl Service {
             let now = Reading::now(&mut self.probe)?;
             self.live.note(&now.snapshot.pids());
             self.live.maps.collect().await;
-            if let Some(recording) = &recording {
-                recording.add(self.recorded(&before, &now));
-            }
+            let interval = Interval::between(&before.snapshot, &now.snapshot);
+            self.live.adjust(&mut self.probe, &interval)?;
             if let Some(publish) = &mut publish {
-                self.publish(*publish, &before, &now)?;
+                self.publish(*publish, &before, &interval)?;
+            }
+            if let Some(recording) = &recording {
+                recording.add(self.recorded(&before, interval));
             }
             self.forget();
             before = now;
@@ -121,17 +128,15 @@ impl Service {
         &mut self,
         publish: &mut dyn Publish,
         before: &Reading,
-        now: &Reading,
+        interval: &Interval,
     ) -> Result<(), Error> {
-        let interval = Interval::between(&before.snapshot, &now.snapshot);
-        let span = Span::new(before.time, &interval, false);
-        let report = self.live.report(&interval, span, Layout::default());
+        let span = Span::new(before.time, interval, false);
+        let report = self.live.report(interval, span, Layout::default());
         self.live.renew(&report);
         publish.publish(report, &self.live)
     }
 
-    fn recorded(&self, before: &Reading, now: &Reading) -> recording::Recording {
-        let interval = Interval::between(&before.snapshot, &now.snapshot);
+    fn recorded(&self, before: &Reading, interval: Interval) -> recording::Recording {
         let start = Moment { time: before.time, at_ns: before.snapshot.at_ns };
         let mut recording = self.live.recording(interval, start, false);
         recording.learn(self.live.maps.known());

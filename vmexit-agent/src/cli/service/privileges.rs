@@ -9,11 +9,16 @@ const NAME: [Capability; 2] = [Capability::CAP_DAC_READ_SEARCH, Capability::CAP_
 /// QEMU's socket is another user's.
 const ASK: Capability = Capability::CAP_DAC_OVERRIDE;
 
-/// Keeps only that, as far as it was there; `asks` says whether VMs are asked about their devices.
+/// Programs are attached again and again, where it is counted at times only.
+const ATTACH: Capability = Capability::CAP_PERFMON;
+
+/// Keeps only that, as far as it was there; `asks` says whether VMs are asked about their devices, and
+/// `attaches` whether programs will be attached again.
 ///
 /// For this thread and all that it starts from now on: to be called before any is.
-pub(super) fn give_up(asks: bool) -> Result<(), CapsError> {
-    let wanted: CapsHashSet = NAME.into_iter().chain([READ]).chain(asks.then_some(ASK)).collect();
+pub(super) fn give_up(asks: bool, attaches: bool) -> Result<(), CapsError> {
+    let wanted = NAME.into_iter().chain([READ]).chain(asks.then_some(ASK));
+    let wanted: CapsHashSet = wanted.chain(attaches.then_some(ATTACH)).collect();
     // While there still is what it takes.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for capability in caps::read(None, CapSet::Bounding)?.difference(&wanted) {

@@ -18,7 +18,6 @@ use crate::{
 /// Prints as many as were asked for, until somebody asks to stop or nobody reads any more.
 pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
     let mut stop = Stop::new()?;
-    let (mut probe, mut live) = Live::start(&args.count, Guests::find)?;
     let layout = Layout {
         by: args.by,
         sort: args.sort.unwrap_or(config.sort),
@@ -26,20 +25,25 @@ pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
         ..Layout::default()
     };
     let period = args.interval.unwrap_or(config.interval);
+    let (mut probe, mut live) = Live::start(&args.count, period, Guests::find).await?;
     let mut tick = interval_at(Instant::now() + period, period);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut before = probe.snapshot(|_| true)?;
     for frame in 0..args.frames.unwrap_or(u64::MAX) {
         let started = SystemTime::now();
-        tokio::select! {
-            biased;
-            () = stop.asked() => break,
-            _ = tick.tick() => {}
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.asked() => return Ok(()),
+                _ = tick.tick() => break,
+                () = live.due() => live.turn(&mut probe)?,
+            }
         }
         let now = probe.snapshot(|_| true)?;
         live.note(&now.pids());
         live.maps.collect().await;
         let interval = Interval::between(&before, &now);
+        live.adjust(&mut probe, &interval)?;
         let report = live.report(&interval, Span::new(started, &interval, false), layout);
         live.renew(&report);
         let mut text = if frame == 0 { Vec::new() } else { b"\n".to_vec() };

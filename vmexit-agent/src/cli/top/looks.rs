@@ -66,6 +66,12 @@ impl Looks {
     ) -> Result<(), Error> {
         let open = state.open();
         let now = Reading::now(probe.snapshot(|pid| Some(pid) == open)?);
+        let interval = Interval::between(&self.current.snapshot, &now.snapshot);
+        if interval.span_ns == 0 {
+            // Nothing was counted, so the last interval that has something is shown on.
+            return Ok(());
+        }
+        live.adjust(probe, &interval)?;
         let gone: Vec<VcpuReading> = self.current.missing_in(&now.snapshot).cloned().collect();
         if !gone.is_empty() {
             Rc::make_mut(&mut self.gone).extend(gone);

@@ -46,7 +46,9 @@ pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
         return batch::run(&args, &config).await;
     }
     let signals = Signals::new()?;
-    let (mut probe, live) = Live::start(&args.count, Guests::find_or_wait)?;
+    let (mut probe, live) =
+        Live::start(&args.count, args.interval.unwrap_or(config.interval), Guests::find_or_wait)
+            .await?;
     let looks = Looks::start(&mut probe)?;
     let only = |pids: &BTreeSet<u32>| pids.first().copied().filter(|_| pids.len() == 1);
     let settings = Settings {
@@ -101,6 +103,10 @@ impl Top {
                     Some(event) => self.state.handle(&event.map_err(Error::Screen)?),
                     None => Effect::Quit,
                 },
+                () = self.live.due() => {
+                    self.live.turn(&mut self.probe)?;
+                    continue;
+                }
                 _ = self.tick.tick() => {
                     self.look().await?;
                     frames -= 1;

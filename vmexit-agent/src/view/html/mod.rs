@@ -135,7 +135,7 @@ fn totals(total: &Total, shows: Shows) -> Markup {
         dl.total {
             @if shows.exits {
                 div { dt { "Exits" } dd { (count(total.samples)) } }
-                div { dt { "Exits/s" } dd { (rate(total.per_second)) } }
+                div { dt { "Exits" } dd { (sampling::exits_per_second(total)) } }
             }
             @if shows.times {
                 div { dt { "Handled" } dd { (duration(total.handled_ns)) } }

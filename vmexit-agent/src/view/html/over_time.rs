@@ -28,15 +28,15 @@ const RATES: f64 = 70.0;
 pub(super) fn figure(series: &[Step], exits: bool) -> Option<Markup> {
     let names = names(series);
     let most = series.iter().map(|step| per_second(step, total(step))).fold(0.0, f64::max);
-    let seconds: f64 = series.iter().map(|step| step.seconds).sum();
+    let seconds: f64 = series.iter().map(Step::length).sum();
     if series.len() < FEWEST || most <= 0.0 || seconds <= 0.0 {
         return None;
     }
     let what = if exits { "exits" } else { "events" };
     let mut from = 0.0;
     let columns = series.iter().map(|step| {
-        from += step.seconds;
-        (from - step.seconds, step)
+        from += step.length();
+        (from - step.length(), step)
     });
     let x = |at: f64| RATES + (WIDTH - RATES) * at / seconds;
     let y = |rate: f64| HEIGHT * (1.0 - rate / most);
@@ -51,7 +51,7 @@ pub(super) fn figure(series: &[Step], exits: bool) -> Option<Markup> {
                     }
                 }
                 @for (start, step) in columns.collect::<Vec<_>>() {
-                    @let width = x(start + step.seconds) - x(start);
+                    @let width = x(start + step.length()) - x(start);
                     @for (colour, below, samples, name) in stacked(step, &names) {
                         @let (top, bottom) = (y(per_second(step, below + samples)), y(per_second(step, below)));
                         rect class={ "c" (colour) } x=(pixels(x(start))) width=(pixels((width - 1.0).max(0.5)))

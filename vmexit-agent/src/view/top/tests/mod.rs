@@ -161,6 +161,7 @@ fn report(
         host: &host,
         span: Span::new(SystemTime::UNIX_EPOCH, interval, false),
         timing: Timing::All,
+        spent: None,
         events: &probe::Event::ALL.into(),
         reasons: &Names::default(),
         maps: &BTreeMap::new(),

@@ -1,0 +1,144 @@
+//! Counting at times only, and within a budget, in the AMD lab: what is counted is what happened in the windows,
+//! what is estimated is near what KVM counted itself, and what it costs is what was allowed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::time::Duration;
+
+use vmexit_tests::{
+    agent::Report,
+    guest::BareGuest,
+    lab::{Lab, Vendor},
+    scenario::{self, Printed, start},
+};
+
+fn run(guest: &BareGuest, lab: impl FnOnce(Lab) -> Lab, script: &str) -> Printed {
+    let lab = lab(scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(420)));
+    Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// How far a figure is from another, percent.
+fn off(figure: f64, from: f64) -> f64 {
+    100.0 * (figure - from).abs() / from
+}
+
+#[test]
+fn windows_have_what_happened_in_them() {
+    let guest = BareGuest { rtc_out: 20, rtc_in: 20, cpuid: 40, ..BareGuest::pm_timer(40) };
+    let mut script =
+        start("windows") + MEASURE + "echo cont >&3\nwait_dots 3\necho '== rate'; measure 2\n";
+    let ways =
+        [("all", ""), ("some", "--timing 1/8 --tracepoints classic"), ("off", "--timing off")];
+    for (name, options) in ways {
+        script += &format!(
+            "vmexit capture -q -d 5s --duty 150ms/600ms {options} -f json -o /tmp/report.json
+             echo '== {name}'; cat /tmp/report.json\n"
+        );
+    }
+    let printed = run(&guest, Lab::instruction_clock, &script);
+    let kvms = printed.number("rate").unwrap() as f64 / 1e3;
+    for (name, _) in ways {
+        let report = Report::parse(printed.section(name).unwrap().as_bytes()).unwrap();
+        let count = |field: &str| report.count(&format!("/accounting/{field}")).unwrap();
+        println!("{name}: {}", report.accounting());
+        assert!(count("observed") > 1_000);
+        for none in ["lost/no_entry", "lost/no_book", "lost/unreadable", "unaccounted", "torn"] {
+            assert_eq!(count(none), 0, "{name}: {none}");
+        }
+        // One for each time that a window was opened, in an exit.
+        assert!(count("stray") <= 9, "{name}: {} strays", count("stray"));
+        let watched = report.number("/span/seconds").unwrap();
+        let unwatched = report.number("/span/unwatched_seconds").unwrap();
+        assert!((0.9..1.8).contains(&watched), "{name}: {watched}");
+        assert!((4.5..5.5).contains(&(watched + unwatched)), "{name}: {unwatched}");
+        // What it costs while a window is open makes the guest so much slower.
+        let rate = report.number("/vms/0/total/per_second").unwrap();
+        let error = report.number("/vms/0/total/rate_error_percent").unwrap();
+        println!(
+            "{name}: {rate:.0}/s ± {error:.1} %, {kvms:.0}/s without: {:.1} % off",
+            off(rate, kvms)
+        );
+        assert!((0.0..10.0).contains(&error) && rate < kvms * 1.1 && off(rate, kvms) < 40.0);
+        // Ports in the proportions that the guest has.
+        let ports = report.ports("windows").unwrap();
+        let samples = |port: u64| {
+            let rows = ports.iter().filter(|row| row.number() == Some(port));
+            rows.map(|row| row.samples().unwrap()).sum::<u64>() as f64
+        };
+        assert!(off(samples(0x70) * 2.0, samples(0x608)) < 3.0, "{name}");
+        // None took as long as it was not watched.
+        for row in report.exits("windows").unwrap() {
+            let longest = row.count("max_ns").unwrap_or(0);
+            assert!(longest < 150_000_000, "{name}: {longest}");
+        }
+    }
+}
+
+/// Defines `measure`: exits in so many seconds by KVM's own counter and the lab's clock, a thousand times what
+/// they are in one.
+const MEASURE: &str = r#"
+measure() {
+    a=$(cat $kvm/exits); read -r t _ < /proc/uptime
+    sleep $1
+    b=$(cat $kvm/exits); read -r u _ < /proc/uptime
+    t=${t%.*}${t#*.}; u=${u%.*}${u#*.}
+    echo "$(((b - a) * 100000 / (u - t)))"
+}
+"#;
+
+/// Measures how many exits a second there are without vmexit and with it, by KVM's own counter and the lab's
+/// clock: the lab has one CPU, so that all that vmexit takes, in the kernel and by itself, the guest lacks.
+fn cost(name: &str, guest: &BareGuest, shift: u32) {
+    let script = start("busy")
+        + MEASURE
+        + r#"
+echo cont >&3
+wait_dots 3
+echo "== without"; measure 3
+vmexit record /tmp/kept --every 3s --budget 0.5% 2> /tmp/said &
+agent=$!
+wait_attached $agent
+sleep 3
+echo "== with"; measure 9
+kill -TERM $agent
+wait $agent
+echo "== said"; cat /tmp/said
+echo "== report"; vmexit report /tmp/kept -f json
+"#;
+    let printed = run(guest, |lab| lab.instruction_clock_of(shift), &script);
+    let rate = |section: &str| printed.number(section).unwrap() as f64 / 1e3;
+    let without = rate("without");
+    let cost = 100.0 * (1.0 - rate("with") / without);
+    let report = Report::parse(printed.section("report").unwrap().as_bytes()).unwrap();
+    let of = |field: &str| report.number(field).unwrap();
+    println!(
+        "{name}: {without:.0} exits/s, cost {cost:.3} % by the clock; it says {:.3} %: kernel {:.2} ms, \
+         agent {:.2} ms of {:.0} ms; timing {}, watched {:.2} s, not {:.2} s",
+        of("/sampling/cost_percent"),
+        of("/sampling/kernel_ns") / 1e6,
+        of("/sampling/agent_ns") / 1e6,
+        of("/sampling/vms_ns") / 1e6,
+        report.text("/timing").unwrap(),
+        of("/span/seconds"),
+        of("/span/unwatched_seconds"),
+    );
+    assert!(cost < 0.5, "{name}: {cost} % of the guest's time");
+    assert!(of("/sampling/cost_percent") < 0.5);
+    assert!(rate("with") > 0.0 && report.count("/accounting/observed").unwrap() > 1_000);
+}
+
+#[test]
+fn a_budget_is_kept_at_ten_thousand_exits_a_second() {
+    let guest = BareGuest { string_out: 200, ..BareGuest::pm_timer(100) };
+    cost("10 k", &guest, 3);
+}
+
+#[test]
+fn a_budget_is_kept_at_a_hundred_thousand_exits_a_second() {
+    let guest = BareGuest { cpuid: 300, ..BareGuest::pm_timer(100) };
+    cost("100 k", &guest, 1);
+}

@@ -1,0 +1,79 @@
+//! What it costs to count an exit on this machine, and to time it.
+
+use std::time::Duration;
+
+use aya::sys::{Stats, enable_stats};
+use tokio::time::sleep;
+
+use crate::probe::{Call, Probe, ProbeError, Timing, now_ns};
+
+/// How long it is counted in each way.
+const WINDOW: Duration = Duration::from_millis(50);
+/// Exits that it takes to tell.
+const ENOUGH: u64 = 50;
+/// What an exit costs where nobody could measure it, in calls of a program that does nothing: some more than
+/// the most of what the labs have measured (IN to QEMU with all events in docs/overhead.md: 5.6 and 7.1).
+const UNTIMED_CALLS: f64 = 6.5;
+const TIMED_CALLS: f64 = 8.5;
+
+/// CPU time that an exit costs, on average over the programs that run for it, nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Cost {
+    /// That is counted.
+    pub untimed_ns: f64,
+    /// That is counted and timed.
+    pub timed_ns: f64,
+}
+
+impl Cost {
+    /// On average, with so many timed.
+    pub(super) fn of(&self, timing: Timing) -> f64 {
+        self.untimed_ns + timing.ratio() * (self.timed_ns - self.untimed_ns)
+    }
+}
+
+/// What was found out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Calibrated {
+    pub cost: Cost,
+    /// How many exits there were meanwhile.
+    pub exits_per_ns: f64,
+}
+
+/// Counts for a moment, without times and with all, and asks the kernel's statistics how long its programs ran;
+/// where it may not, or where too little happens, it is what an exit costs elsewhere.
+pub(super) async fn calibrate(probe: &mut Probe) -> Result<Calibrated, ProbeError> {
+    // Off again when this is dropped, unless somebody else has them on.
+    let stats = enable_stats(Stats::RunTime);
+    if let Err(error) = &stats {
+        log::debug!("the kernel's statistics can't be had: {error}");
+    }
+    let call = probe.measure_call()?;
+    let (begun, before) = (now_ns(), probe.progress()?.events);
+    let untimed_ns = window(probe, 0, call).await?;
+    let timed_ns = window(probe, u32::MAX, call).await?;
+    let exits = probe.progress()?.events - before;
+    let cost = match (untimed_ns, timed_ns) {
+        (Some(untimed_ns), Some(timed_ns)) if stats.is_ok() => {
+            Cost { untimed_ns, timed_ns: timed_ns.max(untimed_ns) }
+        }
+        _ => Cost { untimed_ns: UNTIMED_CALLS * call.ns, timed_ns: TIMED_CALLS * call.ns },
+    };
+    log::debug!("an exit costs {cost:?}, a call {call:?}");
+    Ok(Calibrated { cost, exits_per_ns: exits as f64 / (now_ns() - begun).max(1) as f64 })
+}
+
+/// What an exit costs with this share of them timed; `None` if there were too few to tell.
+async fn window(probe: &mut Probe, share: u32, call: Call) -> Result<Option<f64>, ProbeError> {
+    probe.time(share)?;
+    let (exits, (time, calls)) = (probe.progress()?.events, probe.run()?);
+    sleep(WINDOW).await;
+    let (exits_now, (time_now, calls_now)) = (probe.progress()?.events, probe.run()?);
+    let (exits, calls) = (exits_now - exits, (calls_now - calls) as f64);
+    if exits < ENOUGH || calls == 0.0 {
+        return Ok(None);
+    }
+    // In the statistics' time of each call there is what they take themselves.
+    let body = (time_now - time).as_nanos() as f64 - calls * call.statistics_ns;
+    Ok(Some((body.max(0.0) + calls * call.ns) / exits as f64))
+}

@@ -1,0 +1,212 @@
+//! What of all exits is counted and timed, where that is to cost no more than so much: measures what is spent,
+//! and changes the share of exits that are timed; where counting alone is too much, when it is counted at all.
+
+mod calibration;
+mod meter;
+mod plan;
+
+use std::{collections::BTreeSet, future::pending, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep_until};
+
+pub use self::plan::Duty;
+use self::{
+    calibration::Cost,
+    meter::Meter,
+    plan::{Plan, plan},
+};
+use crate::{
+    probe::{Probe, ProbeError, Timing},
+    snapshot::{Interval, VcpuInterval},
+};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// To be counted at these times alone.
+    Duty(Duty),
+    /// To cost no more than this share of the CPU time that the VMs take, percent.
+    Budget(f64),
+}
+
+/// What measuring has taken in an interval, and what it was allowed to. Intervals add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct Spent {
+    /// What was allowed, percent of the VMs' CPU time.
+    pub budget_percent: f64,
+    /// CPU time of the kernel side, nanoseconds: what an exit costs, as it was calibrated, by how many there were.
+    pub kernel_ns: u64,
+    /// CPU time of the agent, nanoseconds, measured.
+    pub agent_ns: u64,
+    /// CPU time of the VMs' processes, nanoseconds, measured.
+    pub vms_ns: u64,
+}
+
+impl Spent {
+    /// Both, one after the other.
+    pub fn and(self, next: Self) -> Self {
+        Self {
+            budget_percent: next.budget_percent,
+            kernel_ns: self.kernel_ns.saturating_add(next.kernel_ns),
+            agent_ns: self.agent_ns.saturating_add(next.agent_ns),
+            vms_ns: self.vms_ns.saturating_add(next.vms_ns),
+        }
+    }
+
+    /// As a share of what the VMs took, percent; `None` if they took nothing.
+    pub fn percent(&self) -> Option<f64> {
+        let spent = self.kernel_ns.saturating_add(self.agent_ns) as f64;
+        (self.vms_ns > 0).then(|| 100.0 * spent / self.vms_ns as f64)
+    }
+}
+
+/// Keeps a probe within its limit.
+#[derive(Debug)]
+pub struct Sampler {
+    limit: Limit,
+    /// The most that is timed.
+    timing: Timing,
+    /// From one window to the next, where the sampler chooses.
+    period: Duration,
+    cost: Cost,
+    plan: Plan,
+    meter: Meter,
+    /// When the window is opened or shut next.
+    edge: Option<Edge>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Edge {
+    at: Instant,
+    opens: bool,
+}
+
+impl Sampler {
+    /// Finds out what an exit costs here, and begins. `pids` are those of the VMs that there are; a window, if
+    /// it takes windows, is opened once in a `period`.
+    ///
+    /// # Errors
+    /// The probe does not do as it is told.
+    pub async fn start(
+        probe: &mut Probe,
+        limit: Limit,
+        timing: Timing,
+        period: Duration,
+        pids: &BTreeSet<u32>,
+    ) -> Result<Self, ProbeError> {
+        let mut meter = Meter::start(pids);
+        let calibrated = match limit {
+            Limit::Budget(_) => calibration::calibrate(probe).await?,
+            Limit::Duty(_) => calibration::Calibrated::default(),
+        };
+        let plan = Plan { timing, duty: None };
+        let mut sampler = Self {
+            limit,
+            timing,
+            period,
+            cost: calibrated.cost,
+            plan,
+            meter: meter.clone(),
+            edge: None,
+        };
+        let first = match limit {
+            Limit::Duty(duty) => Plan { timing, duty: Some(duty) },
+            Limit::Budget(percent) => {
+                // What the agent takes is not known yet.
+                let load = meter.load(pids, calibrated.exits_per_ns);
+                plan::plan(&sampler.cost, load, percent, timing, period)
+            }
+        };
+        sampler.meter = Meter::start(pids);
+        sampler.follow(first, probe)?;
+        Ok(sampler)
+    }
+
+    /// Which exits are timed now.
+    pub fn timing(&self) -> Timing {
+        self.plan.timing
+    }
+
+    /// Waits until the window is to be opened or shut: for ever if it never is.
+    pub async fn due(&self) {
+        match self.edge {
+            Some(edge) => sleep_until(edge.at).await,
+            None => pending().await,
+        }
+    }
+
+    /// Opens or shuts the window.
+    ///
+    /// # Errors
+    /// The probe does not do as it is told.
+    pub fn turn(&mut self, probe: &mut Probe) -> Result<(), ProbeError> {
+        let (Some(edge), Some(duty)) = (self.edge, self.plan.duty) else { return Ok(()) };
+        if edge.opens {
+            probe.open()?;
+            // From now on, for it may have taken a while.
+            self.edge = Some(Edge { at: Instant::now() + duty.open, opens: false });
+        } else {
+            probe.shut()?;
+            let at = (edge.at + duty.every).checked_sub(duty.open).unwrap_or(edge.at);
+            self.edge = Some(Edge { at: at.max(Instant::now()), opens: true });
+        }
+        Ok(())
+    }
+
+    /// Says what was spent in the interval since it was asked last, and makes its plans for the next by that;
+    /// `None` where there is no budget.
+    ///
+    /// # Errors
+    /// The probe does not do as it is told.
+    pub fn adjust(
+        &mut self,
+        probe: &mut Probe,
+        interval: &Interval,
+        pids: &BTreeSet<u32>,
+    ) -> Result<Option<Spent>, ProbeError> {
+        let Limit::Budget(budget_percent) = self.limit else { return Ok(None) };
+        let exits: u64 = interval.vcpus.iter().map(events).sum();
+        let rate = exits as f64 / (interval.span_ns as f64).max(1.0);
+        let load = self.meter.load(pids, rate);
+        let spent = Spent {
+            budget_percent,
+            kernel_ns: (self.cost.of(self.plan.timing) * exits as f64) as u64,
+            agent_ns: load.agent_ns,
+            vms_ns: load.vms_ns,
+        };
+        let next = plan(&self.cost, load, budget_percent, self.timing, self.period);
+        // Where nothing was watched nothing is known.
+        if interval.span_ns > 0 && next.differs(&self.plan) {
+            self.follow(next, probe)?;
+        }
+        Ok(Some(spent))
+    }
+
+    fn follow(&mut self, plan: Plan, probe: &mut Probe) -> Result<(), ProbeError> {
+        log::debug!("from now on {plan:?}");
+        probe.time(plan.timing.share())?;
+        match plan.duty {
+            None => {
+                probe.open()?;
+                self.edge = None;
+            }
+            // At once, if none is under way.
+            Some(_) if self.edge.is_none() => {
+                self.edge = Some(Edge { at: Instant::now(), opens: true });
+                probe.shut()?;
+            }
+            Some(_) => {}
+        }
+        self.plan = plan;
+        Ok(())
+    }
+}
+
+/// Exits; events where the host reports none.
+fn events(vcpu: &VcpuInterval) -> u64 {
+    if vcpu.observed > 0 {
+        return vcpu.observed;
+    }
+    vcpu.details.iter().map(|row| row.stray).sum()
+}
