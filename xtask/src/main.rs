@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod dist;
 mod lab;
 mod matrix;
 mod screenshot;
@@ -43,6 +44,8 @@ enum Verb {
     Test(test::Args),
     /// Formatting, lints and documentation
     Check,
+    /// Make what others install: one static program, as an archive and as a Debian package
+    Dist,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::bench(&args),
         Verb::Test(args) => test::test(&args),
         Verb::Check => check::check(),
+        Verb::Dist => dist::dist().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -28,12 +28,25 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// The same of what the tests of reports as pages start.
 const BROWSER: &[(&str, &str)] = &[("chromium", "chromium"), ("pdftotext", "poppler-utils")];
 
+/// The same of what makes packages.
+const PACKAGING: &[(&str, &str)] = &[("dh", "debhelper")];
+
+/// The same of what the test of the packages starts: a Debian of its own, with and without systemd running.
+const OTHER_DEBIAN: &[(&str, &str)] =
+    &[("debootstrap", "debootstrap"), ("systemd-nspawn", "systemd-container")];
+
 const TRACEFS: &str = "/sys/kernel/tracing";
 
 /// What building the agent needs.
 pub(crate) fn build() -> Result<()> {
     rust_src::ensure().context("the sources of Rust's core library are needed to build for BPF")?;
     bpf_linker()
+}
+
+/// What making packages needs.
+pub(crate) fn dist() -> Result<()> {
+    build()?;
+    programs(PACKAGING)
 }
 
 /// What the demo needs, and the lab.
@@ -46,7 +59,9 @@ pub(crate) fn lab() -> Result<()> {
 /// What all tests need.
 pub(crate) fn all() -> Result<()> {
     lab()?;
-    programs(BROWSER)
+    programs(BROWSER)?;
+    programs(PACKAGING)?;
+    programs(OTHER_DEBIAN)
 }
 
 fn bpf_linker() -> Result<()> {

@@ -1,0 +1,131 @@
+//! `cargo xtask dist`: what others install. One static program, laid out with all that belongs to it, goes
+//! into an archive and into a Debian package.
+
+mod changelog;
+mod crates;
+mod licences;
+mod sbom;
+mod tree;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use self::crates::Crate;
+use crate::{
+    setup,
+    tool::{cargo, root, run, stdout, target},
+};
+
+/// With glibc inside, which every host for it can build; it starts on any Linux that vmexit is for.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const PROFILE: &str = "shipped";
+
+pub(crate) fn dist() -> Result<()> {
+    setup::dist()?;
+    let crates = crates::shipped()?;
+    licences::check(&crates)?;
+    eprintln!("dist: building");
+    let tree = tree(&program()?, &crates)?;
+    let packages = target().join("dist");
+    emptied(&packages)?;
+    eprintln!("dist: packing");
+    archive(&tree, &packages)?;
+    debian(&tree, &packages)?;
+    let mut sums = Command::new("sh");
+    sums.args(["-c", "sha256sum -- * >SHA256SUMS"]).current_dir(&packages);
+    run(&mut sums)?;
+    let mut made: Vec<PathBuf> =
+        fs::read_dir(&packages)?.flatten().map(|entry| entry.path()).collect();
+    made.sort();
+    made.iter().for_each(|package| println!("{}", package.display()));
+    Ok(())
+}
+
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+fn program() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--package", "vmexit-agent", "--profile", PROFILE, "--target", TARGET]);
+    // In place of these two, and only for this target: build scripts and the eBPF programs are for others.
+    build.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let flags = ["-Ctarget-feature=+crt-static"];
+    build.arg("--config").arg(format!("target.{TARGET}.rustflags={flags:?}"));
+    run(&mut build)?;
+    Ok(built().join("vmexit"))
+}
+
+/// Where cargo puts it.
+fn built() -> PathBuf {
+    target().join(TARGET).join(PROFILE)
+}
+
+/// All files at the places below a prefix, such as `/usr/local`, where they belong.
+fn tree(program: &Path, crates: &[Crate]) -> Result<PathBuf> {
+    let tree = built().join("tree");
+    emptied(&tree)?;
+    tree::lay(program, &tree)?;
+    let documents = tree.join("share/doc/vmexit");
+    for (name, text) in [
+        ("third-party.txt", licences::notices(crates)?),
+        ("vmexit.cdx.json", sbom::cyclonedx(crates)?),
+    ] {
+        fs::write(documents.join(name), text).with_context(|| format!("write {name}"))?;
+    }
+    Ok(tree)
+}
+
+fn emptied(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory).with_context(|| format!("empty {}", directory.display()))?;
+    }
+    fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))
+}
+
+/// The tree as it is, under a directory of its own; nothing in it tells by whom or when.
+fn archive(tree: &Path, packages: &Path) -> Result<()> {
+    let name = format!("vmexit-{}-x86_64-linux", version());
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--gzip", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"]);
+    tar.arg("--mode=u+rw,go+r,go-w").arg(format!("--mtime=@{}", commit_time()?));
+    tar.arg(format!("--transform=s,^\\.,{name},")).arg("--file");
+    tar.arg(packages.join(format!("{name}.tar.gz"))).arg("--directory").arg(tree).arg(".");
+    run(&mut tar)
+}
+
+/// By debhelper, from packaging/debian, which says where in a Debian the tree's files go.
+fn debian(tree: &Path, packages: &Path) -> Result<()> {
+    let sources = built().join("debian-package");
+    emptied(&sources)?;
+    run(Command::new("cp").arg("-r").arg(root().join("packaging/debian")).arg(&sources))?;
+    let debian = sources.join("debian");
+    fs::copy(root().join("packaging/systemd/vmexit.service"), debian.join("vmexit.service"))?;
+    fs::write(debian.join("changelog"), changelog::debian()?)?;
+    std::os::unix::fs::symlink(tree, sources.join("tree"))?;
+    let mut rules = Command::new(debian.join("rules"));
+    rules.arg("binary").current_dir(&sources).env("DEB_RULES_REQUIRES_ROOT", "no");
+    let output = rules.output().context("debhelper can't be run")?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    // Beside its sources, as all of debhelper's.
+    let name = format!("vmexit_{}_amd64.deb", version());
+    let made = sources.with_file_name(&name);
+    fs::rename(&made, packages.join(&name)).with_context(|| format!("move {}", made.display()))
+}
+
+/// Seconds since 1970 at the last commit, or what `SOURCE_DATE_EPOCH` says of sources without git.
+fn commit_time() -> Result<String> {
+    if let Ok(time) = env::var("SOURCE_DATE_EPOCH") {
+        return Ok(time);
+    }
+    let mut git = Command::new("git");
+    let time = stdout(git.args(["log", "-1", "--format=%ct"]).current_dir(root()));
+    let time = time.context("no git repository: set SOURCE_DATE_EPOCH to the sources' time")?;
+    Ok(time.trim().to_owned())
+}

@@ -1,0 +1,66 @@
+//! Where the files of a package go, below whatever prefix.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use crate::tool::{root, run, stdout};
+
+/// Files, and the directories that they go to.
+const FILES: &[(&str, &str)] = &[
+    ("packaging/systemd/vmexit.service", "lib/systemd/system"),
+    ("packaging/prometheus/scrape.yml", "share/vmexit/prometheus"),
+    ("packaging/prometheus/vmexit.rules.yml", "share/vmexit/prometheus"),
+    ("packaging/debian/copyright", "share/doc/vmexit"),
+    ("README.md", "share/doc/vmexit"),
+    ("SECURITY.md", "share/doc/vmexit"),
+    ("LICENSE-APACHE", "share/licenses/vmexit"),
+    ("LICENSE-GPL2", "share/licenses/vmexit"),
+    ("LICENSE-MIT", "share/licenses/vmexit"),
+    // glibc's, which is in the program.
+    ("/usr/share/common-licenses/LGPL-2.1", "share/licenses/vmexit"),
+];
+
+/// Completions by shell, where each shell looks for them.
+const COMPLETIONS: &[(&str, &str)] = &[
+    ("bash", "share/bash-completion/completions/vmexit"),
+    ("fish", "share/fish/vendor_completions.d/vmexit.fish"),
+    ("zsh", "share/zsh/site-functions/_vmexit"),
+];
+
+/// Lays them out in an empty directory.
+pub(super) fn lay(program: &Path, tree: &Path) -> Result<()> {
+    copy(program, &tree.join("bin/vmexit"), 0o755)?;
+    for (from, to) in FILES {
+        let from = root().join(from);
+        let name = from.file_name().context("a file has a name")?;
+        copy(&from, &tree.join(to).join(name), 0o644)?;
+    }
+    for document in fs::read_dir(root().join("docs"))?.flatten().map(|entry| entry.path()) {
+        if document.extension().is_some_and(|extension| extension == "md") {
+            let name = document.file_name().context("a file has a name")?;
+            copy(&document, &tree.join("share/doc/vmexit/docs").join(name), 0o644)?;
+        }
+    }
+    for (shell, to) in COMPLETIONS {
+        let script = stdout(Command::new(program).args(["completions", shell]));
+        let script = script.with_context(|| format!("vmexit has no completions for {shell}"))?;
+        write(&tree.join(to), script.as_bytes(), 0o644)?;
+    }
+    let pages = tree.join("share/man/man1");
+    fs::create_dir_all(&pages)?;
+    run(Command::new(program).arg("man").arg(&pages))
+}
+
+fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    let content = fs::read(from).with_context(|| format!("read {}", from.display()))?;
+    write(to, &content, mode)
+}
+
+fn write(to: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let parent = to.parent().context("a file is in a directory")?;
+    fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+    fs::write(to, content).with_context(|| format!("write {}", to.display()))?;
+    let mode = fs::Permissions::from_mode(mode);
+    fs::set_permissions(to, mode).with_context(|| format!("open {} to all", to.display()))
+}
