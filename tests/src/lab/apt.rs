@@ -69,6 +69,13 @@ impl Archive {
         )))
     }
 
+    /// The machine's own suite and where it is, as debootstrap takes them.
+    pub(super) fn mirror(&self) -> Option<(&str, &str)> {
+        let fields = &self.own.first()?.fields;
+        let (_, uris) = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("URIs"))?;
+        Some((&self.codename, uris.split_whitespace().next()?))
+    }
+
     /// The machine's own suite, with its updates and security entries.
     pub(super) fn own(&self, cache: &Path) -> Suite {
         let sources = self.own.iter().map(Source::deb822).collect::<Vec<_>>().join("\n");
@@ -239,6 +246,7 @@ Suites: bookworm bookworm-updates
         assert_eq!(names, ["bookworm", "bookworm-backports", "trixie", "trixie-backports", "sid"]);
         let other = &suites[2].sources;
         assert!(other.contains("Suites: trixie\nURIs: http://archive.example/debian\n"), "{other}");
+        assert_eq!(archive.mirror(), Some(("bookworm", "http://archive.example/debian")));
         let own = archive.own(cache).sources;
         assert!(own.contains("bookworm-security") && !own.contains("nodistro"));
     }

@@ -9,6 +9,7 @@
 mod apt;
 mod bochs;
 mod cache;
+mod debootstrap;
 mod error;
 mod host;
 mod initramfs;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::bochs::Bochs;
+pub use self::debootstrap::debian;
 use self::error::DuringIo;
 pub use self::error::LabError;
 use self::initramfs::Tree;

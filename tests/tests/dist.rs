@@ -1,0 +1,208 @@
+//! The packages, where they are installed: a Debian that has nothing of ours, and one that its own systemd
+//! has booted.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::{
+    collections::BTreeSet,
+    process::{Command, Stdio},
+    sync::LazyLock,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use vmexit_tests::{debian::Debian, packages::Packages, served};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Exposure of the unit as `systemd-analyze security` has it, tenths: 1.9 of 10. That is left for a port, and
+/// for what it takes to load programs and to see everybody's VMs.
+const EXPOSURE: &str = "19";
+
+static PACKAGES: LazyLock<Packages> = LazyLock::new(|| Packages::make().unwrap());
+
+fn at_rest() -> Debian {
+    Debian::at_rest(PACKAGES.directory().unwrap()).unwrap()
+}
+
+#[test]
+fn the_archives_program_needs_no_other_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let tar = Command::new("tar")
+        .args(["--strip-components=1", "-xf"])
+        .arg(&PACKAGES.archive)
+        .arg("-C")
+        .arg(directory.path())
+        .status();
+    assert!(tar.unwrap().success());
+    let program = directory.path().join("bin/vmexit");
+    let elf = Command::new("readelf").args(["-lWd"]).arg(&program).output().unwrap();
+    let elf = String::from_utf8(elf.stdout).unwrap();
+    assert!(elf.contains("LOAD") && !elf.contains("INTERP") && !elf.contains("NEEDED"), "{elf}");
+    // And in a root where there is nothing but it.
+    let mut alone = Command::new("chroot");
+    let version = alone.arg(directory.path()).args(["/bin/vmexit", "--version"]).output().unwrap();
+    assert_eq!(version.stdout, format!("vmexit {}\n", env!("CARGO_PKG_VERSION")).as_bytes());
+}
+
+/// All files but those of dpkg's own book-keeping.
+fn files(debian: &Debian) -> BTreeSet<String> {
+    let find = "find / -xdev -path /var/lib/dpkg -prune -o -path /var/log -prune -o -print";
+    debian.run(find).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// The commands of a help text.
+fn commands(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = lines.take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));
+    let names = names.filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+#[test]
+fn installed_without_systemd_it_is_whole_and_removed_it_is_gone() {
+    let debian = at_rest();
+    debian.run("dpkg --purge systemd-sysv systemd").unwrap();
+    let before = files(&debian);
+    debian.run("dpkg --install /packages/*.deb").unwrap();
+    assert_eq!(debian.run("dpkg --verify vmexit").unwrap(), "");
+
+    let version = debian.run("vmexit --version").unwrap();
+    assert_eq!(version, format!("vmexit {}\n", env!("CARGO_PKG_VERSION")));
+    // It meets this host's KVM.
+    let doctor = debian.run("vmexit doctor").unwrap();
+    for check in ["permission ", "tracefs ", "kvm_exit ", "kvm_entry ", "kvm_pio ", "programs "] {
+        assert!(doctor.contains(&format!(" {check}")), "no {check}in {doctor}");
+    }
+
+    let commands = commands(&debian.run("vmexit --help").unwrap());
+    assert!(commands.len() > 10 && commands.contains(&"serve".to_owned()), "{commands:?}");
+    let pages = debian.run("cd /usr/share/man/man1; zgrep -l '^\\.TH ' vmexit*.1.gz").unwrap();
+    let pages: BTreeSet<&str> = pages.lines().collect();
+    assert!(pages.contains("vmexit.1.gz") && pages.contains("vmexit-import-perf.1.gz"));
+    let bash = "/usr/share/bash-completion/completions/vmexit";
+    let completions = [
+        bash,
+        "/usr/share/fish/vendor_completions.d/vmexit.fish",
+        "/usr/share/zsh/vendor-completions/_vmexit",
+    ]
+    .map(|path| debian.run(&format!("cat {path}")).unwrap());
+    for command in &commands {
+        assert!(pages.contains(format!("vmexit-{command}.1.gz").as_str()), "{command}: {pages:?}");
+        assert!(completions.iter().all(|script| script.contains(command)), "{command}");
+    }
+    // As bash does on tab.
+    let tab = format!(
+        "source {bash}; COMP_WORDS=(vmexit ser) COMP_CWORD=1; _vmexit vmexit ser vmexit; echo $COMPREPLY"
+    );
+    assert_eq!(debian.run(&tab).unwrap(), "serve\n");
+
+    let listed = debian.run("dpkg --listfiles vmexit").unwrap();
+    for file in [
+        "/usr/share/doc/vmexit/copyright",
+        "/usr/share/doc/vmexit/changelog.gz",
+        "/usr/share/doc/vmexit/third-party.txt.gz",
+        "/usr/share/doc/vmexit/vmexit.cdx.json.gz",
+        "/usr/share/vmexit/prometheus/scrape.yml",
+        "/usr/share/vmexit/prometheus/vmexit.rules.yml",
+    ] {
+        assert!(listed.lines().any(|line| line == file), "no {file} in {listed}");
+    }
+
+    debian.run("dpkg --purge vmexit").unwrap();
+    let after = files(&debian);
+    assert_eq!(before, after, "{:?}", after.symmetric_difference(&before).collect::<Vec<_>>());
+    assert_eq!(debian.run("find /var/lib/dpkg/info -name 'vmexit*'").unwrap(), "");
+}
+
+/// Asks until it is so.
+fn wait(debian: &Debian, is: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(
+            Instant::now() < deadline,
+            "{}",
+            debian.run("systemctl status vmexit; true").unwrap()
+        );
+        sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn systemd_runs_it_as_a_user_that_can_do_little_else() {
+    let debian = Debian::booted(PACKAGES.directory().unwrap()).unwrap();
+    let run = |line: &str| debian.run(line).unwrap();
+    let property = |name: &str| {
+        run(&format!("systemctl show vmexit --value --property {name}")).trim_end().to_owned()
+    };
+    let set = |settings: &str| {
+        run(&format!(
+            "mkdir -p /run/systemd/system/vmexit.service.d; \
+             printf '[Service]\\n{settings}\\n' >/run/systemd/system/vmexit.service.d/test.conf; \
+             systemctl daemon-reload; systemctl restart vmexit"
+        ));
+    };
+    run("dpkg --install /packages/*.deb");
+    assert_eq!(run("systemctl is-enabled vmexit || true"), "disabled\n");
+    assert_eq!(property("ActiveState"), "inactive");
+    run("systemd-analyze verify --man=no vmexit.service");
+    run(&format!("systemd-analyze security --no-pager --threshold={EXPOSURE} vmexit.service"));
+
+    // Active once it counts, and it does.
+    run("systemctl enable --now vmexit");
+    assert_eq!(property("ActiveState"), "active");
+    assert_eq!(property("StatusText"), "counting");
+    let exposition = || {
+        run(
+            "exec 3<>/dev/tcp/127.0.0.1/9762; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3",
+        )
+    };
+    let intervals = served::samples(&exposition(), "vmexit_intervals_total");
+    assert_eq!(intervals.len(), 1, "{}", exposition());
+    let status = run(&format!("cat /proc/{}/status", property("MainPID")));
+    let field = |name: &str| {
+        let mut lines = status.lines().filter_map(|line| line.split_once(":\t"));
+        lines.find(|(field, _)| *field == name).unwrap().1.to_owned()
+    };
+    assert_ne!(field("Uid").split('\t').next(), Some("0"));
+    assert_eq!((field("NoNewPrivs").as_str(), field("Seccomp").as_str()), ("1", "2"));
+
+    // It sees other users' VMs, sandbox or not.
+    let mut vcpus = debian.beside(env!("CARGO_BIN_EXE_vmexit-vcpus")).unwrap();
+    let mut vcpus = vcpus.arg("2").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    set("ExecStart=\\nExecStart=vmexit serve -i 200ms");
+    let has_vm = || {
+        let vms = served::samples(&exposition(), "vmexit_vm_info");
+        vms.iter().any(|(labels, _)| labels["vm"] == "vmexit-vcpus" && labels["vmm"] == "other")
+    };
+    wait(&debian, has_vm);
+    // The threads are known by their numbers outside.
+    wait(&debian, || served::samples(&exposition(), "vmexit_accesses_total").len() >= 20);
+    drop(vcpus.stdin.take());
+    assert!(vcpus.wait().unwrap().success());
+
+    // An upgrade, here to the same, has it run again; the watchdog ends one that hangs, and systemd starts it.
+    let first = property("MainPID");
+    run("dpkg --install /packages/*.deb");
+    assert_eq!(property("ActiveState"), "active");
+    assert_ne!(property("MainPID"), first);
+    set("WatchdogSec=1s\\nTimeoutAbortSec=1s");
+    sleep(Duration::from_secs(2));
+    assert_eq!(property("NRestarts"), "0", "it has told the watchdog nothing");
+    run("systemctl kill --signal=STOP vmexit");
+    wait(&debian, || property("NRestarts") != "0" && property("ActiveState") == "active");
+
+    run("systemctl stop vmexit");
+    assert_eq!(property("Result"), "success");
+    run("systemctl start vmexit; dpkg --purge vmexit");
+    assert_eq!(run("systemctl is-active vmexit || true"), "inactive\n");
+    assert_eq!(
+        run("systemctl list-unit-files --no-legend 'vmexit*'; systemctl --failed --no-legend"),
+        ""
+    );
+    assert_eq!(run("find /etc /var/lib/systemd -name '*vmexit*'"), "");
+}
