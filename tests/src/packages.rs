@@ -1,4 +1,4 @@
-//! What `cargo xtask dist` makes.
+//! What is shipped, and what `cargo xtask dist` makes of it.
 
 use std::{
     path::{Path, PathBuf},
@@ -6,6 +6,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+
+/// A directory of what is shipped beside the program.
+pub fn packaging(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("packaging").join(name)
+}
 
 /// The packages, made from the sources as they are now.
 #[derive(Debug)]

@@ -107,6 +107,7 @@ fn installed_without_systemd_it_is_whole_and_removed_it_is_gone() {
         "/usr/share/doc/vmexit/changelog.gz",
         "/usr/share/doc/vmexit/third-party.txt.gz",
         "/usr/share/doc/vmexit/vmexit.cdx.json.gz",
+        "/usr/share/vmexit/grafana/vmexit.json",
         "/usr/share/vmexit/prometheus/scrape.yml",
         "/usr/share/vmexit/prometheus/vmexit.rules.yml",
     ] {

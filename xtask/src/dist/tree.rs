@@ -11,6 +11,7 @@ const FILES: &[(&str, &str)] = &[
     ("packaging/systemd/vmexit.service", "lib/systemd/system"),
     ("packaging/prometheus/scrape.yml", "share/vmexit/prometheus"),
     ("packaging/prometheus/vmexit.rules.yml", "share/vmexit/prometheus"),
+    ("packaging/grafana/vmexit.json", "share/vmexit/grafana"),
     ("packaging/debian/copyright", "share/doc/vmexit"),
     ("README.md", "share/doc/vmexit"),
     ("SECURITY.md", "share/doc/vmexit"),
