@@ -58,6 +58,8 @@ pub struct BareGuest {
     pub string_in: u32,
     /// One `rep outsb` of so many bytes to port 0xa1, a device in KVM; at most 1,024.
     pub string_out_pic: u32,
+    /// So many rounds of a loop that makes no exit.
+    pub compute: u32,
     /// Whether each IN from the PM timer and each CPUID stands between two readings of the TSC, and
     /// the round's smallest differences are printed after its dot: see [`Clock`].
     pub clock: bool,
@@ -85,6 +87,7 @@ impl BareGuest {
             string_out: 0,
             string_in: 0,
             string_out_pic: 0,
+            compute: 0,
             clock: false,
             at_end: AtEnd::Halt,
         }
@@ -108,6 +111,7 @@ impl BareGuest {
             string_out: 15,
             string_in: 17,
             string_out_pic: 19,
+            compute: 0,
             clock: true,
             at_end: AtEnd::Halt,
         }
@@ -155,7 +159,7 @@ impl BareGuest {
         bytes
     }
 
-    fn parameters(&self) -> [(Slot, u32); 17] {
+    fn parameters(&self) -> [(Slot, u32); 18] {
         [
             (Slot::Rounds, self.rounds),
             (Slot::PmTimerIn, self.pm_timer_in),
@@ -172,6 +176,7 @@ impl BareGuest {
             (Slot::StringOut, self.string_out),
             (Slot::StringIn, self.string_in),
             (Slot::StringOutPic, self.string_out_pic),
+            (Slot::Compute, self.compute),
             (Slot::Clock, self.clock.into()),
             (Slot::PowerOff, u32::from(self.at_end == AtEnd::PowerOff)),
         ]
@@ -317,8 +322,13 @@ mod tests {
 
     #[test]
     fn parameters_arrive_in_the_rom_and_nothing_else_changes() {
-        let guest =
-            BareGuest { rounds: 0x0102_0304, bar_read: 4, boot_sweep: 6, ..BareGuest::sampler() };
+        let guest = BareGuest {
+            rounds: 0x0102_0304,
+            bar_read: 4,
+            boot_sweep: 6,
+            compute: 8,
+            ..BareGuest::sampler()
+        };
         let guest = guest.at_end(AtEnd::PowerOff);
         let rom = guest.rom();
         for (slot, value) in guest.parameters() {

@@ -43,6 +43,7 @@ pub(super) enum Slot {
     Clock = 0x38,
     BarRead = 0x3c,
     BootSweep = 0x40,
+    Compute = 0x44,
 }
 
 global_asm!(
@@ -68,6 +69,7 @@ global_asm!(
     string_in_port = const address::STRING_IN,
     pic_port = const address::PIC_MASK,
     clock = const Slot::Clock as usize,
+    compute = const Slot::Compute as usize,
     power_off = const Slot::PowerOff as usize,
     code = const CODE,
     timer_count = const TIMER_COUNT,

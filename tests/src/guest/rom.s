@@ -35,6 +35,7 @@
     .equ    STRING_OUT_PIC, {string_out_pic}
     .equ    CLOCK, {clock}
     .equ    POWER_OFF, {power_off}
+    .equ    COMPUTE, {compute}
 
     .equ    CODE32, 0x08                # selectors; CODE32 is not used, see the GDT
     .equ    DATA, 0x10
@@ -302,6 +303,9 @@ vmexit_bare_guest_rom:
     times   PORT_SWEEP                  # each port once: the count is part of its number
     leal    {sweep_base}(%rsi), %edx
     inb     %dx, %al
+    done
+
+    times   COMPUTE
     done
 
     string  STRING_IN, {string_in_port}, rep insb

@@ -30,8 +30,10 @@ const TICK: Duration = Duration::from_millis(500);
 const STEPS: u32 = 60;
 const SHORTEST_STEP: Duration = Duration::from_secs(1);
 
-/// What is counted at times only is counted once in so long.
-const PERIOD: Duration = Duration::from_secs(2);
+/// What is counted at times only is counted five times in a short capture, and once in so long in others: each
+/// time takes the agent some milliseconds.
+const WINDOWS: u32 = 5;
+const LONGEST_PERIOD: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     let CaptureArgs { measure: asked, written, tables } = args;
@@ -49,7 +51,8 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
 /// Watches the VMs for as long as was asked for.
 pub(super) async fn measure(args: &MeasureArgs) -> Result<Recording, Error> {
     let mut stop = Stop::new()?;
-    let (probe, live) = Live::start(&args.count, PERIOD, Guests::find).await?;
+    let period = (args.duration / WINDOWS).clamp(SHORTEST_STEP, LONGEST_PERIOD);
+    let (probe, live) = Live::start(&args.count, period, Guests::find).await?;
     let mut capture = Capture::start(probe, live)?;
     let interrupted = watch(args, &mut capture, &mut stop).await?;
     let (mut recording, mut live) = capture.finish(interrupted)?;

@@ -1,7 +1,5 @@
 //! `vmexit diff`: two recordings beside each other. Nothing is traced.
 
-use std::collections::BTreeSet;
-
 use super::{args::DiffArgs, error::Error, guests, output::Output, report};
 use crate::{diff::Diff, view};
 
@@ -15,11 +13,7 @@ pub(super) async fn run(args: DiffArgs) -> Result<(), Error> {
         let all: Vec<_> = [before.guests(), after.guests()].concat();
         guests::choose(&all, &args.vms)?;
         for recording in [&mut before, &mut after] {
-            let meant = recording.guests();
-            let meant =
-                meant.iter().filter(|vm| args.vms.iter().any(|wanted| vm.answers_to(wanted)));
-            let pids: BTreeSet<u32> = meant.map(|vm| vm.pid).collect();
-            recording.keep_vms(&pids);
+            recording.keep_vms(&guests::meant(recording, &args.vms));
         }
     }
     for recording in [&mut before, &mut after] {

@@ -54,7 +54,8 @@ async fn listen(vms: &[guest::Vm]) -> Result<Option<(u64, u64)>, Error> {
     let vcpus: usize = vms.iter().map(|vm| vm.vcpus).sum();
     let options = Options {
         max_vcpus: u32::try_from(vcpus).unwrap_or(1),
-        pids: None,
+        // One that starts meanwhile has no room, and is not asked about.
+        pids: Some(vms.iter().map(|vm| vm.pid).collect()),
         timing: Timing::All,
         events: Event::ALL.into(),
         sampled: false,

@@ -10,6 +10,7 @@ use vmexit_common::vcpu::MOST_VCPUS;
 use super::{args::WatchArgs, error::Error, vms};
 use crate::{
     guest::{self, Address, Monitor, Vm},
+    recording::Recording,
     view,
 };
 
@@ -87,6 +88,13 @@ impl Guests {
         let vcpus: usize = self.known.values().map(|vm| vm.vcpus).sum();
         u32::try_from(2 * vcpus).unwrap_or(u32::MAX).clamp(FEWEST_VCPUS, MOST_VCPUS)
     }
+}
+
+/// Those of a recording that `--vm` means, by process id; there may be none.
+pub(super) fn meant(recording: &Recording, wanted: &[String]) -> BTreeSet<u32> {
+    let all = recording.guests();
+    let meant = all.iter().filter(|vm| wanted.iter().any(|wanted| vm.answers_to(wanted)));
+    meant.map(|vm| vm.pid).collect()
 }
 
 /// The process ids that `--vm` means. A name that several VMs have means all of them.

@@ -33,18 +33,31 @@ pub(super) async fn run(args: ReportArgs) -> Result<(), Error> {
 
 /// Reads a recording: what there is of a period in a file, or in a directory of them.
 pub(super) fn read(path: &Path, period: Period) -> Result<Recording, Error> {
-    args::check(period).map_err(Error::Period)?;
-    let failed = |path: PathBuf, source| Error::File { path, source };
-    let found = archive::recordings(path, period);
     let mut sum = Sum::default();
-    for recording in found.map_err(|error| failed(path.into(), FileError::Io(error)))? {
-        match recording {
-            Ok(recording) => sum.add(recording).map_err(Error::Long)?,
-            Err((file, error)) if file == path => return Err(failed(file, error)),
-            Err((file, error)) => log::warn!("{}: {error}; left out", view::path(&file)),
-        }
+    for recording in recordings(path, period)? {
+        sum.add(recording?).map_err(Error::Long)?;
     }
     sum.finish().ok_or_else(|| Error::NothingThen(path.into()))
+}
+
+/// The same one by one. A file of a directory that can't be read costs a warning.
+pub(super) fn recordings(
+    path: &Path,
+    period: Period,
+) -> Result<impl Iterator<Item = Result<Recording, Error>> + use<>, Error> {
+    args::check(period).map_err(Error::Period)?;
+    let failed = |path: PathBuf, source| Error::File { path, source };
+    let asked_for = path.to_owned();
+    let found = archive::recordings(path, period)
+        .map_err(|error| failed(path.into(), FileError::Io(error)))?;
+    Ok(found.filter_map(move |recording| match recording {
+        Ok(recording) => Some(Ok(recording)),
+        Err((file, error)) if file == asked_for => Some(Err(failed(file, error))),
+        Err((file, error)) => {
+            log::warn!("{}: {error}; left out", view::path(&file));
+            None
+        }
+    }))
 }
 
 /// Leaves only these VMs and events of a recording, if any are said.

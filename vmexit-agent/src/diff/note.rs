@@ -33,6 +33,12 @@ pub(super) fn differences(before: &Report, after: &Report) -> (Vec<String>, Vec<
         (Source::Exits, timing) => format!("those of {timing} of the exits"),
     };
     differ("Times are", &timed(before), &timed(after));
+    let watched = |report: &Report| {
+        let span = &report.span;
+        let all = span.seconds + span.unwatched_seconds;
+        format!("{:.0}% of the time", 100.0 * span.seconds / all.max(f64::MIN_POSITIVE))
+    };
+    differ("Watched were", &watched(before), &watched(after));
     let lost = |report: &Report| {
         let lost = &report.accounting.lost;
         let missed: u64 = report.accounting.missed.values().sum();

@@ -87,6 +87,11 @@ impl Sum {
         self.sum.is_none()
     }
 
+    /// All until now; `None` if there was nothing.
+    pub fn get(&self) -> Option<&Recording> {
+        self.sum.as_ref()
+    }
+
     /// All of it; `None` if there was nothing.
     pub fn finish(self) -> Option<Recording> {
         self.sum

@@ -54,7 +54,8 @@ Examples:
   vmexit top                        all VMs, each second
   vmexit top --vm win10             one VM, opened at once
   vmexit top --event vmexit -i 5s   exit reasons only, every five seconds: cheaper
-  vmexit top --batch -n 3 --top 5   three reports as text, five rows a table";
+  vmexit top --batch -n 3 --top 5   three reports as text, five rows a table
+  vmexit top --replay /var/lib/vmexit --since 03:10   what was recorded, each interval for a second";
 
 pub(super) const DIFF_EXAMPLES: &str = "\
 Examples:

@@ -145,6 +145,10 @@ pub struct TopArgs {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub top: u32,
 
+    /// What to show.
+    #[command(flatten)]
+    pub replay: ReplayArgs,
+
     /// What to count.
     #[command(flatten)]
     pub count: CountArgs,
@@ -152,6 +156,20 @@ pub struct TopArgs {
     /// Configuration file [default: ~/.config/vmexit/config.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// What to show in place of VMs that run.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Show what was recorded, an interval each --interval: a recording, or a directory of `vmexit record`
+    #[arg(long = "replay", id = "file", value_name = "FILE|DIR", conflicts_with_all = [
+        "timing", "budget", "duty", "devices", "qmp", "max_vcpus", "tracepoints",
+    ])]
+    pub file: Option<PathBuf>,
+
+    /// What part of it.
+    #[command(flatten)]
+    pub period: PeriodArgs,
 }
 
 /// Arguments of `vmexit completions`.

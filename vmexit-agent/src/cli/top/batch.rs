@@ -1,6 +1,6 @@
 //! `vmexit top --batch`: a report for each interval, one after the other.
 
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
 
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -10,7 +10,7 @@ use super::super::{
     stop::Stop,
 };
 use crate::{
-    model::{Layout, Span},
+    model::{Layout, Report, Span},
     snapshot::Interval,
     view::{self, ReportFormat},
 };
@@ -24,6 +24,9 @@ pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
         top: Some(args.top as usize),
         ..Layout::default()
     };
+    if let Some(path) = &args.replay.file {
+        return replay(path, args, layout).await;
+    }
     let period = args.interval.unwrap_or(config.interval);
     let (mut probe, mut live) = Live::start(&args.count, period, Guests::find).await?;
     let mut tick = interval_at(Instant::now() + period, period);
@@ -46,12 +49,28 @@ pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
         live.adjust(&mut probe, &interval)?;
         let report = live.report(&interval, Span::new(started, &interval, false), layout);
         live.renew(&report);
-        let mut text = if frame == 0 { Vec::new() } else { b"\n".to_vec() };
-        text.extend(view::render(&report, ReportFormat::Text)?);
-        if !print(Bytes::from(text)).await? {
+        if !print_one(frame, &report).await? {
             break;
         }
         before = now;
     }
     Ok(())
+}
+
+/// Prints what was recorded, without waiting in between.
+async fn replay(path: &Path, args: &TopArgs, layout: Layout) -> Result<(), Error> {
+    let frames = args.frames.unwrap_or(u64::MAX);
+    for (frame, recording) in (0..frames).zip(super::intervals(path, args)?) {
+        if !print_one(frame, &recording?.report(layout)).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Says whether anybody reads it still.
+async fn print_one(frame: u64, report: &Report) -> Result<bool, Error> {
+    let mut text = if frame == 0 { Vec::new() } else { b"\n".to_vec() };
+    text.extend(view::render(report, ReportFormat::Text)?);
+    print(Bytes::from(text)).await
 }

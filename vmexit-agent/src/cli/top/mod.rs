@@ -1,13 +1,16 @@
 //! `vmexit top`: the live view. The loop that reads, shows and listens; what is shown is the view's.
 
 mod batch;
+mod live;
 mod looks;
+mod replay;
+mod scene;
 
 use std::{
-    collections::BTreeSet,
     env,
     future::ready,
     io::{IsTerminal as _, stdout},
+    path::Path,
     time::SystemTime,
 };
 
@@ -18,26 +21,23 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use self::looks::Looks;
+use self::{
+    live::Watched,
+    replay::{Intervals, Replay},
+    scene::Scene,
+};
 use super::{
     args::{TopArgs, Written},
     config::Config,
     error::Error,
-    guests::Guests,
-    live::Live,
     output::Output,
     report,
     screen::Screen,
     stop::Stop,
-    warnings,
 };
 use crate::{
     model::Layout,
-    probe::Probe,
-    view::{
-        self,
-        top::{Effect, Settings, State, Theme, draw},
-    },
+    view::top::{Effect, Settings, State, Theme, draw},
 };
 
 pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
@@ -46,35 +46,43 @@ pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
         return batch::run(&args, &config).await;
     }
     let signals = Signals::new()?;
-    let (mut probe, live) =
-        Live::start(&args.count, args.interval.unwrap_or(config.interval), Guests::find_or_wait)
-            .await?;
-    let looks = Looks::start(&mut probe)?;
-    let only = |pids: &BTreeSet<u32>| pids.first().copied().filter(|_| pids.len() == 1);
+    let interval = args.interval.unwrap_or(config.interval);
+    let (scene, open) = match &args.replay.file {
+        Some(path) => {
+            let rest = intervals(path, &args)?;
+            (Scene::Replay(Box::new(Replay::start(rest, path)?)), None)
+        }
+        None => {
+            let watched = Watched::start(&args.count, interval).await?;
+            let only = watched.only();
+            (Scene::Watched(Box::new(watched)), only)
+        }
+    };
     let settings = Settings {
-        interval: args.interval.unwrap_or(config.interval),
+        interval,
         sort: args.sort.unwrap_or(config.sort),
         by: args.by,
-        open: live.guests.filter.as_ref().and_then(only),
+        open,
         columns: config.columns,
     };
     let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let theme = if no_colour { config.theme.without_colours() } else { config.theme };
-    let first = looks.words(&live, Layout::default(), false);
+    let first = scene.words(Layout::default(), false);
     let screen = Screen::open(config.mouse).map_err(Error::Screen)?;
     let state = State::new(settings, first, Screen::size().map_err(Error::Screen)?);
     let tick = ticks(&state);
-    let mut top = Top { probe, live, looks, frozen: None, state, screen, theme, tick, signals };
+    let mut top = Top { scene, state, screen, theme, tick, signals };
     top.run(args.frames.unwrap_or(u64::MAX)).await
+}
+
+/// What is to be replayed.
+fn intervals(path: &Path, args: &TopArgs) -> Result<Intervals, Error> {
+    Intervals::open(path, &args.replay, &args.count.watch.vms, &args.count.events)
 }
 
 /// The live view and all that it takes.
 struct Top {
-    probe: Probe,
-    live: Live,
-    looks: Looks,
-    /// What was read when the view was paused.
-    frozen: Option<Looks>,
+    scene: Scene,
     state: State,
     screen: Screen,
     theme: Theme,
@@ -103,12 +111,12 @@ impl Top {
                     Some(event) => self.state.handle(&event.map_err(Error::Screen)?),
                     None => Effect::Quit,
                 },
-                () = self.live.due() => {
-                    self.live.turn(&mut self.probe)?;
+                () = self.scene.due() => {
+                    self.scene.turn()?;
                     continue;
                 }
                 _ = self.tick.tick() => {
-                    self.look().await?;
+                    self.scene.look(&mut self.state).await?;
                     frames -= 1;
                     Effect::None
                 }
@@ -131,45 +139,25 @@ impl Top {
         self.screen.draw(|frame| draw(frame, &self.state, &self.theme)).map_err(Error::Screen)
     }
 
-    /// Reads the counters, and shows what has been since the last time, unless the view is paused.
-    async fn look(&mut self) -> Result<(), Error> {
-        self.looks.look(&mut self.probe, &mut self.live, &self.state)?;
-        self.live.maps.collect().await;
-        if self.frozen.is_none() {
-            let look =
-                self.looks.words(&self.live, self.state.layout(), self.state.is_cumulative());
-            self.live.renew(&look.interval);
-            self.state.update(look);
-        }
-        if let Some(warning) = warnings::latest() {
-            self.state.say(view::safe(&warning));
-        }
-        Ok(())
-    }
-
     /// Does what an action takes; says whether it is over.
     async fn carry_out(&mut self, effect: Effect) -> Result<bool, Error> {
         match effect {
             Effect::None => {}
             Effect::Show => {
-                if !self.state.is_paused() {
-                    self.frozen = None;
-                } else if self.frozen.is_none() {
-                    self.frozen = Some(self.looks.clone());
-                }
+                self.scene.freeze(self.state.is_paused());
                 self.show();
             }
             Effect::Look => {
-                self.looks.look_closer(&mut self.probe, &self.state)?;
+                self.scene.look_closer(&self.state)?;
                 self.tick.reset();
                 self.show();
             }
             Effect::Reset => {
-                self.looks.reset(&mut self.probe)?;
-                self.frozen = None;
+                self.scene.reset()?;
                 self.tick.reset();
                 self.show();
             }
+            Effect::Step { on } => self.scene.step(on, &mut self.state)?,
             Effect::Interval => self.tick = ticks(&self.state),
             Effect::Save => {
                 let said = match self.save().await {
@@ -190,19 +178,15 @@ impl Top {
 
     /// Shows what was read in the layout that is wanted now.
     fn show(&mut self) {
-        let look = self.shown().words(&self.live, self.state.layout(), self.state.is_cumulative());
+        let look = self.scene.words(self.state.layout(), self.state.is_cumulative());
         self.state.refresh(look);
-    }
-
-    fn shown(&self) -> &Looks {
-        self.frozen.as_ref().unwrap_or(&self.looks)
     }
 
     /// Writes a recording of what is shown, of all VMs, into the working directory; the file's name.
     async fn save(&self) -> Result<String, Error> {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let path = format!("{}.vmexit", time.replace([':', '-'], ""));
-        let recording = self.shown().recording(&self.live, self.state.is_cumulative());
+        let recording = self.scene.recording(self.state.is_cumulative());
         let output = Output::open(Some(path.as_ref())).await?;
         output.write(report::written(&recording, Written::Recording, Layout::default())?).await?;
         Ok(path)

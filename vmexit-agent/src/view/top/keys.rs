@@ -43,7 +43,7 @@ const fn bind(chords: &'static [Chord], action: Action, help: &'static str) -> B
 
 /// All of them. Digits go to the tabs; the mouse selects, opens what is selected, and sorts.
 #[rustfmt::skip]
-pub static BINDINGS: [Binding; 26] = [
+pub static BINDINGS: [Binding; 28] = [
     bind(&[key(KeyCode::Up), c('k')], Action::Up, "row above"),
     bind(&[key(KeyCode::Down), c('j')], Action::Down, "row below"),
     bind(&[key(KeyCode::PageUp), ctrl('b')], Action::PageUp, "page up"),
@@ -61,6 +61,8 @@ pub static BINDINGS: [Binding; 26] = [
     bind(&[c('r')], Action::Reset, "reset the baseline"),
     bind(&[c('%')], Action::Absolute, "shares, or times and numbers"),
     bind(&[c('p')], Action::Pause, "pause; tracing goes on"),
+    bind(&[c('.')], Action::Forward, "replay: next interval"),
+    bind(&[c(',')], Action::Backward, "replay: the one before"),
     bind(&[c('+'), c('=')], Action::Slower, "longer interval"),
     bind(&[c('-')], Action::Faster, "shorter interval"),
     bind(&[c(' ')], Action::Mark, "mark: the sum of all marked is shown"),

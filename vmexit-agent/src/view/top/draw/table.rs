@@ -110,7 +110,7 @@ fn fitted(text: &str, width: u16, right: bool) -> String {
 /// Why there are no rows.
 fn nothing(state: &State) -> &'static str {
     match (state.filter().0, state.table()) {
-        ("", Table::Vms) => "no VM is running; those that start will be here",
+        ("", Table::Vms) => "no VM; those that start will be here",
         ("", _) => "nothing in this interval",
         (_, _) => "nothing has this in its name",
     }

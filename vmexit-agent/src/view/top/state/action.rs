@@ -37,6 +37,10 @@ pub enum Action {
     Mark,
     /// Counts from now on.
     Reset,
+    /// In what was recorded: shows the next interval.
+    Forward,
+    /// The same back.
+    Backward,
     /// Looks less often.
     Slower,
     /// Looks more often.
@@ -70,6 +74,11 @@ pub enum Effect {
     Look,
     /// The counters are to be read as the new baseline.
     Reset,
+    /// The next interval of what was recorded is to be shown, or the one before.
+    Step {
+        /// The next one.
+        on: bool,
+    },
     /// The time between two readings has changed.
     Interval,
     /// What is shown is to be written to a file.

@@ -25,6 +25,12 @@ const INTERVALS: [Duration; 9] = [
 ];
 
 impl State {
+    /// Whoever goes by hand does not want it to go on by itself.
+    fn step(&mut self, on: bool) -> Effect {
+        self.paused = true;
+        Effect::Step { on }
+    }
+
     /// Does it; says what else is to be done.
     pub fn apply(&mut self, action: Action) -> Effect {
         if let Some(effect) = self.apply_to_overlay(action) {
@@ -68,6 +74,8 @@ impl State {
                 self.say("the baseline is now: c shows what has been since".into());
                 return Effect::Reset;
             }
+            Action::Forward => return self.step(true),
+            Action::Backward => return self.step(false),
             Action::Slower => {
                 return self.set_interval(INTERVALS.iter().find(|&&i| i > self.interval));
             }

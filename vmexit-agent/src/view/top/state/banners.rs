@@ -1,7 +1,7 @@
 //! What must not be overlooked.
 
 use super::State;
-use crate::view::{losses, safe, text::is_complete};
+use crate::view::{losses, safe, sampling, text::is_complete};
 
 /// VMs that are named when they have ended.
 const NAMED: usize = 3;
@@ -27,6 +27,10 @@ impl State {
                 "{} never emits kvm_exit: no exit reasons, no times; events are counted",
                 safe(module)
             ));
+        }
+        let remarks = sampling::remarks(&self.look.interval);
+        if !remarks.is_empty() {
+            banners.push(remarks.join("; "));
         }
         let vms = self.look.interval.vms.iter().filter(|vm| self.has_ended(vm.pid));
         let mut names: Vec<String> = vms.map(|vm| safe(&vm.name)).collect();
