@@ -20,7 +20,8 @@ use tempfile::TempDir;
 use vmexit_tests::{
     agent::{self, Report},
     apart::ensure_failed,
-    guest::{BareGuest, Qemu, RunningGuest},
+    guest::{BareGuest, Direction, Qemu, RunningGuest},
+    tmux::Tmux,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -143,12 +144,47 @@ fn a_night_can_be_told_exactly() {
         let output = agent::command(&command).unwrap().output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
+    assert_replayed(path, &first);
     let nothing =
         agent::command(&["report", path, "--until", "2020-01-01"]).unwrap().output().unwrap();
     ensure_failed(&nothing, 8, "has no recording of that time").unwrap();
     let wrong = ["report", path, "--since", "1h", "--until", "2h"];
     let wrong = agent::command(&wrong).unwrap().output().unwrap();
     ensure_failed(&wrong, 2, "it ends before it begins").unwrap();
+}
+
+/// Demands that interval by interval there is what there is in all, of the first guest; and that one can look at
+/// each.
+fn assert_replayed(path: &str, first: &RunningGuest) {
+    let arguments = ["top", "--batch", "--replay", path, "--vm", "first", "--event", "ioport"];
+    let output = agent::command(&arguments).unwrap().output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.matches("vCPU, ").count() > 5, "{text}");
+    let samples = text.lines().filter_map(|line| line.trim().strip_prefix("0x608 IN"));
+    let sum: u64 = samples
+        .map(|line| {
+            line.split_whitespace().nth(1).unwrap().replace(',', "").parse::<u64>().unwrap()
+        })
+        .sum();
+    let expected = guest().expected(ROUNDS).ports[&(0x608, Direction::In)];
+    assert!([expected.exits, expected.events].contains(&sum), "{sum} of {expected:?}: {text}");
+
+    let tmux = Tmux::start(100, 24).unwrap();
+    let program = agent::program().unwrap();
+    let of = format!("first (pid {}", first.pid());
+    tmux.line(&format!("{} top --replay {path} --interval 1m --vm first", program.display()))
+        .unwrap();
+    // By hand, until the guest is in an interval, which is then opened; then all until there.
+    tmux.wait("first interval", |screen| screen.contains("UTC")).unwrap();
+    for _ in 0..20 {
+        tmux.press(&["."]).unwrap();
+    }
+    tmux.press(&["c", "Enter"]).unwrap();
+    let screen = tmux.wait("all so far", |screen| {
+        screen.contains(&of) && screen.contains("PAUSED") && screen.contains("all of")
+    });
+    screen.unwrap();
+    tmux.press(&[",", "q"]).unwrap();
 }
 
 /// A file system of its own, of a megabyte.

@@ -141,7 +141,7 @@ echo "== report"; vmexit report /tmp/kept -f json
 
 #[test]
 fn a_budget_is_kept_at_ten_thousand_exits_a_second() {
-    let guest = BareGuest { compute: 1_400_000, ..BareGuest::pm_timer(100) };
+    let guest = BareGuest { compute: 2_300_000, ..BareGuest::pm_timer(100) };
     cost("10 k", 8e3..13e3, &guest);
 }
 
