@@ -55,14 +55,15 @@ fn windows_have_what_happened_in_them() {
         let unwatched = report.number("/span/unwatched_seconds").unwrap();
         assert!((0.9..1.8).contains(&watched), "{name}: {watched}");
         assert!((4.5..5.5).contains(&(watched + unwatched)), "{name}: {unwatched}");
-        // What it costs while a window is open makes the guest so much slower.
+        // What it costs while a window is open makes the guest so much slower: classic tracepoints by two fifths
+        // (docs/overhead.md, beside perf).
         let rate = report.number("/vms/0/total/per_second").unwrap();
         let error = report.number("/vms/0/total/rate_error_percent").unwrap();
         println!(
             "{name}: {rate:.0}/s ± {error:.1} %, {kvms:.0}/s without: {:.1} % off",
             off(rate, kvms)
         );
-        assert!((0.0..10.0).contains(&error) && rate < kvms * 1.1 && off(rate, kvms) < 40.0);
+        assert!((0.0..10.0).contains(&error) && rate < kvms * 1.1 && off(rate, kvms) < 50.0);
         // Ports in the proportions that the guest has.
         let ports = report.ports("windows").unwrap();
         let samples = |port: u64| {

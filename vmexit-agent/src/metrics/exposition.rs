@@ -260,3 +260,47 @@ impl Families<'_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::view::terminal::tests::nasty;
+
+    /// A label as Prometheus reads it: what is between its quotes, and what is behind them
+    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+    fn read(text: &str) -> Option<(String, &str)> {
+        let (mut value, mut chars) = (String::new(), text.strip_prefix('"')?.chars());
+        loop {
+            match chars.next()? {
+                '"' => return Some((value, chars.as_str())),
+                '\\' => value.push(match chars.next()? {
+                    'n' => '\n',
+                    c @ ('"' | '\\') => c,
+                    _ => return None,
+                }),
+                c => value.push(c),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_stays_between_its_quotes(name in nasty(), uuid in nasty()) {
+            let who = Who { name: name.clone(), uuid: uuid.clone(), domain: String::new() };
+            let vms = [(who, VmTotals::default())].into();
+            let Exposition { open, classic } =
+                expose(&Totals { vms, ..Totals::default() }, Own::default()).unwrap();
+            for text in [open, classic] {
+                let start = "vmexit_vm_vcpus{vm=";
+                let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(start)).collect();
+                prop_assert_eq!(lines.len(), 1);
+                let (read_name, rest) = read(lines[0]).unwrap();
+                let (read_uuid, rest) = read(rest.strip_prefix(",uuid=").unwrap()).unwrap();
+                prop_assert_eq!((read_name, read_uuid), (safe(&name), safe(&uuid)));
+                prop_assert_eq!(rest, ",domain=\"\"} 0");
+            }
+        }
+    }
+}

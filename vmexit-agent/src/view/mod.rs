@@ -4,12 +4,11 @@ mod csv;
 mod diff;
 mod explain;
 mod html;
-mod label;
 mod sampling;
 mod sheet;
 mod slow;
 mod subject;
-mod terminal;
+pub(crate) mod terminal;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -25,7 +24,6 @@ pub use self::{
     diff::diff,
     explain::explain,
     html::page,
-    label::label,
     slow::{slow, slow_header},
     subject::label as subject_label,
     terminal::{cut, escaped, path, safe},

@@ -105,7 +105,7 @@ fn pieces(text: &str) -> impl Iterator<Item = (Piece, usize)> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use unicode_width::UnicodeWidthStr as _;
 
@@ -158,7 +158,7 @@ pub(super) mod tests {
     }
 
     /// Any text, and text of nothing but what is difficult.
-    pub(in crate::view) fn nasty() -> impl Strategy<Value = String> {
+    pub(crate) fn nasty() -> impl Strategy<Value = String> {
         let difficult = prop::sample::select(vec![
             '\0',
             '\n',

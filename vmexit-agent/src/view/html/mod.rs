@@ -43,7 +43,7 @@ pub fn page(report: &Report) -> String {
                 @if report.vms.len() > 1 { (overview(&report.vms, shows)) }
                 @for vm in &report.vms { (of_vm(vm, shows)) }
                 footer {
-                    "vmexit " (report.version) ". Times are from exit to entry; percentiles are within 12.5 %. "
+                    "vmexit " (safe(&report.version)) ". Times are from exit to entry; percentiles are within 12.5 %. "
                     "Waiting (HLT) is no cost and not part of any share of time."
                 }
             }
@@ -69,7 +69,7 @@ fn heading(report: &Report) -> Markup {
             @match report.source {
                 Source::Exits => {}
                 Source::Silent => p.notice {
-                    "This host's " (host.kvm_module.as_deref().unwrap_or("KVM")) " never emitted kvm_exit, while "
+                    "This host's " (safe(host.kvm_module.as_deref().unwrap_or("KVM"))) " never emitted kvm_exit, while "
                     "other KVM events fired: exit reasons and times can't be had here. Shown is what does "
                     "fire, as counts."
                 },
