@@ -22,7 +22,7 @@ use vmexit_common::{
 };
 
 use super::{
-    Options, ProbeError, Slow,
+    Event, Options, ProbeError, Slow,
     compat::TRACEPOINTS,
     object,
     plan::{Cast, Plan, Way},
@@ -33,6 +33,8 @@ use super::{
 pub(super) struct Attachment {
     group: &'static str,
     pub(super) tracepoint: &'static str,
+    /// What it is for, if that can be done without.
+    event: Option<Event>,
     program: &'static str,
     /// Nothing while it is detached.
     link: Option<Link>,
@@ -51,7 +53,8 @@ pub(super) fn programs(plan: &Plan, options: &Options) -> Vec<Attachment> {
         .filter(|tracepoint| tracepoint.event.is_none_or(|event| options.events.contains(&event)))
         .filter_map(|tracepoint| {
             let program = tracepoint.program(plan, options)?;
-            Some(Attachment::new(tracepoint.group, tracepoint.name, program))
+            let attachment = Attachment::new(tracepoint.group, tracepoint.name, program);
+            Some(Attachment { event: tracepoint.event, ..attachment })
         })
         .collect()
 }
@@ -62,7 +65,7 @@ impl Attachment {
         tracepoint: &'static str,
         program: &'static str,
     ) -> Self {
-        Self { group, tracepoint, program, link: None }
+        Self { group, tracepoint, event: None, program, link: None }
     }
 
     fn load(&self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
@@ -103,9 +106,14 @@ impl Attachment {
         Ok((info.run_time(), info.run_count()))
     }
 
-    /// Whether it is wanted while no window is open: threads end at any time.
-    pub(super) fn is_lasting(&self) -> bool {
-        self.group == "sched"
+    pub(super) fn is_attached(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// Whether it stays while no window is open: threads end at any time, and what hardly ever comes costs less
+    /// than to take it away and to put it back.
+    pub(super) fn stays(&self, busy: &BTreeSet<Event>) -> bool {
+        self.group == "sched" || self.event.is_some_and(|event| !busy.contains(&event))
     }
 
     fn program<'a>(&self, ebpf: &'a mut Ebpf) -> Result<&'a mut Program, ProbeError> {

@@ -237,7 +237,7 @@ impl Probe {
     /// A program can't be attached; the kernel wants the same capabilities for it as at first.
     pub fn open(&mut self) -> Result<(), ProbeError> {
         if !self.windows.is_open() {
-            for program in self.programs.iter_mut().filter(|program| !program.is_lasting()) {
+            for program in self.programs.iter_mut().filter(|program| !program.is_attached()) {
                 program.attach(&mut self.ebpf)?;
             }
             self.windows.open()?;
@@ -245,14 +245,15 @@ impl Probe {
         Ok(())
     }
 
-    /// Counts nothing from now on, at no cost, until it is opened again.
+    /// Counts nothing from now on until it is opened again. Programs for exits and for what is `busy` are detached, and
+    /// cost nothing; others are still called, to no avail.
     ///
     /// # Errors
     /// A program can't be detached.
-    pub fn shut(&mut self) -> Result<(), ProbeError> {
+    pub fn shut(&mut self, busy: &BTreeSet<Event>) -> Result<(), ProbeError> {
         if self.windows.is_open() {
             self.windows.shut()?;
-            for program in self.programs.iter_mut().filter(|program| !program.is_lasting()) {
+            for program in self.programs.iter_mut().filter(|program| !program.stays(busy)) {
                 program.detach(&mut self.ebpf)?;
             }
         }

@@ -33,11 +33,20 @@ impl Cost {
 }
 
 /// What was found out.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Calibrated {
     pub cost: Cost,
+    /// What the kernel takes to call a program that does nothing.
+    pub call_ns: f64,
     /// How many exits there were meanwhile.
     pub exits_per_ns: f64,
+}
+
+/// Where nobody asked for a budget.
+impl Default for Calibrated {
+    fn default() -> Self {
+        Self { cost: Cost::default(), call_ns: 100.0, exits_per_ns: 0.0 }
+    }
 }
 
 /// Counts for a moment, without times and with all, and asks the kernel's statistics how long its programs ran;
@@ -60,7 +69,11 @@ pub(super) async fn calibrate(probe: &mut Probe) -> Result<Calibrated, ProbeErro
         _ => Cost { untimed_ns: UNTIMED_CALLS * call.ns, timed_ns: TIMED_CALLS * call.ns },
     };
     log::debug!("an exit costs {cost:?}, a call {call:?}");
-    Ok(Calibrated { cost, exits_per_ns: exits as f64 / (now_ns() - begun).max(1) as f64 })
+    Ok(Calibrated {
+        cost,
+        call_ns: call.ns,
+        exits_per_ns: exits as f64 / (now_ns() - begun).max(1) as f64,
+    })
 }
 
 /// What an exit costs with this share of them timed; `None` if there were too few to tell.

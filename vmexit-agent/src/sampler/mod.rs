@@ -5,7 +5,11 @@ mod calibration;
 mod meter;
 mod plan;
 
-use std::{collections::BTreeSet, future::pending, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
@@ -17,7 +21,8 @@ use self::{
     plan::{Plan, plan},
 };
 use crate::{
-    probe::{Probe, ProbeError, Timing},
+    model::event,
+    probe::{Event, Probe, ProbeError, Timing},
     snapshot::{Interval, VcpuInterval},
 };
 
@@ -70,11 +75,18 @@ pub struct Sampler {
     /// From one window to the next, where the sampler chooses.
     period: Duration,
     cost: Cost,
+    call_ns: f64,
     plan: Plan,
     meter: Meter,
     /// When the window is opened or shut next.
     edge: Option<Edge>,
+    /// What comes too often for its programs to stay attached between windows.
+    busy: BTreeSet<Event>,
 }
+
+/// CPU time that it takes to detach a program and to attach it again, nanoseconds: the kernel changes its own code for
+/// that, with all CPUs waiting. Measured on two; more CPUs take longer.
+const TOGGLE_NS: f64 = 400_000.0;
 
 #[derive(Clone, Copy, Debug)]
 struct Edge {
@@ -106,16 +118,18 @@ impl Sampler {
             timing,
             period,
             cost: calibrated.cost,
+            call_ns: calibrated.call_ns,
             plan,
             meter: meter.clone(),
             edge: None,
+            busy: Event::ALL.into(),
         };
         let first = match limit {
             Limit::Duty(duty) => Plan { timing, duty: Some(duty) },
             Limit::Budget(percent) => {
-                // What the agent takes is not known yet.
+                // What the agent takes is not known yet: half of it, say.
                 let load = meter.load(pids, calibrated.exits_per_ns);
-                plan::plan(&sampler.cost, load, percent, timing, period)
+                plan::plan(&sampler.cost, load, percent / 2.0, timing, period)
             }
         };
         sampler.meter = Meter::start(pids);
@@ -147,7 +161,7 @@ impl Sampler {
             // From now on, for it may have taken a while.
             self.edge = Some(Edge { at: Instant::now() + duty.open, opens: false });
         } else {
-            probe.shut()?;
+            probe.shut(&self.busy)?;
             let at = (edge.at + duty.every).checked_sub(duty.open).unwrap_or(edge.at);
             self.edge = Some(Edge { at: at.max(Instant::now()), opens: true });
         }
@@ -165,6 +179,9 @@ impl Sampler {
         interval: &Interval,
         pids: &BTreeSet<u32>,
     ) -> Result<Option<Spent>, ProbeError> {
+        if let Some(duty) = self.plan.duty.filter(|_| interval.span_ns > 0) {
+            self.busy = busy(interval, TOGGLE_NS / self.call_ns / duty.every.as_nanos() as f64);
+        }
         let Limit::Budget(budget_percent) = self.limit else { return Ok(None) };
         let exits: u64 = interval.vcpus.iter().map(events).sum();
         let rate = exits as f64 / (interval.span_ns as f64).max(1.0);
@@ -194,13 +211,29 @@ impl Sampler {
             // At once, if none is under way.
             Some(_) if self.edge.is_none() => {
                 self.edge = Some(Edge { at: Instant::now(), opens: true });
-                probe.shut()?;
+                probe.shut(&self.busy)?;
             }
             Some(_) => {}
         }
         self.plan = plan;
         Ok(())
     }
+}
+
+/// Events that come more often than so many times a nanosecond.
+fn busy(interval: &Interval, rate: f64) -> BTreeSet<Event> {
+    let mut counts: BTreeMap<Event, u64> = BTreeMap::new();
+    for vcpu in &interval.vcpus {
+        for row in &vcpu.details {
+            if let Some(kind) = row.key.table() {
+                *counts.entry(event(kind)).or_default() += row.exits + row.stray + row.more;
+            }
+        }
+        *counts.entry(Event::Halt).or_default() += vcpu.halts.blocked + vcpu.halts.polled;
+    }
+    let most = rate * interval.span_ns as f64;
+    counts.retain(|_, count| *count as f64 > most);
+    counts.into_keys().collect()
 }
 
 /// Exits; events where the host reports none.
