@@ -6,8 +6,9 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
-    thread::sleep,
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, sleep},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -29,6 +30,7 @@ pub type Ports = BTreeMap<(String, String), u64>;
 /// An agent that serves, and where.
 pub struct Served {
     child: Child,
+    said: Arc<Mutex<String>>,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -57,12 +59,23 @@ impl Served {
         let stderr = child.stderr.take().context("no standard error")?;
         // It says where it listens once all is attached.
         let mut said = Vec::new();
-        for line in BufReader::new(stderr).lines() {
-            let line = line?;
+        let mut lines = BufReader::new(stderr).lines();
+        while let Some(line) = lines.next().transpose()? {
             if let Some(address) = address(&line) {
                 // The first snapshot follows.
                 sleep(Duration::from_millis(200));
-                return Ok(Self { child, address });
+                let said = Arc::<Mutex<String>>::default();
+                thread::spawn({
+                    let said = said.clone();
+                    move || {
+                        for line in lines.map_while(Result::ok) {
+                            said.lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .push_str(&(line + "\n"));
+                        }
+                    }
+                });
+                return Ok(Self { child, said, address });
             }
             said.push(line);
         }
@@ -95,6 +108,22 @@ impl Served {
         Ok(samples(&self.get("/metrics")?, name))
     }
 
+    /// The sum of a metric's samples.
+    pub fn sum(&self, name: &str) -> Result<f64> {
+        Ok(self.samples(name)?.iter().map(|(_, value)| value).sum())
+    }
+
+    /// Waits until it has read the counters so many times more.
+    pub fn wait_intervals(&self, more: u32) -> Result<()> {
+        let wanted = self.sum("vmexit_intervals_total")? + f64::from(more);
+        let deadline = Instant::now() + PATIENCE;
+        while self.sum("vmexit_intervals_total")? < wanted {
+            ensure!(Instant::now() < deadline, "it has read nothing for {PATIENCE:?}");
+            sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// What a guest expects of its ports, as they are counted here: where the host reports no exits, each
     /// event is a sample.
     pub fn expected_ports(&self, expected: &Expected) -> Result<Ports> {
@@ -107,6 +136,16 @@ impl Served {
         Ok(ports.collect())
     }
 
+    /// What it has said since it listens.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A field of `/proc/PID/status`.
     pub fn status(&self, field: &str) -> Result<String> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
@@ -116,16 +155,35 @@ impl Served {
     }
 
     /// The most memory that it had, KiB.
+    pub fn most_resident_kib(&self) -> Result<u64> {
+        self.kib("VmHWM")
+    }
+
+    /// The memory that it has, KiB.
     pub fn resident_kib(&self) -> Result<u64> {
-        Ok(self.status("VmHWM")?.trim_end_matches(" kB").parse()?)
+        self.kib("VmRSS")
+    }
+
+    fn kib(&self, field: &str) -> Result<u64> {
+        Ok(self.status(field)?.trim_end_matches(" kB").parse()?)
+    }
+
+    /// How many files it has open.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
+    }
+
+    /// Sends it a signal by name, such as `HUP`.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.pid().to_string();
+        let killed = Command::new("kill").args(["-s", name, &pid]).status().context("run kill")?;
+        ensure!(killed.success(), "kill -s {name} {pid} failed");
+        Ok(())
     }
 
     /// Ends it as systemd does; its exit code.
     pub fn end(mut self) -> Result<Option<i32>> {
-        let pid = self.child.id().to_string();
-        let killed =
-            Command::new("kill").args(["-s", "TERM", &pid]).status().context("run kill")?;
-        ensure!(killed.success(), "kill -s TERM {pid} failed");
+        self.signal("TERM")?;
         Ok(self.child.wait()?.code())
     }
 }

@@ -5,11 +5,11 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -86,6 +86,14 @@ impl RunningGuest {
     /// Stops the vCPUs. All of them are out of the guest when this returns.
     pub fn pause(&mut self) -> Result<()> {
         self.qmp()?.execute("stop", json!({})).map(drop)
+    }
+
+    /// Sends QEMU a signal by name, such as `STOP`.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.pid().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status().context("run kill")?;
+        ensure!(status.success(), "kill -s {name} {pid} failed");
+        Ok(())
     }
 
     /// Complete rounds so far.

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use memmap2::{MmapMut, MmapRaw};
@@ -130,6 +130,41 @@ fn run_vm(vcpus: u32) -> Result<()> {
     }
     rounds.iter().take(vcpus as usize).for_each(drop);
     Ok(())
+}
+
+/// A VM of this very process, whose vCPUs come and go.
+pub struct Here {
+    vm: Vm,
+    next: u32,
+}
+
+impl Here {
+    /// Without a vCPU.
+    pub fn create() -> Result<Self> {
+        Ok(Self { vm: Vm::create()?, next: 0 })
+    }
+
+    /// So many vCPUs at once, each of which writes so many times to each of its ports and ends, with its thread.
+    pub fn burst(&mut self, vcpus: u32, times: u32) -> Result<()> {
+        let numbers = self.next..self.next + vcpus;
+        self.next = numbers.end;
+        let vm = &self.vm;
+        let one = |number| -> Result<()> {
+            let mut vcpu = vm.vcpu(number)?;
+            (0..times * u32::from(PORTS)).try_for_each(|_| exit_once(&mut vcpu))
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> = numbers.map(|number| scope.spawn(move || one(number))).collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().map_err(|_| anyhow!("it panics"))?)
+        })
+    }
+
+    /// The ports that they write to.
+    pub fn ports() -> impl Iterator<Item = u16> {
+        FIRST_PORT..FIRST_PORT + PORTS
+    }
 }
 
 /// Runs one vCPU, for ever if nothing fails.

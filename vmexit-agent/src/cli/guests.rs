@@ -75,6 +75,13 @@ impl Guests {
         new
     }
 
+    /// Those that have ended and are not among the processes of the last reading. One that is may be in the next
+    /// too, with what it did between that reading and its end.
+    pub(super) fn ended(&self, seen: &BTreeSet<u32>) -> Vec<u32> {
+        let unseen = self.known.keys().filter(|pid| !seen.contains(pid));
+        unseen.copied().filter(|&pid| !guest::is_running(pid)).collect()
+    }
+
     /// Asks the one VM that was chosen at this socket and nowhere else.
     fn ask_at(&mut self, socket: &Path) -> Result<(), Error> {
         let mut vms = self.known.values_mut();
@@ -110,4 +117,21 @@ pub(super) fn choose(vms: &[Vm], wanted: &[String]) -> Result<BTreeSet<u32>, Err
         pids.extend(meant.map(|vm| vm.pid));
     }
     Ok(pids)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use super::*;
+
+    #[test]
+    fn one_that_has_ended_is_known_until_nothing_comes_of_it() {
+        // No process has such a number.
+        let (runs, ended) = (process::id(), u32::MAX);
+        let known = [runs, ended].map(|pid| (pid, Vm { pid, ..Vm::default() })).into();
+        let guests = Guests { filter: None, known };
+        assert!(guests.ended(&[runs, ended].into()).is_empty());
+        assert_eq!(guests.ended(&BTreeSet::new()), [ended]);
+    }
 }

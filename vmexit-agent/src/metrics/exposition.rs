@@ -174,11 +174,12 @@ impl Exposed {
             ("no_book", lost.no_book),
             ("no_vcpu_entry", lost.no_vcpu_entry),
             ("unreadable", lost.unreadable),
+            ("stray", totals.stray_lost),
         ];
         let causes = causes.map(|(cause, count)| (vec![("cause", cause.to_owned())], count));
         out.counter(
             "lost",
-            "Exits that were seen and not recorded, by cause",
+            "Exits that were seen and not recorded, by cause; stray: events without one, likewise",
             None,
             causes.into_iter(),
         )?;

@@ -25,7 +25,6 @@ use super::{
     stop::Stop,
 };
 use crate::{
-    guest,
     model::{Layout, Report, Span},
     probe::Probe,
     recording::{self, archive::Recorder},
@@ -104,7 +103,8 @@ impl Service {
                 }
             }
             let now = Reading::now(&mut self.probe)?;
-            self.live.note(&now.snapshot.pids());
+            let seen = now.snapshot.pids();
+            self.live.note(&seen);
             self.live.maps.collect().await;
             let interval = Interval::between(&before.snapshot, &now.snapshot);
             self.live.adjust(&mut self.probe, &interval)?;
@@ -114,7 +114,9 @@ impl Service {
             if let Some(recording) = &recording {
                 recording.add(self.recorded(&before, interval));
             }
-            self.forget();
+            for pid in self.live.guests.ended(&seen) {
+                self.live.forget(pid);
+            }
             before = now;
         }
         manager::stopping();
@@ -141,13 +143,6 @@ impl Service {
         let mut recording = self.live.recording(interval, start, false);
         recording.learn(self.live.maps.known());
         recording
-    }
-
-    /// Looks no further at VMs that have ended.
-    fn forget(&mut self) {
-        let known = self.live.guests.known.keys().copied();
-        let ended: Vec<u32> = known.filter(|&pid| !guest::is_running(pid)).collect();
-        ended.into_iter().for_each(|pid| self.live.forget(pid));
     }
 }
 
