@@ -13,7 +13,7 @@ use super::{
     guests::Guests,
 };
 use crate::{
-    guest::Vm,
+    guest::{self, Vm},
     host::{self, Host, preflight},
     model::{self, Layout, Report, Sources, Span},
     monitor::Maps,
@@ -174,7 +174,9 @@ impl Live {
     pub(super) fn renew(&mut self, report: &Report) -> bool {
         let mut asks = false;
         for vm in report.vms.iter().filter(|vm| vm.has_unassigned()) {
-            if let Some(guest) = self.guests.known.get(&vm.pid) {
+            // One that has ended has no answer.
+            let runs = |guest: &&Vm| guest::is_running(guest.pid);
+            if let Some(guest) = self.guests.known.get(&vm.pid).filter(runs) {
                 asks |= self.maps.renew(guest);
             }
         }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::{Options, memory_tree};
 use crate::{
     device::{Map, mtree::MemoryTree},
-    guest::Vm,
+    guest::{self, Vm},
 };
 
 /// From the first question to a VM to the next, at least; then twice as long each time, for there may
@@ -36,6 +36,8 @@ struct Asked {
     times: u32,
     /// Until the answer has been taken note of; an error is a sentence.
     answer: Option<Answer>,
+    /// Why there was none the last time.
+    problem: Option<String>,
 }
 
 type Answer = JoinHandle<Result<MemoryTree, String>>;
@@ -75,13 +77,18 @@ impl Maps {
             let parsed = tokio::task::spawn_blocking(move || MemoryTree::parse(&text)).await;
             parsed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
         });
-        let times = self.asked.get(&vm.pid).map_or(0, |asked| asked.times + 1);
-        self.asked.insert(vm.pid, Asked { when: Instant::now(), times, answer: Some(answer) });
+        let (when, answer) = (Instant::now(), Some(answer));
+        let asked = match self.asked.remove(&vm.pid) {
+            Some(before) => Asked { when, times: before.times + 1, answer, ..before },
+            None => Asked { when, times: 0, answer, problem: None },
+        };
+        self.asked.insert(vm.pid, asked);
         true
     }
 
-    /// Waits for all answers, which come or fail within the options' patience. One that fails costs a
-    /// warning, and leaves what was known before.
+    /// Waits for all answers, which come or fail within the options' patience. One that fails leaves what was
+    /// known before, and costs a warning: one, as long as it fails for the same reason, and none if the VM has
+    /// ended.
     pub async fn settle(&mut self) {
         self.take(|_| true).await;
     }
@@ -94,11 +101,19 @@ impl Maps {
     async fn take(&mut self, wanted: impl Fn(&Answer) -> bool) {
         for (&pid, asked) in &mut self.asked {
             let Some(answer) = asked.answer.take_if(|answer| wanted(answer)) else { continue };
-            match answer.await {
-                Ok(Ok(tree)) => drop(self.known.insert(pid, Map::Asked(tree))),
-                Ok(Err(problem)) => log::warn!("{problem}"),
-                Err(error) => log::warn!("the devices of process {pid} are not known: {error}"),
+            let problem = match answer.await {
+                Ok(Ok(tree)) => {
+                    self.known.insert(pid, Map::Asked(tree));
+                    asked.problem = None;
+                    continue;
+                }
+                Ok(Err(problem)) => problem,
+                Err(error) => format!("the devices of process {pid} are not known: {error}"),
+            };
+            if asked.problem.as_ref() != Some(&problem) && guest::is_running(pid) {
+                log::warn!("{problem}");
             }
+            asked.problem = Some(problem);
         }
     }
 

@@ -1,0 +1,302 @@
+//! What goes wrong around the agent, and what it does then: docs/faults.md has a row for each test.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::{
+    fs,
+    process::{Command, Output, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle, sleep},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use vmexit_tests::{
+    agent::{self, Capture, Report},
+    apart::ensure_failed,
+    guest::{BareGuest, Direction, Expected, Qemu, RunningGuest, address},
+    served::{Served, ports},
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const ROUNDS: u64 = 40;
+/// The last dot is not the guest's last exit: QEMU has to finish with it.
+const A_MOMENT: Duration = Duration::from_millis(300);
+/// A capture that is ended by its test.
+const CAPTURE: [&str; 4] = ["-d", "10m", "-f", "json"];
+
+/// One at a time: agents see all VMs, and are asked for all that they say.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn guest() -> BareGuest {
+    BareGuest::sampler().rounds(ROUNDS as u32)
+}
+
+/// One that has not begun.
+fn paused(name: &str) -> RunningGuest {
+    let mut running = Qemu::native(name).paused().start(&guest()).unwrap();
+    drop(running.qmp().unwrap());
+    running
+}
+
+/// Lets it run to its end.
+fn finish(running: &mut RunningGuest) {
+    running.resume().unwrap();
+    wait(running);
+}
+
+fn wait(running: &mut RunningGuest) {
+    running.wait_dots(ROUNDS, PATIENCE).unwrap();
+    sleep(A_MOMENT);
+}
+
+fn expected(running: &RunningGuest) -> Expected {
+    guest().expected(ROUNDS).with_missed_hlts(running.missed_hlts())
+}
+
+/// Ends a capture that must succeed; its report, and what it has said.
+fn end(capture: Capture) -> (Report, String) {
+    capture.signal("INT").unwrap();
+    let output = capture.output().unwrap();
+    (Report::of(&output).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Demands that a guest's accesses are there, each once.
+fn assert_served(served: &Served, running: &RunningGuest, vm: &str) {
+    served.wait_intervals(2).unwrap();
+    let accesses = served.samples("vmexit_accesses_total").unwrap();
+    assert_eq!(ports(&accesses, vm), served.expected_ports(&expected(running)).unwrap());
+}
+
+/// Demands that just one warning says that the VM can't be asked.
+fn assert_warned_once(said: &str) {
+    assert_eq!(said.matches("can't be asked for").count(), 1, "{said}");
+}
+
+/// Whether it is a guess what the guest's clock is.
+fn is_guessed(report: &Report, vm: &str) -> bool {
+    let clock = report.port(vm, address::RTC_INDEX, Direction::Out).unwrap().unwrap();
+    clock.device()["guess"].as_bool().unwrap()
+}
+
+#[test]
+fn a_killed_vm_is_reported_up_to_its_end() {
+    let _alone = alone();
+    let mut running = paused("killed");
+    let capture = Capture::start(&CAPTURE).unwrap();
+    finish(&mut running);
+    let expected = expected(&running);
+    running.signal("KILL").unwrap();
+    running.wait_exit(PATIENCE).unwrap();
+    let (report, said) = end(capture);
+    report.ensure_ports("killed", &expected).unwrap();
+    // It had answered.
+    assert!(!is_guessed(&report, "killed"));
+    assert_eq!(said, "");
+}
+
+#[test]
+fn a_monitor_that_is_gone_costs_names_and_one_warning() {
+    let _alone = alone();
+    let mut running = paused("mute");
+    let mut qmp = running.qmp().unwrap();
+    fs::remove_file(running.qmp_socket()).unwrap();
+    let capture = Capture::start(&CAPTURE).unwrap();
+    let served = Served::start(&["-i", "100ms"]).unwrap();
+    qmp.execute("cont", json!({})).unwrap();
+    wait(&mut running);
+    let (report, said) = end(capture);
+    report.ensure_ports("mute", &expected(&running)).unwrap();
+    assert!(is_guessed(&report, "mute"));
+    assert_warned_once(&said);
+    // However often it is asked again.
+    for _ in 0..4 {
+        served.signal("HUP").unwrap();
+        served.wait_intervals(8).unwrap();
+    }
+    assert_served(&served, &running, "mute");
+    assert_warned_once(&served.said());
+    assert_eq!(served.end().unwrap(), Some(0));
+}
+
+#[test]
+fn a_monitor_that_goes_later_leaves_what_is_known() {
+    let _alone = alone();
+    let mut running = paused("once-asked");
+    let capture = Capture::start(&CAPTURE).unwrap();
+    finish(&mut running);
+    fs::remove_file(running.qmp_socket()).unwrap();
+    let (report, said) = end(capture);
+    report.ensure_ports("once-asked", &expected(&running)).unwrap();
+    assert!(!is_guessed(&report, "once-asked"));
+    // For it accesses ports where nothing was when it was asked.
+    assert_warned_once(&said);
+}
+
+#[test]
+fn a_stopped_qemu_keeps_nobody_waiting() {
+    let _alone = alone();
+    let mut running = paused("stopped");
+    running.signal("STOP").unwrap();
+    let begun = Instant::now();
+    let served = Served::start(&["-i", "100ms"]).unwrap();
+    served.wait_intervals(30).unwrap();
+    assert_warned_once(&served.said());
+    running.signal("CONT").unwrap();
+    let capture = Capture::start(&CAPTURE).unwrap();
+    finish(&mut running);
+    assert_served(&served, &running, "stopped");
+    assert_warned_once(&served.said());
+    running.signal("STOP").unwrap();
+    let (report, _) = end(capture);
+    report.ensure_ports("stopped", &expected(&running)).unwrap();
+    println!("{:?}", begun.elapsed());
+    assert_eq!(served.end().unwrap(), Some(0));
+}
+
+/// The agent in a mount namespace of its own, to be told what to do.
+fn apart(arguments: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command.arg("--mount").arg(agent::program().unwrap()).args(arguments);
+    command
+}
+
+/// Runs a command in the mount namespace of a process.
+fn beside(pid: u32, command: &[&str]) -> Output {
+    let mut nsenter = Command::new("nsenter");
+    nsenter.args(["--mount", "--target", &pid.to_string()]).args(command).output().unwrap()
+}
+
+#[test]
+fn tracefs_may_go_once_it_counts() {
+    let _alone = alone();
+    const TRACEFS: &str = "/sys/kernel/tracing";
+    let classic = ["--tracepoints", "classic"];
+    let mut running = paused("untraced");
+    let served = Served::start_by(apart(&[]), &[&["-i", "100ms"], &classic[..]].concat()).unwrap();
+    let unmounted = beside(served.pid(), &["umount", "--lazy", TRACEFS]);
+    assert!(unmounted.status.success(), "{unmounted:?}");
+    let program = agent::program().unwrap();
+    let program = program.to_str().unwrap();
+    let anew = beside(served.pid(), &[&[program, "capture", "-d", "1s"], &classic[..]].concat());
+    ensure_failed(&anew, 4, "tracefs is not mounted").unwrap();
+    finish(&mut running);
+    assert_served(&served, &running, "untraced");
+    assert_eq!(served.end().unwrap(), Some(0));
+
+    // One that attaches for each window has to say that it can't.
+    let windows = [&["capture", "-d", "1m", "--duty", "50ms/100ms"], &classic[..]].concat();
+    let windows = apart(&windows).stderr(Stdio::piped()).spawn().unwrap();
+    sleep(Duration::from_secs(1));
+    let unmounted = beside(windows.id(), &["umount", "--lazy", TRACEFS]);
+    assert!(unmounted.status.success(), "{unmounted:?}");
+    ensure_failed(&windows.wait_with_output().unwrap(), 4, "/events/kvm/").unwrap();
+}
+
+#[test]
+fn agents_beside_one_another_count_the_same() {
+    let _alone = alone();
+    let mut running = paused("shared");
+    let served = [["-i", "100ms"], ["-i", "300ms"]].map(|every| Served::start(&every).unwrap());
+    let capture = Capture::start(&CAPTURE).unwrap();
+    finish(&mut running);
+    let (report, said) = end(capture);
+    report.ensure_ports("shared", &expected(&running)).unwrap();
+    assert_eq!(said, "");
+    for served in &served {
+        assert_served(served, &running, "shared");
+    }
+}
+
+/// `kernel.bpf_stats_enabled`, which somebody switches on and off until this ends; then it is as it was found.
+struct Switched {
+    found: String,
+    ends: Arc<AtomicBool>,
+    somebody: Option<JoinHandle<()>>,
+}
+
+impl Switched {
+    const SETTING: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+    fn start() -> Self {
+        let found = Self::get();
+        let ends = Arc::<AtomicBool>::default();
+        let somebody = thread::spawn({
+            let ends = ends.clone();
+            move || {
+                while !ends.load(Ordering::Relaxed) {
+                    for value in ["1", "0"] {
+                        Self::set(value);
+                        sleep(Duration::from_millis(15));
+                    }
+                }
+            }
+        });
+        Self { found, ends, somebody: Some(somebody) }
+    }
+
+    fn get() -> String {
+        fs::read_to_string(Self::SETTING).unwrap().trim().to_owned()
+    }
+
+    fn set(value: &str) {
+        fs::write(Self::SETTING, value).unwrap();
+    }
+
+    fn stop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        if let Some(somebody) = self.somebody.take() {
+            somebody.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Switched {
+    fn drop(&mut self) {
+        self.stop();
+        Self::set(&self.found);
+    }
+}
+
+/// Whether it keeps the kernel's statistics on.
+fn holds_statistics(served: &Served) -> bool {
+    let files = fs::read_dir(format!("/proc/{}/fd", served.pid())).unwrap().flatten();
+    let mut links = files.filter_map(|file| fs::read_link(file.path()).ok());
+    links.any(|link| link.to_string_lossy().contains("bpf-stats"))
+}
+
+#[test]
+fn statistics_that_others_switch_change_nothing() {
+    let _alone = alone();
+    let mut switched = Switched::start();
+    let mut running = paused("budgeted");
+    let served = Served::start(&["-i", "200ms", "--budget", "50%"]).unwrap();
+    let capture = Capture::start(&[&CAPTURE[..], &["--budget", "50%"]].concat()).unwrap();
+    finish(&mut running);
+    assert_served(&served, &running, "budgeted");
+    assert_eq!(served.sum("vmexit_unwatched_seconds_total").unwrap(), 0.0);
+    assert!(!holds_statistics(&served));
+    let (report, _) = end(capture);
+    report.ensure_ports("budgeted", &expected(&running)).unwrap();
+    let cost = report.number("/sampling/cost_percent").unwrap();
+    println!("{cost} %");
+    assert!(cost > 0.0 && cost < 50.0, "{cost}");
+
+    switched.stop();
+    for setting in ["1", "0"] {
+        Switched::set(setting);
+        let budget = ["capture", "-q", "-d", "300ms", "--budget", "50%"];
+        assert!(agent::command(&budget).unwrap().output().unwrap().status.success());
+        assert_eq!(Switched::get(), setting);
+    }
+}
