@@ -81,6 +81,63 @@ echo "== file"; base64 /tmp/there.vmexit
     ensure_failed(&nothing, 8, "No such file").unwrap();
 }
 
+#[test]
+fn a_clock_that_is_set_costs_no_interval_and_makes_none_up() {
+    // Some intervals between the times at which it is set.
+    const LONG: u64 = 10 * ROUNDS;
+    let guest = BareGuest::sampler().rounds(LONG as u32);
+    let [first, second] = [LONG / 3, LONG * 2 / 3];
+    let script = start("stepped")
+        + &format!(
+            r#"
+vmexit record /tmp/night --every 500ms 2> /tmp/said &
+agent=$!
+wait_attached $agent
+up() {{ cut -d ' ' -f 1 /proc/uptime; }}
+ago() {{ date -u -d @$(($(date +%s) - $1)) +%Y-%m-%dT%H:%M:%SZ; }}
+set_by() {{ date -s @$(($(date +%s) + $1)) > /dev/null; }}
+half=1800
+before=$(ago $half); earlier=$(ago $((3 * half))); after=$(ago -$half)
+from=$(up)
+echo cont >&3
+wait_dots {first}
+set_by -3600
+wait_dots {second}
+set_by 7200
+wait_dots {LONG}
+sleep 2
+kill -TERM $agent
+wait $agent
+to=$(up)
+echo "== seconds"; echo "$to $from" | awk '{{ print $1 - $2 }}'
+echo "== missed"; missed
+echo "== said"; grep -v "recording into" /tmp/said || true
+report() {{ vmexit report /tmp/night -f json "$@"; }}
+echo "== all"; report
+echo "== as it was"; report --since $before --until $after
+echo "== set back"; report --since $earlier --until $before
+echo "== set forth"; report --since $after
+"#
+        );
+    let printed = run(&guest, |lab| lab, &script);
+    let of = |section: &str| Report::parse(printed.section(section).unwrap().as_bytes()).unwrap();
+    assert_eq!(printed.section("said").unwrap(), "");
+    let all = of("all");
+    let expected = guest.expected(LONG).with_missed_hlts(printed.number("missed").unwrap());
+    all.ensure_ports("stepped", &expected).unwrap();
+    assert_eq!(all.count("/accounting/unaccounted").unwrap(), 0);
+    assert_eq!(all.number("/span/unwatched_seconds").unwrap(), 0.0);
+    let seconds = all.number("/span/seconds").unwrap();
+    let took: f64 = printed.section("seconds").unwrap().parse().unwrap();
+    // It had begun some time before.
+    println!("{seconds} s, of which {took} were looked at");
+    assert!(seconds >= took - 1.0 && seconds < took + 10.0, "{seconds}, not {took} s");
+    let parts = ["as it was", "set back", "set forth"]
+        .map(|part| of(part).count("/accounting/observed").unwrap());
+    assert!(parts.iter().all(|&part| part > 0), "{parts:?}");
+    assert_eq!(parts.iter().sum::<u64>(), all.count("/accounting/observed").unwrap());
+}
+
 /// Base64 as busybox writes it.
 fn decoded(text: &str) -> Vec<u8> {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -228,6 +228,24 @@ fn a_gap_is_known_whatever_the_clock_was_set_to() {
 }
 
 #[test]
+fn a_period_is_found_whatever_the_clock_was_set_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::open(directory.path(), DAY).unwrap();
+    // What the clock says and when, by one that nobody sets: it is put forth by an hour, then back by two.
+    let told = [7_200, 7_210, 10_820, 10_830, 3_640, 3_650];
+    for (second, told) in (0..).step_by(10).zip(told) {
+        let mut interval = at(second);
+        interval.start = Some(epoch() + Duration::from_secs(told));
+        recorder.write(&interval).unwrap();
+    }
+    drop(recorder);
+    for period in told.chunks(2) {
+        assert_eq!(starts(directory.path(), from_to(period[0], period[1] + 10)), period);
+    }
+    assert_eq!(starts(directory.path(), Period::default()), told);
+}
+
+#[test]
 fn a_process_id_may_come_back() {
     let other = |seconds, name: &str| {
         let mut recording = at(seconds);

@@ -91,17 +91,16 @@ impl Archive {
     /// The recordings of a period, in the order in which they were made. A file that can't be read to its end
     /// gives what it has, then an error with its name, and the next file follows.
     pub fn recordings(&self, period: Period) -> impl Iterator<Item = Found> + use<> {
-        let starts = self.segments.iter().map(|segment| segment.start).skip(1).map(Some);
-        let segments = self.segments.clone().into_iter().zip(
-            // The next one's beginning is its end.
-            starts.chain([None]).collect::<Vec<_>>(),
-        );
-        let may_have = move |segment: &Segment, end: Option<SystemTime>| {
-            let ended = period.since.zip(end).is_some_and(|(since, end)| end <= since);
-            !ended && period.until.is_none_or(|until| segment.start < until)
+        let nexts = self.segments.iter().skip(1).cloned().map(Some).chain([None]);
+        let segments: Vec<_> = self.segments.clone().into_iter().zip(nexts).collect();
+        let may_have = move |(segment, next): &(Segment, Option<Segment>)| {
+            let ended = |since| next.as_ref().is_some_and(|next| segment.end(next) <= since);
+            let begins = period.until.is_none_or(|until| segment.start < until);
+            begins && !period.since.is_some_and(ended)
         };
         segments
-            .filter(move |(segment, end)| may_have(segment, *end))
+            .into_iter()
+            .filter(may_have)
             .flat_map(|(segment, _)| segment.recordings())
             .filter(move |found| is_wanted(found, period))
     }
@@ -142,6 +141,13 @@ impl Segment {
         let mut segment = Self { path: PathBuf::new(), number, start };
         segment.path = directory.join(segment.to_string());
         segment
+    }
+
+    /// No recording of it ends later: the next one's beginning, or the file's last change, which the recorder sets,
+    /// where the clock was set back in between. That of a copy may be later.
+    fn end(&self, next: &Self) -> SystemTime {
+        let changed = fs::metadata(&self.path).and_then(|metadata| metadata.modified());
+        changed.map_or(next.start, |changed| changed.max(next.start))
     }
 
     fn recordings(self) -> impl Iterator<Item = Found> {

@@ -63,6 +63,9 @@ struct Current {
     file: File,
     bytes: u64,
     recorded: Duration,
+    /// When the last one began, and the latest end of all.
+    last: SystemTime,
+    end: SystemTime,
 }
 
 impl Recorder {
@@ -110,18 +113,25 @@ impl Recorder {
                 format!("one interval takes {size} bytes, and all are to take less"),
             ));
         }
-        if self.current.as_ref().is_some_and(|current| current.is_full(size, &self.limits)) {
+        let start = recording.start.unwrap_or_else(SystemTime::now);
+        let ends = |current: &Current| {
+            // Within a file the clock is not set back: what is in it is sought by when it began.
+            current.is_full(size, &self.limits) || start < current.last
+        };
+        if self.current.as_ref().is_some_and(ends) {
             self.close();
         }
         self.make_room(size)?;
         let mut current = match self.current.take() {
             Some(current) => current,
-            None => self.begin(recording.start.unwrap_or_else(SystemTime::now))?,
+            None => self.begin(start)?,
         };
-        let added = current.add(&bytes);
-        match added {
+        let length = Duration::from_nanos(recording.interval.length_ns());
+        let end = start.checked_add(length).unwrap_or(start).max(current.end);
+        match current.add(&bytes, end) {
             Ok(()) => {
-                current.recorded += Duration::from_nanos(recording.interval.length_ns());
+                current.recorded += length;
+                (current.last, current.end) = (start, end);
                 self.current = Some(current);
                 Ok(())
             }
@@ -148,7 +158,9 @@ impl Recorder {
 
     /// What is added next begins a file of its own.
     pub fn close(&mut self) {
-        if let Some(Current { path, bytes, recorded, file: _ }) = self.current.take() {
+        if let Some(Current { path, bytes, recorded, file: _, last: _, end: _ }) =
+            self.current.take()
+        {
             self.closed.push(Closed { path, bytes, recorded });
         }
     }
@@ -157,7 +169,8 @@ impl Recorder {
         let segment = Segment::new(&self.directory, self.next_number, start);
         let file = private(segment.path.clone(), OpenOptions::new().append(true).create_new(true))?;
         self.next_number += 1;
-        Ok(Current { path: segment.path, file, bytes: 0, recorded: Duration::ZERO })
+        let recorded = Duration::ZERO;
+        Ok(Current { path: segment.path, file, bytes: 0, recorded, last: start, end: start })
     }
 
     /// Lets go of the oldest: of those that are older than is to be kept without them, and of as many as it
@@ -201,8 +214,10 @@ impl Current {
         self.recorded >= limits.segment() || self.bytes + more > limits.segment_bytes()
     }
 
-    fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Adds what ends then, by the clock of its own time: so says the file, whatever it is by now.
+    fn add(&mut self, bytes: &[u8], end: SystemTime) -> io::Result<()> {
         self.file.write_all(bytes)?;
+        self.file.set_modified(end)?;
         self.file.sync_data()?;
         self.bytes += bytes.len() as u64;
         Ok(())
