@@ -45,7 +45,16 @@ fn tp_exit_count(ctx: *mut c_void) -> u32 {
 #[unsafe(link_section = "tracepoint")]
 fn tp_kvm_entry(_ctx: *mut c_void) -> u32 {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, ());
+        exit::end(vcpu, Timing::All, ());
+    }
+    KEEP_FOR_OTHERS
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tracepoint")]
+fn tp_kvm_entry_some(_ctx: *mut c_void) -> u32 {
+    if let Some(vcpu) = vcpu::current() {
+        exit::end(vcpu, Timing::Some, ());
     }
     KEEP_FOR_OTHERS
 }
@@ -54,7 +63,7 @@ fn tp_kvm_entry(_ctx: *mut c_void) -> u32 {
 #[unsafe(link_section = "tracepoint")]
 fn tp_kvm_entry_slow(ctx: *mut c_void) -> u32 {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, EntryRecord(ctx));
+        exit::end(vcpu, Timing::All, EntryRecord(ctx));
     }
     KEEP_FOR_OTHERS
 }
@@ -125,6 +134,9 @@ impl<F: Fn(usize) -> Offset> Arguments for Record<F> {
 
 #[inline(always)]
 fn on_exit(ctx: &TracePointContext, timing: Timing) -> u32 {
+    if timing != Timing::All && !exit::is_watched() {
+        return KEEP_FOR_OTHERS;
+    }
     let context = Context(ctx.as_ptr());
     let Some(vcpu) = vcpu::current_or_new(context) else { return KEEP_FOR_OTHERS };
     let identity = || Identity {

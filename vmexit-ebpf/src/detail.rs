@@ -19,7 +19,7 @@ use crate::{
 /// `accesses` accesses to `key`. A string OUT reports each element by itself.
 #[inline(always)]
 pub fn note(ctx: Context, vcpu: *mut Vcpu, key: Key, accesses: u64) {
-    if !exit::is_open(load!(vcpu, exit_ns)) {
+    if load!(vcpu, exit_ns) < exit::untimed() {
         cold_path();
         count_stray(ctx, vcpu, key, accesses);
     } else if load!(vcpu, detail) == Key::NONE.0 && accesses == 1 {
@@ -34,7 +34,7 @@ pub fn note(ctx: Context, vcpu: *mut Vcpu, key: Key, accesses: u64) {
 /// the exit.
 #[inline(always)]
 pub fn note_step(ctx: Context, vcpu: *mut Vcpu, key: Key) {
-    if !exit::is_open(load!(vcpu, exit_ns)) {
+    if load!(vcpu, exit_ns) < exit::untimed() {
         cold_path();
         count_stray(ctx, vcpu, key, 1);
     } else if load!(vcpu, detail) == Key::NONE.0 {
@@ -49,13 +49,13 @@ pub fn note_step(ctx: Context, vcpu: *mut Vcpu, key: Key) {
 /// guest runs again; from the first time on userspace has it.
 #[inline(always)]
 pub fn note_userspace(ctx: Context, vcpu: *mut Vcpu, reason: Key) {
-    let began = load!(vcpu, exit_ns);
-    if !exit::is_open(began) {
+    let (began, untimed) = (load!(vcpu, exit_ns), exit::untimed());
+    if began < untimed {
         cold_path();
         count_stray(ctx, vcpu, reason, 1);
     } else if load!(vcpu, user_ns) == 0 {
         store!(vcpu, user, reason.0);
-        if began > exit::untimed() {
+        if began > untimed {
             store!(vcpu, user_ns, exit::now());
         } else {
             cold_path();
@@ -70,7 +70,7 @@ pub fn note_userspace(ctx: Context, vcpu: *mut Vcpu, reason: Key) {
 /// A halt has ended, after so many nanoseconds; the thread slept or KVM only polled.
 #[inline(always)]
 pub fn note_halt(ctx: Context, vcpu: *mut Vcpu, ns: u64, slept: bool) {
-    if !has_book(ctx, vcpu) {
+    if !exit::is_watched() || !has_book(ctx, vcpu) {
         return;
     }
     let Some(book) = begin_apart(vcpu) else { return };
@@ -107,6 +107,9 @@ fn count_more(vcpu: *mut Vcpu, key: u64, accesses: u64) {
 /// No exit is open: this host's KVM does not emit `kvm_exit`, or tracing began within the exit. There is no time to book, but the event did happen.
 #[inline(always)]
 fn count_stray(ctx: Context, vcpu: *mut Vcpu, key: Key, accesses: u64) {
+    if !exit::is_watched() {
+        return;
+    }
     if !has_book(ctx, vcpu) {
         if load!(vcpu, state) == NO_BOOK {
             count_loss!(stray);

@@ -5,6 +5,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use vmexit_common::{
     book::Row,
     key::{Key, Kind},
+    sampler::SHUT,
     vcpu::{BLOCKED, UNTIMED, Vcpu},
 };
 
@@ -18,9 +19,9 @@ use crate::{
 /// Which exits are timed. Every exit is counted all the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Timing {
-    /// Every one.
+    /// Every one; these programs are for probes that count all the time, and don't ask for windows.
     All,
-    /// One in so many, by chance.
+    /// One in so many, by chance; or as the sampler says, in its windows.
     Some,
     /// None; `kvm_entry` is not traced, and an exit is booked when the next begins.
     None,
@@ -46,7 +47,7 @@ pub fn is_closed(
             }
             true
         }
-        began if is_of_earlier_window(began) => {
+        began if timing != Timing::All && is_of_earlier_window(began) => {
             close_cut(vcpu);
             true
         }
@@ -57,23 +58,23 @@ pub fn is_closed(
     }
 }
 
-/// What an exit that is not timed has as its beginning. All that are, and belong to the same window, began
-/// later.
+/// What an exit that is not timed has as its beginning. All that are timed, and belong to the same window, began
+/// later; what is less is no exit, or one of an earlier window.
 #[inline(always)]
 pub fn untimed() -> u64 {
     maps::sampler().map_or(UNTIMED, |sampler| load!(sampler, since_ns))
+}
+
+/// Whether anything is counted now.
+#[inline(always)]
+pub fn is_watched() -> bool {
+    maps::sampler().is_none_or(|sampler| load!(sampler, since_ns) != SHUT)
 }
 
 /// Whether an exit is open that began in a window that was shut since: so its end may have been missed.
 #[inline(always)]
 fn is_of_earlier_window(began: u64) -> bool {
     maps::sampler().is_some_and(|sampler| BLOCKED < began && began < load!(sampler, since_ns))
-}
-
-/// Whether what happens now belongs to an open exit.
-#[inline(always)]
-pub fn is_open(began: u64) -> bool {
-    began > BLOCKED && !is_of_earlier_window(began)
 }
 
 /// The guest left with this exit code of 32 bits; `None` if it can't be read.
@@ -134,8 +135,9 @@ impl Watch for () {
 
 /// The guest is about to run again.
 #[inline(always)]
-pub fn end(vcpu: *mut Vcpu, watch: impl Watch) {
-    let (began, untimed) = (load!(vcpu, exit_ns), untimed());
+pub fn end(vcpu: *mut Vcpu, timing: Timing, watch: impl Watch) {
+    let began = load!(vcpu, exit_ns);
+    let untimed = if timing == Timing::All { UNTIMED } else { untimed() };
     if began > untimed {
         let (left, now) = (load!(vcpu, user_ns), now());
         watch.ends(vcpu, began, now);
@@ -151,7 +153,7 @@ pub fn end(vcpu: *mut Vcpu, watch: impl Watch) {
         } else {
             close_untimed(vcpu);
         }
-    } else if is_of_earlier_window(began) {
+    } else if timing != Timing::All && is_of_earlier_window(began) {
         close_cut(vcpu);
     }
     // Else nothing is open: the first entry of a vCPU, one after a run that failed, or a thread that is

@@ -40,14 +40,21 @@ fn kvm_exit_count(ctx: RawTracePointContext) {
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry(_ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, ());
+        exit::end(vcpu, Timing::All, ());
+    }
+}
+
+#[raw_tracepoint(tracepoint = "kvm_entry")]
+fn kvm_entry_some(_ctx: RawTracePointContext) {
+    if let Some(vcpu) = vcpu::current() {
+        exit::end(vcpu, Timing::Some, ());
     }
 }
 
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry_slow(ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, RawEntry(ctx.as_ptr()));
+        exit::end(vcpu, Timing::All, RawEntry(ctx.as_ptr()));
     }
 }
 
@@ -136,6 +143,9 @@ fn sched_process_exit(ctx: RawTracePointContext) {
 
 #[inline(always)]
 fn on_exit(ctx: &RawTracePointContext, timing: Timing) {
+    if timing != Timing::All && !exit::is_watched() {
+        return;
+    }
     let context = Context(ctx.as_ptr());
     let Some(vcpu) = vcpu::current_or_new(context) else { return };
     let identity = || Identity { vcpu_id: vcpu_id(ctx), isa: global!(RAW_EXIT_LAYOUT.isa) as u32 };

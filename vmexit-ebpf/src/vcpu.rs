@@ -10,7 +10,6 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 use vmexit_common::{
     book::Counts,
-    sampler::SHUT,
     vcpu::{BLOCKED, IGNORED, NEW, NO_BOOK, PROBES, READY, UNKNOWN_ID, Vcpu},
 };
 
@@ -29,18 +28,9 @@ impl EbpfContext for Context {
     }
 }
 
-/// Whether anything is counted now.
-#[inline(always)]
-fn is_watched() -> bool {
-    maps::sampler().is_none_or(|sampler| load!(sampler, since_ns) != SHUT)
-}
-
-/// The entry of the thread that runs, if it has one and is watched.
+/// The entry of the thread that runs, if it has one.
 #[inline(always)]
 pub fn current() -> Option<*mut Vcpu> {
-    if !is_watched() {
-        return None;
-    }
     let task = current_task();
     at_home(task).or_else(|| non_null(find(task)))
 }
@@ -49,9 +39,6 @@ pub fn current() -> Option<*mut Vcpu> {
 /// the table has no room.
 #[inline(always)]
 pub fn current_or_new(ctx: Context) -> Option<*mut Vcpu> {
-    if !is_watched() {
-        return None;
-    }
     let task = current_task();
     at_home(task).or_else(|| non_null(find_or_claim(ctx, task)))
 }
