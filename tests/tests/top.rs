@@ -283,9 +283,9 @@ fn without_a_vm_a_screen_waits_and_text_ends() {
     let program = agent::program().unwrap();
     let apart = "unshare --mount --pid --fork --mount-proc";
     tmux.line(&format!("{apart} {}", program.display())).unwrap();
-    tmux.wait("an empty list", |screen| screen.contains("no VM is running")).unwrap();
+    tmux.wait("an empty list", |screen| screen.contains("no VM; those that start")).unwrap();
     tmux.press(&["q"]).unwrap();
-    tmux.wait("the shell", |screen| !screen.contains("no VM is running")).unwrap();
+    tmux.wait("the shell", |screen| !screen.contains("no VM; those that start")).unwrap();
 }
 
 #[test]
