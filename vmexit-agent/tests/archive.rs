@@ -261,6 +261,12 @@ fn a_process_id_may_come_back() {
     let alias = (1 << 22) + 1;
     assert_eq!(vms, [("db2", alias, 2 * one), ("db3", alias + 1, one), ("win10", PID, 2 * one)]);
     assert!(report.vms.iter().all(|vm| !vm.series.is_empty()));
+
+    // An excerpt may have had two already.
+    let sum = summed([summed([at(0), other(10, "db2")]), other(20, "db3")]);
+    let mut vms: Vec<(&str, u32)> = sum.vms.iter().map(|vm| (vm.name.as_str(), vm.pid)).collect();
+    vms.sort_unstable();
+    assert_eq!(vms, [("db2", alias), ("db3", alias + 1), ("win10", PID)]);
 }
 
 #[test]

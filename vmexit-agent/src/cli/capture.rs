@@ -101,10 +101,7 @@ impl Capture {
         let part = Interval::between(&before, &self.glanced);
         let differs = self.live.adjust(&mut self.probe, &part)?;
         self.steps.push(Step::of(&part));
-        self.spent = match (self.spent, self.live.spent) {
-            (Some(one), Some(next)) => Some(one.and(next)),
-            (one, next) => one.or(next),
-        };
+        self.spent = Spent::sum(self.spent, self.live.spent);
         Ok(differs)
     }
 

@@ -35,8 +35,8 @@ pub(super) fn differences(before: &Report, after: &Report) -> (Vec<String>, Vec<
     differ("Times are", &timed(before), &timed(after));
     let watched = |report: &Report| {
         let span = &report.span;
-        let all = span.seconds + span.unwatched_seconds;
-        format!("{:.0}% of the time", 100.0 * span.seconds / all.max(f64::MIN_POSITIVE))
+        let share = span.seconds / span.length().max(f64::MIN_POSITIVE);
+        format!("{:.0}% of the time", 100.0 * share)
     };
     differ("Watched were", &watched(before), &watched(after));
     let lost = |report: &Report| {

@@ -115,11 +115,7 @@ impl Totals {
         self.unwatched_seconds += span.unwatched_seconds;
         self.timed_ratio = report.timing.ratio();
         self.sampling = report.sampling;
-        let scale = if span.seconds > 0.0 {
-            (span.seconds + span.unwatched_seconds) / span.seconds
-        } else {
-            1.0
-        };
+        let scale = if span.seconds > 0.0 { span.length() / span.seconds } else { 1.0 };
         for vm in self.vms.values_mut() {
             vm.pids.clear();
             vm.findings.clear();

@@ -119,6 +119,11 @@ impl Span {
         }
     }
 
+    /// From its beginning to its end, seconds.
+    pub fn length(&self) -> f64 {
+        self.seconds + self.unwatched_seconds
+    }
+
     /// When it began, in words.
     pub fn since(&self) -> &str {
         self.start.as_deref().unwrap_or("unknown time")

@@ -199,20 +199,7 @@ mod tests {
     use super::*;
 
     fn row(durations: &[u64]) -> RowInterval {
-        let mut spread = Durations::default();
-        durations.iter().for_each(|&ns| spread.record(ns, 1));
-        RowInterval {
-            key: Key::reason(0),
-            exits: durations.len() as u64,
-            stray: 0,
-            more: 0,
-            timed: durations.len() as u64,
-            total_ns: durations.iter().sum(),
-            user_ns: 0,
-            min_ns: durations.iter().copied().min(),
-            max_ns: durations.iter().copied().max(),
-            durations: Some(Box::new(spread)),
-        }
+        RowInterval::timed(Key::reason(0), durations)
     }
 
     fn stats(durations: &[u64]) -> Stats {

@@ -10,7 +10,7 @@ use super::{
     Recording,
     check::{self, Amounts},
 };
-use crate::{guest, snapshot::Step};
+use crate::{guest, sampler::Spent, snapshot::Step};
 
 /// Steps of a sum at most: when there are more, each two become one.
 const MOST_STEPS: usize = 240;
@@ -120,14 +120,17 @@ impl Sum {
     fn tell_apart(&mut self, sum: &Recording, next: &mut Recording) {
         let taken: HashMap<u32, Identity> =
             sum.vms.iter().map(|vm| (vm.pid, Identity::of(vm))).collect();
+        // Beyond all that there are, for a recording may be such a sum itself.
+        let pids = taken.keys().copied().chain(next.vms.iter().map(|vm| vm.pid));
+        let mut free = pids.fold(FIRST_ALIAS, |free, pid| free.max(pid.saturating_add(1)));
         let mut renumbered: BTreeMap<u32, u32> = BTreeMap::new();
         for vm in &mut next.vms {
             let identity = Identity::of(vm);
             if taken.get(&vm.pid).is_none_or(|known| *known == identity) {
                 continue;
             }
-            let free = FIRST_ALIAS + self.aliases.len() as u32;
             let alias = *self.aliases.entry(identity).or_insert(free);
+            free = free.max(alias.saturating_add(1));
             renumbered.insert(vm.pid, alias);
             vm.pid = alias;
         }
@@ -204,10 +207,7 @@ impl Recording {
         self.host = host;
         self.interrupted |= interrupted;
         self.timing = self.timing.and(timing);
-        self.spent = match (self.spent, spent) {
-            (Some(one), Some(next)) => Some(one.and(next)),
-            (one, next) => one.or(next),
-        };
+        self.spent = Spent::sum(self.spent, spent);
         self.events.extend(events);
         self.reasons.extend(reasons);
         for vm in vms {

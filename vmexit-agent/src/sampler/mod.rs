@@ -49,8 +49,15 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Both, one after the other.
-    pub fn and(self, next: Self) -> Self {
+    /// Both, one after the other, as far as they are known.
+    pub fn sum(one: Option<Self>, next: Option<Self>) -> Option<Self> {
+        match (one, next) {
+            (Some(one), Some(next)) => Some(one.and(next)),
+            (one, next) => one.or(next),
+        }
+    }
+
+    fn and(self, next: Self) -> Self {
         Self {
             budget_percent: next.budget_percent,
             kernel_ns: self.kernel_ns.saturating_add(next.kernel_ns),

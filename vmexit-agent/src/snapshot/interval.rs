@@ -258,6 +258,25 @@ impl RowInterval {
         })
     }
 
+    /// Of exits that took so long, all of them timed.
+    #[cfg(test)]
+    pub(crate) fn timed(key: Key, durations: &[u64]) -> Self {
+        let mut spread = Durations::default();
+        durations.iter().for_each(|&ns| spread.record(ns, 1));
+        Self {
+            key,
+            exits: durations.len() as u64,
+            stray: 0,
+            more: 0,
+            timed: durations.len() as u64,
+            total_ns: durations.iter().sum(),
+            user_ns: 0,
+            min_ns: durations.iter().copied().min(),
+            max_ns: durations.iter().copied().max(),
+            durations: Some(Box::new(spread)),
+        }
+    }
+
     /// Adds another vCPU's part of the same row.
     pub fn merge(&mut self, other: &Self) {
         // Unknown, unless nothing was timed there.

@@ -104,10 +104,10 @@ fn caveats(report: &Report) -> Vec<String> {
     }
     let span = &report.span;
     if span.unwatched_seconds > 0.0 {
-        let all = span.seconds + span.unwatched_seconds;
         caveats.push(format!(
-            "Watched were {:.2} of {all:.2} seconds: rates are estimates.",
-            span.seconds
+            "Watched were {:.2} of {:.2} seconds: rates are estimates.",
+            span.seconds,
+            span.length()
         ));
     }
     let missing: Vec<String> = Event::ALL

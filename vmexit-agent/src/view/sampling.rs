@@ -1,6 +1,6 @@
 //! What part of all that happened a report was measured on, in words.
 
-use super::units::rate;
+use super::units::{percent, rate};
 use crate::{
     model::{Report, Total},
     probe::Timing,
@@ -16,12 +16,11 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
     };
     let span = &report.span;
     let watched = (span.unwatched_seconds > 0.0).then(|| {
-        let all = span.seconds + span.unwatched_seconds;
-        format!("watched {:.2} of {all:.2} s, rates are estimates", span.seconds)
+        format!("watched {:.2} of {:.2} s, rates are estimates", span.seconds, span.length())
     });
     let cost = report.sampling.map(|sampling| {
-        let taken = sampling.cost_percent.map_or_else(|| "nothing".to_owned(), percent_of);
-        format!("took {taken} of the VMs' CPU time, budget {}", percent_of(sampling.budget_percent))
+        let taken = sampling.cost_percent.map_or_else(|| "nothing".to_owned(), percent);
+        format!("took {taken} of the VMs' CPU time, budget {}", percent(sampling.budget_percent))
     });
     let early = span.interrupted.then(|| "ended early".to_owned());
     early.into_iter().chain(watched).chain(timed).chain(cost).collect()
@@ -31,9 +30,4 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
 pub(super) fn exits_per_second(total: &Total) -> String {
     let error = total.rate_error_percent.map(|error| format!(" ± {error:.1}%"));
     format!("{}/s{}", rate(total.per_second), error.unwrap_or_default())
-}
-
-/// Small shares need more digits than others.
-fn percent_of(share: f64) -> String {
-    format!("{share:.2}%")
 }

@@ -83,9 +83,7 @@ impl Recording {
     pub(super) fn add(&self, recording: recording::Recording) {
         self.shared.change(|state| {
             state.fresh = true;
-            if let Err(what) = state.waiting.add(recording) {
-                log::warn!("an interval is not recorded: together with those that wait, {what}");
-            }
+            add(&mut state.waiting, recording);
         });
     }
 
@@ -127,15 +125,16 @@ impl Writer {
                 self.recorder.close();
             }
             drop(state);
-            let result = waiting.finish().map_or(Ok(()), |recording| self.write(recording));
+            let result = self.write(waiting);
             if ends {
                 return result;
             }
         }
     }
 
-    fn write(&mut self, recording: recording::Recording) -> io::Result<()> {
-        let result = self.recorder.write(&recording);
+    fn write(&mut self, waiting: Sum) -> io::Result<()> {
+        let Some(recording) = waiting.get() else { return Ok(()) };
+        let result = self.recorder.write(recording);
         match &result {
             Ok(()) if self.fails => log::warn!("recording goes on, and nothing is missing"),
             Err(error) if !self.fails => log::warn!(
@@ -146,19 +145,21 @@ impl Writer {
         }
         self.fails = result.is_err();
         if self.fails {
-            self.put_back(recording);
+            self.put_back(waiting);
         }
         result
     }
 
     /// Before what has come meanwhile.
-    fn put_back(&self, recording: recording::Recording) {
+    fn put_back(&self, waiting: Sum) {
         let mut state = self.shared.state();
-        let later = std::mem::take(&mut state.waiting).finish();
-        for recording in [Some(recording), later].into_iter().flatten() {
-            if let Err(what) = state.waiting.add(recording) {
-                log::warn!("an interval is not recorded: together with those that wait, {what}");
-            }
-        }
+        let later = std::mem::replace(&mut state.waiting, waiting);
+        later.finish().into_iter().for_each(|later| add(&mut state.waiting, later));
+    }
+}
+
+fn add(waiting: &mut Sum, recording: recording::Recording) {
+    if let Err(what) = waiting.add(recording) {
+        log::warn!("an interval is not recorded: together with those that wait, {what}");
     }
 }

@@ -95,23 +95,9 @@ mod tests {
     use vmexit_common::key::Key;
 
     use super::*;
-    use crate::snapshot::Durations;
 
     fn row(durations: &[u64], exits: u64) -> RowInterval {
-        let mut spread = Durations::default();
-        durations.iter().for_each(|&ns| spread.record(ns, 1));
-        RowInterval {
-            key: Key::reason(1),
-            exits,
-            stray: 0,
-            more: 0,
-            timed: durations.len() as u64,
-            total_ns: durations.iter().sum(),
-            user_ns: 0,
-            min_ns: durations.iter().copied().min(),
-            max_ns: durations.iter().copied().max(),
-            durations: Some(Box::new(spread)),
-        }
+        RowInterval { exits, ..RowInterval::timed(Key::reason(1), durations) }
     }
 
     fn of(tid: u32, rows: Vec<RowInterval>) -> Interval {
