@@ -9,6 +9,8 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
+    path::Path,
     process::{Command, Stdio},
     sync::LazyLock,
     thread::sleep,
@@ -43,6 +45,13 @@ fn the_archives_program_needs_no_other_file() {
     let elf = Command::new("readelf").args(["-lWd"]).arg(&program).output().unwrap();
     let elf = String::from_utf8(elf.stdout).unwrap();
     assert!(elf.contains("LOAD") && !elf.contains("INTERP") && !elf.contains("NEEDED"), "{elf}");
+    // Nothing in it tells where it was built.
+    let text = fs::read(&program).unwrap();
+    let text = String::from_utf8_lossy(&text);
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().display().to_string();
+    for place in ["/.cargo/", "/.rustup/", "/registry/src/", &sources] {
+        assert!(!text.contains(place), "{place}");
+    }
     // And in a root where there is nothing but it.
     let mut alone = Command::new("chroot");
     let version = alone.arg(directory.path()).args(["/bin/vmexit", "--version"]).output().unwrap();

@@ -29,6 +29,13 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
+/// Where the toolchain has the sources of Rust's own library, if it has them.
+pub(crate) fn rust_library() -> Result<PathBuf> {
+    let sysroot = stdout(Command::new("rustc").args(["--print", "sysroot"]).current_dir(root()))
+        .context("rustc can't be run: install rustup from https://rustup.rs")?;
+    Ok(Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library"))
+}
+
 /// Runs a command to its end, output passed through.
 pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     let name = command.get_program().to_string_lossy().into_owned();

@@ -27,6 +27,9 @@ pub unsafe fn ebpf(package: &str, directory: &str) -> Result<()> {
         env::set_var("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true");
         env::set_var("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v2");
         env::set_var("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS", "-Cdebuginfo=0");
+        // No directory of this machine is in the object's BTF.
+        env::set_var("CARGO_UNSTABLE_TRIM_PATHS", "true");
+        env::set_var("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all");
         // Its progress would come out as the caller's warnings.
         env::set_var("CARGO_TERM_QUIET", "true");
     }

@@ -8,6 +8,7 @@ mod sbom;
 mod tree;
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     path::{Path, PathBuf},
     process::Command,
@@ -18,7 +19,7 @@ use anyhow::{Context as _, Result, ensure};
 use self::crates::Crate;
 use crate::{
     setup,
-    tool::{cargo, root, run, stdout, target},
+    tool::{cargo, root, run, rust_library, stdout, target},
 };
 
 /// With glibc inside, which every host for it can build; it starts on any Linux that vmexit is for.
@@ -30,7 +31,7 @@ pub(crate) fn dist() -> Result<()> {
     let crates = crates::shipped()?;
     licences::check(&crates)?;
     eprintln!("dist: building");
-    let tree = tree(&program()?, &crates)?;
+    let tree = tree(&program(&crates)?, &crates)?;
     let packages = target().join("dist");
     emptied(&packages)?;
     eprintln!("dist: packing");
@@ -50,15 +51,29 @@ fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
-fn program() -> Result<PathBuf> {
+fn program(crates: &[Crate]) -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--package", "vmexit-agent", "--profile", PROFILE, "--target", TARGET]);
     // In place of these two, and only for this target: build scripts and the eBPF programs are for others.
     build.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    let flags = ["-Ctarget-feature=+crt-static"];
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    flags.extend(renamed(crates)?);
     build.arg("--config").arg(format!("target.{TARGET}.rustflags={flags:?}"));
     run(&mut build)?;
     Ok(built().join("vmexit"))
+}
+
+/// Flags by which no directory of this machine is in the program: what it is made of is named the same wherever it
+/// is built. The eBPF programs' own build sees to that itself.
+fn renamed(crates: &[Crate]) -> Result<Vec<String>> {
+    let registries: BTreeSet<&Path> =
+        crates.iter().filter_map(|one| one.directory.parent()).collect();
+    let library = rust_library()?;
+    let mut places = vec![(root(), "vmexit"), (&library, "library")];
+    places.extend(registries.into_iter().map(|registry| (registry, "crates")));
+    let flag =
+        |(place, name): (&Path, _)| format!("--remap-path-prefix={}={name}", place.display());
+    Ok(places.into_iter().map(flag).collect())
 }
 
 /// Where cargo puts it.

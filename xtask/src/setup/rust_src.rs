@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use vmexit_tests::lab::{default_cache, unpack_package};
 
-use crate::tool::{root, run, stdout};
+use crate::tool::{root, run, rust_library};
 
 const ARCHIVE: &str = "VMEXIT_RUST_SRC";
 
@@ -48,10 +48,7 @@ struct Place {
 
 impl Place {
     fn of_toolchain() -> Result<Self> {
-        let sysroot =
-            stdout(Command::new("rustc").args(["--print", "sysroot"]).current_dir(root()))
-                .context("rustc can't be run: install rustup from https://rustup.rs")?;
-        Ok(Self { library: Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library") })
+        Ok(Self { library: rust_library()? })
     }
 
     fn is_filled(&self) -> bool {
