@@ -131,9 +131,12 @@ impl Error {
             Self::Preflight(PreflightError::NotPermitted(_))
             | Self::Probe(ProbeError::Forbidden)
             | Self::HiddenVms(_)
-            | Self::Layout(LayoutError::Forbidden(_)) => 3,
+            | Self::Layout(LayoutError::Forbidden(_))
+            | Self::Probe(ProbeError::Layout(LayoutError::Forbidden(_))) => 3,
             Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) | Self::Unwell(_) => 4,
-            Self::Probe(ProbeError::Program { .. } | ProbeError::Mmap { .. }) => 4,
+            Self::Probe(
+                ProbeError::Program { .. } | ProbeError::Layout(_) | ProbeError::Mmap { .. },
+            ) => 4,
             Self::OneQmpSocket
             | Self::Period(_)
             | Self::RecordingOnTerminal

@@ -28,6 +28,7 @@ use super::{
     plan::{Cast, Plan, Way},
     slow,
 };
+use crate::host::tracefs::Tracefs;
 
 /// One program of the object and the tracepoint that it is for.
 pub(super) struct Attachment {
@@ -130,7 +131,11 @@ impl Attachment {
     }
 
     fn refused(&self, source: ProgramError) -> ProbeError {
-        ProbeError::Program { program: self.tracepoint, source }
+        // A classic tracepoint's number is read from tracefs each time.
+        match (&source, Tracefs::find()) {
+            (ProgramError::TracePointError(_), Err(gone)) => gone.into(),
+            _ => ProbeError::Program { program: self.tracepoint, source },
+        }
     }
 }
 

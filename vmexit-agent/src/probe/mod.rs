@@ -43,7 +43,10 @@ pub use self::{
     slow::{Slow, SlowExits},
     timing::Timing,
 };
-use crate::snapshot::{Snapshot, VcpuReading};
+use crate::{
+    host::tracefs::LayoutError,
+    snapshot::{Snapshot, VcpuReading},
+};
 
 /// Why tracing could not be started.
 #[derive(Debug, Error)]
@@ -65,6 +68,9 @@ pub enum ProbeError {
         /// What aya or the verifier said.
         source: ProgramError,
     },
+    /// A classic tracepoint is out of reach.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// A map operation failed.
     #[error("an eBPF map can't be used: {0}")]
     Map(#[from] MapError),

@@ -52,10 +52,10 @@ impl Default for Calibrated {
 /// Counts for a moment, without times and with all, and asks the kernel's statistics how long its programs ran;
 /// where it may not, or where too little happens, it is what an exit costs elsewhere.
 pub(super) async fn calibrate(probe: &mut Probe) -> Result<Calibrated, ProbeError> {
-    // Off again when this is dropped, unless somebody else has them on.
+    // Off again when this is dropped, unless somebody else has them on: then they are there for whoever asks.
     let stats = enable_stats(Stats::RunTime);
     if let Err(error) = &stats {
-        log::debug!("the kernel's statistics can't be had: {error}");
+        log::debug!("the kernel's statistics can't be switched on: {error}");
     }
     let call = probe.measure_call()?;
     let (begun, before) = (now_ns(), probe.progress()?.events);
@@ -63,7 +63,7 @@ pub(super) async fn calibrate(probe: &mut Probe) -> Result<Calibrated, ProbeErro
     let timed_ns = window(probe, u32::MAX, call).await?;
     let exits = probe.progress()?.events - before;
     let cost = match (untimed_ns, timed_ns) {
-        (Some(untimed_ns), Some(timed_ns)) if stats.is_ok() => {
+        (Some(untimed_ns), Some(timed_ns)) => {
             Cost { untimed_ns, timed_ns: timed_ns.max(untimed_ns) }
         }
         _ => Cost { untimed_ns: UNTIMED_CALLS * call.ns, timed_ns: TIMED_CALLS * call.ns },
@@ -76,7 +76,7 @@ pub(super) async fn calibrate(probe: &mut Probe) -> Result<Calibrated, ProbeErro
     })
 }
 
-/// What an exit costs with this share of them timed; `None` if there were too few to tell.
+/// What an exit costs with this share of them timed; `None` if there were too few to tell, or no statistics.
 async fn window(probe: &mut Probe, share: u32, call: Call) -> Result<Option<f64>, ProbeError> {
     probe.time(share)?;
     let (exits, (time, calls)) = (probe.progress()?.events, probe.run()?);
