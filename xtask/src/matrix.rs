@@ -26,6 +26,8 @@ const ROWS: &[Row] = &[
     Row { test: "trace", kernel: Some("6.12") },
     Row { test: "trace", kernel: Some("6.18") },
     Row { test: "trace", kernel: Some("7") },
+    Row { test: "sampler", kernel: Some("6.12") },
+    Row { test: "sampler", kernel: Some("7") },
     Row { test: "linux", kernel: None },
     Row { test: "linux", kernel: Some("7") },
     Row { test: "intel", kernel: None },
@@ -48,7 +50,7 @@ pub(crate) fn matrix() -> Result<ExitCode> {
         let passed = status(&mut test)?.success();
         failed |= !passed;
         report.push(format!(
-            "{:6} {:8} {:6} {:4} s",
+            "{:7} {:8} {:6} {:4} s",
             row.test,
             row.kernel.unwrap_or("default"),
             if passed { "passed" } else { "FAILED" },
