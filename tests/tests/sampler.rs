@@ -135,14 +135,16 @@ echo "== report"; vmexit report /tmp/kept -f json
         of("/span/unwatched_seconds"),
     );
     assert!(cost < 0.5, "{name}: {cost} % of the guest's time");
-    assert!(of("/sampling/cost_percent") < 0.5);
+    let said = of("/sampling/cost_percent");
+    assert!(said < 0.5 && cost < said + 0.1, "{name}: {cost} %, and it says {said} %");
     assert!(rate.contains(&without), "{name}: {without} exits/s");
     assert!(report.count("/accounting/observed").unwrap() > 1_000);
 }
 
 #[test]
 fn a_budget_is_kept_at_ten_thousand_exits_a_second() {
-    let guest = BareGuest { compute: 2_300_000, ..BareGuest::pm_timer(100) };
+    // In small rounds: the last one, which may just be in the measurement or not, is a fiftieth of the budget.
+    let guest = BareGuest { compute: 230_000, ..BareGuest::pm_timer(10) };
     cost("10 k", 8e3..13e3, &guest);
 }
 

@@ -2,6 +2,8 @@
 //! this process can fire by itself and hardly anybody else does. The kernel's own benchmark of tracing takes
 //! the same (tools/testing/selftests/bpf/benchs/bench_rename.c).
 
+use std::time::Duration;
+
 use aya::Ebpf;
 use rustix::thread::{name, set_name};
 
@@ -31,29 +33,47 @@ pub(super) fn nothing(plan: &Plan) -> Attachment {
 }
 
 pub(super) fn measure(nothing: &mut Attachment, ebpf: &mut Ebpf) -> Result<Call, ProbeError> {
-    let without = shortest();
+    let before = shortest(nothing, ebpf)?;
     nothing.attach(ebpf)?;
-    let before = nothing.run(ebpf)?;
-    let with = shortest();
-    let after = nothing.run(ebpf)?;
+    let with = shortest(nothing, ebpf)?;
     nothing.detach(ebpf)?;
-    let time = (after.0 - before.0).as_nanos() as f64;
-    let statistics_ns = time / ((after.1 - before.1) as f64).max(1.0);
+    // Before and after, for the CPU may only now have come to its full speed.
+    let without = before.took_ns.min(shortest(nothing, ebpf)?.took_ns);
+    let statistics_ns = with.ran.as_nanos() as f64 / (with.runs as f64).max(1.0);
     // With statistics on, what they take is part of the difference.
-    let ns = with.saturating_sub(without) as f64 / BATCH as f64 - statistics_ns;
+    let ns = with.took_ns.saturating_sub(without) as f64 / BATCH as f64 - statistics_ns;
     Ok(Call { ns: ns.max(0.0), statistics_ns })
 }
 
-/// How long so many system calls take that fire the tracepoint, when nothing comes between them.
-fn shortest() -> u64 {
+/// So many system calls that fire the tracepoint.
+struct Batch {
+    took_ns: u64,
+    /// By the program's statistics.
+    ran: Duration,
+    runs: u64,
+}
+
+/// The shortest of some: the one in which nothing else came, neither between the calls nor, by an interrupt, in the
+/// program.
+fn shortest(nothing: &Attachment, ebpf: &Ebpf) -> Result<Batch, ProbeError> {
     // The one that it has.
     let name = name().unwrap_or_default();
-    let batch = || {
+    let batch = || -> Result<Batch, ProbeError> {
+        let (ran, runs) = nothing.run(ebpf)?;
         let begun = now_ns();
         for _ in 0..BATCH {
             let _ = set_name(&name);
         }
-        now_ns() - begun
+        let took_ns = now_ns() - begun;
+        let (ran_now, runs_now) = nothing.run(ebpf)?;
+        Ok(Batch { took_ns, ran: ran_now - ran, runs: runs_now - runs })
     };
-    (0..BATCHES).map(|_| batch()).min().unwrap_or_default()
+    let mut shortest = batch()?;
+    for _ in 1..BATCHES {
+        let next = batch()?;
+        if next.took_ns < shortest.took_ns {
+            shortest = next;
+        }
+    }
+    Ok(shortest)
 }

@@ -7,9 +7,11 @@ use tokio::time::sleep;
 
 use crate::probe::{Call, Probe, ProbeError, Timing, now_ns};
 
-/// How long it is counted in each way.
+/// How long it is counted in each way, and how often: an interrupt may come into a program, whose time then is in
+/// the program's, so each way is worth its median.
 const WINDOW: Duration = Duration::from_millis(50);
-/// Exits that it takes to tell.
+const ROUNDS: usize = 3;
+/// Exits in a window that it takes to tell.
 const ENOUGH: u64 = 50;
 /// What an exit costs where nobody could measure it, in calls of a program that does nothing: some more than
 /// the most of what the labs have measured (IN to QEMU with all events in docs/overhead.md: 5.6 and 7.1).
@@ -59,10 +61,13 @@ pub(super) async fn calibrate(probe: &mut Probe) -> Result<Calibrated, ProbeErro
     }
     let call = probe.measure_call()?;
     let (begun, before) = (now_ns(), probe.progress()?.events);
-    let untimed_ns = window(probe, 0, call).await?;
-    let timed_ns = window(probe, u32::MAX, call).await?;
+    let (mut untimed, mut timed) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        untimed.extend(window(probe, 0, call).await?);
+        timed.extend(window(probe, u32::MAX, call).await?);
+    }
     let exits = probe.progress()?.events - before;
-    let cost = match (untimed_ns, timed_ns) {
+    let cost = match (median(untimed), median(timed)) {
         (Some(untimed_ns), Some(timed_ns)) => {
             Cost { untimed_ns, timed_ns: timed_ns.max(untimed_ns) }
         }
@@ -89,4 +94,22 @@ async fn window(probe: &mut Probe, share: u32, call: Call) -> Result<Option<f64>
     // In the statistics' time of each call there is what they take themselves.
     let body = (time_now - time).as_nanos() as f64 - calls * call.statistics_ns;
     Ok(Some((body.max(0.0) + calls * call.ns) / exits as f64))
+}
+
+/// `None` of none.
+fn median(mut of: Vec<f64>) -> Option<f64> {
+    of.sort_by(f64::total_cmp);
+    of.get(of.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_was_interrupted_does_not_count() {
+        assert_eq!(median(vec![12_086.0, 1_942.5, 1_910.0]), Some(1_942.5));
+        assert_eq!(median(vec![1_910.0]), Some(1_910.0));
+        assert_eq!(median(Vec::new()), None);
+    }
 }
