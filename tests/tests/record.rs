@@ -181,7 +181,7 @@ fn assert_replayed(path: &str, first: &RunningGuest) {
     }
     tmux.press(&["c", "Enter"]).unwrap();
     let screen = tmux.wait("all so far", |screen| {
-        screen.contains(&of) && screen.contains("PAUSED") && screen.contains("all of")
+        ["REPLAY", "PAUSED", "all of", &of].iter().all(|part| screen.contains(part))
     });
     screen.unwrap();
     tmux.press(&[",", "q"]).unwrap();

@@ -8,19 +8,13 @@
 
 mod made_up;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::BufReader,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeSet, fs::File, io::BufReader, path::Path, time::SystemTime};
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{Terminal, backend::TestBackend};
 use serde_json::Value;
 use vmexit::{
-    model::{By, Layout, Report, Sort, Vm},
+    model::{Layout, Report, Vm},
     probe,
     recording::{Recording, file},
     view::{
@@ -63,13 +57,7 @@ struct Live(State);
 
 impl Live {
     fn of(report: &Report, pid: u32) -> Self {
-        let settings = Settings {
-            interval: Duration::from_secs(1),
-            sort: Sort::Time,
-            by: By::Vm,
-            open: Some(pid),
-            columns: BTreeMap::new(),
-        };
+        let settings = Settings { open: Some(pid), ..Settings::default() };
         let look = Look {
             time: SystemTime::UNIX_EPOCH,
             interval: report.clone(),

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, Result};
@@ -13,7 +13,7 @@ use serde::Serialize;
 use vmexit::{
     guest::Vm,
     host::Host,
-    model::{self, By, Report, Sort, Sources, Span},
+    model::{self, Report, Sources, Span},
     probe::{Event, Timing},
     reason::{Names, Vendor},
     recording::VERSION,
@@ -69,13 +69,6 @@ pub(crate) fn frame() -> Result<Framed> {
 }
 
 fn frames(readings: &[Snapshot; 2], guests: &BTreeMap<u32, Vm>, opens: bool) -> Result<Stages> {
-    let settings = Settings {
-        interval: Duration::from_secs(1),
-        sort: Sort::Time,
-        by: By::Vm,
-        open: None,
-        columns: BTreeMap::new(),
-    };
     let [before, after] = readings;
     let interval = Interval::between(before, after);
     let look = |report| Look {
@@ -85,7 +78,7 @@ fn frames(readings: &[Snapshot; 2], guests: &BTreeMap<u32, Vm>, opens: bool) -> 
         ended: BTreeSet::new(),
     };
     let layout = model::Layout { tables: model::Whose::Nobody, ..model::Layout::default() };
-    let mut state = State::new(settings, look(report(&interval, guests, layout)), SIZE);
+    let mut state = State::new(Settings::default(), look(report(&interval, guests, layout)), SIZE);
     state.update(look(report(&interval, guests, layout)));
     if opens {
         state.apply(Action::Open);

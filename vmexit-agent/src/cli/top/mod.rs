@@ -64,6 +64,7 @@ pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
         by: args.by,
         open,
         columns: config.columns,
+        replay: args.replay.file.is_some(),
     };
     let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let theme = if no_colour { config.theme.without_colours() } else { config.theme };

@@ -91,9 +91,10 @@ fn title(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         seconds => humantime::format_duration(Duration::from_secs(seconds as u64)).to_string(),
     };
     let mut right = Vec::new();
-    if state.is_paused() {
-        right.push(Span::styled(" PAUSED ", theme.of(Role::Tab)));
-        right.push(Span::raw(" "));
+    for (is, tag) in [(state.is_replay(), " REPLAY "), (state.is_paused(), " PAUSED ")] {
+        if is {
+            right.extend([Span::styled(tag, theme.of(Role::Tab)), Span::raw(" ")]);
+        }
     }
     let span = if state.is_cumulative() { format!("all of {span}") } else { span };
     right.push(Span::styled(format!("{span}  {} UTC", state.time()), theme.of(Role::Title)));

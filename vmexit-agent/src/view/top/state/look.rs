@@ -36,4 +36,20 @@ pub struct Settings {
     pub open: Option<u32>,
     /// Columns by set, from left to right; where none are given, all.
     pub columns: BTreeMap<Set, Vec<&'static Column>>,
+    /// It is not of now.
+    pub replay: bool,
+}
+
+impl Default for Settings {
+    /// All VMs of now, once a second.
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            sort: Sort::Time,
+            by: By::Vm,
+            open: None,
+            columns: BTreeMap::new(),
+            replay: false,
+        }
+    }
 }

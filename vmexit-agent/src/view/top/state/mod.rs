@@ -86,6 +86,7 @@ pub struct State {
     interval: Duration,
     by: By,
     columns: BTreeMap<Set, Vec<&'static Column>>,
+    replay: bool,
     trends: Trends,
     /// What was lost last, and when, as shown.
     loss: Option<(String, String)>,
@@ -114,6 +115,7 @@ impl State {
             interval: settings.interval,
             by: settings.by,
             columns: settings.columns,
+            replay: settings.replay,
             trends: Trends::default(),
             loss: None,
             message: None,
@@ -199,6 +201,11 @@ impl State {
     /// Whether what is shown is to stay.
     pub fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// Whether it is not of now.
+    pub(super) fn is_replay(&self) -> bool {
+        self.replay
     }
 
     /// From one reading to the next.
@@ -310,9 +317,10 @@ impl State {
         }
     }
 
-    /// The time of the last look, of the day, UTC.
+    /// The time of the last look, UTC: of the day, but with its date if it is not of now.
     pub(super) fn time(&self) -> String {
         let time = humantime::format_rfc3339_seconds(self.look.time).to_string();
-        time.get(11..19).unwrap_or(&time).to_owned()
+        let from = if self.replay { 0 } else { 11 };
+        time.get(from..19).unwrap_or(&time).replace('T', " ")
     }
 }

@@ -18,7 +18,7 @@ use super::{Effect, Look, Settings, State, Theme, draw, state::Table};
 use crate::{
     guest,
     host::Host,
-    model::{self, By, Layout, Report, Sort, Sources, Span},
+    model::{self, Layout, Report, Sources, Span},
     probe::{self, Timing},
     reason::{Names, Vendor},
     recording::VERSION,
@@ -38,19 +38,12 @@ pub(super) struct Bench {
 impl Bench {
     /// Looks at a recorded run for so many intervals.
     pub(super) fn of(guests: Vec<guest::Vm>, snapshots: Vec<Snapshot>, size: (u16, u16)) -> Self {
-        let settings = Settings {
-            interval: Duration::from_secs(1),
-            sort: Sort::Time,
-            by: By::Vm,
-            open: None,
-            columns: BTreeMap::new(),
-        };
         let guests = guests.into_iter().map(|vm| (vm.pid, vm)).collect();
         let silent = snapshots.iter().all(|look| look.vcpus.iter().all(|vcpu| vcpu.isa == 0));
         let vendor = (!silent).then_some(Vendor::Svm);
         let (snapshots, rest) = (vec![Snapshot::default()], snapshots);
         let nothing = look(&snapshots, &guests, vendor, Layout::default(), false);
-        let state = State::new(settings, nothing, size);
+        let state = State::new(Settings::default(), nothing, size);
         let ended = BTreeSet::new();
         let mut bench = Self { state, snapshots, guests, ended, vendor, saved: 0 };
         rest.into_iter().for_each(|snapshot| bench.tick(snapshot));
