@@ -6,8 +6,8 @@ use crate::{
     probe::Timing,
 };
 
-/// What makes figures estimates, or leaves some out, in no whole sentences; nothing if all is measured.
-pub(super) fn remarks(report: &Report) -> Vec<String> {
+/// What makes figures estimates, or leaves some out, in no whole sentences; `None` if all is measured.
+pub(super) fn remarks(report: &Report) -> Option<String> {
     let timed = match report.timing {
         Timing::All => None,
         Timing::OneIn(_) => Some(format!("timed: {}, sums of time are estimates", report.timing)),
@@ -23,7 +23,13 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
         format!("took {taken} of the VMs' CPU time, budget {}", percent(sampling.budget_percent))
     });
     let early = span.interrupted.then(|| "ended early".to_owned());
-    early.into_iter().chain(watched).chain(timed).chain(cost).collect()
+    let remarks: Vec<String> = [early, watched, timed, cost].into_iter().flatten().collect();
+    (!remarks.is_empty()).then(|| remarks.join("; "))
+}
+
+/// The same in brackets, to come after a word.
+pub(super) fn aside(report: &Report) -> String {
+    remarks(report).map_or_else(String::new, |remarks| format!(" ({remarks})"))
 }
 
 /// A VM's rate, with its error where it is an estimate.

@@ -46,13 +46,12 @@ fn header(out: &mut String, report: &Report) {
         plural(host.cpus as u64, "CPU")
     );
     let vcpus: usize = report.vms.iter().map(|vm| vm.vcpus.len()).sum();
-    let remarks: String =
-        sampling::remarks(report).iter().map(|remark| format!(" ({remark})")).collect();
     line!(
         out,
-        "{}, {:.2} s{remarks}: {}, {}, {}, {}",
+        "{}, {:.2} s{}: {}, {}, {}, {}",
         report.span.since(),
         report.span.seconds,
+        sampling::aside(report),
         plural(report.vms.len() as u64, "VM"),
         plural(vcpus as u64, "vCPU"),
         plural(report.accounting.observed, "exit"),

@@ -55,14 +55,12 @@ pub fn page(report: &Report) -> String {
 fn heading(report: &Report) -> Markup {
     let host = &report.host;
     let vendor = host.vendor.map_or("unknown KVM vendor", |vendor| vendor.title());
-    let remarks: String =
-        sampling::remarks(report).iter().map(|remark| format!(" ({remark})")).collect();
     html! {
         header {
             h1 { "VM exits on " (safe(&host.name)) }
             p.dim {
                 "Linux " (safe(&host.kernel)) ", " (vendor) ", " (plural(host.cpus as u64, "CPU")) ". "
-                (report.span.since()) ", " (format!("{:.2}", report.span.seconds)) " s" (remarks) ": "
+                (report.span.since()) ", " (format!("{:.2}", report.span.seconds)) " s" (sampling::aside(report)) ": "
                 (plural(report.vms.len() as u64, "VM")) ", "
                 (plural(report.accounting.observed, "exit")) ", " (losses(&report.accounting)) "."
             }

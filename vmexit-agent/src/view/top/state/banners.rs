@@ -28,10 +28,7 @@ impl State {
                 safe(module)
             ));
         }
-        let remarks = sampling::remarks(&self.look.interval);
-        if !remarks.is_empty() {
-            banners.push(remarks.join("; "));
-        }
+        banners.extend(sampling::remarks(&self.look.interval));
         let vms = self.look.interval.vms.iter().filter(|vm| self.has_ended(vm.pid));
         let mut names: Vec<String> = vms.map(|vm| safe(&vm.name)).collect();
         if !names.is_empty() {
