@@ -54,10 +54,11 @@ pub enum ProbeError {
     /// The kernel took no map or object.
     #[error("the eBPF object can't be loaded: {0}")]
     Load(#[from] aya::EbpfError),
-    /// Capabilities that count in a user namespace only.
+    /// There are the capabilities, but they count in a user namespace only, or a filter of system calls is before bpf.
     #[error(
-        "not permitted: eBPF is for the initial user namespace; run vmexit on the host itself, or in a \
-         container with CAP_BPF, CAP_PERFMON and no user namespace of its own"
+        "not permitted, in spite of CAP_BPF and CAP_PERFMON: a container's user namespace or its seccomp profile \
+         forbids eBPF; run vmexit on the host itself, or in a container without the one and with \
+         `--security-opt seccomp=unconfined`"
     )]
     Forbidden,
     /// The kernel refused a program.

@@ -63,8 +63,11 @@ pub(super) async fn calibrate(probe: &mut Probe) -> Result<Calibrated, ProbeErro
     let (begun, before) = (now_ns(), probe.progress()?.events);
     let (mut untimed, mut timed) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        untimed.extend(window(probe, 0, call).await?);
-        timed.extend(window(probe, u32::MAX, call).await?);
+        // Where nothing can be learned nobody is kept waiting.
+        let Some(untimed_ns) = window(probe, 0, call).await? else { break };
+        let Some(timed_ns) = window(probe, u32::MAX, call).await? else { break };
+        untimed.push(untimed_ns);
+        timed.push(timed_ns);
     }
     let exits = probe.progress()?.events - before;
     let cost = match (median(untimed), median(timed)) {
@@ -88,7 +91,9 @@ async fn window(probe: &mut Probe, share: u32, call: Call) -> Result<Option<f64>
     sleep(WINDOW).await;
     let (exits_now, (time_now, calls_now)) = (probe.progress()?.events, probe.run()?);
     let (exits, calls) = (exits_now - exits, (calls_now - calls) as f64);
-    if exits < ENOUGH || calls == 0.0 {
+    // Each exit is a call at least, give or take some between two readings; were there fewer, somebody has switched
+    // the statistics off.
+    if exits < ENOUGH || calls < 0.9 * exits as f64 {
         return Ok(None);
     }
     // In the statistics' time of each call there is what they take themselves.
