@@ -18,11 +18,8 @@ use std::{
 };
 
 use serde_json::Value;
-use vmexit::{
-    metrics::{Own, Totals, expose},
-    model::Layout,
-    recording::file,
-};
+use vmexit_view::metrics::{Own, Totals, expose};
+use vmexit_core::{report::Layout, store::file};
 use vmexit_tests::{
     guest::{BareGuest, Qemu},
     packages::packaging,

@@ -3,16 +3,8 @@
 use serde::Serialize;
 use vmexit_common::layout::reason_in;
 
-use crate::{
-    guest,
-    host::{Host, btf::Btf, preflight, tracefs::Tracefs},
-    probe::{
-        self,
-        compat::{OLDEST_LINUX, TRACEPOINTS},
-        plan::{Plan, Tracepoints, Way},
-    },
-    view::{self, units::plural},
-};
+use vmexit_core::{host::Host, units::plural, vm};
+use crate::{host::{btf::Btf, preflight, tracefs::Tracefs}, probe::{self, compat::{OLDEST_LINUX, TRACEPOINTS}, plan::{Plan, Tracepoints, Way}}};
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -42,7 +34,7 @@ const CROWDED: u32 = 2_000;
 
 /// Looks at everything that can be seen without loading a program.
 pub fn examine() -> Vec<Check> {
-    let host = Host::current();
+    let host = host::current();
     let mut checks = vec![permission(), kernel(&host), kvm(&host), btf(), tracefs()];
     checks.extend(tracepoints());
     checks.push(memory());
@@ -163,13 +155,13 @@ fn memory() -> Check {
 }
 
 fn vms() -> Vec<Check> {
-    let found = match guest::find_all() {
+    let found = match discover::find_all() {
         Ok(found) => found,
         Err(error) => return vec![check("vms", State::Problem, error.to_string())],
     };
     let mut checks: Vec<Check> = found.vms.iter().map(vm).collect();
     if found.hidden > 0 {
-        checks.push(check("vms", State::Note, view::hidden(found.hidden)));
+        checks.push(check("vms", State::Note, vmexit_view::hidden(found.hidden)));
     }
     if found.vms.is_empty() {
         checks.push(check("vms", State::Note, "none is running"));
@@ -177,11 +169,11 @@ fn vms() -> Vec<Check> {
     checks
 }
 
-fn vm(vm: &guest::Vm) -> Check {
+fn vm(vm: &vm::Vm) -> Check {
     let monitors: Vec<String> = vm.monitors.iter().map(ToString::to_string).collect();
     let qmp = if monitors.is_empty() { "no QMP socket".to_owned() } else { monitors.join(", ") };
     let vcpus = plural(vm.vcpus as u64, "vCPU");
-    check("vm", State::Ok, format!("{} (pid {}, {vcpus}), {qmp}", view::safe(&vm.name), vm.pid))
+    check("vm", State::Ok, format!("{} (pid {}, {vcpus}), {qmp}", escape::safe(&vm.name), vm.pid))
 }
 
 /// Whether exits come, once a capture has been tried.

@@ -1,25 +1,21 @@
-//! What KVM guests exit for, which device it is, and what it costs.
+//! The vmexit agent: what traces, asks and serves. What was counted and what it means is `vmexit_core`'s, how it is shown is
+//! `vmexit_view`'s.
 //!
-//! Data flows one way: kernel maps ([`probe`]) → [`snapshot`] → [`recording`] → [`model`] → [`view`]. [`host`] finds
-//! out what the kernel offers, [`guest`] who the VMs are, [`monitor`] what a VMM says of its devices,
-//! [`reason`] what exit codes are called, [`device`] what is at an address and what registers and
-//! calls are called, [`finding`] what it all means; [`cli`] ties them together, [`doctor`] says how they
-//! fare on this host.
+//! [`probe`] loads the eBPF programs and reads their maps, [`sampler`] keeps what that costs within a limit, [`host`] finds out what
+//! the kernel offers, [`discover`] which VMs there are, [`monitor`] asks a VMM about its devices, [`doctor`] checks all
+//! of that. A session (`session`) turns them into measurements, which [`commands`] show, keep and serve.
 
-pub mod cli;
-pub mod device;
-pub mod diff;
+pub(crate) mod args;
+pub mod commands;
+pub mod discover;
 pub mod doctor;
-pub mod finding;
-pub mod guest;
+pub mod error;
 pub mod host;
-pub mod import;
-pub mod metrics;
-pub mod model;
 pub mod monitor;
+pub(crate) mod output;
 pub mod probe;
-pub mod reason;
-pub mod recording;
 pub mod sampler;
-pub mod snapshot;
-pub mod view;
+pub(crate) mod service;
+pub(crate) mod session;
+pub(crate) mod stop;
+pub mod warnings;

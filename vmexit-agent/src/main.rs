@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use vmexit::cli::{self, args::Cli};
+use vmexit::{commands::{self, Cli}, warnings};
 
 fn main() -> ExitCode {
     let cli = Cli::typed();
-    cli::warnings::init();
+    warnings::init();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(cli::run(cli));
+    let result = runtime.block_on(commands::run(cli));
     // Else it waits for a write that nobody reads.
     runtime.shutdown_background();
     match result {

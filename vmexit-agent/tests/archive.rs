@@ -15,15 +15,7 @@ use std::{
 };
 
 use made_up::{PID, SECOND};
-use vmexit::{
-    guest,
-    model::Layout,
-    probe::Timing,
-    recording::{
-        Began, Recording, Sum,
-        archive::{self, Archive, Limits, Period, Recorder},
-    },
-};
+use vmexit_core::{measurement::{Began, Measurement}, report::Layout, store::{Sum, archive::{self, Archive, Limits, Period, Recorder}}, timing::Timing, vm};
 
 const DAY: Limits = Limits { keep: Duration::from_secs(24 * 3600), bytes: 1 << 30 };
 
@@ -33,9 +25,9 @@ fn epoch() -> SystemTime {
 }
 
 /// The interval that comes so many seconds later, as a recorder has it.
-fn at(seconds: u64) -> Recording {
+fn at(seconds: u64) -> Measurement {
     let recording = made_up::windows();
-    Recording {
+    Measurement {
         start: Some(epoch() + Duration::from_secs(seconds)),
         began: Some(Began { boot: "one".into(), ns: (100 + seconds) * SECOND }),
         steps: Vec::new(),
@@ -65,7 +57,7 @@ fn from_to(since: u64, until: u64) -> Period {
     Period { since: time(since), until: time(until) }
 }
 
-fn summed(recordings: impl IntoIterator<Item = Recording>) -> Recording {
+fn summed(recordings: impl IntoIterator<Item = Measurement>) -> Measurement {
     let mut sum = Sum::default();
     recordings.into_iter().for_each(|one| sum.add(one).unwrap());
     sum.finish().unwrap()
@@ -157,7 +149,7 @@ fn the_oldest_goes_when_there_is_enough_of_it() {
 #[test]
 fn there_are_never_more_bytes_than_allowed() {
     let directory = tempfile::tempdir().unwrap();
-    let one = vmexit::recording::file::write(&at(0)).unwrap().len() as u64;
+    let one = vmexit::store::file::write(&at(0)).unwrap().len() as u64;
     let limits = Limits { bytes: one * 50, ..DAY };
     let mut recorder = Recorder::open(directory.path(), limits).unwrap();
     for n in 0..200 {
@@ -249,7 +241,7 @@ fn a_period_is_found_whatever_the_clock_was_set_to() {
 fn a_process_id_may_come_back() {
     let other = |seconds, name: &str| {
         let mut recording = at(seconds);
-        recording.vms = vec![guest::Vm { name: name.into(), ..recording.vms[0].clone() }];
+        recording.vms = vec![vm::Vm { name: name.into(), ..recording.vms[0].clone() }];
         recording
     };
     let sum = summed([at(0), other(10, "db2"), at(20), other(30, "db2"), other(40, "db3")]);

@@ -8,19 +8,14 @@
 
 mod made_up;
 
-use vmexit::{
-    diff::{By, Diff, Row, Verdict},
-    probe::{Event, Timing},
-    reason::Vendor,
-    recording::Recording,
-    view::{self, Format},
-};
+use vmexit_core::{diff::{By, Diff, Row, Verdict}, event::Event, measurement::Measurement, timing::Timing, vendor::Vendor};
+use vmexit_view::Format;
 use vmexit_common::key::Key;
 
 use self::made_up::{SECOND, recording, row, vcpu};
 
 /// A guest that reads its clock so many times at the PM timer, and so many exits that wait.
-fn guest(name: &str, reads: u32, halts: u32) -> Recording {
+fn guest(name: &str, reads: u32, halts: u32) -> Measurement {
     let reasons = vec![
         row(Key::reason(30), &[(6_000, reads), (4_000, 30_000)]),
         row(Key::reason(12), &[(1_000_000, halts)]),
@@ -39,7 +34,7 @@ fn port(diff: &Diff, number: u64) -> &Row {
 }
 
 fn text(diff: &Diff) -> String {
-    String::from_utf8(view::diff(diff, Format::Text).unwrap().to_vec()).unwrap()
+    String::from_utf8(vmexit_view::diff(diff, Format::Text).unwrap().to_vec()).unwrap()
 }
 
 #[test]
@@ -140,7 +135,7 @@ fn what_differs_is_said() {
 }
 
 /// Both in one.
-fn together(one: Recording, other: Recording, pid: u32) -> Recording {
+fn together(one: Measurement, other: Measurement, pid: u32) -> Measurement {
     let mut both = one;
     let mut other = other;
     other.vms[0].pid = pid;
@@ -229,7 +224,7 @@ fn nothing_at_all_can_be_compared() {
 fn every_json_field_is_documented() {
     let docs = include_str!("../../docs/json.md");
     let diff = Diff::between(&guest("a", 150_000, 10), &guest("a", 0, 10), Some(1));
-    let json = view::diff(&diff, Format::Json).unwrap();
+    let json = vmexit_view::diff(&diff, Format::Json).unwrap();
     let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let mut names = std::collections::BTreeSet::new();
     made_up::fields(&value, &mut names);

@@ -11,16 +11,8 @@ mod made_up;
 use std::collections::BTreeSet;
 
 use made_up::{Capture, row, stray, vcpu};
-use vmexit::{
-    device::{Map, mtree::MemoryTree},
-    finding::{Advice, Assessment, Confidence, Finding, Least, Os, Rule, rules},
-    guest::{Feature, Profile},
-    model::{Layout, Report, Whose},
-    probe::Timing,
-    reason::Vendor,
-    snapshot::RowReading,
-    view::{self, ReportFormat},
-};
+use vmexit_core::{counters::RowReading, device::{Map, mtree::MemoryTree}, finding::{Advice, Assessment, Confidence, Finding, Least, Os, Rule, rules}, report::{Layout, Report, Whose}, timing::Timing, vendor::Vendor, vm::{Feature, Profile}};
+use vmexit_view::ReportFormat;
 use vmexit_common::{
     book::Halts,
     key::{Key, Kind},
@@ -375,7 +367,7 @@ fn linux_is_rid_of_the_hpet_and_windows_is_not() {
 #[test]
 fn other_vmms_have_no_domain_xml() {
     let mut capture = many(input(0x608)).capture();
-    capture.guest.vmm = vmexit::guest::Vmm::CloudHypervisor;
+    capture.guest.vmm = vmexit::vm::Vmm::CloudHypervisor;
     let advice = advice(capture, "acpi-pm-timer", Os::Windows).unwrap();
     assert_eq!((advice.libvirt, advice.qemu, advice.offered), (None, None, false));
 }
@@ -405,20 +397,20 @@ fn windows() -> Report {
 
 #[test]
 fn an_explanation_in_full() {
-    insta::assert_snapshot!(view::explain(&windows()));
+    insta::assert_snapshot!(vmexit_view::explain(&windows()));
 }
 
 #[test]
 fn an_explanation_of_nothing() {
     let quiet = many(plain(Kind::FastMmio, 0xfe00_3000)).capture().report();
-    insta::assert_snapshot!(view::explain(&quiet));
+    insta::assert_snapshot!(vmexit_view::explain(&quiet));
     let silent = vcpu(0, Vec::new(), vec![stray(input(0x608), 10)]);
-    insta::assert_snapshot!(view::explain(&Capture::of(None, "a\x1b[2Jb", vec![silent]).report()));
+    insta::assert_snapshot!(vmexit_view::explain(&Capture::of(None, "a\x1b[2Jb", vec![silent]).report()));
 }
 
 #[test]
 fn a_capture_has_a_line_for_each_finding() {
-    let text = view::render(&windows(), ReportFormat::Text).unwrap();
+    let text = vmexit_view::render(&windows(), ReportFormat::Text).unwrap();
     let text = String::from_utf8(text.to_vec()).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("finding:")).collect();
     insta::assert_snapshot!(lines.join("\n"));

@@ -10,15 +10,8 @@ use std::io::Read as _;
 
 use flate2::read::GzDecoder;
 use proptest::prelude::*;
-use vmexit::{
-    guest::Vmm,
-    import::{ImportError, Imported, perf},
-    model::{Layout, Report, Source},
-    probe::Event,
-    reason::Vendor,
-    recording::file,
-    view::{self, ReportFormat},
-};
+use vmexit_core::{event::Event, import::{ImportError, Imported, perf}, report::{Layout, Report, Source}, store::file, vendor::Vendor, vm::Vmm};
+use vmexit_view::ReportFormat;
 
 fn imported(text: &str) -> Imported {
     perf(text.as_bytes()).unwrap()
@@ -143,7 +136,7 @@ fn a_real_trace() {
     let ports = report.vms[0].tables.details[&Event::Ioport].iter();
     assert_eq!(ports.map(|row| row.accesses).sum::<u64>(), events("kvm:kvm_pio:"));
     assert_eq!(report.accounting.unaccounted, 0);
-    let text = view::render(&report, ReportFormat::Text).unwrap();
+    let text = vmexit_view::render(&report, ReportFormat::Text).unwrap();
     insta::assert_snapshot!(String::from_utf8(text.to_vec()).unwrap());
 }
 
@@ -229,7 +222,7 @@ fn show_if_imported(text: &[u8]) {
         let report = report(&imported);
         assert_eq!(report.accounting.unaccounted, 0);
         for format in [ReportFormat::Text, ReportFormat::Json, ReportFormat::Csv] {
-            view::render(&report, format).unwrap();
+            vmexit_view::render(&report, format).unwrap();
         }
     }
 }

@@ -21,17 +21,8 @@ use std::{
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use vmexit::{
-    device::{Map, mtree::MemoryTree},
-    diff::Diff,
-    model::{By, Layout, Sort, Source},
-    probe::Event,
-    recording::{
-        Recording,
-        file::{self, FileError},
-    },
-    view::{self, Format, ReportFormat},
-};
+use vmexit_core::{device::{Map, mtree::MemoryTree}, diff::Diff, event::Event, measurement::Measurement, report::{Layout, Source}, store::file::{self, FileError}};
+use vmexit_view::{By, Format, ReportFormat, Sort};
 
 const FORMATS: [ReportFormat; 3] = [ReportFormat::Text, ReportFormat::Json, ReportFormat::Csv];
 
@@ -58,9 +49,9 @@ fn layouts() -> Vec<Layout> {
     layouts
 }
 
-fn shown(recording: &Recording, layout: Layout, format: ReportFormat) -> String {
+fn shown(recording: &Measurement, layout: Layout, format: ReportFormat) -> String {
     let report = recording.report(layout);
-    String::from_utf8(view::render(&report, format).unwrap().to_vec()).unwrap()
+    String::from_utf8(vmexit_view::render(&report, format).unwrap().to_vec()).unwrap()
 }
 
 fn text(file: &[u8]) -> String {
@@ -76,7 +67,7 @@ fn compressed(text: &[u8]) -> Vec<u8> {
 }
 
 /// A recording in which something is otherwise.
-fn changed(change: impl FnOnce(&mut Value)) -> Result<Recording, FileError> {
+fn changed(change: impl FnOnce(&mut Value)) -> Result<Measurement, FileError> {
     let mut value: Value =
         serde_json::from_str(&text(&file::write(&made_up::windows()).unwrap())).unwrap();
     change(&mut value);
@@ -84,7 +75,7 @@ fn changed(change: impl FnOnce(&mut Value)) -> Result<Recording, FileError> {
 }
 
 /// With what QEMU says of the devices, of which only some are met.
-fn with_devices() -> Recording {
+fn with_devices() -> Measurement {
     let tree = include_str!("fixtures/mtree/7.2-q35.txt");
     let known: BTreeMap<u32, Map> =
         [(made_up::PID, Map::Asked(MemoryTree::parse(tree).unwrap()))].into();
@@ -112,7 +103,7 @@ fn devices_are_those_that_were_met() {
     let recording = with_devices();
     let tree = include_str!("fixtures/mtree/7.2-q35.txt");
     let all = Map::Asked(MemoryTree::parse(tree).unwrap());
-    let whole = Recording { maps: [(made_up::PID, all)].into(), ..recording.clone() };
+    let whole = Measurement { maps: [(made_up::PID, all)].into(), ..recording.clone() };
     let format = ReportFormat::Json;
     assert_eq!(
         shown(&recording, Layout::default(), format),
@@ -376,7 +367,7 @@ fn show_if_read(file: &[u8]) {
         }
         let diff = Diff::between(&recording, &made_up::windows(), None);
         for format in [Format::Text, Format::Json] {
-            view::diff(&diff, format).unwrap();
+            vmexit_view::diff(&diff, format).unwrap();
         }
     }
 }

@@ -9,12 +9,8 @@
 mod made_up;
 
 use made_up::{SECOND, report, row, stray, vcpu};
-use vmexit::{
-    model::{Layout, Report, Source},
-    probe::Event,
-    reason::Vendor,
-    view::{self, ReportFormat},
-};
+use vmexit_core::{event::Event, report::{Layout, Report, Source}, vendor::Vendor};
+use vmexit_view::ReportFormat;
 use vmexit_common::key::Key;
 
 fn windows() -> Report {
@@ -26,7 +22,7 @@ fn silent() -> Report {
 }
 
 fn rendered(report: &Report, format: ReportFormat) -> String {
-    String::from_utf8(view::render(report, format).unwrap().to_vec()).unwrap()
+    String::from_utf8(vmexit_view::render(report, format).unwrap().to_vec()).unwrap()
 }
 
 #[test]
@@ -64,13 +60,13 @@ fn what_exits_are_mostly_for_is_known_without_tables() {
 
 #[test]
 fn page_of_a_busy_guest() {
-    insta::assert_snapshot!(view::page(&windows()));
+    insta::assert_snapshot!(vmexit_view::page(&windows()));
 }
 
 #[test]
 fn a_page_needs_nothing_and_believes_nobody() {
     for report in [windows(), silent()] {
-        let page = view::page(&report);
+        let page = vmexit_view::page(&report);
         // Sources of findings are named, and nothing is fetched from them.
         for foreign in ["<script", "<link", "href=\"http", "url(", "@import", " src=", "\u{1b}"] {
             assert!(!page.contains(foreign), "{foreign}");
@@ -78,7 +74,7 @@ fn a_page_needs_nothing_and_believes_nobody() {
     }
     let mut report = windows();
     report.vms[0].name = "<script>alert(1)</script>\u{202e}&\"".into();
-    let page = view::page(&report);
+    let page = vmexit_view::page(&report);
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;\\u{202e}&amp;&quot;"), "{page}");
     assert!(!page.contains("<script") && !page.contains('\u{202e}'));
 }

@@ -17,17 +17,8 @@ use std::{
 };
 
 use made_up::{SECOND, row};
-use vmexit::{
-    guest::Vm,
-    metrics::{Own, Totals, expose},
-    model::Layout,
-    probe::Event,
-    recording::{
-        Began, Recording, Sum,
-        archive::{Limits, Recorder},
-    },
-    snapshot::{Interval, RowReading, Snapshot, Thread, VcpuReading},
-};
+use vmexit_core::{counters::{Interval, RowReading, Snapshot, Thread, VcpuReading}, event::Event, measurement::{Began, Measurement}, report::Layout, store::{Sum, archive::{Limits, Recorder}}, vm::Vm};
+use vmexit_view::metrics::{Own, Totals, expose};
 use vmexit_common::{key::Key, vcpu::ISA_SVM};
 
 /// Of a second each.
@@ -139,7 +130,7 @@ impl Agent {
         let vms: BTreeMap<u32, Vm> =
             Life::all(intervals - 1).map(|life| (life.pid(), life.vm())).collect();
         let template = made_up::silent();
-        let recording = Recording {
+        let recording = Measurement {
             start: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(intervals)),
             began: Some(Began { boot: "one".into(), ns: intervals * SECOND }),
             events: Event::ALL.into(),

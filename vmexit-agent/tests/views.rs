@@ -13,16 +13,9 @@ use std::{collections::BTreeSet, fs::File, io::BufReader, path::Path, time::Syst
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{Terminal, backend::TestBackend};
 use serde_json::Value;
-use vmexit::{
-    model::{Layout, Report, Vm},
-    probe,
-    recording::{Recording, file},
-    view::{
-        self, ReportFormat,
-        top::{Look, Settings, State, Theme, draw},
-        units,
-    },
-};
+use vmexit_core::{measurement::Measurement, report::{Layout, Report, Vm}, store::file, units};
+use vmexit::probe;
+use vmexit_view::{ReportFormat, top::{Look, Settings, State, Theme, draw}};
 
 /// A row as all views have to show it.
 struct Row {
@@ -40,7 +33,7 @@ fn rows(vm: &Vm) -> Vec<Row> {
     let details = vm.tables.details.iter().flat_map(|(&table, rows)| {
         rows.iter().map(move |row| Row {
             table,
-            label: view::subject_label(&row.subject),
+            label: vmexit_view::subject_label(&row.subject),
             samples: row.stats.samples,
         })
     });
@@ -49,7 +42,7 @@ fn rows(vm: &Vm) -> Vec<Row> {
 }
 
 fn rendered(report: &Report, format: ReportFormat) -> String {
-    String::from_utf8(view::render(report, format).unwrap().to_vec()).unwrap()
+    String::from_utf8(vmexit_view::render(report, format).unwrap().to_vec()).unwrap()
 }
 
 /// The live view of one VM: what is on the screen after each key.
@@ -85,7 +78,7 @@ fn has_line(text: &str, cells: &[&str]) -> bool {
     text.lines().any(|line| cells.iter().all(|cell| line.contains(cell)))
 }
 
-fn agree(recording: &Recording) {
+fn agree(recording: &Measurement) {
     let report = recording.report(Layout::default());
     let text = rendered(&report, ReportFormat::Text);
     let page = rendered(&report, ReportFormat::Html);
@@ -110,7 +103,7 @@ fn agree(recording: &Recording) {
             })
             .collect();
         for row in &rows {
-            let (shown, count) = (view::safe(&row.label), units::count(row.samples));
+            let (shown, count) = (escape::safe(&row.label), units::count(row.samples));
             assert!(has_line(&text, &[&shown, &count]), "text: {shown} {count}");
             assert!(page.contains(&format!(">{shown}</td>")), "page: {shown}");
             assert!(page.contains(&format!("<td>{count}</td>")), "page: {shown} {count}");
@@ -136,7 +129,7 @@ fn agree(recording: &Recording) {
             assert!(table.any(|json| json["samples"] == row.samples), "JSON: {shown} {count}");
         }
         let findings = &vm.assessment.findings;
-        let explained = view::explain(&report);
+        let explained = vmexit_view::explain(&report);
         for finding in findings {
             let share = units::percent(finding.figures.exits_percent);
             assert!(has_line(&text, &["finding: ", finding.title, &share]), "{}", finding.rule);

@@ -10,16 +10,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use ratatui::{Terminal, TerminalOptions, Viewport, backend::CrosstermBackend, layout::Rect};
 use serde::Serialize;
-use vmexit::{
-    guest::Vm,
-    host::Host,
-    model::{self, Report, Sources, Span},
-    probe::{Event, Timing},
-    reason::{Names, Vendor},
-    recording::VERSION,
-    snapshot::{Interval, RowReading, Snapshot, Thread, VcpuReading},
-    view::top::{Action, Look, Settings, State, Theme, draw},
-};
+use vmexit_core::{counters::{Interval, RowReading, Snapshot, Thread, VcpuReading}, event::Event, host::Host, measurement::VERSION, reason::Names, report::{self, Report, Sources, Span}, timing::Timing, vendor::Vendor, vm::Vm};
+use vmexit_view::top::{Action, Look, Settings, State, Theme, draw};
 use vmexit_common::{book::Row, key::Key, vcpu::ISA_SVM};
 
 use crate::{made_up, poll::cpu_ns};
@@ -77,7 +69,7 @@ fn frames(readings: &[Snapshot; 2], guests: &BTreeMap<u32, Vm>, opens: bool) -> 
         cumulative: None,
         ended: BTreeSet::new(),
     };
-    let layout = model::Layout { tables: model::Whose::Nobody, ..model::Layout::default() };
+    let layout = report::Layout { tables: report::Whose::Nobody, ..report::Layout::default() };
     let mut state = State::new(Settings::default(), look(report(&interval, guests, layout)), SIZE);
     state.update(look(report(&interval, guests, layout)));
     if opens {
@@ -103,7 +95,7 @@ fn frames(readings: &[Snapshot; 2], guests: &BTreeMap<u32, Vm>, opens: bool) -> 
     Ok(Stages { subtract: mean(sum.subtract)?, build: mean(sum.build)?, draw: mean(sum.draw)? })
 }
 
-fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: model::Layout) -> Report {
+fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: report::Layout) -> Report {
     let host = Host {
         name: "made-up".into(),
         kernel: "6.1".into(),
@@ -124,7 +116,7 @@ fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: model::Layout
         layout,
         guests: guests.iter().map(|(&pid, vm)| (pid, vm)).collect(),
     };
-    model::build(interval, sources)
+    report::build(interval, sources)
 }
 
 /// A reading after so many seconds, with durations of the first VM.

@@ -1,7 +1,7 @@
 //! Exits with times, made up from events without: what a reading would hold on a host whose KVM
 //! reports exits, for hosts that report port accesses alone.
 
-use vmexit::snapshot::{Durations, RowReading, Snapshot, VcpuReading};
+use vmexit_core::counters::{Durations, RowReading, Snapshot, VcpuReading};
 use vmexit_common::key::Key;
 
 /// Exit codes of SVM (`arch/x86/include/uapi/asm/svm.h`): msr, io, npf, cpuid, interrupt.
@@ -57,7 +57,7 @@ fn time(reading: &mut RowReading) {
 
 #[cfg(test)]
 mod tests {
-    use vmexit::snapshot::Interval;
+    use vmexit_core::counters::Interval;
     use vmexit_common::book::Row;
 
     use super::*;

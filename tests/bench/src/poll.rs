@@ -14,19 +14,9 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use vmexit::{
-    guest::{self, Vm},
-    host::Host,
-    model::{self, Layout, Sources, Span, Whose},
-    probe::{
-        Event, Options, Probe, Timing,
-        plan::{Plan, Tracepoints},
-    },
-    reason::Names,
-    recording::VERSION,
-    snapshot::{Interval, Snapshot},
-    view::{self, ReportFormat},
-};
+use vmexit_core::{counters::{Interval, Snapshot}, event::Event, host::Host, measurement::VERSION, reason::Names, report::{self, Layout, Sources, Span, Whose}, timing::Timing, vm::{self, Vm}};
+use vmexit::probe::{Options, Probe, plan::{Plan, Tracepoints}};
+use vmexit_view::ReportFormat;
 
 use crate::made_up;
 
@@ -119,7 +109,7 @@ pub(crate) async fn poll(vcpus: u32, length: Duration, made_up_times: bool) -> R
 
 impl View {
     fn start(vcpus: u32, made_up_times: bool) -> Result<Self> {
-        let guests = guest::find_all()?.vms.into_iter().filter(|vm| vm.answers_to(VMM));
+        let guests = discover::find_all()?.vms.into_iter().filter(|vm| vm.answers_to(VMM));
         let guests: BTreeMap<u32, Vm> = guests.map(|vm| (vm.pid, vm)).collect();
         ensure!(!guests.is_empty(), "no {VMM} is running");
         let pids: BTreeSet<u32> = guests.keys().copied().collect();
@@ -171,11 +161,11 @@ impl View {
                 reasons: &view.reasons,
                 guests: view.guests.iter().map(|(&pid, vm)| (pid, vm)).collect(),
             };
-            model::build(&interval, sources)
+            report::build(&interval, sources)
         });
         let vms = report.vms.len();
         report.vms.retain(|vm| vm.pid == on_screen);
-        let rendered = self.timed("render", |_| view::render(&report, ReportFormat::Text))?;
+        let rendered = self.timed("render", |_| vmexit_view::render(&report, ReportFormat::Text))?;
         let rows = interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len());
         let seen = Seen {
             vms,

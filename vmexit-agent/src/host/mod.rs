@@ -3,45 +3,39 @@
 
 pub mod btf;
 pub mod preflight;
-pub mod print_fmt;
 pub mod tracefs;
 
 use std::{fs, path::Path};
 
-use serde::{Deserialize, Serialize};
+use vmexit_core::{host::Host, reason::Names, vendor::Vendor};
 
-use crate::reason::Vendor;
+use self::tracefs::Tracefs;
 
-/// The host, as a report names it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Host {
-    /// Host name.
-    pub name: String,
-    /// Kernel release.
-    pub kernel: String,
-    /// Online CPUs.
-    pub cpus: usize,
-    /// Whose KVM module is loaded; null where it is neither Intel's nor AMD's.
-    pub vendor: Option<Vendor>,
-    /// The KVM module behind `/dev/kvm`, e.g. `kvm_intel`.
-    pub kvm_module: Option<String>,
+/// The running system.
+pub fn current() -> Host {
+    let uname = rustix::system::uname();
+    let kvm_module = kvm_module(Path::new("/sys/module"));
+    Host {
+        name: uname.nodename().to_string_lossy().into_owned(),
+        kernel: uname.release().to_string_lossy().into_owned(),
+        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        vendor: match kvm_module.as_deref() {
+            Some("kvm_intel") => Some(Vendor::Vmx),
+            Some("kvm_amd") => Some(Vendor::Svm),
+            _ => None,
+        },
+        kvm_module,
+    }
 }
 
-impl Host {
-    /// Asks the running system.
-    pub fn current() -> Self {
-        let uname = rustix::system::uname();
-        let kvm_module = kvm_module(Path::new("/sys/module"));
-        Self {
-            name: uname.nodename().to_string_lossy().into_owned(),
-            kernel: uname.release().to_string_lossy().into_owned(),
-            cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            vendor: match kvm_module.as_deref() {
-                Some("kvm_intel") => Some(Vendor::Vmx),
-                Some("kvm_amd") => Some(Vendor::Svm),
-                _ => None,
-            },
-            kvm_module,
+/// The running kernel's names of exit reasons, where tracefs shows them; else the built-in ones alone.
+pub fn reason_names() -> Names {
+    let format = Tracefs::find().and_then(|tracefs| tracefs.format("kvm_exit"));
+    match format {
+        Ok(format) => Names::of_format(&format),
+        Err(error) => {
+            log::debug!("built-in names of exit reasons: {error}");
+            Names::default()
         }
     }
 }

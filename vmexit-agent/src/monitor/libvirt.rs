@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::view::safe;
+use vmexit_core::escape::safe;
 
 /// Bytes of a domain's status; those of large ones have some 100 kB.
 const LONGEST_STATUS: u64 = 4 << 20;

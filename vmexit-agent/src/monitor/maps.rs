@@ -9,10 +9,7 @@ use std::{
 use tokio::task::JoinHandle;
 
 use super::{Options, memory_tree};
-use crate::{
-    device::{Map, mtree::MemoryTree},
-    guest::{self, Vm},
-};
+use vmexit_core::{device::{Map, mtree::MemoryTree}, vm::{self, Vm}};
 
 /// From the first question to a VM to the next, at least; then twice as long each time, for there may
 /// be nothing at an address that a guest keeps asking for.
@@ -110,7 +107,7 @@ impl Maps {
                 Ok(Err(problem)) => problem,
                 Err(error) => format!("the devices of process {pid} are not known: {error}"),
             };
-            if asked.problem.as_ref() != Some(&problem) && guest::is_running(pid) {
+            if asked.problem.as_ref() != Some(&problem) && discover::is_running(pid) {
                 log::warn!("{problem}");
             }
             asked.problem = Some(problem);

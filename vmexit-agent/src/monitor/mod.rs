@@ -18,10 +18,7 @@ use std::{
 
 pub use self::{libvirt::LibvirtError, maps::Maps, qmp::QmpError, socket::SocketError};
 
-use crate::{
-    guest::{Monitor, Vm},
-    view::safe,
-};
+use vmexit_core::{escape::safe, vm::{Monitor, Vm}};
 
 /// How long one way to ask may take.
 pub const PATIENCE: Duration = Duration::from_secs(2);

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::message::Messages;
-use crate::view::safe;
+use vmexit_core::escape::safe;
 
 /// Bytes of a greeting; QEMU's has some 200.
 const LONGEST_GREETING: usize = 16 << 10;

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::guest::Address;
+use vmexit_core::vm::Address;
 
 /// Why a socket can't be connected to.
 #[derive(Debug, thiserror::Error)]

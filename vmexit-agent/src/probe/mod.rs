@@ -43,10 +43,8 @@ pub use self::{
     slow::{Slow, SlowExits},
     timing::Timing,
 };
-use crate::{
-    host::tracefs::LayoutError,
-    snapshot::{Snapshot, VcpuReading},
-};
+use crate::host::tracefs::LayoutError;
+use vmexit_core::counters::{Snapshot, VcpuReading};
 
 /// Why tracing could not be started.
 #[derive(Debug, Error)]

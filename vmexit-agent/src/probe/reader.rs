@@ -18,7 +18,7 @@ use vmexit_common::{
 };
 
 use super::books::OpenBook;
-use crate::snapshot::{Durations, RowReading, Thread, VcpuReading};
+use vmexit_core::counters::{Durations, RowReading, Thread, VcpuReading};
 
 /// Readings of one book before the last is taken as it is. A booking takes some 100 ns, a copy a few
 /// µs: even a vCPU that exits all the time leaves gaps.

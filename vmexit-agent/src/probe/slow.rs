@@ -88,7 +88,7 @@ fn read(buffer: &mut RingBuf<MapData>, most: usize) -> Vec<SlowExit> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reason::Vendor;
+    use vmexit_core::vendor::Vendor;
 
     #[test]
     fn all_reasons_that_wait_can_be_left_out() {

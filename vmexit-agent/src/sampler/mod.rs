@@ -20,11 +20,8 @@ use self::{
     meter::Meter,
     plan::{Plan, plan},
 };
-use crate::{
-    model::event,
-    probe::{Event, Probe, ProbeError, Timing},
-    snapshot::{Interval, VcpuInterval},
-};
+use vmexit_core::{counters::{Interval, VcpuInterval}, event::Event, kind, timing::Timing};
+use crate::probe::{Probe, ProbeError};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,44 +30,6 @@ pub enum Limit {
     Duty(Duty),
     /// To cost no more than this share of the CPU time that the VMs take, percent.
     Budget(f64),
-}
-
-/// What measuring has taken in an interval, and what it was allowed to. Intervals add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
-pub struct Spent {
-    /// What was allowed, percent of the VMs' CPU time.
-    pub budget_percent: f64,
-    /// CPU time of the kernel side, nanoseconds: what an exit costs, as it was calibrated, by how many there were.
-    pub kernel_ns: u64,
-    /// CPU time of the agent, nanoseconds, measured.
-    pub agent_ns: u64,
-    /// CPU time of the VMs' processes, nanoseconds, measured.
-    pub vms_ns: u64,
-}
-
-impl Spent {
-    /// Both, one after the other, as far as they are known.
-    pub fn sum(one: Option<Self>, next: Option<Self>) -> Option<Self> {
-        match (one, next) {
-            (Some(one), Some(next)) => Some(one.and(next)),
-            (one, next) => one.or(next),
-        }
-    }
-
-    fn and(self, next: Self) -> Self {
-        Self {
-            budget_percent: next.budget_percent,
-            kernel_ns: self.kernel_ns.saturating_add(next.kernel_ns),
-            agent_ns: self.agent_ns.saturating_add(next.agent_ns),
-            vms_ns: self.vms_ns.saturating_add(next.vms_ns),
-        }
-    }
-
-    /// As a share of what the VMs took, percent; `None` if they took nothing.
-    pub fn percent(&self) -> Option<f64> {
-        let spent = self.kernel_ns.saturating_add(self.agent_ns) as f64;
-        (self.vms_ns > 0).then(|| 100.0 * spent / self.vms_ns as f64)
-    }
 }
 
 /// Keeps a probe within its limit.
@@ -185,7 +144,7 @@ impl Sampler {
         probe: &mut Probe,
         interval: &Interval,
         pids: &BTreeSet<u32>,
-    ) -> Result<Option<Spent>, ProbeError> {
+    ) -> Result<Option<SamplingCost>, ProbeError> {
         if let Some(duty) = self.plan.duty.filter(|_| interval.span_ns > 0) {
             self.busy = busy(interval, TOGGLE_NS / self.call_ns / duty.every.as_nanos() as f64);
         }
@@ -193,7 +152,7 @@ impl Sampler {
         let exits: u64 = interval.vcpus.iter().map(events).sum();
         let rate = exits as f64 / (interval.span_ns as f64).max(1.0);
         let load = self.meter.load(pids, rate);
-        let spent = Spent {
+        let spent = SamplingCost {
             budget_percent,
             kernel_ns: (self.cost.of(self.plan.timing) * exits as f64) as u64,
             agent_ns: load.agent_ns,

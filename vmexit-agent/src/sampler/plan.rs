@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::{calibration::Cost, meter::Load};
-use crate::probe::Timing;
+use vmexit_core::timing::Timing;
 
 /// What of a budget is planned for: exits come in bursts, and what an exit costs varies.
 const PLANNED: f64 = 0.7;

@@ -7,16 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use vmexit::{
-    device::Map,
-    guest::{self, Vmm},
-    host::Host,
-    model::{Layout, Report},
-    probe::{Event, Timing},
-    reason::{Names, Vendor},
-    recording::{Recording, VERSION},
-    snapshot::{Count, Durations, Interval, RowReading, Snapshot, Step, Thread, VcpuReading},
-};
+use vmexit_core::{counters::{Count, Durations, Interval, RowReading, Snapshot, Step, Thread, VcpuReading}, device::Map, event::Event, host::Host, measurement::{Measurement, VERSION}, reason::Names, report::{Layout, Report}, timing::Timing, vendor::Vendor, vm::{self, Vmm}};
 use vmexit_common::{
     book::{Halts, Row},
     key::{Key, Kind},
@@ -66,7 +57,7 @@ pub fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> Vcpu
 /// A capture of 10 s of one VM, and how it was made.
 pub struct Capture {
     pub vendor: Option<Vendor>,
-    pub guest: guest::Vm,
+    pub guest: vm::Vm,
     pub vcpus: Vec<VcpuReading>,
     pub timing: Timing,
     pub events: BTreeSet<Event>,
@@ -85,12 +76,12 @@ impl Capture {
             .collect();
         let (name, count) = (name.to_owned(), vcpus.len());
         let guest =
-            guest::Vm { pid: PID, name, vcpus: count, vmm: Vmm::Qemu, ..guest::Vm::default() };
+            vm::Vm { pid: PID, name, vcpus: count, vmm: Vmm::Qemu, ..vm::Vm::default() };
         let (timing, events) = (Timing::All, Event::ALL.into());
         Self { vendor, guest, vcpus, timing, events, layout: Layout::default(), map: None }
     }
 
-    pub fn recording(self) -> Recording {
+    pub fn recording(self) -> Measurement {
         let Self { vendor, guest, vcpus, timing, events, layout: _, map } = self;
         let end = Snapshot { at_ns: 10 * SECOND, vcpus, ..Snapshot::default() };
         let host = Host {
@@ -102,7 +93,7 @@ impl Capture {
         };
         let interval = Interval::between(&Snapshot::default(), &end);
         let steps = steps(&interval);
-        Recording {
+        Measurement {
             version: VERSION.into(),
             host,
             start: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045)),
@@ -146,7 +137,7 @@ fn steps(interval: &Interval) -> Vec<Step> {
     (0..4).map(part).collect()
 }
 
-pub fn recording(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Recording {
+pub fn recording(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Measurement {
     Capture::of(vendor, name, vcpus).recording()
 }
 
@@ -155,7 +146,7 @@ pub fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Re
 }
 
 /// Proportions of a Windows guest whose clock is the ACPI PM timer.
-pub fn windows() -> Recording {
+pub fn windows() -> Measurement {
     let first = vcpu(
         0,
         vec![
@@ -190,7 +181,7 @@ pub fn windows() -> Recording {
 }
 
 /// A host whose KVM reports no exits, and a VM with a hostile name.
-pub fn silent() -> Recording {
+pub fn silent() -> Measurement {
     let details = vec![stray(Key::pio(0x608, 0, 4), 1_000), stray(Key::pio(0x3f8, 1, 1), 10)];
     recording(None, "evil\x1b[31m\nname", vec![vcpu(0, Vec::new(), details)])
 }

@@ -1,0 +1,143 @@
+//! Intervals that follow one another, as one. Counts add up. Times were measured of the timed exits only: where
+//! another share of them was timed in each interval, each timed exit stands for more or fewer exits than it
+//! would by the sum of all.
+
+use std::collections::HashMap;
+
+use super::{Interval, RowInterval, Thread, VcpuInterval, place};
+use crate::timing::Shares;
+
+impl Interval {
+    /// Adds the interval that came next, after so many nanoseconds of which nothing is known.
+    pub fn extend(&mut self, next: Self, gap_ns: u64, shares: Shares) {
+        self.span_ns += next.span_ns;
+        self.unwatched_ns += gap_ns + next.unwatched_ns;
+        self.loss = self.loss.with(&next.loss, |one, other| one + other);
+        for (name, missed) in next.missed {
+            *self.missed.entry(name).or_default() += missed;
+        }
+        self.torn += next.torn;
+        let known: HashMap<Thread, usize> =
+            self.vcpus.iter().enumerate().map(|(at, vcpu)| (vcpu.thread, at)).collect();
+        for vcpu in next.vcpus {
+            match known.get(&vcpu.thread) {
+                Some(&at) => self.vcpus[at].extend(vcpu, shares),
+                None => self.vcpus.push(vcpu),
+            }
+        }
+    }
+}
+
+impl VcpuInterval {
+    fn extend(&mut self, next: Self, shares: Shares) {
+        self.vcpu_id = next.vcpu_id.or(self.vcpu_id);
+        if next.isa != 0 {
+            self.isa = next.isa;
+        }
+        self.observed += next.observed;
+        self.opened += next.opened;
+        self.lost_no_entry += next.lost_no_entry;
+        self.halts = self.halts.with(&next.halts, |one, other| one + other);
+        extend_rows(&mut self.reasons, next.reasons, shares);
+        extend_rows(&mut self.details, next.details, shares);
+    }
+}
+
+fn extend_rows(rows: &mut Vec<RowInterval>, next: Vec<RowInterval>, shares: Shares) {
+    let mut expected = 0;
+    for mut row in next {
+        let at = place(rows, expected, |known| known.key == row.key);
+        match rows.get_mut(at) {
+            Some(known) => {
+                if shares == Shares::Different {
+                    RowInterval::weigh(known, &mut row);
+                }
+                known.merge(&row);
+            }
+            None => rows.push(row),
+        }
+        expected = at + 1;
+    }
+}
+
+impl RowInterval {
+    /// Lets the timed exits of both stand for as many exits each as those of the sum will.
+    fn weigh(one: &mut Self, other: &mut Self) {
+        if one.timed == 0 || other.timed == 0 {
+            return;
+        }
+        let (exits, timed) = (one.exits + other.exits, one.timed + other.timed);
+        for row in [one, other] {
+            let weighed = |ns: u64| {
+                let weighed = u128::from(ns) * u128::from(row.exits) * u128::from(timed)
+                    / (u128::from(row.timed) * u128::from(exits)).max(1);
+                u64::try_from(weighed).unwrap_or(u64::MAX)
+            };
+            (row.total_ns, row.user_ns) = (weighed(row.total_ns), weighed(row.user_ns));
+            if let Some(durations) = &mut row.durations {
+                durations.scale_to(row.exits);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use vmexit_common::key::Key;
+
+    use super::*;
+
+    fn row(durations: &[u64], exits: u64) -> RowInterval {
+        RowInterval { exits, ..RowInterval::timed(Key::reason(1), durations) }
+    }
+
+    fn of(tid: u32, rows: Vec<RowInterval>) -> Interval {
+        let thread = Thread { pid: 1, tid, since_ns: 5 };
+        let observed = rows.iter().map(|row| row.exits).sum();
+        let vcpu = VcpuInterval { thread, observed, reasons: rows, ..VcpuInterval::default() };
+        Interval { span_ns: 10, vcpus: vec![vcpu], ..Interval::default() }
+    }
+
+    #[test]
+    fn gaps_are_no_time_that_was_watched() {
+        let mut sum = of(1, vec![]);
+        sum.extend(of(1, vec![]), 7, Shares::Same);
+        sum.extend(of(2, vec![]), 0, Shares::Same);
+        assert_eq!((sum.span_ns, sum.unwatched_ns, sum.vcpus.len()), (30, 7, 2));
+    }
+
+    #[test]
+    fn a_timed_exit_stands_for_those_of_its_own_interval() {
+        // A hundred of 1 µs, all timed; then a thousand of 10 µs, of which ten were.
+        let mut sum = of(1, vec![row(&[1_000; 100], 100)]);
+        sum.extend(of(1, vec![row(&[10_000; 10], 1_000)]), 0, Shares::Different);
+        let row = &sum.vcpus[0].reasons[0];
+        assert_eq!((row.exits, row.timed), (1_100, 110));
+        let estimate = row.total_ns as f64 * row.exits as f64 / row.timed as f64;
+        assert!((estimate - 10_100_000.0).abs() < 100.0, "{estimate}");
+        let counts: Vec<u64> = row.durations.as_ref().unwrap().iter().map(|(_, n)| n).collect();
+        assert_eq!(counts, [100, 1_000]);
+    }
+
+    #[test]
+    fn what_was_not_timed_at_all_is_taken_for_the_same() {
+        let mut sum = of(1, vec![row(&[1_000; 100], 100)]);
+        sum.extend(of(1, vec![row(&[], 100)]), 0, Shares::Different);
+        let row = &sum.vcpus[0].reasons[0];
+        assert_eq!((row.exits, row.timed, row.total_ns), (200, 100, 100_000));
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_the_whole(durations in prop::collection::vec(0u64..1 << 40, 1..60), cut in 0usize..60) {
+            let (one, other) = durations.split_at(cut.min(durations.len()));
+            let all = |part: &[u64]| of(1, vec![row(part, part.len() as u64)]);
+            for shares in [Shares::Same, Shares::Different] {
+                let mut sum = all(one);
+                sum.extend(all(other), 0, shares);
+                prop_assert_eq!(&sum.vcpus, &all(&durations).vcpus);
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Which VM of one recording is which of the other.
+
+use serde::Serialize;
+
+use crate::{measurement::Measurement, report::{Report, Vm}};
+
+/// What two VMs have in common, the surest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// The name, which nobody else has.
+    Name,
+    /// The UUID: it was renamed.
+    Uuid,
+    /// The process, on the same host.
+    Pid,
+    /// Nothing, but each is the only one left.
+    Rest,
+}
+
+/// A VM of either recording, or of both.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<'a> {
+    pub before: Option<&'a Vm>,
+    pub after: Option<&'a Vm>,
+    pub matched: Option<By>,
+}
+
+/// A VM and what else is known of it.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    vm: &'a Vm,
+    uuid: Option<&'a str>,
+}
+
+/// All VMs of both.
+pub(super) fn pairs<'a>(
+    before: &'a Measurement,
+    old: &'a Report,
+    after: &'a Measurement,
+    new: &'a Report,
+) -> Vec<Pair<'a>> {
+    let same_host = old.host.name == new.host.name;
+    type Same<'s> = &'s dyn Fn(&Known<'_>, &Known<'_>) -> bool;
+    let ways: [(By, Same<'_>); 4] = [
+        (By::Name, &|old, new| old.vm.name == new.vm.name),
+        (By::Uuid, &|old, new| old.uuid.is_some() && old.uuid == new.uuid),
+        (By::Pid, &|old, new| same_host && old.vm.pid == new.vm.pid),
+        (By::Rest, &|_, _| true),
+    ];
+    let (mut olds, mut news) = (known(before, old), known(after, new));
+    let mut pairs = Vec::new();
+    for (by, same) in ways {
+        for (old, new) in take(&mut olds, &mut news, same) {
+            pairs.push(Pair { before: Some(old), after: Some(new), matched: Some(by) });
+        }
+    }
+    pairs.extend(olds.iter().map(|old| Pair { before: Some(old.vm), after: None, matched: None }));
+    pairs.extend(news.iter().map(|new| Pair { before: None, after: Some(new.vm), matched: None }));
+    pairs
+}
+
+fn known<'a>(recording: &'a Measurement, report: &'a Report) -> Vec<Known<'a>> {
+    let uuid = |pid| recording.vms.iter().find(|vm| vm.pid == pid)?.uuid.as_deref();
+    report.vms.iter().map(|vm| Known { vm, uuid: uuid(vm.pid) }).collect()
+}
+
+/// Takes out those that are the same. One that could be several is none of them.
+fn take<'a>(
+    olds: &mut Vec<Known<'a>>,
+    news: &mut Vec<Known<'a>>,
+    same: impl Fn(&Known<'_>, &Known<'_>) -> bool,
+) -> Vec<(&'a Vm, &'a Vm)> {
+    let mut pairs: Vec<(&Vm, &Vm)> = Vec::new();
+    for old in olds.iter() {
+        let mut meant = news.iter().filter(|new| same(old, new));
+        let (Some(new), None) = (meant.next(), meant.next()) else { continue };
+        if olds.iter().filter(|old| same(old, new)).count() == 1 {
+            pairs.push((old.vm, new.vm));
+        }
+    }
+    olds.retain(|one| pairs.iter().all(|(old, _)| old.pid != one.vm.pid));
+    news.retain(|one| pairs.iter().all(|(_, new)| new.pid != one.vm.pid));
+    pairs
+}

@@ -1,0 +1,96 @@
+//! What rules look for in a VM's tables.
+
+use vmexit_common::key::Kind;
+
+use crate::{kind::Direction, report::{Detail, Exit, Page}, vendor::Vendor};
+
+/// Rows of a VM's tables.
+#[derive(Clone, Copy, Debug)]
+pub enum Pattern {
+    /// Exits for one of these reasons, by the names in vmexit's own tables of both vendors. They stand for codes: what the
+    /// running kernel calls a code does not matter.
+    Exits(&'static [&'static str]),
+    /// Accesses to a device's registers, by QEMU's names of its regions without a `kvm-` before them; a
+    /// name with a star at its end stands for all that begin so. A number alone says nothing: guests move
+    /// devices about. Where nobody could be asked, the device is a guess.
+    Device(&'static [&'static str]),
+    /// Accesses to MSRs, from the first to the last.
+    Msrs(u64, u64, Direction),
+    /// The CPUID instruction.
+    Cpuid,
+    /// Hypercalls to KVM by number.
+    KvmCalls(&'static [u64]),
+    /// Hypercalls to Hyper-V by code.
+    HyperVCalls(&'static [u64]),
+    /// Page faults by the state of the page.
+    Faults(Page),
+    /// Writes that wake somebody up and are done within the kernel.
+    Doorbells,
+    /// Memory of a device that nobody knows, answered in userspace.
+    UnknownDevice,
+    /// Halts in which KVM polled for a wakeup.
+    Polling,
+}
+
+/// The registers by which a virtio device is told of work, in QEMU.
+const NOTIFY: &str = "virtio-pci-notify*";
+
+impl Pattern {
+    pub(super) fn is_exit(&self, exit: &Exit, vendor: Option<Vendor>) -> bool {
+        let (Self::Exits(names), Some(code), Some(vendor)) = (self, exit.code, vendor) else {
+            return false;
+        };
+        names.iter().any(|name| vendor.is(code, name))
+    }
+
+    pub(super) fn is_detail(&self, row: &Detail, vendor: Option<Vendor>) -> bool {
+        let subject = &row.subject;
+        let Some(number) = subject.number else { return false };
+        let is = |kind, numbers: &[u64]| subject.kind == kind && numbers.contains(&number);
+        match self {
+            Self::Exits(_) | Self::Polling => false,
+            Self::Device(names) => names.iter().any(|name| is_device(row, name)),
+            Self::Msrs(first, last, direction) => {
+                subject.kind == Kind::Msr
+                    && (*first..=*last).contains(&number)
+                    && subject.direction == Some(*direction)
+            }
+            Self::Cpuid => subject.kind == Kind::Cpuid,
+            Self::KvmCalls(calls) => is(Kind::Hypercall, calls),
+            Self::HyperVCalls(calls) => is(Kind::HvHypercall, calls),
+            Self::Faults(page) => {
+                subject.kind == Kind::Fault && Page::of(vendor, number) == Some(*page)
+            }
+            // Where KVM has no event for these, they are accesses like others that end in the kernel.
+            Self::Doorbells => {
+                subject.kind == Kind::FastMmio || is_device(row, NOTIFY) && !is_userspaces(row)
+            }
+            Self::UnknownDevice => {
+                subject.kind == Kind::Mmio && subject.device.is_none() && is_userspaces(row)
+            }
+        }
+    }
+
+    pub(super) fn is_polling(&self) -> bool {
+        matches!(self, Self::Polling)
+    }
+
+    pub(super) fn is_of_unknown_device(&self) -> bool {
+        matches!(self, Self::UnknownDevice)
+    }
+}
+
+fn is_device(row: &Detail, wanted: &str) -> bool {
+    let device = row.subject.device.as_ref().filter(|_| row.subject.kind != Kind::FastMmio);
+    let Some(name) = device.and_then(|device| device.name.as_deref()) else { return false };
+    let name = name.strip_prefix("kvm-").unwrap_or(name);
+    match wanted.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == wanted,
+    }
+}
+
+/// Whether userspace had the vCPU for most of the time.
+fn is_userspaces(row: &Detail) -> bool {
+    row.stats.userspace_ns.is_some_and(|ns| ns > row.stats.total_ns / 2)
+}

@@ -1,0 +1,301 @@
+//! A line of `perf script`: who, when, and which of KVM's events.
+//!
+//! ```text
+//!  CPU 0/KVM   109 [000]    36.271964:   kvm:kvm_exit: vcpu 0 reason io rip 0xf0271 info1 0x6080270 …
+//!  CPU 0/KVM   109/112 [000] 36.271971364: kvm:kvm_pio: pio_read at 0x608 size 4 count 1 val 0x1f
+//! ```
+//!
+//! What follows the event is text of the kernel's (`TP_printk`, arch/x86/kvm/trace.h) or of libtraceevent's
+//! plugin; kernels add to its end, so that no more is read than is needed.
+
+use vmexit_common::key::Key;
+
+use super::reason;
+use crate::vendor::Vendor;
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line<'a> {
+    /// What the thread is called.
+    pub comm: &'a str,
+    /// Its process, if it was asked for.
+    pub pid: Option<u32>,
+    /// Its thread id.
+    pub tid: u32,
+    /// On which CPU.
+    pub cpu: Option<u32>,
+    /// When, on perf's clock, nanoseconds.
+    pub ns: u64,
+    /// What.
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// The guest left.
+    Exit { vcpu: Option<u32>, vendor: Option<Vendor>, code: Option<u32> },
+    /// The guest goes on.
+    Entry { vcpu: Option<u32> },
+    /// What it left for, and how often.
+    Access { key: Key, times: u64 },
+    /// A read that is yet to be answered; another event follows with the answer.
+    Announced,
+    /// Another of KVM's events.
+    Other,
+}
+
+impl<'a> Line<'a> {
+    /// `None` for anything else.
+    pub(super) fn of(line: &'a str) -> Option<Self> {
+        // The name of a thread, which comes before, can be anything.
+        let at = line.rfind("kvm:kvm_")?;
+        let (event, text) = line[at + "kvm:".len()..].split_once(':')?;
+        let what = what(event, text.trim())?;
+        let mut before = line[..at].split_ascii_whitespace().rev().peekable();
+        // A period can be between the time and the event, flags between the CPU and the time.
+        let ns = before.find_map(time)?;
+        let (mut cpu, mut ids) = (None, None);
+        for word in before {
+            if let Some(number) = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')) {
+                cpu = Some(number.parse().ok()?);
+            } else if let Some(found) = self::ids(word) {
+                ids = Some((found, word));
+                break;
+            }
+        }
+        let ((pid, tid), word) = ids?;
+        let start = word.as_ptr() as usize - line.as_ptr() as usize;
+        Some(Self { comm: line[..start].trim(), pid, tid, cpu, ns, what })
+    }
+}
+
+/// `109` or `109/112`.
+fn ids(word: &str) -> Option<(Option<u32>, u32)> {
+    match word.split_once('/') {
+        Some((pid, tid)) => Some((Some(pid.parse().ok()?), tid.parse().ok()?)),
+        None => Some((None, word.parse().ok()?)),
+    }
+}
+
+/// `36.271964:`, with six digits or nine.
+fn time(word: &str) -> Option<u64> {
+    let (seconds, part) = word.strip_suffix(':')?.split_once('.')?;
+    if part.is_empty() || part.len() > 9 || !part.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let seconds: u64 = seconds.parse().ok()?;
+    let part = part.parse::<u64>().ok()? * 10_u64.pow(9 - part.len() as u32);
+    seconds.checked_mul(1_000_000_000)?.checked_add(part)
+}
+
+/// The event of a name and its text; `None` if that is not as known.
+fn what(event: &str, text: &str) -> Option<What> {
+    match event {
+        "kvm_exit" => exit(text),
+        "kvm_entry" => Some(What::Entry { vcpu: number_after(text, "vcpu ") }),
+        "kvm_pio" => pio(text),
+        "kvm_mmio" => mmio(text),
+        "kvm_msr" => msr(text),
+        _ => Some(What::Other),
+    }
+}
+
+fn exit(text: &str) -> Option<What> {
+    let vcpu = number_after(text, "vcpu ");
+    let (vendor, code) = match text.split_once("reason ") {
+        Some((_, rest)) => {
+            let name = rest.split(" rip ").next().unwrap_or(rest).trim();
+            reason::of_text(name).map_or((None, None), |(vendor, code)| (vendor, Some(code)))
+        }
+        // libtraceevent could not follow the kernel's format, and shows the fields.
+        None => {
+            let field = |name| number_after(text, name);
+            let isa = field(" isa=").and_then(Vendor::of_isa);
+            (isa, Some(field(" exit_reason=")?))
+        }
+    };
+    Some(What::Exit { vcpu, vendor, code })
+}
+
+/// `pio_read at 0x608 size 4 count 1 val 0x1f`
+fn pio(text: &str) -> Option<What> {
+    let write = match text.split(' ').next()? {
+        "pio_read" => 0,
+        "pio_write" => 1,
+        _ => return None,
+    };
+    let port = u16::try_from(number_after(text, " at ")?).ok()?;
+    let (size, times) = (number_after(text, " size ")?, number_after(text, " count ")?);
+    let size = u64::from(size).clamp(1, 8);
+    Some(What::Access { key: Key::pio(port.into(), write, size), times: times.max(1).into() })
+}
+
+/// `mmio read len 4 gpa 0xfed000f0 val 0x1f`
+fn mmio(text: &str) -> Option<What> {
+    let write = match text.strip_prefix("mmio ")?.split(' ').next()? {
+        "unsatisfied-read" => return Some(What::Announced),
+        "read" => 0,
+        "write" => 1,
+        _ => return None,
+    };
+    let size = number_after(text, " len ")?.clamp(1, 8);
+    let key = Key::mmio(long_after(text, " gpa ")?, write, size.into());
+    Some(What::Access { key, times: 1 })
+}
+
+/// `msr_write 6e0 = 0x1fb1e5ac1f9`
+fn msr(text: &str) -> Option<What> {
+    let mut words = text.split(' ');
+    let write = match words.next()? {
+        "msr_read" => 0,
+        "msr_write" => 1,
+        _ => return None,
+    };
+    let number = u32::from_str_radix(words.next()?, 16).ok()?;
+    Some(What::Access { key: Key::msr(number.into(), write), times: 1 })
+}
+
+/// The number that follows some words, which come once.
+fn number_after(text: &str, words: &str) -> Option<u32> {
+    u32::try_from(long_after(text, words)?).ok()
+}
+
+fn long_after(text: &str, words: &str) -> Option<u64> {
+    let (_, rest) = text.split_once(words)?;
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+    let digits = &rest[..end];
+    match digits.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => digits.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whats(line: &str) -> What {
+        Line::of(line).unwrap_or_else(|| panic!("not understood: {line}")).what
+    }
+
+    fn exit(vcpu: Option<u32>, vendor: Vendor, code: u32) -> What {
+        What::Exit { vcpu, vendor: Some(vendor), code: Some(code) }
+    }
+
+    #[test]
+    fn who_and_when() {
+        let line = " CPU 0/KVM  2471/2478  [003] 99.000001: kvm:kvm_entry: vcpu 3, rip 0xfff0";
+        let entry = What::Entry { vcpu: Some(3) };
+        let expected = Line {
+            comm: "CPU 0/KVM",
+            pid: Some(2471),
+            tid: 2478,
+            cpu: Some(3),
+            ns: 99_000_001_000,
+            what: entry,
+        };
+        assert_eq!(Line::of(line), Some(expected.clone()));
+        let nanoseconds = line.replace("99.000001:", "99.000001000:");
+        assert_eq!(Line::of(&nanoseconds), Some(expected));
+        for (line, comm, tid, cpu) in [
+            (
+                "qemu-system-x86 10042 [000] 31.754508: kvm:kvm_entry: vcpu 0",
+                "qemu-system-x86",
+                10_042,
+                Some(0),
+            ),
+            // perf before 4.17 and `-F` without a CPU; flags of the interrupt state; a period.
+            ("preempt_test  20677.199579:      kvm:kvm_entry: vcpu 0", "", 0, None),
+            ("qemu-kvm 7 2.5: kvm:kvm_entry: vcpu 0", "qemu-kvm", 7, None),
+            (
+                "qemu-kvm 7 [017] d... 2.5:          1 kvm:kvm_entry: vcpu 0",
+                "qemu-kvm",
+                7,
+                Some(17),
+            ),
+            ("1.1: kvm:kvm_e: 7 [017] 2.5: kvm:kvm_entry: vcpu 0", "1.1: kvm:kvm_e:", 7, Some(17)),
+        ] {
+            let found = Line::of(line).map(|line| (line.comm, line.tid, line.cpu));
+            assert_eq!(found, (tid != 0).then_some((comm, tid, cpu)), "{line}");
+        }
+    }
+
+    #[test]
+    fn exits_of_all_kernels_and_both_vendors() {
+        let head = "q 1 [0] 1.0: kvm:kvm_exit: ";
+        for (text, what) in [
+            // Linux up to 5.9, and libtraceevent's plugin on any.
+            ("reason IO_INSTRUCTION rip 0xf0 info 6080003 0", exit(None, Vendor::Vmx, 30)),
+            ("reason EXIT_IOIO rip 0xf0 info 60802 f1", exit(None, Vendor::Svm, 0x7b)),
+            (
+                "reason UNKNOWN (165) rip 0xf0 info 0 0",
+                What::Exit { vcpu: None, vendor: None, code: Some(165) },
+            ),
+            // Linux 5.10 and later.
+            (
+                "vcpu 2 reason EPT_MISCONFIG rip 0xf0 info1 0x0000000000000000 info2 0x0 intr_info 0x0 error_code 0x0",
+                exit(Some(2), Vendor::Vmx, 49),
+            ),
+            (
+                "vcpu 0 reason PF excp rip 0xf0 info1 0x0 info2 0x0 intr_info 0x0 error_code 0x0 requests 0x0",
+                exit(Some(0), Vendor::Svm, 0x4e),
+            ),
+            (
+                "vcpu 0 reason SOMETHING_NEW rip 0xf0",
+                What::Exit { vcpu: Some(0), vendor: None, code: None },
+            ),
+            (
+                "[FAILED TO PARSE] exit_reason=30 guest_rip=0xf0 isa=1 info1=0x0",
+                exit(None, Vendor::Vmx, 30),
+            ),
+        ] {
+            assert_eq!(whats(&format!("{head}{text}")), what, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_exits_are_for() {
+        for (text, key, times) in [
+            ("kvm_pio: pio_read at 0x608 size 4 count 1 val 0x1f ", Key::pio(0x608, 0, 4), 1),
+            ("kvm_pio: pio_write at 0x70 size 1 count 1", Key::pio(0x70, 1, 1), 1),
+            (
+                "kvm_pio: pio_write at 0x3f8 size 1 count 16 val 0x41 (...)",
+                Key::pio(0x3f8, 1, 1),
+                16,
+            ),
+            ("kvm_mmio: mmio read len 4 gpa 0xfed000f0 val 0x1f", Key::mmio(0xfed0_00f0, 0, 4), 1),
+            ("kvm_mmio: mmio write len 8 gpa 0xfee000b0 val 0x0", Key::mmio(0xfee0_00b0, 1, 8), 1),
+            ("kvm_msr: msr_write 6e0 = 0x1fb1e5ac1f9", Key::msr(0x6e0, 1), 1),
+            ("kvm_msr: msr_read c0000080 = 0x0 (#GP)", Key::msr(0xc000_0080, 0), 1),
+        ] {
+            assert_eq!(
+                whats(&format!("q 1 [0] 1.0: kvm:{text}")),
+                What::Access { key, times },
+                "{text}"
+            );
+        }
+        let head = "q 1 [0] 1.0: kvm:";
+        let announced = "kvm_mmio: mmio unsatisfied-read len 4 gpa 0xfed000f0 val 0x0";
+        assert_eq!(whats(&format!("{head}{announced}")), What::Announced);
+        assert_eq!(whats(&format!("{head}kvm_apic: apic_write APIC_EOI = 0x0")), What::Other);
+    }
+
+    #[test]
+    fn anything_else_is_not_understood() {
+        for line in [
+            "",
+            "kvm:kvm_entry: vcpu 0",
+            "q 1 [0] 1.0: sched:sched_switch: prev_comm=x",
+            "q 1 [0] 1.: kvm:kvm_entry: vcpu 0",
+            "q 1 [0] 99999999999999.0: kvm:kvm_entry: vcpu 0",
+            "q 99999999999 [0] 1.0: kvm:kvm_entry: vcpu 0",
+            "q 1 [x] 1.0: kvm:kvm_entry: vcpu 0",
+            "q 1 [0] 1.0: kvm:kvm_pio: pio_read at 0x10608 size 4 count 1",
+            "q 1 [0] 1.0: kvm:kvm_pio: pio_poke at 0x608 size 4 count 1",
+            "q 1 [0] 1.0: kvm:kvm_msr: msr_read = 0x0",
+            "q 1 [0] 1.0: kvm:kvm_exit: ",
+        ] {
+            assert_eq!(Line::of(line), None, "{line}");
+        }
+    }
+}

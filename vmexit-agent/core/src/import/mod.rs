@@ -1,0 +1,275 @@
+//! What others have measured, as a recording: text of `perf script` with KVM's events goes in, line by line
+//! and whatever its length; out come the same counts and times that vmexit's own programs would have
+//! kept. Nothing in the text is trusted: lines, threads and rows are bounded.
+
+mod line;
+mod reason;
+mod vcpu;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io::{self, BufRead},
+};
+
+use thiserror::Error;
+
+use self::{
+    line::{Line, What},
+    vcpu::Vcpu,
+};
+use crate::{counters::Interval, kind, escape::safe, event::Event, host::Host, measurement::{Measurement, VERSION}, reason::Names, store::check, timing::Timing, vendor::Vendor, vm::{self, Vmm}};
+
+/// Longest line that is looked at, bytes.
+const LONGEST_LINE: usize = 4096;
+/// Threads that are told apart, as many as a recording has.
+const MOST_THREADS: usize = 1 << 16;
+/// Rows of all threads together; a guest chooses its ports.
+const MOST_ROWS: usize = 1 << 20;
+
+/// Why a text can't be imported. One sentence, safe to print.
+#[derive(Debug, Error)]
+pub enum ImportError {
+    /// It is what perf recorded, and not yet text.
+    #[error(
+        "it is perf's own file and no text: `perf script --header -F +pid --ns -i FILE` makes the text"
+    )]
+    Binary,
+    /// There is nothing of KVM in it.
+    #[error(
+        "it has no kvm_exit, kvm_entry, kvm_pio, kvm_mmio or kvm_msr as `perf script` prints them, in {0} lines"
+    )]
+    Nothing(u64),
+    /// Nothing that can be true.
+    #[error("it can't be a measurement: {0}")]
+    Impossible(&'static str),
+    /// The system does not give it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A recording, and what of the text is not in it.
+#[derive(Debug)]
+pub struct Imported {
+    /// What was understood.
+    pub recording: Measurement,
+    /// Lines that were not understood.
+    pub not_understood: u64,
+    /// The first of them, safe to print.
+    pub example: Option<String>,
+    /// Events of KVM's that are not looked at.
+    pub passed_over: u64,
+    /// Exits whose reason has no name here; they are booked on `other`.
+    pub unnamed: u64,
+    /// Whether the text tells which process a thread is of. Without, all are one VM's.
+    pub has_pids: bool,
+}
+
+/// Reads text of `perf script`.
+///
+/// # Errors
+/// Whatever has no event of KVM's in it.
+pub fn perf(mut text: impl BufRead) -> Result<Imported, ImportError> {
+    let mut trace = Trace { room: MOST_ROWS, ..Trace::default() };
+    let mut line = Vec::new();
+    while let Some(is_whole) = next_line(&mut text, &mut line)? {
+        trace.lines += 1;
+        if trace.lines == 1 && line.starts_with(b"PERFILE2") {
+            return Err(ImportError::Binary);
+        }
+        trace.line(&String::from_utf8_lossy(&line), is_whole);
+    }
+    trace.finish()
+}
+
+/// Reads up to a line's end, of which no more than [`LONGEST_LINE`] is kept; says whether that is all of
+/// it. `None` at the end of the text.
+fn next_line(text: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+    line.clear();
+    let (mut any, mut is_whole) = (false, true);
+    loop {
+        let piece = match text.fill_buf() {
+            Ok(piece) => piece,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if piece.is_empty() {
+            return Ok(any.then_some(is_whole));
+        }
+        any = true;
+        let end = piece.iter().position(|&byte| byte == b'\n');
+        let length = end.unwrap_or(piece.len());
+        let kept = length.min(LONGEST_LINE - line.len());
+        line.extend_from_slice(&piece[..kept]);
+        is_whole &= kept == length;
+        text.consume(end.map_or(length, |end| end + 1));
+        if end.is_some() {
+            return Ok(Some(is_whole));
+        }
+    }
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Trace {
+    lines: u64,
+    vcpus: HashMap<u32, Vcpu>,
+    room: usize,
+    host: Told,
+    /// First and last time, nanoseconds.
+    span: Option<(u64, u64)>,
+    kinds: BTreeSet<Event>,
+    not_understood: u64,
+    example: Option<String>,
+    passed_over: u64,
+    unnamed: u64,
+    /// Events that perf lost, as it says itself (`perf script --show-lost-events`).
+    lost: u64,
+    /// Exits and accesses of threads for which there was no room.
+    no_vcpu_entry: u64,
+    stray: u64,
+    has_pids: bool,
+}
+
+/// What a header tells of the host (`perf script --header`).
+#[derive(Default)]
+struct Told {
+    name: Option<String>,
+    kernel: Option<String>,
+    cpus: Option<usize>,
+    /// The highest CPU in an event.
+    last_cpu: u32,
+}
+
+impl Trace {
+    fn line(&mut self, line: &str, is_whole: bool) {
+        if line.trim().is_empty() {
+            return;
+        }
+        if let Some(header) = line.strip_prefix('#') {
+            self.host.header(header);
+            return;
+        }
+        if let Some((_, lost)) =
+            line.split_once("PERF_RECORD_LOST").and_then(|(_, rest)| rest.split_once(" lost "))
+        {
+            self.lost = self.lost.saturating_add(lost.trim().parse().unwrap_or(1));
+            return;
+        }
+        match Line::of(line).filter(|_| is_whole) {
+            Some(line) => self.event(&line),
+            None => {
+                self.not_understood += 1;
+                self.example.get_or_insert_with(|| safe(line.trim()));
+            }
+        }
+    }
+
+    fn event(&mut self, line: &Line<'_>) {
+        match line.what {
+            What::Other => {
+                self.passed_over += 1;
+                return;
+            }
+            What::Exit { code: None, .. } => self.unnamed += 1,
+            What::Access { key, .. } => self.kinds.extend(key.table().map(kind::event)),
+            _ => {}
+        }
+        let (first, last) = self.span.unwrap_or((line.ns, line.ns));
+        self.span = Some((first.min(line.ns), last.max(line.ns)));
+        self.host.last_cpu = self.host.last_cpu.max(line.cpu.unwrap_or(0));
+        self.has_pids |= line.pid.is_some();
+        if !self.vcpus.contains_key(&line.tid) && self.vcpus.len() >= MOST_THREADS {
+            match line.what {
+                What::Exit { .. } => self.no_vcpu_entry += 1,
+                What::Access { .. } => self.stray += 1,
+                _ => {}
+            }
+            return;
+        }
+        let vcpu = self.vcpus.entry(line.tid).or_insert_with(|| Vcpu::new(line));
+        vcpu.follow(line.ns, &line.what, &mut self.room);
+    }
+
+    fn finish(self) -> Result<Imported, ImportError> {
+        let Some((first, last)) = self.span else { return Err(ImportError::Nothing(self.lines)) };
+        let vms = vms(self.vcpus.values());
+        let mut interval = Interval { span_ns: last - first, ..Interval::default() };
+        interval.loss.no_vcpu_entry = self.no_vcpu_entry;
+        interval.loss.stray = self.stray;
+        if self.lost > 0 {
+            interval.missed.insert("perf".into(), self.lost);
+        }
+        interval.vcpus = self.vcpus.into_iter().map(|(tid, vcpu)| vcpu.finish(tid)).collect();
+        interval.vcpus.sort_by_key(|vcpu| (vcpu.thread.pid, vcpu.thread.tid));
+        let vendor = interval.vcpus.iter().find_map(|vcpu| Vendor::of_isa(vcpu.isa));
+        let mut events = self.kinds;
+        events.insert(Event::Vmexit);
+        let recording = Measurement {
+            began: None,
+            version: VERSION.into(),
+            host: self.host.host(vendor),
+            start: None,
+            interrupted: false,
+            timing: Timing::All,
+            spent: None,
+            events,
+            reasons: Names::default(),
+            vms,
+            maps: BTreeMap::new(),
+            interval,
+            steps: Vec::new(),
+        }
+        .with_reasons(&Names::default());
+        check(&recording).map_err(ImportError::Impossible)?;
+        Ok(Imported {
+            recording,
+            not_understood: self.not_understood,
+            example: self.example,
+            passed_over: self.passed_over,
+            unnamed: self.unnamed,
+            has_pids: self.has_pids,
+        })
+    }
+}
+
+/// The VMs of some threads. Threads have the name of their program, unless the VMM names them by vCPU.
+fn vms<'a>(vcpus: impl Iterator<Item = &'a Vcpu>) -> Vec<vm::Vm> {
+    let mut vms: BTreeMap<u32, vm::Vm> = BTreeMap::new();
+    for vcpu in vcpus {
+        let vmm = Vmm::of_thread(&vcpu.comm);
+        let vm = vms.entry(vcpu.pid).or_insert_with(|| vm::Vm {
+            pid: vcpu.pid,
+            name: if vcpu.pid == 0 { "perf".into() } else { vm::nameless(vcpu.pid) },
+            ..vm::Vm::default()
+        });
+        vm.vcpus += 1;
+        if vm.vmm == Vmm::Other {
+            vm.vmm = vmm;
+        }
+    }
+    vms.into_values().collect()
+}
+
+impl Told {
+    fn header(&mut self, line: &str) {
+        let Some((name, value)) = line.split_once(':') else { return };
+        let value = value.trim();
+        match name.trim() {
+            "hostname" => self.name = Some(value.to_owned()),
+            "os release" => self.kernel = Some(value.to_owned()),
+            "nrcpus online" => self.cpus = value.parse().ok(),
+            _ => {}
+        }
+    }
+
+    fn host(self, vendor: Option<Vendor>) -> Host {
+        let unknown = || "unknown".to_owned();
+        Host {
+            name: self.name.unwrap_or_else(unknown),
+            kernel: self.kernel.unwrap_or_else(unknown),
+            cpus: self.cpus.unwrap_or(self.last_cpu as usize + 1),
+            vendor,
+            kvm_module: None,
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! From an interval and what is known of the VMs to a [`Report`].
+
+use std::collections::BTreeMap;
+
+use vmexit_common::book::Halts;
+
+use super::{
+    Accounting, Assessment, Exit, Leading, Lost, Report, SCHEMA, Scope, Source, Span, Tables, Total,
+    Vcpu, Vm, detail,
+    frame::{Frame, code_of, reason_name, row_waits},
+    series,
+    stats::{Stats, Whole, per_second, percent, total_ns, user_ns},
+    subject::Naming,
+};
+use crate::{
+    counters::{Interval, RowInterval, VcpuInterval, place},
+    device::Map,
+    event::Event,
+    measurement::Measurement,
+    timing::Timing,
+    vm,
+};
+
+impl Report {
+    /// The report of a measurement, without findings: [`finding::assess`](crate::finding::assess) adds them. `scope` says
+    /// which VMs and vCPUs have tables; all have totals.
+    pub fn of(measurement: &Measurement, scope: Scope) -> Self {
+        let Measurement { interval, host, timing, events, .. } = measurement;
+        let guests: BTreeMap<u32, &vm::Vm> =
+            measurement.vms.iter().map(|guest| (guest.pid, guest)).collect();
+        let mut by_pid: BTreeMap<u32, Vec<&VcpuInterval>> =
+            guests.keys().map(|&pid| (pid, Vec::new())).collect();
+        for vcpu in &interval.vcpus {
+            by_pid.entry(vcpu.thread.pid).or_default().push(vcpu);
+        }
+        let source = source(interval);
+        let frame = Frame {
+            reasons: &measurement.reasons,
+            maps: &measurement.maps,
+            vendor: host.vendor,
+            scope,
+            userspace: *timing != Timing::Off && events.contains(&Event::Userspace),
+            halts: events.contains(&Event::Halt),
+            span_ns: interval.span_ns,
+            source,
+        };
+        let over_time = series::by_vm(&measurement.steps);
+        let mut vms: Vec<Vm> = by_pid
+            .into_iter()
+            .map(|(pid, vcpus)| {
+                let mut vm = vm(pid, guests.get(&pid).copied(), &vcpus, frame);
+                if let Some(counts) = over_time.get(&pid) {
+                    vm.series = series::series(&measurement.steps, counts, frame.of(&vcpus));
+                    vm.total.rate_error_percent = series::rate_error(&measurement.steps, counts);
+                }
+                vm
+            })
+            .collect();
+        vms.sort_by_key(|vm| std::cmp::Reverse((vm.total.handled_ns, vm.total.samples)));
+        Self {
+            schema: SCHEMA,
+            version: measurement.version.clone(),
+            host: host.clone(),
+            span: Span::new(measurement.start, interval, measurement.interrupted),
+            source,
+            timing: *timing,
+            sampling: measurement.spent,
+            events: events.clone(),
+            accounting: accounting(interval),
+            vms,
+        }
+    }
+}
+
+/// What the kernel gave in an interval.
+pub fn source(interval: &Interval) -> Source {
+    let exits = interval.vcpus.iter().any(|vcpu| vcpu.isa != 0 || vcpu.observed > 0);
+    let others = interval.vcpus.iter().any(|vcpu| !vcpu.details.is_empty());
+    match (exits, others) {
+        (true, _) => Source::Exits,
+        (false, true) => Source::Silent,
+        (false, false) => Source::Nothing,
+    }
+}
+
+/// Where every exit of an interval went.
+pub fn accounting(interval: &Interval) -> Accounting {
+    let loss = &interval.loss;
+    let mut sum = Accounting {
+        lost: Lost {
+            no_book: loss.no_book,
+            no_vcpu_entry: loss.no_vcpu_entry,
+            unreadable: loss.unreadable,
+            ..Lost::default()
+        },
+        observed: loss.no_book + loss.no_vcpu_entry + loss.unreadable,
+        stray_lost: loss.stray,
+        missed: interval.missed.clone(),
+        torn: interval.torn,
+        ..Accounting::default()
+    };
+    for vcpu in &interval.vcpus {
+        sum.observed += vcpu.observed;
+        sum.recorded += vcpu.recorded();
+        sum.open += vcpu.opened;
+        sum.lost.no_entry += vcpu.lost_no_entry;
+        sum.stray += vcpu.details.iter().map(|row| row.stray).sum::<u64>();
+        sum.unaccounted += vcpu.unaccounted();
+    }
+    sum
+}
+
+fn vm(pid: u32, guest: Option<&vm::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>) -> Vm {
+    let has_tables = host.scope.vms.includes(pid);
+    let scope = Scope { vcpus: has_tables && host.scope.vcpus, ..host.scope };
+    let frame = Frame { scope, ..host.of(vcpus) };
+    let guessed = Map::Guessed(guest.map_or(vm::Vmm::Other, |guest| guest.vmm));
+    let map = frame.maps.get(&pid).unwrap_or(&guessed);
+    let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
+    let total = total(&reasons, vcpus, frame);
+    Vm {
+        name: guest.map_or_else(|| vm::nameless(pid), |guest| guest.name.clone()),
+        pid,
+        vendor: frame.vendor,
+        leading: Leading::of(&reasons, vcpus, &total, map, frame),
+        vcpus: vcpu_rows(vcpus, guest, map, frame),
+        tables: if has_tables {
+            tables(vcpus, &reasons, &total, map, frame)
+        } else {
+            Tables::default()
+        },
+        total,
+        series: Vec::new(),
+        assessment: Assessment::default(),
+    }
+}
+
+/// What some vCPUs did; the tables whole.
+fn tables(
+    vcpus: &[&VcpuInterval],
+    reasons: &[RowInterval],
+    total: &Total,
+    map: &Map,
+    frame: Frame<'_>,
+) -> Tables {
+    let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
+    let Frame { span_ns, vendor, userspace, .. } = frame;
+    // Events without an exit are samples where the host reports no exits at all.
+    let stray = frame.source != Source::Exits;
+    let whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray, userspace };
+    Tables {
+        exits: exits(reasons, total, frame),
+        details: detail::tables(&details, whole, Naming { vendor, map }),
+        hidden: BTreeMap::new(),
+    }
+}
+
+/// The rows of several vCPUs as one.
+fn merged<'a>(rows: impl Iterator<Item = &'a RowInterval>) -> Vec<RowInterval> {
+    let mut sums: Vec<RowInterval> = Vec::new();
+    let mut next = 0;
+    for row in rows {
+        let at = place(&sums, next, |sum| sum.key == row.key);
+        match sums.get_mut(at) {
+            Some(sum) => sum.merge(row),
+            None => sums.push(row.clone()),
+        }
+        next = at + 1;
+    }
+    sums.sort_by_key(|row| row.key);
+    sums
+}
+
+fn total(reasons: &[RowInterval], vcpus: &[&VcpuInterval], frame: Frame<'_>) -> Total {
+    let mut total = Total::default();
+    let mut userspace_ns = 0;
+    for row in reasons {
+        total.samples += row.exits;
+        if row_waits(row, frame.vendor) {
+            total.waiting_ns = total.waiting_ns.saturating_add(total_ns(row));
+        } else {
+            total.handled_ns = total.handled_ns.saturating_add(total_ns(row));
+            userspace_ns = user_ns(row).saturating_add(userspace_ns);
+        }
+    }
+    total.stray = vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.stray).sum();
+    total.userspace_ns = frame.userspace.then_some(userspace_ns);
+    total.per_second = per_second(total.samples, frame.span_ns);
+    total.core_percent = percent(total.handled_ns, frame.span_ns);
+    if frame.halts {
+        let sum = |sum: Halts, vcpu: &&VcpuInterval| sum.with(&vcpu.halts, u64::wrapping_add);
+        total.halts = Some(vcpus.iter().fold(Halts::default(), sum).into());
+    }
+    total
+}
+
+fn vcpu_rows(
+    vcpus: &[&VcpuInterval],
+    guest: Option<&vm::Vm>,
+    map: &Map,
+    frame: Frame<'_>,
+) -> Vec<Vcpu> {
+    let mut rows: Vec<Vcpu> = vcpus
+        .iter()
+        .map(|vcpu| {
+            let tid = vcpu.thread.tid;
+            let by_thread = || guest.and_then(|guest| guest.threads.get(&tid).copied());
+            let id = vcpu.vcpu_id.or_else(by_thread);
+            let total = total(&vcpu.reasons, &[vcpu], frame);
+            let tables =
+                frame.scope.vcpus.then(|| tables(&[vcpu], &vcpu.reasons, &total, map, frame));
+            Vcpu { id, tid, total, tables }
+        })
+        .collect();
+    rows.sort_by_key(|vcpu| (vcpu.id.unwrap_or(u32::MAX), vcpu.tid));
+    rows
+}
+
+fn exits(rows: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Exit> {
+    let Frame { vendor, span_ns, userspace, .. } = frame;
+    rows.iter()
+        .map(|row| {
+            let (code, waits) = (code_of(row.key), row_waits(row, vendor));
+            let handled_ns = (!waits).then_some(total.handled_ns);
+            let whole =
+                Whole { samples: total.samples, handled_ns, span_ns, stray: false, userspace };
+            Exit { reason: reason_name(code, frame), code, waits, stats: Stats::of(row, &whole) }
+        })
+        .collect()
+}

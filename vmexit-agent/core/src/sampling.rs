@@ -1,0 +1,65 @@
+//! What measuring cost, where `--budget` limits it.
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// What measuring has taken in an interval, and what it was allowed to. Intervals add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct SamplingCost {
+    /// What was allowed, percent of the VMs' CPU time.
+    pub budget_percent: f64,
+    /// CPU time of the kernel side, nanoseconds: what an exit costs, as it was calibrated, by how many there were.
+    pub kernel_ns: u64,
+    /// CPU time of the agent, nanoseconds, measured.
+    pub agent_ns: u64,
+    /// CPU time of the VMs' processes, nanoseconds, measured.
+    pub vms_ns: u64,
+}
+
+impl SamplingCost {
+    /// Both, one after the other, as far as they are known.
+    pub fn sum(one: Option<Self>, next: Option<Self>) -> Option<Self> {
+        match (one, next) {
+            (Some(one), Some(next)) => Some(one.and(next)),
+            (one, next) => one.or(next),
+        }
+    }
+
+    fn and(self, next: Self) -> Self {
+        Self {
+            budget_percent: next.budget_percent,
+            kernel_ns: self.kernel_ns.saturating_add(next.kernel_ns),
+            agent_ns: self.agent_ns.saturating_add(next.agent_ns),
+            vms_ns: self.vms_ns.saturating_add(next.vms_ns),
+        }
+    }
+
+    /// As a share of what the VMs took, percent; `None` if they took nothing.
+    pub fn percent(&self) -> Option<f64> {
+        let spent = self.kernel_ns.saturating_add(self.agent_ns) as f64;
+        (self.vms_ns > 0).then(|| 100.0 * spent / self.vms_ns as f64)
+    }
+}
+
+
+/// Serializes the cost for a report: with [`SamplingCost::percent`] as `cost_percent`.
+pub(crate) fn with_percent<S: Serializer>(
+    cost: &Option<SamplingCost>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct WithPercent {
+        budget_percent: f64,
+        cost_percent: Option<f64>,
+        kernel_ns: u64,
+        agent_ns: u64,
+        vms_ns: u64,
+    }
+    let with_percent = cost.as_ref().map(|cost| WithPercent {
+        budget_percent: cost.budget_percent,
+        cost_percent: cost.percent(),
+        kernel_ns: cost.kernel_ns,
+        agent_ns: cost.agent_ns,
+        vms_ns: cost.vms_ns,
+    });
+    with_percent.serialize(serializer)
+}

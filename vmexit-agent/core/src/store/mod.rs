@@ -1,0 +1,10 @@
+//! Measurements in files: the recording format ([`mod@file`]), directories of recordings ([`archive`]), the sum of several
+//! ([`Sum`]), and limits on what an untrusted file may say.
+
+pub mod archive;
+mod check;
+pub mod file;
+mod sum;
+
+pub use self::sum::Sum;
+pub(crate) use self::check::{MOST_ROWS, check};

@@ -1,0 +1,41 @@
+//! The CPU vendor whose exit codes KVM reports.
+
+use serde::{Deserialize, Serialize};
+use vmexit_common::vcpu::{ISA_SVM, ISA_VMX};
+
+/// Virtualization extension: exit codes mean different things on each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vendor {
+    /// Intel VT-x.
+    Vmx,
+    /// AMD SVM.
+    Svm,
+}
+
+impl Vendor {
+    /// From the `isa` of a `kvm_exit` record.
+    pub const fn of_isa(isa: u32) -> Option<Self> {
+        match isa {
+            ISA_VMX => Some(Self::Vmx),
+            ISA_SVM => Some(Self::Svm),
+            _ => None,
+        }
+    }
+
+    /// The `isa` of a `kvm_exit` record.
+    pub const fn isa(self) -> u32 {
+        match self {
+            Self::Vmx => ISA_VMX,
+            Self::Svm => ISA_SVM,
+        }
+    }
+
+    /// Name for people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Vmx => "Intel VMX",
+            Self::Svm => "AMD SVM",
+        }
+    }
+}

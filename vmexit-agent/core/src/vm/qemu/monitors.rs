@@ -1,0 +1,196 @@
+//! Where a VMM can be asked about its machine: QEMU's control monitors, as its command line has
+//! them.
+
+use std::{fmt, path::PathBuf};
+
+use super::options::{Options, values};
+use crate::escape;
+
+/// A way to ask a VMM. Its `Display` is safe to print.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Monitor {
+    /// A QMP socket on which QEMU listens.
+    Qmp(Address),
+    /// QEMU's monitor belongs to libvirt, which has to be asked for this domain. Chosen by whoever
+    /// started it: not safe to print as it is.
+    Libvirt(String),
+}
+
+/// The address of a UNIX socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A path, as the VMM's process sees it: from its root, or from its working directory. That is
+    /// another one since, if QEMU was to daemonize (`os_setup_post`, `os-posix.c`).
+    Path(PathBuf),
+    /// A name in the abstract name space of the VMM's network, without the null byte before it.
+    /// With `tight=off` null bytes fill the whole address.
+    Abstract(String),
+    /// A path as this process sees it, from who runs it rather than from a command line: whoever listens
+    /// there is the one that is meant.
+    Here(PathBuf),
+}
+
+/// Sockets of one VM that are taken note of. QEMU needs one; a command line of thousands is to
+/// keep us busy.
+const MOST_SOCKETS: usize = 4;
+
+/// Bytes of a UNIX socket's address, and so the longest that QEMU can bind (`sun_path`,
+/// `include/uapi/linux/un.h`).
+const LONGEST: usize = 108;
+
+/// The chardev of libvirt's monitor (`qemuBuildMonitorCommandLine`, libvirt's
+/// `src/qemu/qemu_command.c`).
+const OF_LIBVIRT: &str = "charmonitor";
+
+/// The ways to ask a QEMU with these arguments, the one without side effects first.
+pub(in crate::vm) fn of(arguments: &[String], name: Option<&str>) -> Vec<Monitor> {
+    let (libvirt, own): (Vec<_>, Vec<_>) =
+        control_chardevs(arguments).into_iter().partition(belongs_to_libvirt);
+    let sockets = own.iter().filter_map(address).map(Monitor::Qmp).take(MOST_SOCKETS);
+    // Never its socket itself: a libvirtd that restarts just then would be locked out, and takes
+    // a domain whose monitor it can't reach for dead.
+    let domain = name.filter(|_| !libvirt.is_empty()).map(|name| Monitor::Libvirt(name.to_owned()));
+    sockets.chain(domain).collect()
+}
+
+/// The character devices on which QEMU speaks QMP: `-qmp unix:PATH,…` and `-qmp chardev:ID`
+/// (`monitor_parse`, QEMU's `softmmu/vl.c`), `-mon chardev=ID,mode=control`.
+fn control_chardevs(arguments: &[String]) -> Vec<Options> {
+    let by_id = |id: &str| {
+        let mut all = values(arguments, &["chardev"]).map(|text| Options::parse(text, "backend"));
+        all.find(|chardev| chardev.get("id") == Some(id))
+    };
+    let short = values(arguments, &["qmp", "qmp-pretty"]);
+    let short = short.filter_map(|text| match text.strip_prefix("chardev:") {
+        Some(id) => by_id(id),
+        None => Some(Options::parse(text.strip_prefix("unix:")?, "path")),
+    });
+    let long = values(arguments, &["mon"])
+        .map(|text| Options::parse(text, "chardev"))
+        .filter(|mon| mon.get("mode") == Some("control"))
+        .filter_map(|mon| by_id(mon.get("chardev")?));
+    short.chain(long).take(2 * MOST_SOCKETS).collect()
+}
+
+/// By its chardev's name, and either a socket that it opened itself or one in its directories, the
+/// system's or a user's.
+fn belongs_to_libvirt(chardev: &Options) -> bool {
+    let path = chardev.get("path");
+    chardev.get("id") == Some(OF_LIBVIRT) && path.is_none_or(|path| path.contains("/libvirt/qemu/"))
+}
+
+/// Where to connect to. Nowhere if QEMU itself connects, or was handed an open socket (`fd=`).
+fn address(chardev: &Options) -> Option<Address> {
+    // Only QMP's `chardev-add`, which JSON follows, has servers by default (`qapi/char.json`).
+    if !chardev.is_on("server", chardev.json) {
+        return None;
+    }
+    let path = chardev.get("path").filter(|path| path.len() <= LONGEST)?;
+    if !chardev.is_on("abstract", false) {
+        return (!path.is_empty()).then(|| Address::Path(path.into()));
+    }
+    // `unix_listen_saddr` (QEMU's `util/qemu-sockets.c`).
+    let length = if chardev.is_on("tight", true) { path.len() } else { LONGEST - 1 };
+    let fill = "\0".repeat(length.saturating_sub(path.len()));
+    Some(Address::Abstract(path.to_owned() + &fill))
+}
+
+impl fmt::Display for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Qmp(Address::Path(path) | Address::Here(path)) => {
+                write!(f, "QMP at {}", escape::path(path))
+            }
+            // As `ss` and /proc/net/unix show them.
+            Self::Qmp(Address::Abstract(name)) => {
+                write!(f, "QMP at @{}", escape::safe(name.trim_end_matches('\0')))
+            }
+            Self::Libvirt(domain) => write!(f, "libvirt domain {}", escape::safe(domain)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(line: &str) -> Vec<String> {
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        of(&arguments, Some("win10")).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn short_and_long() {
+        let line = "qemu -qmp unix:/run/a.sock,server=on,wait=off -chardev \
+                    socket,id=m,path=/run/b,,c.sock,server=on -mon \
+                    chardev=m,id=monitor,mode=control -mon chardev=other,mode=readline -qmp tcp:x:1";
+        assert_eq!(shown(line), ["QMP at /run/a.sock", "QMP at /run/b,c.sock"]);
+    }
+
+    #[test]
+    fn old_and_rare_ways_to_write_it() {
+        assert_eq!(shown("-qmp-pretty unix:a.sock,server,nowait"), ["QMP at a.sock"]);
+        assert_eq!(shown("-qmp unix:server=on,path=b"), ["QMP at b"]);
+        let chardev = "-chardev socket,id=c,server=yes,path=/c";
+        assert_eq!(shown(&format!("--qmp chardev:c {chardev}")), ["QMP at /c"]);
+        assert_eq!(shown(&format!("-mon c,mode=control {chardev}")), ["QMP at /c"]);
+    }
+
+    #[test]
+    fn json() {
+        let chardev = r#"{"backend":"socket","id":"m","path":"/j","wait":false}"#;
+        assert_eq!(shown(&format!("-chardev {chardev} -mon m,mode=control")), ["QMP at /j"]);
+        let client = chardev.replace("\"wait\"", "\"server\"");
+        assert!(shown(&format!("-chardev {client} -mon m,mode=control")).is_empty());
+    }
+
+    #[test]
+    fn abstract_names() {
+        assert_eq!(shown("-qmp unix:q,abstract=on,server=on"), ["QMP at @q"]);
+        let arguments = ["-qmp", "unix:q,abstract=on,tight=off,server=on"].map(str::to_owned);
+        let Some(Monitor::Qmp(Address::Abstract(name))) = of(&arguments, None).pop() else {
+            panic!("no abstract address");
+        };
+        assert_eq!((name.len(), name.trim_end_matches('\0')), (107, "q"));
+    }
+
+    #[test]
+    fn nothing_to_connect_to() {
+        for line in [
+            "-qmp unix:/run/manager.sock",
+            "-qmp unix:/run/manager.sock,server=off,reconnect=1",
+            "-qmp stdio -monitor unix:/run/hmp,server=on",
+            "-chardev socket,id=m,fd=9,server=on,wait=off -mon m,mode=control",
+            "-chardev socket,id=m,path=/x,server=on -mon m,mode=readline",
+            "-mon m,mode=control",
+            "-qmp unix:,server=on",
+        ] {
+            assert_eq!(shown(line), [""; 0], "{line}");
+        }
+        let long = format!("-qmp unix:/{},server=on", "x".repeat(LONGEST));
+        assert_eq!(shown(&long), [""; 0]);
+    }
+
+    #[test]
+    fn libvirt_is_asked_itself_and_last() {
+        let mon = "-mon chardev=charmonitor,id=monitor,mode=control";
+        for socket in [
+            "fd=24",
+            "path=/var/lib/libvirt/qemu/domain-1-win10/monitor.sock",
+            "path=/home/me/.config/libvirt/qemu/lib/domain-1-win10/monitor.sock",
+        ] {
+            let line = format!("-chardev socket,id=charmonitor,{socket},server=on,wait=off {mon}");
+            assert_eq!(shown(&line), ["libvirt domain win10"]);
+            let own = format!("{line} -qmp unix:/own,server=on");
+            assert_eq!(shown(&own), ["QMP at /own", "libvirt domain win10"]);
+        }
+        let alike = format!("-chardev socket,id=charmonitor,path=/x,server=on {mon}");
+        assert_eq!(shown(&alike), ["QMP at /x"]);
+    }
+
+    #[test]
+    fn many_are_a_few() {
+        let line = "-qmp unix:/x,server=on ".repeat(1000);
+        assert_eq!(shown(&line).len(), MOST_SOCKETS);
+    }
+}

@@ -1,0 +1,153 @@
+//! `vmexit capture`: one interval of a given length, from attach to report.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use vmexit_core::{
+    counters::Step,
+    escape,
+    measurement::Measurement,
+    store::Sum,
+    units::plural,
+};
+
+use crate::args::Written;
+use super::report;
+use crate::{
+    error::Error,
+    output::Output,
+    session::{Session as _, guests::Guests, live::LiveSession},
+    stop::Stop,
+};
+
+/// Arguments of `vmexit capture`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CaptureArgs {
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+
+    #[command(flatten)]
+    pub(crate) written: WrittenArgs,
+
+    #[command(flatten)]
+    pub(crate) tables: TableArgs,
+}
+
+/// One capture: of what, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct MeasureArgs {
+    /// How long to capture; ctrl-c ends it early and still reports
+    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
+
+    #[command(flatten)]
+    pub(crate) count: CountArgs,
+
+    /// No progress line
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vmexit capture                          all VMs, 10 seconds
+  vmexit capture --vm win10 -d 1m         one VM, one minute
+  vmexit capture --by vcpu --top 5        each vCPU, five rows a table
+  vmexit capture --event vmexit,msr       exits and registers only: cheaper
+  vmexit capture -o before.vmexit         a recording, for vmexit report and diff
+  vmexit capture --format json -o x.json  for a program to read";
+
+/// How often the progress line changes and new VMs are named.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Steps of a long capture; a short one's are as long as the shortest.
+const STEPS: u32 = 60;
+const SHORTEST_STEP: Duration = Duration::from_secs(1);
+
+/// What is counted at times only is counted five times in a short capture, and once in so long in others: each
+/// time takes the agent some milliseconds.
+const WINDOWS: u32 = 5;
+const LONGEST_PERIOD: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
+    let CaptureArgs { measure: asked, written, tables } = args;
+    let output = Output::of(&written).await?;
+    let measurement = measure(&asked).await?;
+    let format = written.format();
+    output.write(written(&measurement, format, &tables.options())?).await?;
+    if let (Written::Recording, Some(file), false) = (format, &written.output, asked.quiet) {
+        let file = escape::path(file);
+        eprintln!("vmexit: {file} is a recording: vmexit report {file} shows it");
+    }
+    Ok(())
+}
+
+/// Measures the VMs for as long as was asked for: in steps, which are summed up.
+pub(super) async fn measure(args: &MeasureArgs) -> Result<Measurement, Error> {
+    let mut stop = Stop::new()?;
+    let step = (args.duration / STEPS).max(SHORTEST_STEP);
+    let window = (args.duration / WINDOWS).clamp(SHORTEST_STEP, LONGEST_PERIOD);
+    let mut session = LiveSession::start(&args.count, step, window, Guests::find).await?;
+    let mut sum = Sum::default();
+    let interrupted = watch(args, &mut session, &mut sum, &mut stop).await?;
+    let last = session.read().await?;
+    sum.add(Measurement { interrupted, ..last }).map_err(Error::Long)?;
+    let mut measurement = sum.finish().ok_or(Error::NoVm)?;
+    if measurement.steps.is_empty() {
+        measurement.steps = vec![Step::of(&measurement.interval)];
+    }
+    session.finish(&mut measurement).await;
+    Ok(measurement)
+}
+
+/// Adds up steps until the time is up or somebody asks to stop; says which of the two.
+async fn watch(
+    args: &MeasureArgs,
+    session: &mut LiveSession,
+    sum: &mut Sum,
+    stop: &mut Stop,
+) -> Result<bool, Error> {
+    let started = Instant::now();
+    let progress = progress_line(args);
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let end = sleep_until(started + args.duration);
+    tokio::pin!(end);
+    let interrupted = loop {
+        tokio::select! {
+            biased;
+            () = stop.asked() => break true,
+            () = &mut end => break false,
+            step = session.next() => {
+                step?.map_or(Ok(()), |step| sum.add(step)).map_err(Error::Long)?;
+            }
+            _ = tick.tick() => {
+                let seen = session.progress()?;
+                progress.set_position(started.elapsed().as_millis() as u64);
+                progress.set_message(format!(
+                    "{} s of {}, {}, {} (ctrl-c ends early)",
+                    started.elapsed().as_secs(),
+                    humantime::format_duration(args.duration),
+                    plural(session.guests.known.len() as u64, "VM"),
+                    plural(seen.events, "event"),
+                ));
+            }
+        }
+    };
+    progress.finish_and_clear();
+    Ok(interrupted)
+}
+
+/// On standard error, and only if that is a terminal.
+fn progress_line(args: &MeasureArgs) -> ProgressBar {
+    if args.quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(args.duration.as_millis() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:20} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}

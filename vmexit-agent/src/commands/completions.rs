@@ -1,0 +1,40 @@
+//! Completions and manual pages, from the very definitions that arguments are read by.
+
+use clap::CommandFactory as _;
+
+use super::Cli;
+use crate::{error::Error, output::Output};
+
+/// Arguments of `vmexit completions`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell's
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// Arguments of `vmexit man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// A directory that is there
+    pub(crate) directory: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vmexit completions bash > /etc/bash_completion.d/vmexit
+  vmexit completions zsh > /usr/local/share/zsh/site-functions/_vmexit
+  vmexit completions fish > ~/.config/fish/completions/vmexit.fish";
+
+pub(super) async fn completions(args: &CompletionsArgs) -> Result<(), Error> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "vmexit", &mut script);
+    Output::open(None).await?.write(script.into()).await
+}
+
+/// One page for vmexit, and one for each command.
+pub(super) fn man(args: &ManArgs) -> Result<(), Error> {
+    let written = clap_mangen::generate_to(Cli::command(), &args.directory);
+    written.map_err(|source| Error::Output { path: args.directory.clone(), source })
+}

@@ -1,0 +1,90 @@
+//! `vmexit doctor`: what a capture would meet on this host, one line each; programs are really
+//! loaded, and exits looked for, where there is a VM to have them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use crate::{error::Error, output::Output};
+use crate::{doctor::{self, Check, State}, probe::{Options, Probe, plan::{Plan, Tracepoints}}};
+use vmexit_core::{counters::{Interval, Snapshot}, escape::escaped, event::Event, timing::Timing, vm};
+use vmexit_view::Format;
+
+/// Arguments of `vmexit doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// How to write the findings
+    #[arg(short, long, value_parser = choice::<Format>(), default_value = "text", help_heading = OUTPUT)]
+    pub(crate) format: Format,
+}
+
+/// How long exits are looked for.
+const LISTEN: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(args: DoctorArgs) -> Result<(), Error> {
+    let mut checks = doctor::examine();
+    let works = checks.iter().all(|check| check.state < State::Problem);
+    if works {
+        checks.push(programs().await);
+    }
+    let problems = checks.iter().filter(|check| check.state == State::Problem).count();
+    Output::open(None).await?.write(render(&checks, args.format)?).await?;
+    if problems > 0 { Err(Error::Unwell(problems)) } else { Ok(()) }
+}
+
+/// Loads and attaches for a second.
+async fn programs() -> Check {
+    let vms = discover::find_all().map(|found| found.vms).unwrap_or_default();
+    match listen(&vms).await {
+        Err(error) => {
+            Check { name: "programs".into(), state: State::Problem, says: error.to_string() }
+        }
+        Ok(None) => Check {
+            name: "programs".into(),
+            state: State::Ok,
+            says: "loaded and attached; without a VM there is nothing to see".into(),
+        },
+        Ok(Some((exits, others))) => doctor::exits(exits, others),
+    }
+}
+
+/// Exits and other events of a second; nothing where no VM could have them.
+async fn listen(vms: &[vm::Vm]) -> Result<Option<(u64, u64)>, Error> {
+    let plan = Plan::make(Tracepoints::Auto)?;
+    let vcpus: usize = vms.iter().map(|vm| vm.vcpus).sum();
+    let options = Options {
+        max_vcpus: u32::try_from(vcpus).unwrap_or(1),
+        // One that starts meanwhile has no room, and is not asked about.
+        pids: Some(vms.iter().map(|vm| vm.pid).collect()),
+        timing: Timing::All,
+        events: Event::ALL.into(),
+        sampled: false,
+        slow: None,
+    };
+    let mut probe = Probe::start(&plan, &options)?;
+    if vms.is_empty() {
+        return Ok(None);
+    }
+    sleep(LISTEN).await;
+    let interval = Interval::between(&Snapshot::default(), &probe.snapshot(|_| false)?);
+    let exits = interval.vcpus.iter().map(|vcpu| vcpu.observed).sum();
+    let others = interval.vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.stray).sum();
+    Ok(Some((exits, others)))
+}
+
+fn render(checks: &[Check], format: Format) -> Result<Bytes, Error> {
+    if format == Format::Json {
+        return Ok(vmexit_view::json(&checks)?);
+    }
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let lines = checks.iter().map(|check| {
+        let state = match check.state {
+            State::Ok => "ok",
+            State::Note => "note",
+            State::Problem => "PROBLEM",
+        };
+        format!("{state:7}  {:width$}  {}\n", check.name, escaped(&check.says))
+    });
+    Ok(lines.collect::<String>().into())
+}

@@ -1,0 +1,99 @@
+//! `vmexit import`: what another program has measured, shown or written as if vmexit had.
+
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    path::Path,
+};
+
+use crate::{error::Error, output::Output};
+use super::report;
+use vmexit_core::{import::{self, ImportError, Imported}, units::plural};
+
+/// Arguments of `vmexit import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// From what.
+    #[command(subcommand)]
+    pub(crate) from: ImportFrom,
+}
+
+/// What can be imported.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportFrom {
+    /// Text of `perf script` with KVM's events, as `perf kvm stat record` records them
+    Perf(ImportPerfArgs),
+}
+
+/// Arguments of `vmexit import perf`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ImportPerfArgs {
+    /// The text; - for standard input
+    pub(crate) file: PathBuf,
+
+    /// Only this VM, by process id, where the text has it; can be given several times
+    #[arg(long = "vm", value_name = "PID", help_heading = TARGET)]
+    pub(crate) vms: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) written: WrittenArgs,
+
+    #[command(flatten)]
+    pub(crate) tables: TableArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  perf kvm stat record -a -o perf.data sleep 10
+  perf script --header -F +pid --ns --show-lost-events -i perf.data > perf.txt
+  vmexit import perf perf.txt                          tables
+  vmexit import perf perf.txt -o before.vmexit         a recording, for vmexit report and diff
+  perf script -i perf.data | vmexit import perf -      without a file
+
+-F +pid tells VMs apart, --ns has times to the nanosecond, --header says which host it was, and
+--show-lost-events what perf missed. kvm_exit, kvm_entry, kvm_pio, kvm_mmio and kvm_msr are read; the
+last of these older perfs do not record.";
+
+pub(super) async fn run(args: ImportArgs) -> Result<(), Error> {
+    let ImportFrom::Perf(args) = args.from;
+    perf(args).await
+}
+
+async fn perf(args: ImportPerfArgs) -> Result<(), Error> {
+    let output = Output::of(&args.written).await?;
+    let imported =
+        read(&args.file).map_err(|source| Error::Import { path: args.file.clone(), source })?;
+    warn_of(&imported);
+    let mut recording = imported.recording;
+    recorded::keep(&mut recording, &args.vms, &[])?;
+    output.write(written(&recording, args.written.format(), args.tables.layout())?).await
+}
+
+fn read(path: &Path) -> Result<Imported, ImportError> {
+    if path == Path::new("-") {
+        import::perf(io::stdin().lock())
+    } else {
+        import::perf(BufReader::new(File::open(path)?))
+    }
+}
+
+/// Says what of the text is not in the recording.
+fn warn_of(imported: &Imported) {
+    if let Some(example) = &imported.example {
+        let lines = plural(imported.not_understood, "line");
+        log::warn!("not understood: {lines}, the first of which is '{example}'");
+    }
+    if imported.passed_over > 0 {
+        log::warn!("passed over: {} of other kinds", plural(imported.passed_over, "KVM event"));
+    }
+    if imported.unnamed > 0 {
+        let exits = plural(imported.unnamed, "exit");
+        log::warn!("on 'other': {exits}, for reasons that this vmexit has no names for");
+    }
+    if !imported.has_pids {
+        log::warn!(
+            "which process a thread is of is not in the text, so all are shown as one VM's: perf script -F +pid has it"
+        );
+    }
+}

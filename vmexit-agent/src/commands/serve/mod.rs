@@ -1,0 +1,94 @@
+//! `vmexit serve`: counts all day, and answers Prometheus. One loop reads; what it has read is published,
+//! and whoever asks gets that: nobody who asks has anything read, or waits for it.
+
+mod http;
+mod own;
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use tokio::{net::TcpListener, sync::watch};
+use vmexit_core::{finding, measurement::Measurement, report::Scope, vm::Vm};
+use vmexit_view::metrics::{self, Totals};
+
+use self::http::Published;
+
+use crate::{
+    error::Error,
+    service::{Publish, Service, open_recorder},
+};
+
+/// Arguments of `vmexit serve`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// Where to listen
+    #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9762")]
+    pub(crate) listen: SocketAddr,
+
+    /// How often to read the counters
+    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
+    pub(crate) interval: Duration,
+
+    /// Record each interval into this directory too, as `vmexit record` does
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+
+    #[command(flatten)]
+    pub(crate) count: CountArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vmexit serve                                on 127.0.0.1:9762, each 10 seconds
+  vmexit serve --listen [::]:9762 -i 30s      for other hosts too
+  vmexit serve --record /var/lib/vmexit       for vmexit report and top --replay too
+  vmexit serve --timing 1/16                  counts stay exact, times are estimates: cheaper
+  curl -s http://127.0.0.1:9762/metrics       what there is: docs/metrics.md
+
+/ is a page with the last interval, /healthz says whether the counters are being read.";
+
+pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
+    // Before anything is traced, so that a port or directory that is taken costs nothing.
+    let listener = TcpListener::bind(args.listen).await;
+    let listener = listener.map_err(|source| Error::Listen { address: args.listen, source })?;
+    let open = |directory| open_recorder(directory, args.limits.limits());
+    let recorder = args.record.as_deref().map(open).transpose()?;
+    let service = Service::start(&args.count, args.interval).await?;
+    let (publish, published) = watch::channel(Published::default());
+    let address = listener.local_addr().unwrap_or(args.listen);
+    eprintln!("vmexit: metrics at http://{address}/metrics, a page at http://{address}/");
+    let server = tokio::spawn(http::serve(listener, published, 3 * args.interval));
+    let mut metrics = Metrics { totals: Totals::default(), publish };
+    let result = service.run(Some(&mut metrics), recorder).await;
+    server.abort();
+    result
+}
+
+/// Sums of all intervals, and where they are published.
+struct Metrics {
+    totals: Totals,
+    publish: watch::Sender<Published>,
+}
+
+impl Publish for Metrics {
+    fn publish(
+        &mut self,
+        measurement: &Measurement,
+        vms: &BTreeMap<u32, Vm>,
+    ) -> Result<(), Error> {
+        let report = finding::report(measurement, Scope::default());
+        self.totals.add(&report, vms, Instant::now());
+        let metrics = metrics::expose(&self.totals, own::usage()).map_err(Error::Metrics)?;
+        self.publish.send_replace(Published {
+            open: metrics.open.into(),
+            classic: metrics.classic.into(),
+            report: Some(Arc::new(report)),
+            page: Arc::default(),
+            at: Some(Instant::now()),
+        });
+        Ok(())
+    }
+}

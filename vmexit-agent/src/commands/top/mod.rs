@@ -1,0 +1,285 @@
+//! `vmexit top`: the live view. The loop that reads, draws and listens; what is shown is the view's.
+
+mod batch;
+mod config;
+mod live;
+mod replay;
+mod screen;
+mod source;
+
+use std::{
+    env,
+    future::ready,
+    io::{IsTerminal as _, stdout},
+    path::Path,
+    time::SystemTime,
+};
+
+use crossterm::event::EventStream;
+use futures_util::StreamExt as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use vmexit_core::report::Scope;
+use vmexit_view::{
+    TableOptions,
+    top::{Effect, Settings, State, Theme, draw},
+};
+
+use self::{
+    config::Config, live::LiveSource, replay::ReplaySource, screen::Screen, source::Source,
+};
+use crate::args::Written;
+use super::report;
+use crate::{error::Error, output::Output, session::replay::ReplaySession, stop::Stop};
+
+/// Arguments of `vmexit top`.
+#[derive(Debug, Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", keys::text()))]
+pub(crate) struct TopArgs {
+    /// From one reading to the next [default: 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
+    pub(crate) interval: Option<Duration>,
+
+    /// What to put first [default: time]
+    #[arg(long, value_name = "COLUMN", value_parser = choice::<Figure>(), help_heading = OUTPUT)]
+    pub(crate) sort: Option<Figure>,
+
+    /// What of a VM to show first: its exits, or its vCPUs; with --batch each vCPU's tables too
+    #[arg(long, value_name = "WHAT", value_parser = choice::<By>(), default_value = "vm", help_heading = OUTPUT)]
+    pub(crate) by: By,
+
+    /// Print a report for each interval, as text; always so where standard output is no terminal
+    #[arg(short, long)]
+    pub(crate) batch: bool,
+
+    /// End after so many intervals
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) frames: Option<u64>,
+
+    /// With --batch, at most so many rows of each table
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) top: u32,
+
+    #[command(flatten)]
+    pub(crate) replay: ReplayArgs,
+
+    #[command(flatten)]
+    pub(crate) count: CountArgs,
+
+    /// Configuration file [default: ~/.config/vmexit/config.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// What to show in place of VMs that run.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Show what was recorded, an interval each --interval: a recording, or a directory of `vmexit record`
+    #[arg(long = "replay", id = "file", value_name = "FILE|DIR", conflicts_with_all = [
+        "timing", "budget", "duty", "devices", "qmp", "max_vcpus", "tracepoints",
+    ])]
+    pub(crate) file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) period: PeriodArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vmexit top                        all VMs, each second
+  vmexit top --vm win10             one VM, opened at once
+  vmexit top --event vmexit -i 5s   exit reasons only, every five seconds: cheaper
+  vmexit top --batch -n 3 --top 5   three reports as text, five rows a table
+  vmexit top --replay /var/lib/vmexit --since 03:10   what was recorded, each interval for a second";
+
+pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
+    let config = Config::load(args.config.as_deref())?;
+    if args.batch || !stdout().is_terminal() {
+        return batch::run(&args, &config).await;
+    }
+    let signals = Signals::new()?;
+    let interval = args.interval.unwrap_or(config.interval);
+    let (source, open) = match &args.replay.file {
+        Some(path) => {
+            let replay = ReplaySource::start(replay_session(path, &args)?, path, interval)?;
+            (Source::Replay(Box::new(replay)), None)
+        }
+        None => {
+            let live = LiveSource::start(&args.count, interval).await?;
+            let only = live.only();
+            (Source::Live(Box::new(live)), only)
+        }
+    };
+    let settings = Settings {
+        interval,
+        sort: args.sort.unwrap_or(config.sort),
+        by: args.by,
+        open,
+        columns: config.columns,
+        replay: args.replay.file.is_some(),
+    };
+    let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let theme = if no_colour { config.theme.without_colours() } else { config.theme };
+    let first = source.frame(Scope::default(), false);
+    let screen = Screen::open(config.mouse).map_err(Error::Screen)?;
+    let state = State::new(settings, first, Screen::size().map_err(Error::Screen)?);
+    let mut top = Top { source, state, screen, theme, signals };
+    top.run(args.frames.unwrap_or(u64::MAX)).await
+}
+
+/// The intervals that `--replay` is to show.
+fn replay_session(path: &Path, args: &TopArgs) -> Result<ReplaySession, Error> {
+    let (vms, events) = (&args.count.watch.vms, &args.count.events);
+    ReplaySession::open(path, args.replay.period.period(), vms, events)
+}
+
+/// The live view and all that it takes.
+struct Top {
+    source: Source,
+    state: State,
+    screen: Screen,
+    theme: Theme,
+    signals: Signals,
+}
+
+impl Top {
+    /// Shows so many intervals, or until somebody quits.
+    async fn run(&mut self, mut frames: u64) -> Result<(), Error> {
+        let mut events = EventStream::new();
+        let mut drawn = false;
+        while frames > 0 {
+            let effect = tokio::select! {
+                biased;
+                asked = self.signals.next() => match asked {
+                    Asked::Stop => Effect::Quit,
+                    Asked::Suspend => {
+                        self.screen.suspend(false).map_err(Error::Screen)?;
+                        Effect::None
+                    }
+                    // Whoever had the terminal meanwhile may have changed it.
+                    Asked::GoOn => Effect::Redraw,
+                },
+                event = events.next() => match event {
+                    Some(event) => self.state.handle(&event.map_err(Error::Screen)?),
+                    None => Effect::Quit,
+                },
+                shown = self.source.next(&mut self.state) => {
+                    shown?;
+                    frames -= 1;
+                    Effect::None
+                }
+                // Last: what comes at once is shown in one frame.
+                () = ready(()), if !drawn => {
+                    self.draw()?;
+                    drawn = true;
+                    continue;
+                }
+            };
+            drawn = false;
+            if self.carry_out(effect).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self) -> Result<(), Error> {
+        self.screen.draw(|frame| draw(frame, &self.state, &self.theme)).map_err(Error::Screen)
+    }
+
+    /// Does what an action takes; says whether it is over.
+    async fn carry_out(&mut self, effect: Effect) -> Result<bool, Error> {
+        match effect {
+            Effect::None => {}
+            Effect::Show => {
+                self.source.set_paused(self.state.is_paused());
+                self.show();
+            }
+            Effect::Refresh => {
+                self.source.refresh_with_histograms(&self.state)?;
+                self.show();
+            }
+            Effect::Reset => {
+                self.source.reset()?;
+                self.show();
+            }
+            Effect::Step { on } => self.source.step(on, &mut self.state)?,
+            Effect::Interval => self.source.set_period(self.state.interval()),
+            Effect::Save => {
+                let said = match self.save().await {
+                    Ok(path) => format!("written: vmexit report {path} shows it"),
+                    Err(error) => error.to_string(),
+                };
+                self.state.say(said);
+            }
+            Effect::Suspend => {
+                self.signals.own += 1;
+                self.screen.suspend(true).map_err(Error::Screen)?;
+            }
+            Effect::Redraw => self.screen.take().map_err(Error::Screen)?,
+            Effect::Quit => return Ok(true),
+        }
+        Ok(false)
+    }
+
+    /// Shows the same interval in the scope that is wanted now.
+    fn show(&mut self) {
+        let frame = self.source.frame(self.state.scope(), self.state.is_cumulative());
+        self.state.refresh(frame);
+    }
+
+    /// Writes a recording of what is shown, of all VMs, into the working directory; the file's name.
+    async fn save(&self) -> Result<String, Error> {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let path = format!("{}.vmexit", time.replace([':', '-'], ""));
+        let measurement = self.source.measurement(self.state.is_cumulative());
+        let output = Output::open(Some(path.as_ref())).await?;
+        let options = TableOptions::default();
+        output.write(written(&measurement, Written::Recording, &options)?).await?;
+        Ok(path)
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop,
+    Suspend,
+    GoOn,
+}
+
+/// The signals that concern a terminal.
+struct Signals {
+    stop: Stop,
+    hangup: Signal,
+    suspend: Signal,
+    go_on: Signal,
+    /// Those to suspend that are still to come from ourselves: a key suspends our whole group.
+    own: u32,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let listen = |kind| signal(kind).map_err(Error::Signal);
+        Ok(Self {
+            stop: Stop::new()?,
+            hangup: listen(SignalKind::hangup())?,
+            suspend: listen(SignalKind::from_raw(libc::SIGTSTP))?,
+            go_on: listen(SignalKind::from_raw(libc::SIGCONT))?,
+            own: 0,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.asked() => return Asked::Stop,
+                _ = self.hangup.recv() => return Asked::Stop,
+                _ = self.suspend.recv() => match self.own.checked_sub(1) {
+                    Some(own) => self.own = own,
+                    None => return Asked::Suspend,
+                },
+                _ = self.go_on.recv() => return Asked::GoOn,
+            }
+        }
+    }
+}

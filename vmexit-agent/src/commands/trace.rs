@@ -1,0 +1,278 @@
+//! `vmexit trace`: single exits that take long, as they happen.
+
+mod remarks;
+
+use std::{
+    io,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    io::{AsyncWriteExt as _, Stdout, stdout},
+    time::{sleep, timeout},
+};
+use vmexit_common::slow;
+
+use self::remarks::Remarks;
+use crate::{error::Error, session::{guests::Guests, live::warn_of_missing}, stop::Stop};
+use vmexit_core::{device::Map, event::Event, host::Host, reason::Names, report::{Clock, SlowExit, SlowSources}, timing::Timing, vendor::Vendor, vm::Vmm};
+use crate::{host::preflight, monitor::Maps, probe::{self, Options, Probe, Slow, SlowExits, plan::Plan}};
+use vmexit_view::Format;
+
+/// Arguments of `vmexit trace`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct TraceArgs {
+    /// Show exits that take this long or longer, from exit to entry
+    #[arg(short, long, value_name = "TIME", default_value = "1ms", value_parser = parse_threshold)]
+    pub(crate) slower_than: Duration,
+
+    /// Exits in which the vCPU only waits (HLT) too
+    #[arg(long)]
+    pub(crate) waiting: bool,
+
+    /// How long to look [default: until ctrl-c]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+
+    /// End after so many exits
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// How to write an exit: as a line of a table, or as a JSON object on a line
+    #[arg(short, long, value_parser = choice::<Format>(), default_value = "text", help_heading = OUTPUT)]
+    pub(crate) format: Format,
+
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vmexit trace                                exits of a millisecond and more, until ctrl-c
+  vmexit trace --vm win10 --slower-than 20us  one VM, and shorter ones too
+  vmexit trace --waiting -d 10s -n 100        with HLT; ten seconds or 100 exits
+  vmexit trace --format json | jq -c 'select(.vcpu == 0)'";
+
+/// How long somebody who asked to stop waits for a reader.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Exits that are written at once.
+const BATCH: usize = 256;
+
+pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
+    preflight::check()?;
+    let plan = Plan::make(args.watch.tracepoints)?;
+    warn_of_missing(&plan, &Event::ALL);
+    let guests = Guests::find(&args.watch)?;
+    let mut maps = Maps::new(args.watch.devices.options());
+    guests.known.values().for_each(|vm| maps.learn(vm));
+    maps.settle().await;
+    let vendor = host::current().vendor;
+    let waiting = vendor.filter(|_| !args.waiting).into_iter().flat_map(Vendor::waiting);
+    let options = Options {
+        max_vcpus: args.watch.max_vcpus.unwrap_or_else(|| guests.room()),
+        pids: guests.filter.clone(),
+        timing: Timing::All,
+        events: Event::ALL.into(),
+        sampled: false,
+        slow: Some(Slow {
+            at_least_ns: u64::try_from(args.slower_than.as_nanos()).unwrap_or(u64::MAX),
+            ignored: waiting.collect(),
+        }),
+    };
+    let mut stop = Stop::new()?;
+    let mut probe = Probe::start(&plan, &options)?;
+    let mut exits = probe.slow_exits()?;
+    let mut remarks = Remarks::new(probe);
+    let mut out = Lines {
+        guests,
+        maps,
+        names: host::reason_names(),
+        clock: clock(),
+        vendor,
+        // Without kvm_userspace_exit nobody says.
+        userspace: !plan
+            .missing(&[Event::Userspace])
+            .iter()
+            .any(|(tracepoint, _)| tracepoint.name == "kvm_userspace_exit"),
+        format: args.format,
+        left: args.count.unwrap_or(u64::MAX),
+        shown: 0,
+        stdout: stdout(),
+    };
+    let end = tokio::select! {
+        end = follow(&args, &mut exits, &mut out, &mut stop) => end?,
+        error = remarks.tend() => return error.map(drop),
+    };
+    let mut unread = 0;
+    match end {
+        End::Closed => return Ok(()),
+        End::Stuck(last) => {
+            unread = last + exits.take(SlowExits::MOST).len();
+        }
+        End::Time => {
+            // What ended in time and was not read yet.
+            let rest = exits.take(SlowExits::MOST);
+            match out.write_until(&mut stop, &rest).await? {
+                Written::Closed => return Ok(()),
+                Written::Stuck(last) => unread = last,
+                Written::All | Written::Enough | Written::Stopped => {}
+            }
+        }
+        End::Enough => {}
+    }
+    remarks.sum_up(out.shown, unread as u64)
+}
+
+/// Why no more exits are looked at.
+enum End {
+    /// The time is up, or somebody asked to stop.
+    Time,
+    /// As many as were asked for.
+    Enough,
+    /// Somebody asked to stop, and nobody read the last so many.
+    Stuck(usize),
+    /// Nobody reads any more.
+    Closed,
+}
+
+/// Writes exits as they come.
+async fn follow(
+    args: &TraceArgs,
+    exits: &mut SlowExits,
+    out: &mut Lines,
+    stop: &mut Stop,
+) -> Result<End, Error> {
+    if let Written::Closed = out.write(&vmexit_view::slow_header(args.format)).await? {
+        return Ok(End::Closed);
+    }
+    let end = async {
+        match args.duration {
+            Some(duration) => sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.asked() => return Ok(End::Time),
+            () = &mut end => return Ok(End::Time),
+            exits = exits.wait(BATCH) => match out.write_until(stop, &exits?).await? {
+                Written::All => {}
+                Written::Stopped => return Ok(End::Time),
+                Written::Enough => return Ok(End::Enough),
+                Written::Stuck(unread) => return Ok(End::Stuck(unread)),
+                Written::Closed => return Ok(End::Closed),
+            },
+        }
+    }
+}
+
+/// How writing ended.
+enum Written {
+    All,
+    /// As many as were asked for.
+    Enough,
+    /// All, and somebody asked to stop meanwhile.
+    Stopped,
+    /// Somebody asked to stop, and nobody reads these.
+    Stuck(usize),
+    /// Nobody will ever read.
+    Closed,
+}
+
+fn clock() -> Clock {
+    Clock { wall: SystemTime::now(), ns: probe::now_ns() }
+}
+
+/// Where exits are written, and what with.
+struct Lines {
+    guests: Guests,
+    maps: Maps,
+    names: Names,
+    clock: Clock,
+    vendor: Option<Vendor>,
+    userspace: bool,
+    format: Format,
+    /// How many are still wanted.
+    left: u64,
+    shown: u64,
+    stdout: Stdout,
+}
+
+impl Lines {
+    /// Writes these exits. A reader may take its time, unless somebody asks to stop.
+    async fn write_until(
+        &mut self,
+        stop: &mut Stop,
+        exits: &[slow::SlowExit],
+    ) -> Result<Written, Error> {
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(exits.len());
+        let lines = self.render(&exits[..wanted]).await?;
+        let mut asked = false;
+        let written = {
+            let write = self.write(&lines);
+            tokio::pin!(write);
+            tokio::select! {
+                written = &mut write => written?,
+                () = stop.asked() => {
+                    asked = true;
+                    match timeout(PATIENCE, write).await {
+                        Ok(written) => written?,
+                        Err(_) => return Ok(Written::Stuck(exits.len())),
+                    }
+                }
+            }
+        };
+        self.left -= wanted as u64;
+        self.shown += wanted as u64;
+        Ok(match written {
+            Written::All if self.left == 0 => Written::Enough,
+            Written::All if asked => Written::Stopped,
+            written => written,
+        })
+    }
+
+    async fn render(&mut self, exits: &[slow::SlowExit]) -> Result<String, Error> {
+        let pids = exits.iter().map(|exit| (exit.thread >> 32) as u32).collect();
+        self.guests.note(&pids).iter().for_each(|vm| self.maps.learn(vm));
+        self.maps.collect().await;
+        self.clock = self.clock.or_set(clock());
+        let mut lines = String::new();
+        for exit in exits {
+            let pid = (exit.thread >> 32) as u32;
+            let guest = self.guests.known.get(&pid);
+            let guessed = Map::Guessed(guest.map_or(Vmm::Other, |vm| vm.vmm));
+            let sources = SlowSources {
+                reasons: &self.names,
+                vendor: self.vendor,
+                map: self.maps.known().get(&pid).unwrap_or(&guessed),
+                guest,
+                userspace: self.userspace,
+                clock: self.clock,
+            };
+            let exit = SlowExit::of(exit, sources);
+            lines.push_str(&vmexit_view::slow(&exit, self.format)?);
+            // Devices come, and firmware moves them: asked again for the exits to come.
+            if let Some(vm) = guest.filter(|_| exit.is_unassigned()) {
+                self.maps.renew(vm);
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Writes whole lines, and passes them on at once.
+    async fn write(&mut self, lines: &str) -> Result<Written, Error> {
+        let written = match self.stdout.write_all(lines.as_bytes()).await {
+            Ok(()) => self.stdout.flush().await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => Ok(Written::All),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Written::Closed),
+            Err(source) => Err(Error::Output { path: "standard output".into(), source }),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Where a report goes: standard output, or a file that is complete or not there at all.
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use tokio::{
+    fs,
+    io::{AsyncWriteExt as _, stdout},
+};
+
+use crate::{args::{Written, WrittenArgs}, error::Error};
+
+/// Where to write; opened before anything is traced, so that a typing error costs no capture.
+pub(crate) struct Output {
+    target: Option<Target>,
+}
+
+struct Target {
+    path: PathBuf,
+    /// Written first, renamed at the end. `None` for what is no plain file, such as /dev/null or a
+    /// pipe: that is written as it is.
+    temporary: Option<PathBuf>,
+    file: fs::File,
+}
+
+impl Output {
+    /// Standard output without a path.
+    pub(crate) async fn open(path: Option<&Path>) -> Result<Self, Error> {
+        let Some(path) = path else { return Ok(Self { target: None }) };
+        match Target::open(path).await {
+            Ok(target) => Ok(Self { target: Some(target) }),
+            Err(source) => Err(Error::Output { path: path.into(), source }),
+        }
+    }
+
+    /// Where something that was measured is to go.
+    pub(crate) async fn of(args: &WrittenArgs) -> Result<Self, Error> {
+        let on_terminal = args.output.is_none() && io::stdout().is_terminal();
+        if on_terminal && args.format() == Written::Recording {
+            return Err(Error::RecordingOnTerminal);
+        }
+        Self::open(args.output.as_deref()).await
+    }
+
+    /// Writes all of it.
+    pub(crate) async fn write(self, report: Bytes) -> Result<(), Error> {
+        let (path, result) = match self.target {
+            Some(target) => (target.path.clone(), target.write(report).await),
+            None => return print(report).await.map(drop),
+        };
+        result.map_err(|source| Error::Output { path, source })
+    }
+}
+
+/// Writes to standard output; says whether anybody reads it still.
+pub(crate) async fn print(mut text: Bytes) -> Result<bool, Error> {
+    let mut stdout = stdout();
+    let written = match stdout.write_all_buf(&mut text).await {
+        Ok(()) => stdout.flush().await,
+        Err(error) => Err(error),
+    };
+    match written {
+        Ok(()) => Ok(true),
+        // Whoever read has seen enough, as in `vmexit capture | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(source) => Err(Error::Output { path: "standard output".into(), source }),
+    }
+}
+
+/// What is to be written of a recording.
+pub(crate) fn written(
+    measurement: &Measurement,
+    format: Written,
+    options: &TableOptions,
+) -> Result<Bytes, Error> {
+    match format {
+        Written::Report(format) => {
+            let report = finding::report(measurement, options.scope());
+            Ok(vmexit_view::render(report, options, format)?)
+        }
+        Written::Recording => Ok(file::write(measurement).map_err(Error::Recording)?.into()),
+    }
+}
+
+impl Target {
+    async fn open(path: &Path) -> io::Result<Self> {
+        let plain = match fs::metadata(path).await {
+            Ok(existing) => existing.is_file(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(error),
+        };
+        let temporary = plain.then(|| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{}.partial", std::process::id()));
+            PathBuf::from(name)
+        });
+        let to_open = temporary.as_deref().unwrap_or(path);
+        let file =
+            fs::OpenOptions::new().write(true).create(plain).truncate(plain).open(to_open).await?;
+        Ok(Self { path: path.into(), temporary, file })
+    }
+
+    async fn write(mut self, mut report: Bytes) -> io::Result<()> {
+        self.file.write_all_buf(&mut report).await?;
+        self.file.flush().await?;
+        if let Some(temporary) = &self.temporary {
+            fs::rename(temporary, &self.path).await?;
+            self.temporary = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // Nothing complete to keep; if it can't be removed, nobody is worse off.
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}

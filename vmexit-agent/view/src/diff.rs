@@ -1,0 +1,219 @@
+//! Two recordings beside each other, as tables or as JSON.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use comfy_table::{Cell, CellAlignment, Table, presets};
+
+use super::{Format, json, subject::{label, what}, table::{NONE, titles}, text::line};
+use vmexit_core::{escape::safe, units::{count, duration, percent, plural, rate}};
+use vmexit_core::{diff::{By, Change, Diff, Found, Row, Share, Side, Verdict, Vm, Who}, event::Event, report::{Source, Stats}};
+
+/// What a cell shows where a difference means nothing.
+const NOISE: &str = "noise";
+
+/// Writes the difference in `format`, with a line feed at the end.
+pub fn diff(diff: &Diff, format: Format) -> Result<Bytes, serde_json::Error> {
+    match format {
+        Format::Text => Ok(text(diff).into()),
+        Format::Json => json(diff),
+    }
+}
+
+fn text(diff: &Diff) -> String {
+    let mut out = String::new();
+    for (name, side) in [("before", &diff.before), ("after", &diff.after)] {
+        line!(out, "{name:<6}  {}", self::side(side));
+    }
+    for note in &diff.notes {
+        line!(out, "{}", vmexit_core::escape::cut(note, WIDEST_NOTE));
+    }
+    if let Some(cores) = diff.cores.as_ref().filter(|_| diff.vms.len() > 1) {
+        let vms = diff.vms.iter().filter(|vm| vm.matched.is_some()).count();
+        line!(out, "\n{} in both: {}", plural(vms as u64, "VM"), handled(cores));
+    }
+    let exits = [&diff.before, &diff.after].iter().all(|side| side.source == Source::Exits);
+    for vm in &diff.vms {
+        out.push('\n');
+        self::vm(&mut out, vm, exits);
+    }
+    if diff.vms.is_empty() {
+        line!(out, "\nno VM is in either");
+    }
+    out
+}
+
+/// Widest sentence that is shown, columns: two names of hosts, and what is said of them.
+const WIDEST_NOTE: usize = 200;
+
+fn side(side: &Side) -> String {
+    format!(
+        "{}, {:.2} s on {}, Linux {}",
+        side.span.since(),
+        side.span.seconds,
+        safe(&side.host.name),
+        safe(&side.host.kernel),
+    )
+}
+
+/// A VM; with its exits, if both recordings have any.
+fn vm(out: &mut String, vm: &Vm, exits: bool) {
+    let _ = write!(out, "{}", safe(&vm.name));
+    let alone = |who: &Who, when: &str, per_second: f64| {
+        let rate = if exits { format!(", {} exits/s", rate(per_second)) } else { String::new() };
+        format!(" (pid {}): only {when}{rate}\n", who.pid)
+    };
+    match (&vm.before, &vm.after) {
+        (Some(before), Some(after)) => both(out, vm, before, after, exits),
+        (Some(before), None) => out.push_str(&alone(before, "before", vm.exits.before)),
+        (None, Some(after)) => out.push_str(&alone(after, "after", vm.exits.after)),
+        (None, None) => {}
+    }
+}
+
+fn both(out: &mut String, vm: &Vm, before: &Who, after: &Who, shows_exits: bool) {
+    let pids = if before.pid == after.pid {
+        format!("pid {}", after.pid)
+    } else {
+        format!("pid {}, before {}", after.pid, before.pid)
+    };
+    let name = match vm.matched {
+        Some(By::Name) | None => String::new(),
+        Some(By::Uuid) => format!("; the UUID is that of {}", safe(&before.name)),
+        Some(By::Pid) => format!("; the process is that of {}", safe(&before.name)),
+        Some(By::Rest) => format!("; compared with {}", safe(&before.name)),
+    };
+    let vcpus = if before.vcpus == after.vcpus {
+        plural(after.vcpus as u64, "vCPU")
+    } else {
+        format!("{}, before {}", plural(after.vcpus as u64, "vCPU"), before.vcpus)
+    };
+    let _ = write!(out, " ({pids}, {vcpus}{name})");
+    let exits = &vm.exits;
+    if shows_exits {
+        let noise = if exits.is_real() { "" } else { ", within noise" };
+        let _ = write!(out, ": {} → {} exits/s{noise}", rate(exits.before), rate(exits.after));
+    }
+    if let Some(cores) = &vm.cores {
+        let _ = write!(out, "; {}", handled(cores));
+    }
+    out.push('\n');
+    for found in &vm.findings {
+        line!(out, "  {}", finding(found));
+    }
+    if vm.tables.is_empty() {
+        line!(out, "\n  nothing to compare");
+    }
+    for (&event, rows) in &vm.tables {
+        table(out, event, rows, vm.hidden.get(&event).copied().unwrap_or(0));
+    }
+}
+
+/// What became of a finding: `gone: the guest …, was 70.25% of exits, 52.3% of a core`.
+fn finding(found: &Found) -> String {
+    let share = |share: &Share| {
+        let exits = percent(share.exits_percent);
+        let cost = share.gain_core_percent;
+        let cost = cost.map_or_else(String::new, |cost| format!(", {cost:.1}% of a core"));
+        format!("{exits} of exits{cost}")
+    };
+    let title = found.title;
+    match (&found.before, &found.after) {
+        (Some(before), Some(after)) => {
+            format!("still: {title}: {}; was {}", share(after), share(before))
+        }
+        (Some(before), None) => format!("gone: {title}; was {}", share(before)),
+        (None, Some(after)) => format!("new: {title}: {}", share(after)),
+        (None, None) => String::new(),
+    }
+}
+
+/// What the time of exits was and is, and what that saved.
+fn handled(cores: &Change) -> String {
+    let part = |cores: f64| format!("{:.1}%", 100.0 * cores);
+    let meaning = match cores.verdict {
+        Verdict::Noise => "within noise".to_owned(),
+        Verdict::Less | Verdict::Gone => format!("{:.2} cores saved", -cores.difference),
+        Verdict::More | Verdict::New => format!("{:.2} cores more", cores.difference),
+    };
+    format!("handled {} → {} of a core: {meaning}", part(cores.before), part(cores.after))
+}
+
+fn table(out: &mut String, event: Event, rows: &[Row], hidden: usize) {
+    let times = rows.iter().any(|row| row.cores.is_some());
+    let averages = times || rows.iter().any(|row| average(row.before.as_ref()).is_some());
+    let titles = titles(event);
+    let mut columns = titles.to_vec();
+    columns.extend(["Rate/s", "after", "Change"]);
+    if times {
+        columns.extend(["Core%", "after", "Saved"]);
+    }
+    if averages {
+        columns.extend(["Avg", "after", "p99", "after"]);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(columns);
+    for row in rows {
+        let names = [label(&row.subject), what(&row.subject)];
+        let mut cells: Vec<String> =
+            names.iter().take(titles.len()).map(|name| safe(name)).collect();
+        cells.extend([rate(row.exits.before), rate(row.exits.after), change(&row.exits)]);
+        if times {
+            let cores = row.cores.as_ref();
+            let part = |part: Option<f64>| {
+                part.map_or_else(|| NONE.into(), |part| format!("{:.2}%", 100.0 * part))
+            };
+            cells.extend([
+                part(cores.map(|cores| cores.before)),
+                part(cores.map(|cores| cores.after)),
+                cores.map_or_else(|| NONE.into(), saved),
+            ]);
+        }
+        if averages {
+            let or_none = |ns: Option<u64>| ns.map_or_else(|| NONE.into(), duration);
+            let p99 = |stats: &Option<Stats>| stats.as_ref().and_then(|stats| stats.p99_ns);
+            cells.extend([
+                or_none(average(row.before.as_ref())),
+                or_none(average(row.after.as_ref())),
+                or_none(p99(&row.before)),
+                or_none(p99(&row.after)),
+            ]);
+        }
+        table.add_row(cells.into_iter().map(Cell::new));
+    }
+    for column in table.column_iter_mut().skip(titles.len()) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    out.push('\n');
+    for row in table.lines() {
+        line!(out, " {}", row.trim_end());
+    }
+    if hidden > 0 {
+        line!(out, "  … and {} more", count(hidden as u64));
+    }
+}
+
+fn average(stats: Option<&Stats>) -> Option<u64> {
+    stats?.avg_ns
+}
+
+/// How a rate changed: `gone`, `new`, `-82%`, `×12`, `noise`.
+fn change(change: &Change) -> String {
+    let Change { before, after, .. } = change;
+    match change.verdict {
+        Verdict::Noise => NOISE.into(),
+        Verdict::Gone => "gone".into(),
+        Verdict::New => "new".into(),
+        Verdict::Less => format!("-{:.0}%", 100.0 * (1.0 - after / before)),
+        Verdict::More if after / before < 10.0 => {
+            format!("+{:.0}%", 100.0 * (after / before - 1.0))
+        }
+        Verdict::More => format!("×{}", rate(after / before)),
+    }
+}
+
+/// What was saved, percent of a core; negative for what costs more.
+fn saved(cores: &Change) -> String {
+    if cores.is_real() { format!("{:.2}%", -100.0 * cores.difference) } else { NOISE.into() }
+}

@@ -1,0 +1,136 @@
+//! Renderings of what vmexit measured: a report as text, JSON, CSV, HTML, metrics or a live screen; single exits; a comparison; the
+//! VMs that were found. Nothing here measures, names or decides.
+
+mod csv;
+mod diff;
+mod explain;
+mod figure;
+mod html;
+pub mod metrics;
+mod options;
+mod sampling;
+mod slow;
+mod subject;
+mod table;
+#[cfg(test)]
+mod tests;
+mod text;
+pub mod top;
+mod vms;
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use vmexit_core::{choice::Choice, escape, report::Report};
+
+pub use self::{
+    diff::diff,
+    explain::explain,
+    figure::Figure,
+    html::page,
+    options::{By, TableOptions},
+    slow::{slow, slow_header},
+    subject::label as subject_label,
+    text::losses,
+    vms::{hidden, vms},
+};
+
+/// Format of a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReportFormat {
+    /// Tables for people.
+    #[default]
+    Text,
+    /// JSON, see docs/json.md.
+    Json,
+    /// One table for spreadsheets, see docs/csv.md.
+    Csv,
+    /// One self-contained page with charts.
+    Html,
+}
+
+#[rustfmt::skip]
+impl Choice for ReportFormat {
+    const CHOICES: &'static [(Self, &'static str, &'static str)] = &[
+        (Self::Text, "text", "Tables for people"),
+        (Self::Json, "json", "JSON, see docs/json.md"),
+        (Self::Csv,  "csv",  "One table for spreadsheets, see docs/csv.md"),
+        (Self::Html, "html", "One self-contained page with charts"),
+    ];
+}
+
+/// Format of everything else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Text for people.
+    #[default]
+    Text,
+    /// JSON, see docs/json.md.
+    Json,
+}
+
+#[rustfmt::skip]
+impl Choice for Format {
+    const CHOICES: &'static [(Self, &'static str, &'static str)] = &[
+        (Self::Text, "text", "Text for people"),
+        (Self::Json, "json", "JSON, see docs/json.md"),
+    ];
+}
+
+/// Renders a report in `format`, its tables as `options` say, with a line feed at the end.
+///
+/// # Errors
+/// None that is known: everything in a report can be written as JSON.
+pub fn render(
+    mut report: Report,
+    options: &TableOptions,
+    format: ReportFormat,
+) -> Result<Bytes, serde_json::Error> {
+    options.arrange(&mut report);
+    match format {
+        ReportFormat::Text => Ok(text::render(&report).into()),
+        ReportFormat::Json => json(&report),
+        ReportFormat::Csv => Ok(csv::render(&report).into()),
+        ReportFormat::Html => Ok((html::render(&report) + "\n").into()),
+    }
+}
+
+/// Renders the findings of a report in `format`; as JSON, the whole report.
+///
+/// # Errors
+/// None that is known: everything in a report can be written as JSON.
+pub fn explained(mut report: Report, format: Format) -> Result<Bytes, serde_json::Error> {
+    match format {
+        Format::Text => Ok(explain(&report).into()),
+        Format::Json => {
+            TableOptions::default().arrange(&mut report);
+            json(&report)
+        }
+    }
+}
+
+/// One JSON document, with a line feed at the end. It can be shown on a terminal: what could steer that
+/// is escaped, and comes back when it is parsed.
+///
+/// # Errors
+/// A value that JSON cannot express, such as a map whose keys are no text.
+pub fn json(value: &impl serde::Serialize) -> Result<Bytes, serde_json::Error> {
+    Ok(json_on_a_terminal(&serde_json::to_string_pretty(value)?).into())
+}
+
+/// JSON with all escaped that could steer a terminal, and a line feed at the end.
+fn json_on_a_terminal(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        // Line feeds are between the values here; in strings they have been escaped already.
+        if c == '\n' || escape::is_plain(c) {
+            shown.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(shown, "\\u{unit:04x}");
+        }
+    }
+    shown.push('\n');
+    shown
+}

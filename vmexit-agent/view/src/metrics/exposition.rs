@@ -1,0 +1,88 @@
+//! All metrics as text, in the two formats that Prometheus reads.
+
+use std::fmt;
+
+use super::{Totals, classic, families::families, open_metrics};
+
+/// Usage of the agent itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AgentUsage {
+    /// CPU time, user and system, seconds.
+    pub cpu_seconds: f64,
+    /// Resident memory, bytes.
+    pub resident_bytes: u64,
+}
+
+/// All metrics in both formats.
+#[derive(Clone, Debug, Default)]
+pub struct Exposition {
+    /// OpenMetrics, version 1.0.0.
+    pub open: String,
+    /// Prometheus's text format, version 0.0.4.
+    pub classic: String,
+}
+
+/// Why metrics can't be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExpositionError {
+    /// OpenMetrics.
+    #[error("OpenMetrics: {0}")]
+    Open(#[from] fmt::Error),
+    /// Prometheus's text format.
+    #[error("Prometheus text: {0}")]
+    Classic(#[from] prometheus::Error),
+}
+
+/// Writes all metrics.
+///
+/// # Errors
+/// None that is known: a string takes all that is written to it, and no family is empty.
+pub fn expose(totals: &Totals, own: AgentUsage) -> Result<Exposition, ExpositionError> {
+    let families = families(totals, own);
+    Ok(Exposition { classic: classic::encode(&families)?, open: open_metrics::encode(families)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::{VmId, VmTotals}, *};
+    use vmexit_core::escape::safe;
+    use vmexit_core::testing::nasty;
+
+    /// A label as Prometheus reads it: what is between its quotes, and what is behind them
+    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+    fn read(text: &str) -> Option<(String, &str)> {
+        let (mut value, mut chars) = (String::new(), text.strip_prefix('"')?.chars());
+        loop {
+            match chars.next()? {
+                '"' => return Some((value, chars.as_str())),
+                '\\' => value.push(match chars.next()? {
+                    'n' => '\n',
+                    c @ ('"' | '\\') => c,
+                    _ => return None,
+                }),
+                c => value.push(c),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_stays_between_its_quotes(name in nasty(), uuid in nasty()) {
+            let who = VmId { name: name.clone(), uuid: uuid.clone(), domain: String::new() };
+            let vms = [(who, VmTotals::default())].into();
+            let Exposition { open, classic } =
+                expose(&Totals { vms, ..Totals::default() }, AgentUsage::default()).unwrap();
+            for text in [open, classic] {
+                let start = "vmexit_vm_vcpus{vm=";
+                let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(start)).collect();
+                prop_assert_eq!(lines.len(), 1);
+                let (read_name, rest) = read(lines[0]).unwrap();
+                let (read_uuid, rest) = read(rest.strip_prefix(",uuid=").unwrap()).unwrap();
+                prop_assert_eq!((read_name, read_uuid), (safe(&name), safe(&uuid)));
+                prop_assert_eq!(rest, ",domain=\"\"} 0");
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! All metrics as families of series, before they are text: names, units and labels by Prometheus's conventions.
+
+use vmexit_core::{escape::safe, report::Source};
+
+use super::{AgentUsage, Labels, Totals, VmId, VmTotals};
+
+/// What all names begin with.
+pub(super) const PREFIX: &str = "vmexit";
+
+/// Series of one name.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// Without [`PREFIX`], unit and `_total`.
+    pub name: &'static str,
+    /// A sentence without its full stop.
+    pub help: &'static str,
+    pub kind: FamilyType,
+    /// The unit is seconds; else there is none.
+    pub seconds: bool,
+    pub series: Vec<(Labels, Value)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FamilyType {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Count(u64),
+    Number(f64),
+    /// Sum, number of observations, and upper bounds with the number of observations in each bucket alone.
+    Distribution { sum: f64, count: u64, buckets: Vec<(f64, u64)> },
+}
+
+impl Family {
+    fn counter(name: &'static str, help: &'static str, series: Vec<(Labels, Value)>) -> Self {
+        Self { name, help, kind: FamilyType::Counter, seconds: false, series }
+    }
+
+    fn gauge(name: &'static str, help: &'static str, series: Vec<(Labels, Value)>) -> Self {
+        Self { name, help, kind: FamilyType::Gauge, seconds: false, series }
+    }
+
+    fn seconds(self) -> Self {
+        Self { seconds: true, ..self }
+    }
+}
+
+/// All families, in the order in which they are written.
+pub(super) fn families(totals: &Totals, own: AgentUsage) -> Vec<Family> {
+    let mut families = of_vms(totals);
+    families.extend(of_host(totals));
+    families.extend([
+        Family::counter("agent_cpu", "CPU time of the agent", alone(own.cpu_seconds)).seconds(),
+        Family::gauge(
+            "agent_resident_bytes",
+            "Resident memory of the agent",
+            alone(own.resident_bytes),
+        ),
+    ]);
+    families
+}
+
+fn of_vms(totals: &Totals) -> Vec<Family> {
+    let info = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, Value)> {
+        let about = |pid: &u32| {
+            let more = [("pid", pid.to_string()), ("vmm", safe(&vm.vmm)), ("machine", safe(&vm.machine))];
+            (with(labels, more), Value::Count(1))
+        };
+        vm.pids.iter().map(about).collect()
+    };
+    let findings = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, Value)> {
+        let finding = |rule: &&str| (with(labels, [("rule", (*rule).to_owned())]), Value::Count(1));
+        vm.findings.iter().map(finding).collect()
+    };
+    let exits = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, Value)> {
+        let exit = |(reason, exit): (&String, &(super::Sum, bool))| {
+            (with(labels, [("reason", safe(reason))]), Value::Count(exit.0.samples))
+        };
+        vm.exits.iter().map(exit).collect()
+    };
+    let times = |waiting: bool| {
+        move |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, Value)> {
+            let of_kind = vm.exits.iter().filter(|(_, (_, waits))| *waits == waiting);
+            of_kind
+                .map(|(reason, (sum, _))| {
+                    (with(labels, [("reason", safe(reason))]), Value::Number(sum.seconds()))
+                })
+                .collect()
+        }
+    };
+    let one = |value: fn(&VmTotals) -> Value| {
+        move |vm: &VmTotals, labels: &Labels| vec![(labels.clone(), value(vm))]
+    };
+    let rows = |value: fn(super::Sum) -> Value| {
+        move |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, Value)> {
+            let tables = vm.details.iter();
+            tables
+                .flat_map(|(event, rows)| {
+                    let labels = with(labels, [("event", event.to_string())]);
+                    rows.series().map(move |(row, sum)| (with(&labels, row), value(sum)))
+                })
+                .collect()
+        }
+    };
+    let each = |series: &dyn Fn(&VmTotals, &Labels) -> Vec<(Labels, Value)>| {
+        totals.vms.iter().flat_map(|(id, vm)| series(vm, &labels(id))).collect()
+    };
+    vec![
+        Family::gauge("vm_info", "1 while the VM runs", each(&info)),
+        Family::gauge(
+            "vm_vcpus",
+            "vCPU threads in the last interval",
+            each(&one(|vm| Value::Count(vm.vcpus as u64))),
+        ),
+        Family::gauge(
+            "vm_finding",
+            "1 while a rule of docs/findings.md has a finding, by the last interval",
+            each(&findings),
+        ),
+        Family::counter("exits", "VM exits by reason", each(&exits)),
+        Family::counter(
+            "handled",
+            "Time from exit to entry by reason, without waiting",
+            each(&times(false)),
+        )
+        .seconds(),
+        Family::counter(
+            "waiting",
+            "Time from exit to entry in which the vCPU had halted, by reason: no cost",
+            each(&times(true)),
+        )
+        .seconds(),
+        Family::counter(
+            "userspace",
+            "The part of the handled time in which userspace had the vCPU",
+            each(&one(|vm| Value::Number(vm.userspace_ns as f64 / 1e9))),
+        )
+        .seconds(),
+        Family::counter(
+            "polled",
+            "The part of the waiting in which KVM polled, which keeps a CPU busy",
+            each(&one(|vm| Value::Number(vm.polled_ns as f64 / 1e9))),
+        )
+        .seconds(),
+        Family {
+            name: "exit_duration",
+            help: "Time from exit to entry of the exits that were timed, without waiting",
+            kind: FamilyType::Histogram,
+            seconds: true,
+            series: each(&one(|vm| Value::Distribution {
+                sum: vm.handled.seconds(),
+                count: vm.handled.count(),
+                buckets: vm.handled.buckets(),
+            })),
+        },
+        Family::counter(
+            "accesses",
+            "Exits by what they were for: ports, addresses, registers and the like; a bounded number \
+             of rows, the rest as number=\"other\"",
+            each(&rows(|sum| Value::Count(sum.samples))),
+        ),
+        Family::counter(
+            "access",
+            "Time from exit to entry by what exits were for",
+            each(&rows(|sum| Value::Number(sum.seconds()))),
+        )
+        .seconds(),
+    ]
+}
+
+fn of_host(totals: &Totals) -> Vec<Family> {
+    let lost = &totals.lost;
+    let causes = [
+        ("no_entry", lost.no_entry),
+        ("vcpu_limit", lost.vcpu_limit),
+        ("vcpu_table_full", lost.vcpu_table_full),
+        ("unreadable", lost.unreadable),
+        ("unmatched", totals.unmatched_lost),
+    ];
+    let causes =
+        causes.map(|(cause, count)| (vec![("cause", cause.to_owned())], Value::Count(count)));
+    let missed = totals.missed.iter();
+    let missed =
+        missed.map(|(name, &count)| (vec![("tracepoint", safe(name))], Value::Count(count)));
+    let ratio = |percent: Option<f64>| percent.map_or_else(Vec::new, |percent| alone(percent / 100.0));
+    let sampling = totals.sampling.as_ref();
+    vec![
+        Family::counter("observed", "Exits seen, of all VMs", alone(totals.observed)),
+        Family::counter(
+            "lost",
+            "Exits seen and not recorded, by cause; unmatched: events without an exit, of vCPUs over \
+             --max-vcpus",
+            causes.into(),
+        ),
+        Family::counter(
+            "missed",
+            "Events that no program was run for, as the kernel counts them",
+            missed.collect(),
+        ),
+        Family::counter(
+            "unmatched_events",
+            "Events that no exit in flight was found for",
+            alone(totals.unmatched),
+        ),
+        Family::gauge(
+            "silent",
+            "1 where this host's KVM reports events but no exits: only events are counted",
+            alone(u64::from(totals.source == Some(Source::Silent))),
+        ),
+        Family::counter("intervals", "Readings of the counters", alone(totals.intervals)),
+        Family::counter("watched", "Time in which exits were counted", alone(totals.watched_seconds))
+            .seconds(),
+        Family::counter(
+            "unwatched",
+            "Time in which exits were not counted, for which sums are extrapolated",
+            alone(totals.unwatched_seconds),
+        )
+        .seconds(),
+        Family::gauge(
+            "timed_ratio",
+            "Share of exits that were timed in the last interval",
+            alone(totals.timed_ratio),
+        ),
+        Family::gauge(
+            "budget_ratio",
+            "--budget, of the CPU time that the VMs take",
+            ratio(sampling.map(|sampling| sampling.budget_percent)),
+        ),
+        Family::gauge(
+            "cost_ratio",
+            "What measuring took of it in the last interval, kernel side and agent",
+            ratio(sampling.and_then(|sampling| sampling.percent())),
+        ),
+    ]
+}
+
+/// A value without labels.
+fn alone(value: impl Into<Value>) -> Vec<(Labels, Value)> {
+    vec![(Labels::new(), value.into())]
+}
+
+impl From<u64> for Value {
+    fn from(count: u64) -> Self {
+        Self::Count(count)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
+    }
+}
+
+fn labels(id: &VmId) -> Labels {
+    vec![("vm", safe(&id.name)), ("uuid", safe(&id.uuid)), ("domain", safe(&id.domain))]
+}
+
+fn with(labels: &Labels, more: impl IntoIterator<Item = (&'static str, String)>) -> Labels {
+    labels.iter().cloned().chain(more).collect()
+}

@@ -1,0 +1,83 @@
+//! What a name can do to a table or to JSON: nothing.
+
+use proptest::prelude::*;
+use unicode_width::UnicodeWidthStr as _;
+
+use vmexit_core::{escape::is_plain, testing::nasty};
+use super::*;
+use vmexit_core::vm::{Address, Found, Machine, Monitor, Vm, Vmm};
+
+/// Widest line of the table: a name, a machine and a path, each as wide as may be, and what is between.
+const WIDEST_LINE: usize = 64 + 64 + 108 + 120;
+
+fn qmp(path: &str) -> Monitor {
+    Monitor::Qmp(Address::Path(path.into()))
+}
+
+fn vm(name: &str) -> Vm {
+    Vm { pid: 4_242, name: name.into(), vmm: Vmm::Qemu, vcpus: 2, ..Vm::default() }
+}
+
+fn rendered(vms: Vec<Vm>, hidden: usize, format: Format) -> String {
+    let bytes = super::vms(&Found { vms, seen: 1, hidden }, format).unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_table_of_vms() {
+    let qemu = Vm {
+        machine: Machine::Named("pc-q35-8.2".into()),
+        uuid: Some("c7a5fdbd-edaf-9455-926a-d65c16db1809".into()),
+        libvirt: true,
+        arguments: ["qemu", "-mon", "chardev=charmonitor"].map(str::to_owned).into(),
+        ..vm("win10")
+    };
+    let own = Vm {
+        pid: 97,
+        machine: Machine::Default,
+        monitors: ["/run/a.sock", "/run/b.sock"].map(qmp).into(),
+        ..vm("build, nightly")
+    };
+    let other = Vm { pid: 100_000, vmm: Vmm::Other, vcpus: 128, ..vm("win10") };
+    let unasked = Vm { pid: 12, ..vm("\x1b[2Jサーバー") };
+    insta::assert_snapshot!(rendered(vec![other, qemu, own, unasked], 2, Format::Text));
+}
+
+#[test]
+fn every_field_is_documented() {
+    let docs = include_str!("../../../docs/json.md");
+    let vm = Vm { threads: [(1, 0)].into(), ..vm("a") };
+    let list: serde_json::Value =
+        serde_json::from_str(&rendered(vec![vm], 0, Format::Json)).unwrap();
+    let objects = [&list, &list["vms"][0], &list["vms"][0]["threads"][0]];
+    for (name, _) in objects.iter().flat_map(|object| object.as_object().unwrap()) {
+        assert!(docs.contains(&format!("`{name}`")), "{name} is not in docs/json.md");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_table_has_a_line_for_each_vm(names in prop::collection::vec(nasty(), 0..5), text in nasty()) {
+        let hostile = |name: &String| Vm {
+            machine: Machine::Named(text.clone()),
+            monitors: vec![qmp(&text); 3],
+            ..vm(name)
+        };
+        let table = rendered(names.iter().map(hostile).collect(), 0, Format::Text);
+        prop_assert_eq!(table.matches('\n').count(), 1 + names.len());
+        prop_assert!(table.ends_with('\n'));
+        for line in table.lines() {
+            prop_assert!(line.chars().all(is_plain), "{line:?}");
+            prop_assert!(line.width() <= WIDEST_LINE, "{} columns: {line}", line.width());
+        }
+    }
+
+    #[test]
+    fn json_has_the_very_name(name in nasty(), bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let name = name + &String::from_utf8_lossy(&bytes);
+        let json = rendered(vec![vm(&name)], 0, Format::Json);
+        prop_assert!(json.chars().all(|c| c == '\n' || is_plain(c)), "{json}");
+        let list: serde_json::Value = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(list["vms"][0]["name"].as_str(), Some(name.as_str()));
+    }
+}

@@ -1,0 +1,138 @@
+//! A frame: what the state says, drawn. Nothing is decided here.
+
+mod distribution;
+pub(super) mod heading;
+mod overlay;
+mod table;
+
+use std::time::Duration;
+
+use ratatui::{
+    Frame,
+    layout::{Alignment, Rect},
+    style::{Modifier, Style},
+    text::{Line, Span},
+    widgets::Paragraph,
+};
+
+use super::{
+    areas::areas,
+    state::{State, Table, rate},
+    theme::{Role, Theme},
+};
+use vmexit_core::{escape::{cut, safe}, units::{self, plural}};
+
+/// Draws everything.
+pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
+    let areas = areas(state, frame.area());
+    title(frame, areas.title, state, theme);
+    let banners: Vec<Line<'_>> = state
+        .banners()
+        .into_iter()
+        .map(|banner| {
+            let text = cut(&format!("! {banner}"), areas.banners.width.into());
+            Line::styled(text, theme.of(Role::Warning))
+        })
+        .collect();
+    frame.render_widget(Paragraph::new(banners), areas.banners);
+    heading::draw(frame, areas.heading, areas.tabs, state, theme);
+    table::draw(frame, areas.table, state, theme);
+    match state.table() {
+        Table::OfRow => {
+            distribution::draw(frame, areas.distribution, state.open_row(), theme);
+            heading::trend(frame, areas.trend, state, theme);
+        }
+        Table::Tab(_) | Table::Vms => {
+            distribution::draw(frame, areas.distribution, state.selected_stats(), theme);
+        }
+    }
+    if let Some(vm) = state.found()
+        && let [first, rest @ ..] = vm.assessment.findings.as_slice()
+    {
+        let (title, name) = (first.title, safe(&vm.name));
+        let more =
+            if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        let text = format!("! {name}: {title}{more} (f: what to do)");
+        let text = cut(&text, areas.findings.width.into());
+        line(frame, areas.findings, Line::styled(text, theme.of(Role::Warning)));
+    }
+    status(frame, areas.status, state, theme);
+    if let Some((overlay, offset)) = state.overlay() {
+        overlay::draw(frame, overlay, offset, state, theme);
+    }
+}
+
+fn line(frame: &mut Frame<'_>, area: Rect, line: impl Into<Line<'static>>) {
+    frame.render_widget(line.into(), area);
+}
+
+/// Whose exits these are and how many, at the left; which time they are of, at the right.
+fn title(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let (report, show) = (state.report(), state.figures());
+    let vcpus: usize = report.vms.iter().map(|vm| vm.vcpus.len()).sum();
+    // Of nothing, `sum` would make -0.
+    let sum = report.vms.iter().fold(0.0, |sum, vm| sum + rate(&vm.total, show));
+    let what = if show.exits { "exits" } else { "events" };
+    let mut left = vec![
+        format!("vmexit {}", safe(&report.host.name)),
+        plural(report.vms.len() as u64, "VM"),
+        plural(vcpus as u64, "vCPU"),
+        format!("{} {what}/s", units::rate(sum)),
+    ];
+    if show.times {
+        let percent = report.vms.iter().fold(0.0, |sum, vm| sum + vm.total.core_percent);
+        left.push(format!("{:.2} cores", percent / 100.0));
+    }
+    let span = match report.span.seconds {
+        seconds if seconds < 60.0 => format!("{seconds:.1} s"),
+        seconds => humantime::format_duration(Duration::from_secs(seconds as u64)).to_string(),
+    };
+    let mut right = Vec::new();
+    for (is, tag) in [(state.is_replay(), " REPLAY "), (state.is_paused(), " PAUSED ")] {
+        if is {
+            right.extend([Span::styled(tag, theme.of(Role::Tab)), Span::raw(" ")]);
+        }
+    }
+    let span = if state.is_cumulative() { format!("all of {span}") } else { span };
+    right.push(Span::styled(format!("{span}  {} UTC", state.time()), theme.of(Role::Title)));
+    let right = Line::from(right).alignment(Alignment::Right);
+    let room = usize::from(area.width).saturating_sub(right.width() + 2);
+    let left = cut(&left.join("  "), room.max(1));
+    line(frame, area, right);
+    let area = Rect { width: area.width.min(room as u16), ..area };
+    line(frame, area, Line::styled(left, theme.of(Role::Title)));
+}
+
+/// What is typed, was said or is marked; else what some keys do.
+fn status(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let (filter, typing) = state.filter();
+    let width = usize::from(area.width);
+    if typing {
+        let text = cut(&format!("/{filter}"), width.saturating_sub(1).max(1));
+        let cursor = Span::styled(" ", Style::new().add_modifier(Modifier::REVERSED));
+        return line(frame, area, vec![Span::raw(text), cursor]);
+    }
+    if let Some(message) = state.message() {
+        return line(frame, area, Line::styled(cut(message, width), theme.of(Role::Title)));
+    }
+    let mut spans = Vec::new();
+    if !filter.is_empty() {
+        spans.push(Span::styled(format!("/{}  ", cut(filter, 20)), theme.of(Role::Marked)));
+    }
+    if let Some(marked) = state.marked() {
+        spans.push(Span::styled(format!("{marked}  "), theme.of(Role::Marked)));
+    }
+    let hints: &[(&str, &str)] = match state.table() {
+        Table::Vms => &[("Enter", "open"), ("/", "filter"), ("s", "sort")],
+        Table::Tab(_) => {
+            &[("Enter", "open"), ("Esc", "back"), ("Tab", "next table"), ("s", "sort")]
+        }
+        Table::OfRow => &[("Esc", "back"), ("s", "sort")],
+    };
+    let common = [("c", "since baseline"), ("p", "pause"), ("?", "help"), ("q", "quit")];
+    for (key, does) in hints.iter().chain(&common) {
+        spans.push(Span::styled((*key).to_owned(), theme.of(Role::Key)));
+        spans.push(Span::raw(format!(" {does}  ")));
+    }
+    line(frame, area, spans);
+}

@@ -1,0 +1,119 @@
+//! The table on the screen: columns' titles, and as many rows as fit.
+
+use ratatui::{
+    Frame,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::super::{
+    areas::MARKER,
+    columns::Column,
+    state::{Row, State, Table},
+    theme::{Role, Theme},
+};
+use vmexit_core::escape::{cut, safe};
+
+use crate::figure::Figure;
+
+/// Behind the name of a VM that has ended.
+const ENDED: &str = " (ended)";
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    if area.is_empty() {
+        return;
+    }
+    let columns = state.columns(area.width.saturating_sub(MARKER));
+    let at = |line| Rect { y: area.y + line, height: 1, ..area };
+    super::line(frame, at(0), header(&columns, state, theme));
+    let rows = state.rows();
+    let (selected, offset) = state.cursor();
+    if rows.is_empty() && area.height > 1 {
+        let text = cut(&format!("  {}", nothing(state)), area.width.into());
+        return super::line(frame, at(1), Line::styled(text, theme.of(Role::Dim)));
+    }
+    let shown = rows.iter().enumerate().skip(offset).take(usize::from(area.height) - 1);
+    for (line, (index, row)) in (1..).zip(shown) {
+        super::line(frame, at(line), of_row(row, &columns, index == selected, state, theme));
+    }
+}
+
+fn header(columns: &[(&'static Column, u16)], state: &State, theme: &Theme) -> Line<'static> {
+    let (sorting, show, titles) = (state.sorting(), state.figures(), state.titles());
+    let mut spans = vec![Span::raw(" ".repeat(MARKER.into()))];
+    for (column, width) in columns {
+        let title = match column.figure {
+            Figure::What => titles[0],
+            Figure::Name => titles.get(1).copied().unwrap_or_default(),
+            _ => column.title(show),
+        };
+        let mut title = title.to_owned();
+        if column.figure == sorting.figure {
+            title.push(if sorting.descending { '▼' } else { '▲' });
+        }
+        spans.push(Span::styled(fitted(&title, *width, column.right), theme.of(Role::Header)));
+        spans.push(Span::raw(" "));
+    }
+    Line::from(spans)
+}
+
+fn of_row(
+    row: &Row<'_>,
+    columns: &[(&'static Column, u16)],
+    selected: bool,
+    state: &State,
+    theme: &Theme,
+) -> Line<'static> {
+    let marked = state.is_marked(row.item);
+    let marker = match (selected, marked) {
+        (true, true) => "▸*",
+        (true, false) => "▸ ",
+        (false, true) => " *",
+        (false, false) => "  ",
+    };
+    let mut style = Style::new();
+    if row.ended {
+        style = style.patch(theme.of(Role::Dim));
+    }
+    if marked {
+        style = style.patch(theme.of(Role::Marked));
+    }
+    if selected {
+        style = style.patch(theme.of(Role::Selected));
+    }
+    let mut spans = vec![Span::styled(marker, style)];
+    let show = state.figures();
+    for (column, width) in columns {
+        let mut text = row.value(column.figure, show).text(*width);
+        let mut style = style;
+        match column.figure {
+            Figure::What if row.ended => {
+                let room = usize::from(*width).saturating_sub(ENDED.len());
+                text = cut(&text, room) + ENDED;
+            }
+            Figure::Trend if !selected => style = style.patch(theme.of(Role::Bars)),
+            _ => {}
+        }
+        spans.push(Span::styled(fitted(&text, *width, column.right), style));
+        spans.push(Span::styled(" ", style));
+    }
+    Line::from(spans)
+}
+
+/// The text in so many columns, which it fills.
+fn fitted(text: &str, width: u16, right: bool) -> String {
+    let text = cut(&safe(text), width.into());
+    let padding = " ".repeat(usize::from(width).saturating_sub(text.width()));
+    if right { padding + &text } else { text + &padding }
+}
+
+/// Why there are no rows.
+fn nothing(state: &State) -> &'static str {
+    match (state.filter().0, state.table()) {
+        ("", Table::Vms) => "no VM; those that start will be here",
+        ("", _) => "nothing in this interval",
+        (_, _) => "nothing has this in its name",
+    }
+}

@@ -1,0 +1,127 @@
+//! Whatever is pressed, whatever is read: it is drawn, and the cursor stays on its row.
+
+use crossterm::event::{
+    Event, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
+};
+use proptest::prelude::*;
+
+use super::{
+    super::keys::{BINDINGS, Binding},
+    Bench,
+    recorded::{RUN, guests, silent, snapshots},
+};
+use vmexit_core::{counters::Snapshot, testing::nasty};
+
+/// Something that happens to a live view.
+#[derive(Clone, Debug)]
+enum Step {
+    Terminal(Event),
+    /// A reading in which only some of the rows have gone on, by the bits, and some vCPUs are missing.
+    Read {
+        rows: u64,
+        vcpus: u8,
+    },
+    Ends(usize),
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let keys: Vec<KeyCode> = BINDINGS
+        .iter()
+        .flat_map(Binding::codes)
+        .chain("123456789xäz".chars().map(KeyCode::Char))
+        .collect();
+    let modifiers = prop_oneof![9 => Just(KeyModifiers::NONE), 1 => Just(KeyModifiers::CONTROL)];
+    let key = (prop::sample::select(keys), modifiers)
+        .prop_map(|(code, modifiers)| Step::Terminal(Event::Key(KeyEvent::new(code, modifiers))));
+    let kinds = prop::sample::select(vec![
+        MouseEventKind::Down(MouseButton::Left),
+        MouseEventKind::Down(MouseButton::Right),
+        MouseEventKind::ScrollUp,
+        MouseEventKind::ScrollDown,
+        MouseEventKind::Moved,
+    ]);
+    let mouse = (kinds, 0..200u16, 0..60u16).prop_map(|(kind, column, row)| {
+        let modifiers = KeyModifiers::NONE;
+        Step::Terminal(Event::Mouse(MouseEvent { kind, column, row, modifiers }))
+    });
+    let size = (1..220u16, 1..60u16)
+        .prop_map(|(columns, lines)| Step::Terminal(Event::Resize(columns, lines)));
+    let read = (any::<u64>(), any::<u8>()).prop_map(|(rows, vcpus)| Step::Read { rows, vcpus });
+    prop_oneof![10 => key, 3 => mouse, 1 => size, 5 => read, 1 => (0..3usize).prop_map(Step::Ends)]
+}
+
+/// The next reading: rows go on or not, each by its bit.
+fn next(before: &Snapshot, all: &Snapshot, rows: u64, vcpus: u8) -> Snapshot {
+    let mut next = Snapshot { at_ns: before.at_ns + RUN, ..before.clone() };
+    for (at, vcpu) in next.vcpus.iter_mut().enumerate() {
+        let mut bits = rows.rotate_left(at as u32 * 7);
+        let readings = vcpu.reasons.iter_mut().chain(&mut vcpu.details);
+        let added = &all.vcpus[at % all.vcpus.len()];
+        for (reading, add) in readings.zip(added.reasons.iter().chain(&added.details)) {
+            bits = bits.rotate_left(1);
+            if bits & 1 == 1 && reading.row.key == add.row.key {
+                reading.row.exits += add.row.exits;
+                reading.row.stray += add.row.stray;
+                reading.row.total_ns += add.row.total_ns;
+                reading.row.user_ns += add.row.user_ns;
+                if let (Some(mine), Some(more)) = (&mut reading.durations, &add.durations) {
+                    mine.merge(more);
+                }
+            }
+        }
+    }
+    let mut at = 0;
+    next.vcpus.retain(|_| {
+        at += 1;
+        // Now and then one is missing, as if its thread had ended.
+        vcpus != at
+    });
+    next.loss.no_book += u64::from(rows & 0xff == 1);
+    next
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn nothing_panics_and_the_cursor_stays(
+        steps in prop::collection::vec(steps(), 1..60),
+        name in nasty(),
+        is_silent in any::<bool>(),
+    ) {
+        let readings = if is_silent { silent(&[1, 2]) } else { snapshots(&[1, 2]) };
+        let all = readings[0].clone();
+        let mut guests = guests();
+        guests[0].name = name;
+        let pids: Vec<u32> = guests.iter().map(|guest| guest.pid).collect();
+        let mut bench = Bench::of(guests, readings, (80, 24));
+        for step in steps {
+            match step {
+                Step::Terminal(event) => drop(bench.handle(&event)),
+                Step::Read { rows, vcpus } => {
+                    let (before, table) = (selected(&bench), bench.table());
+                    let last = bench.snapshots.last().unwrap();
+                    bench.tick(next(last, &all, rows, vcpus));
+                    let (after, filtered) = (selected(&bench), !bench.state.filter().0.is_empty());
+                    if bench.table() == table && before.is_some() && !filtered {
+                        prop_assert_eq!(before, after);
+                    }
+                }
+                Step::Ends(which) => {
+                    if let Some(&pid) = pids.get(which) {
+                        bench.ended.insert(pid);
+                    }
+                }
+            }
+            let (selected, offset) = bench.state.cursor();
+            let rows = bench.state.rows().len();
+            prop_assert!(selected < rows.max(1) && offset <= selected);
+            let drawn = bench.screen();
+            prop_assert!(drawn.chars().all(|c| c == '\n' || vmexit_core::escape::is_plain(c)));
+        }
+    }
+}
+
+fn selected(bench: &Bench) -> Option<super::super::Item> {
+    bench.state.rows().get(bench.state.cursor().0).map(|row| row.item)
+}

@@ -1,0 +1,145 @@
+//! The VMs that were found, as a table or as JSON.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::{Format, json};
+use vmexit_core::{escape::safe, units::plural};
+use vmexit_core::vm::{Found, Vm, Vmm};
+
+/// Version of the JSON's shape; it grows when a field goes away or changes its meaning.
+const SCHEMA: u32 = 1;
+
+/// What a cell shows where there is nothing to show.
+const NONE: &str = "-";
+
+/// Writes the VMs in `format`, by name, with a line feed at the end.
+pub fn vms(found: &Found, format: Format) -> Result<Bytes, serde_json::Error> {
+    let mut vms: Vec<&Vm> = found.vms.iter().collect();
+    vms.sort_by(|a, b| (&a.name, a.pid).cmp(&(&b.name, b.pid)));
+    match format {
+        Format::Text => Ok(text(&vms, found.hidden).into()),
+        Format::Json => json(&List::of(&vms, found.hidden)),
+    }
+}
+
+/// That VMs may be missing from a list, for so many processes could not be looked into.
+pub fn hidden(processes: usize) -> String {
+    let processes = plural(processes as u64, "process");
+    format!(
+        "{processes} can't be looked into, which takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: a VM could be among them"
+    )
+}
+
+fn text(vms: &[&Vm], hidden_processes: usize) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let uuids = vms.iter().any(|vm| vm.uuid.is_some());
+    let mut columns = vec!["VM", "PID", "VMM", "Machine", "vCPUs", "Monitor"];
+    if uuids {
+        columns.insert(5, "UUID");
+    }
+    table.set_header(columns);
+    for vm in vms {
+        let mut cells = vec![
+            Some(safe(&vm.name)).filter(|name| !name.is_empty()).unwrap_or_else(|| NONE.into()),
+            vm.pid.to_string(),
+            format!("{}{}", vm.vmm.title(), if vm.libvirt { " (libvirt)" } else { "" }),
+            vm.machine.name().map_or_else(|| NONE.into(), safe),
+            vm.vcpus.to_string(),
+            monitor(vm),
+        ];
+        if uuids {
+            cells.insert(5, vm.uuid.clone().unwrap_or_else(|| NONE.into()));
+        }
+        table.add_row(cells.into_iter().map(Cell::new));
+    }
+    for right in [1, 4] {
+        if let Some(column) = table.column_mut(right) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut out = String::new();
+    for row in table.lines() {
+        // comfy-table pads each cell, also at the line's beginning.
+        let _ = writeln!(out, "{}", row.strip_prefix(' ').unwrap_or(&row).trim_end());
+    }
+    if hidden_processes > 0 {
+        let _ = writeln!(out, "\n{}", hidden(hidden_processes));
+    }
+    out
+}
+
+/// How it can be asked, or why not.
+fn monitor(vm: &Vm) -> String {
+    if let Some(why) = vm.no_qmp() {
+        return format!("none: {why}");
+    }
+    let mut monitors = vm.monitors.iter();
+    let first = monitors.next().map(ToString::to_string);
+    let more = match monitors.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    first.unwrap_or_default() + &more
+}
+
+/// The JSON document.
+#[derive(Serialize)]
+struct List<'a> {
+    schema: u32,
+    version: &'static str,
+    hidden: usize,
+    vms: Vec<Row<'a>>,
+}
+
+/// One VM of it.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    pid: u32,
+    vmm: Vmm,
+    libvirt: bool,
+    machine: Option<&'a str>,
+    uuid: Option<&'a str>,
+    vcpus: usize,
+    threads: Vec<Thread>,
+    monitors: Vec<String>,
+    no_monitor: Option<String>,
+}
+
+/// A thread that runs a vCPU.
+#[derive(Serialize)]
+struct Thread {
+    id: u32,
+    tid: u32,
+}
+
+impl<'a> List<'a> {
+    fn of(vms: &[&'a Vm], hidden: usize) -> Self {
+        let vms = vms.iter().map(|vm| Row::of(vm)).collect();
+        Self { schema: SCHEMA, version: env!("CARGO_PKG_VERSION"), hidden, vms }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn of(vm: &'a Vm) -> Self {
+        let mut threads: Vec<_> = vm.threads.iter().map(|(&tid, &id)| Thread { id, tid }).collect();
+        threads.sort_by_key(|thread| (thread.id, thread.tid));
+        Self {
+            name: &vm.name,
+            pid: vm.pid,
+            vmm: vm.vmm,
+            libvirt: vm.libvirt,
+            machine: vm.machine.name(),
+            uuid: vm.uuid.as_deref(),
+            vcpus: vm.vcpus,
+            threads,
+            monitors: vm.monitors.iter().map(ToString::to_string).collect(),
+            no_monitor: vm.no_qmp().map(|why| why.to_string()),
+        }
+    }
+}
