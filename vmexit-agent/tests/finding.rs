@@ -10,7 +10,7 @@ mod made_up;
 
 use std::collections::BTreeSet;
 
-use made_up::{Capture, row, stray, vcpu};
+use made_up::{Capture, row, unmatched, vcpu};
 use vmexit::{
     device::{Map, mtree::MemoryTree},
     finding::{Advice, Assessment, Confidence, Finding, Least, Os, Rule, rules},
@@ -22,8 +22,8 @@ use vmexit::{
     view::{self, ReportFormat},
 };
 use vmexit_common::{
-    book::Halts,
     key::{Key, Kind},
+    stats::Halts,
 };
 
 /// Exits that cost 2 % of a core in the 10 s of a capture, and a tenth of that.
@@ -230,7 +230,8 @@ fn figures_are_those_of_the_rows() {
 
 #[test]
 fn without_times_counts_have_to_do() {
-    let pm_timer = |count| vec![stray(input(0x608), count), stray(Key::pio(0x80, 1, 1), count)];
+    let pm_timer =
+        |count| vec![unmatched(input(0x608), count), unmatched(Key::pio(0x80, 1, 1), count)];
     let silent = |count| Capture::of(None, "guest", vec![vcpu(0, Vec::new(), pm_timer(count))]);
     let found = assessed(silent(20_000));
     let timer = finding(&found, "acpi-pm-timer").unwrap();
@@ -412,7 +413,7 @@ fn an_explanation_in_full() {
 fn an_explanation_of_nothing() {
     let quiet = many(plain(Kind::FastMmio, 0xfe00_3000)).capture().report();
     insta::assert_snapshot!(view::explain(&quiet));
-    let silent = vcpu(0, Vec::new(), vec![stray(input(0x608), 10)]);
+    let silent = vcpu(0, Vec::new(), vec![unmatched(input(0x608), 10)]);
     insta::assert_snapshot!(view::explain(&Capture::of(None, "a\x1b[2Jb", vec![silent]).report()));
 }
 

@@ -68,7 +68,8 @@ async fn listen(vms: &[guest::Vm]) -> Result<Option<(u64, u64)>, Error> {
     sleep(LISTEN).await;
     let interval = Interval::between(&Snapshot::default(), &probe.snapshot(|_| false)?);
     let exits = interval.vcpus.iter().map(|vcpu| vcpu.observed).sum();
-    let others = interval.vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.stray).sum();
+    let others =
+        interval.vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.unmatched).sum();
     Ok(Some((exits, others)))
 }
 

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use vmexit_common::vcpu::MOST_VCPUS;
+use vmexit_common::vcpu::MAX_VCPUS;
 
 use super::{args::WatchArgs, error::Error, vms};
 use crate::{
@@ -93,7 +93,7 @@ impl Guests {
     /// Twice the vCPUs that run now: VMs start while we look.
     pub(super) fn room(&self) -> u32 {
         let vcpus: usize = self.known.values().map(|vm| vm.vcpus).sum();
-        u32::try_from(2 * vcpus).unwrap_or(u32::MAX).clamp(FEWEST_VCPUS, MOST_VCPUS)
+        u32::try_from(2 * vcpus).unwrap_or(u32::MAX).clamp(FEWEST_VCPUS, MAX_VCPUS)
     }
 }
 

@@ -179,7 +179,7 @@ impl Lines {
     async fn write_until(
         &mut self,
         stop: &mut Stop,
-        exits: &[slow::SlowExit],
+        exits: &[slow::SlowExitRecord],
     ) -> Result<Written, Error> {
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(exits.len());
         let lines = self.render(&exits[..wanted]).await?;
@@ -207,7 +207,7 @@ impl Lines {
         })
     }
 
-    async fn render(&mut self, exits: &[slow::SlowExit]) -> Result<String, Error> {
+    async fn render(&mut self, exits: &[slow::SlowExitRecord]) -> Result<String, Error> {
         let pids = exits.iter().map(|exit| (exit.thread >> 32) as u32).collect();
         self.guests.note(&pids).iter().for_each(|vm| self.maps.learn(vm));
         self.maps.collect().await;

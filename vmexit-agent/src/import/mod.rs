@@ -134,8 +134,8 @@ struct Trace {
     /// Events that perf lost, as it says itself (`perf script --show-lost-events`).
     lost: u64,
     /// Exits and accesses of threads for which there was no room.
-    no_vcpu_entry: u64,
-    stray: u64,
+    vcpu_table_full: u64,
+    unmatched: u64,
     has_pids: bool,
 }
 
@@ -189,8 +189,8 @@ impl Trace {
         self.has_pids |= line.pid.is_some();
         if !self.vcpus.contains_key(&line.tid) && self.vcpus.len() >= MOST_THREADS {
             match line.what {
-                What::Exit { .. } => self.no_vcpu_entry += 1,
-                What::Access { .. } => self.stray += 1,
+                What::Exit { .. } => self.vcpu_table_full += 1,
+                What::Access { .. } => self.unmatched += 1,
                 _ => {}
             }
             return;
@@ -203,8 +203,8 @@ impl Trace {
         let Some((first, last)) = self.span else { return Err(ImportError::Nothing(self.lines)) };
         let vms = vms(self.vcpus.values());
         let mut interval = Interval { span_ns: last - first, ..Interval::default() };
-        interval.loss.no_vcpu_entry = self.no_vcpu_entry;
-        interval.loss.stray = self.stray;
+        interval.loss.vcpu_table_full = self.vcpu_table_full;
+        interval.loss.unmatched = self.unmatched;
         if self.lost > 0 {
             interval.missed.insert("perf".into(), self.lost);
         }

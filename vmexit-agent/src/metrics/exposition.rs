@@ -171,10 +171,10 @@ impl Exposed {
         out.counter("observed", "Exits that were seen, of all VMs", None, once(totals.observed))?;
         let causes = [
             ("no_entry", lost.no_entry),
-            ("no_book", lost.no_book),
-            ("no_vcpu_entry", lost.no_vcpu_entry),
+            ("no_book", lost.vcpu_limit),
+            ("no_vcpu_entry", lost.vcpu_table_full),
             ("unreadable", lost.unreadable),
-            ("stray", totals.stray_lost),
+            ("stray", totals.unmatched_lost),
         ];
         let causes = causes.map(|(cause, count)| (vec![("cause", cause.to_owned())], count));
         out.counter(
@@ -187,7 +187,12 @@ impl Exposed {
         let missed = totals.missed.iter();
         let missed = missed.map(|(name, &count)| (vec![("tracepoint", safe(name))], count));
         out.counter("missed", help, None, missed)?;
-        out.counter("stray", "Events that no open exit was found for", None, once(totals.stray))?;
+        out.counter(
+            "stray",
+            "Events that no open exit was found for",
+            None,
+            once(totals.unmatched),
+        )?;
         let silent = u64::from(totals.source == Some(Source::Silent));
         let help =
             "Whether this host's KVM reports events but no exits: 1, only events are counted";

@@ -96,8 +96,8 @@ pub struct Totals {
     vms: BTreeMap<Who, VmTotals>,
     observed: u64,
     lost: Lost,
-    stray: u64,
-    stray_lost: u64,
+    unmatched: u64,
+    unmatched_lost: u64,
     missed: BTreeMap<String, u64>,
     source: Option<Source>,
     intervals: u64,
@@ -127,12 +127,12 @@ impl Totals {
         self.vms.retain(|_, vm| vm.seen.is_some_and(|seen| now.duration_since(seen) < STAYS));
         let accounting = &report.accounting;
         self.observed += accounting.observed;
-        self.stray += accounting.stray;
-        self.stray_lost += accounting.stray_lost;
+        self.unmatched += accounting.unmatched;
+        self.unmatched_lost += accounting.unmatched_lost;
         let (sum, lost) = (&mut self.lost, &accounting.lost);
         sum.no_entry += lost.no_entry;
-        sum.no_book += lost.no_book;
-        sum.no_vcpu_entry += lost.no_vcpu_entry;
+        sum.vcpu_limit += lost.vcpu_limit;
+        sum.vcpu_table_full += lost.vcpu_table_full;
         sum.unreadable += lost.unreadable;
         for (tracepoint, missed) in &accounting.missed {
             *self.missed.entry(tracepoint.clone()).or_default() += missed;

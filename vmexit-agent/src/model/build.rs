@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vmexit_common::{
-    book::Halts,
     key::{Key, Kind},
+    stats::Halts,
 };
 
 use super::{
@@ -127,13 +127,13 @@ pub fn accounting(interval: &Interval) -> Accounting {
     let loss = &interval.loss;
     let mut sum = Accounting {
         lost: Lost {
-            no_book: loss.no_book,
-            no_vcpu_entry: loss.no_vcpu_entry,
+            vcpu_limit: loss.vcpu_limit,
+            vcpu_table_full: loss.vcpu_table_full,
             unreadable: loss.unreadable,
             ..Lost::default()
         },
-        observed: loss.no_book + loss.no_vcpu_entry + loss.unreadable,
-        stray_lost: loss.stray,
+        observed: loss.vcpu_limit + loss.vcpu_table_full + loss.unreadable,
+        unmatched_lost: loss.unmatched,
         missed: interval.missed.clone(),
         torn: interval.torn,
         ..Accounting::default()
@@ -141,9 +141,9 @@ pub fn accounting(interval: &Interval) -> Accounting {
     for vcpu in &interval.vcpus {
         sum.observed += vcpu.observed;
         sum.recorded += vcpu.recorded();
-        sum.open += vcpu.opened;
+        sum.in_flight += vcpu.in_flight_change;
         sum.lost.no_entry += vcpu.lost_no_entry;
-        sum.stray += vcpu.details.iter().map(|row| row.stray).sum::<u64>();
+        sum.unmatched += vcpu.details.iter().map(|row| row.unmatched).sum::<u64>();
         sum.unaccounted += vcpu.unaccounted();
     }
     sum
@@ -220,8 +220,9 @@ fn tables(
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
     let Frame { span_ns, vendor, userspace, .. } = frame;
     // Events without an exit are samples where the host reports no exits at all.
-    let stray = frame.source != Source::Exits;
-    let whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray, userspace };
+    let unmatched = frame.source != Source::Exits;
+    let whole =
+        Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, unmatched, userspace };
     let mut tables = Tables {
         exits: exits(reasons, total, frame),
         details: detail::tables(&details, whole, Naming { vendor, map }),
@@ -275,7 +276,7 @@ fn total(reasons: &[RowInterval], vcpus: &[&VcpuInterval], frame: Frame<'_>) -> 
             userspace_ns = user_ns(row).saturating_add(userspace_ns);
         }
     }
-    total.stray = vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.stray).sum();
+    total.unmatched = vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.unmatched).sum();
     total.userspace_ns = frame.userspace.then_some(userspace_ns);
     total.per_second = per_second(total.samples, frame.span_ns);
     total.core_percent = percent(total.handled_ns, frame.span_ns);
@@ -321,7 +322,7 @@ fn exits(rows: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Exit> {
             let (code, waits) = (code_of(row.key), row_waits(row, vendor));
             let handled_ns = (!waits).then_some(total.handled_ns);
             let whole =
-                Whole { samples: total.samples, handled_ns, span_ns, stray: false, userspace };
+                Whole { samples: total.samples, handled_ns, span_ns, unmatched: false, userspace };
             Exit { reason: reason_name(code, frame), code, waits, stats: Stats::of(row, &whole) }
         })
         .collect()

@@ -17,7 +17,7 @@ use std::{
 };
 
 use serde::Serialize;
-use vmexit_common::book::Halts;
+use vmexit_common::stats::Halts;
 
 pub(crate) use self::stats::{per_second, percent};
 pub use self::{
@@ -152,13 +152,16 @@ pub struct Accounting {
     pub recorded: u64,
     /// Exits open at the end less those open at the start. With timing off, an exit is open until the
     /// next begins.
-    pub open: i64,
+    #[serde(rename = "open")]
+    pub in_flight: i64,
     /// Exits that were not recorded, by cause.
     pub lost: Lost,
     /// Events that no open exit was found for.
-    pub stray: u64,
+    #[serde(rename = "stray")]
+    pub unmatched: u64,
     /// More of those, of vCPUs over `--max-vcpus`: in no table.
-    pub stray_lost: u64,
+    #[serde(rename = "stray_lost")]
+    pub unmatched_lost: u64,
     /// Events that no program was run for, by tracepoint, as the kernel counts them. Beyond
     /// `observed`: an exit missed was not seen, an entry missed loses its exit's time.
     pub missed: BTreeMap<String, u64>,
@@ -174,9 +177,11 @@ pub struct Lost {
     /// No `kvm_entry` was seen before the next `kvm_exit`.
     pub no_entry: u64,
     /// More vCPUs than `--max-vcpus`: no room for this one's counts.
-    pub no_book: u64,
+    #[serde(rename = "no_book")]
+    pub vcpu_limit: u64,
     /// More vCPUs than `--max-vcpus`: not even noted which.
-    pub no_vcpu_entry: u64,
+    #[serde(rename = "no_vcpu_entry")]
+    pub vcpu_table_full: u64,
     /// The exit reason could not be read.
     pub unreadable: u64,
 }
@@ -245,7 +250,8 @@ pub struct Total {
     /// down; null where all was watched, or too few parts are known.
     pub rate_error_percent: Option<f64>,
     /// Events without an exit: all that there is where KVM reports no exits.
-    pub stray: u64,
+    #[serde(rename = "stray")]
+    pub unmatched: u64,
     /// Time from exit to entry without waiting, nanoseconds.
     pub handled_ns: u64,
     /// The part of it in which userspace (QEMU) had the vCPU; null where that is not captured.

@@ -116,7 +116,7 @@ impl SlowExit {
     }
 
     /// Puts one into words.
-    pub fn of(exit: &slow::SlowExit, sources: SlowSources<'_>) -> Self {
+    pub fn of(exit: &slow::SlowExitRecord, sources: SlowSources<'_>) -> Self {
         let SlowSources { guest, map, .. } = sources;
         let (pid, tid) = ((exit.thread >> 32) as u32, exit.thread as u32);
         let vendor = Vendor::of_isa(exit.isa.into()).or(sources.vendor);

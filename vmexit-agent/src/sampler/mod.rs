@@ -233,7 +233,8 @@ fn busy(interval: &Interval, rate: f64) -> BTreeSet<Event> {
     for vcpu in &interval.vcpus {
         for row in &vcpu.details {
             if let Some(kind) = row.key.table() {
-                *counts.entry(event(kind)).or_default() += row.exits + row.stray + row.more;
+                *counts.entry(event(kind)).or_default() +=
+                    row.exits + row.unmatched + row.extra_accesses;
             }
         }
         *counts.entry(Event::Halt).or_default() += vcpu.halts.blocked + vcpu.halts.polled;
@@ -248,5 +249,5 @@ fn events(vcpu: &VcpuInterval) -> u64 {
     if vcpu.observed > 0 {
         return vcpu.observed;
     }
-    vcpu.details.iter().map(|row| row.stray).sum()
+    vcpu.details.iter().map(|row| row.unmatched).sum()
 }

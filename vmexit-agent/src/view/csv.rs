@@ -55,7 +55,7 @@ const COLUMNS: &[Column] = &[
     ("samples_percent",   |line| Some(line.stats().samples_percent.to_string())),
     ("per_second",        |line| Some(line.stats().per_second.to_string())),
     ("accesses",          |line| Some(line.row.detail()?.accesses.to_string())),
-    ("stray",             |line| Some(line.row.detail()?.stray.to_string())),
+    ("stray",             |line| Some(line.row.detail()?.unmatched.to_string())),
     ("timed",             |line| Some(line.stats().timed.to_string())),
     ("total_ns",          |line| Some(line.stats().total_ns.to_string())),
     ("userspace_ns",      |line| number(line.stats().userspace_ns)),

@@ -74,7 +74,7 @@ mod tests {
     };
 
     fn exit(name: &str) -> SlowExit {
-        let record = slow::SlowExit {
+        let record = slow::SlowExitRecord {
             end_ns: 5_000_000_000,
             duration_ns: 7_810_000,
             user_ns: 7_500_000,

@@ -86,10 +86,10 @@ fn causes(accounting: &Accounting) -> [(u64, &'static str); 7] {
     let lost = &accounting.lost;
     [
         (lost.no_entry, "without entry"),
-        (lost.no_book, "over --max-vcpus"),
-        (lost.no_vcpu_entry, "of vCPUs over --max-vcpus"),
+        (lost.vcpu_limit, "over --max-vcpus"),
+        (lost.vcpu_table_full, "of vCPUs over --max-vcpus"),
         (lost.unreadable, "unreadable"),
-        (accounting.stray_lost, "events over --max-vcpus"),
+        (accounting.unmatched_lost, "events over --max-vcpus"),
         (accounting.missed.values().sum(), "events missed by the kernel"),
         (accounting.unaccounted.unsigned_abs(), "unaccounted for"),
     ]
@@ -104,8 +104,8 @@ pub fn losses(accounting: &Accounting) -> String {
         .collect();
     let mut text =
         if shown.is_empty() { "none lost".into() } else { format!("lost: {}", shown.join(", ")) };
-    if accounting.open > 0 {
-        let _ = write!(text, ", {} in flight", accounting.open);
+    if accounting.in_flight > 0 {
+        let _ = write!(text, ", {} in flight", accounting.in_flight);
     }
     if accounting.torn > 0 {
         let _ = write!(text, ", {} read while changing", plural(accounting.torn, "vCPU"));

@@ -15,7 +15,7 @@ use std::{
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use clap_complete::Shell;
-use vmexit_common::vcpu::MOST_VCPUS;
+use vmexit_common::vcpu::MAX_VCPUS;
 
 use self::{
     examples::{
@@ -312,7 +312,7 @@ pub struct WatchArgs {
 
     /// Room for this many vCPUs, some 120 kB of kernel memory each [default: twice as many as run
     /// now, at least 64]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_VCPUS)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)))]
     pub max_vcpus: Option<u32>,
 
     /// Which tracepoints to use

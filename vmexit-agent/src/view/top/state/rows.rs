@@ -115,7 +115,7 @@ fn of_total(total: &Total, vcpus: usize, figure: Figure, show: Show) -> Value<'s
     let span_ns = show.seconds * 1e9;
     match figure {
         Figure::Rate => Value::PerSecond(rate(total, show)),
-        Figure::Samples => Value::Count(if show.exits { total.samples } else { total.stray }),
+        Figure::Samples => Value::Count(if show.exits { total.samples } else { total.unmatched }),
         Figure::Time if show.absolute => Value::Time(total.handled_ns),
         Figure::Time => Value::Percent(total.core_percent),
         Figure::User => part(total.userspace_ns, total.handled_ns, show),
@@ -149,7 +149,7 @@ fn of_stats(stats: &Stats, waits: bool, figure: Figure, show: Show) -> Value<'st
 pub(in super::super) fn rate(total: &Total, show: Show) -> f64 {
     match show.exits {
         true => total.per_second,
-        false if show.seconds > 0.0 => total.stray as f64 / show.seconds,
+        false if show.seconds > 0.0 => total.unmatched as f64 / show.seconds,
         false => 0.0,
     }
 }

@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 use vmexit_common::{
-    book::{Halts, Row},
     key::{Key, Kind},
+    stats::{Halts, StatsRow},
     vcpu::ISA_SVM,
 };
 
@@ -58,8 +58,12 @@ pub(super) fn silent(times: &[u64]) -> Vec<Snapshot> {
     let mut snapshots = snapshots(times);
     for vcpu in snapshots.iter_mut().flat_map(|snapshot| &mut snapshot.vcpus) {
         let details = std::mem::take(&mut vcpu.details).into_iter().map(|reading| RowReading {
-            row: Row { key: reading.row.key, stray: reading.row.exits, ..Row::default() },
-            more: reading.more,
+            row: StatsRow {
+                key: reading.row.key,
+                unmatched: reading.row.exits,
+                ..StatsRow::default()
+            },
+            extra_accesses: reading.extra_accesses,
             durations: Some(Box::default()),
             ..RowReading::default()
         });
@@ -133,7 +137,7 @@ fn reading(row: &Value, key: Key, times: u64) -> RowReading {
         durations.record(number(bucket, "from_ns"), number(bucket, "count") * times);
     }
     let exits = number(row, "samples") * times;
-    let kernel = Row {
+    let kernel = StatsRow {
         key: key.0,
         exits,
         untimed: exits - number(row, "timed") * times,
@@ -141,7 +145,7 @@ fn reading(row: &Value, key: Key, times: u64) -> RowReading {
         user_ns: number(row, "userspace_ns") * times,
         min_ns: number(row, "min_ns"),
         max_ns: number(row, "max_ns"),
-        ..Row::default()
+        ..StatsRow::default()
     };
     RowReading { row: kernel, durations: Some(Box::new(durations)), ..RowReading::default() }
 }

@@ -116,7 +116,7 @@ fn losses_and_a_vm_that_went_away() {
         let mut last = snapshots(&[9]).remove(0);
         last.at_ns = 7 * RUN;
         last.vcpus.retain(|vcpu| vcpu.thread.pid != pid);
-        last.loss.no_book = 1_234;
+        last.loss.vcpu_limit = 1_234;
         bench.tick(last);
         bench
     });
