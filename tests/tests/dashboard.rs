@@ -18,7 +18,6 @@ use std::{
 };
 
 use serde_json::Value;
-use vmexit_view::metrics::{Own, Totals, expose};
 use vmexit_core::{report::Layout, store::file};
 use vmexit_tests::{
     guest::{BareGuest, Qemu},
@@ -26,6 +25,7 @@ use vmexit_tests::{
     prometheus::Prometheus,
     served::Served,
 };
+use vmexit_view::metrics::{Own, Totals, expose};
 
 /// What the dashboard's variables stand for here.
 const VARIABLES: &[(&str, &str)] = &[

@@ -13,8 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmexit_core::vm::{self, Monitor, Vm};
 use vmexit::monitor::{self, Failure, LibvirtError, MonitorError, Options, Virsh};
+use vmexit_core::vm::{self, Monitor, Vm};
 
 /// Set for the part of a test that is inside.
 const INSIDE: &str = "VMEXIT_TEST_INSIDE";

@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmexit_core::vm::{self, Vm};
 use vmexit::monitor::{self, Failure, MonitorError, Options, QmpError, SocketError};
+use vmexit_core::vm::{self, Vm};
 use vmexit_tests::guest::{BareGuest, Qemu};
 
 /// A VM without vCPUs that run.

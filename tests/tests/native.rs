@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// tracepoints have `tp_` before that.
 const PROGRAMS: [&str; 4] = ["kvm_entry", "kvm_exit", "kvm_pio", "sched_process_e"];
 /// Its large maps.
-const MAPS: [&str; 2] = [".bss.vcpus", "BOOKS"];
+const MAPS: [&str; 2] = [".bss.vcpus", "VCPU_STATS"];
 
 /// One at a time: the tests ask what is loaded in the whole kernel.
 fn alone() -> MutexGuard<'static, ()> {

@@ -95,7 +95,7 @@ fn accesses(served: &Served, vm: &str) -> Ports {
 }
 
 #[test]
-fn books_go_from_vcpu_to_vcpu_and_back() {
+fn stats_blocks_go_from_vcpu_to_vcpu_and_back() {
     const BURSTS: u64 = 60;
     const TIMES: u32 = 20;
     let _alone = alone();

@@ -2,9 +2,17 @@
 
 use serde::Serialize;
 use vmexit_common::layout::reason_in;
+use vmexit_core::{escape, host::Host, units::plural, vm};
 
-use vmexit_core::{host::Host, units::plural, vm};
-use crate::{host::{btf::Btf, preflight, tracefs::Tracefs}, probe::{self, compat::{OLDEST_LINUX, TRACEPOINTS}, plan::{Plan, Tracepoints, Way}}};
+use crate::{
+    discover,
+    host::{self, btf::Btf, preflight, tracefs::Tracefs},
+    probe::{
+        self,
+        compat::{OLDEST_LINUX, TRACEPOINTS},
+        plan::{Plan, Tracepoints, Way},
+    },
+};
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -26,7 +34,7 @@ pub struct Check {
     /// How it came out.
     pub state: State,
     /// What was found, and what to do where that helps.
-    pub says: String,
+    pub message: String,
 }
 
 /// vCPUs that the stated memory is for.
@@ -42,8 +50,8 @@ pub fn examine() -> Vec<Check> {
     checks
 }
 
-fn check(name: impl Into<String>, state: State, says: impl Into<String>) -> Check {
-    Check { name: name.into(), state, says: says.into() }
+fn check(name: impl Into<String>, state: State, message: impl Into<String>) -> Check {
+    Check { name: name.into(), state, message: message.into() }
 }
 
 fn permission() -> Check {

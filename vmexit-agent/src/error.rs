@@ -4,9 +4,14 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use caps::errors::CapsError;
 use thiserror::Error;
+use vmexit_core::{escape, import::ImportError, store::file::FileError};
+use vmexit_view::metrics::ExpositionError;
 
-use crate::{discover::ProcError, host::{preflight::PreflightError, tracefs::LayoutError}, probe::ProbeError};
-use vmexit_core::{import::ImportError, store::file::FileError};
+use crate::{
+    discover::ProcError,
+    host::{preflight::PreflightError, tracefs::LayoutError},
+    probe::ProbeError,
+};
 
 /// Why a command ended without doing what it was asked for.
 #[derive(Debug, Error)]

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use vmexit::{commands::{self, Cli}, warnings};
+use vmexit::{
+    commands::{self, Cli},
+    warnings,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::typed();

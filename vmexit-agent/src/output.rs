@@ -10,8 +10,13 @@ use tokio::{
     fs,
     io::{AsyncWriteExt as _, stdout},
 };
+use vmexit_core::{finding, measurement::Measurement, store::file};
+use vmexit_view::TableOptions;
 
-use crate::{args::{Written, WrittenArgs}, error::Error};
+use crate::{
+    args::{Written, WrittenArgs},
+    error::Error,
+};
 
 /// Where to write; opened before anything is traced, so that a typing error costs no capture.
 pub(crate) struct Output {

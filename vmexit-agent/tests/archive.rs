@@ -15,7 +15,16 @@ use std::{
 };
 
 use made_up::{PID, SECOND};
-use vmexit_core::{measurement::{Began, Measurement}, report::Layout, store::{Sum, archive::{self, Archive, Limits, Period, Recorder}}, timing::Timing, vm};
+use vmexit_core::{
+    measurement::{Began, Measurement},
+    report::Layout,
+    store::{
+        Sum,
+        archive::{self, Archive, Limits, Period, Recorder},
+    },
+    timing::Timing,
+    vm,
+};
 
 const DAY: Limits = Limits { keep: Duration::from_secs(24 * 3600), bytes: 1 << 30 };
 

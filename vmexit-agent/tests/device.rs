@@ -4,7 +4,13 @@
 use std::time::{Duration, Instant};
 
 use proptest::{prelude::*, sample::Index};
-use vmexit_core::{device::{mtree::{Found, Kind, MAX_NAME, MemoryTree, MtreeError, Region, View}, well_known}, vm::Vmm};
+use vmexit_core::{
+    device::{
+        mtree::{Found, Kind, MAX_NAME, MemoryTree, MtreeError, Region, View},
+        well_known,
+    },
+    vm::Vmm,
+};
 
 struct Recorded {
     name: &'static str,

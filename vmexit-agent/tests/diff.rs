@@ -8,9 +8,15 @@
 
 mod made_up;
 
-use vmexit_core::{diff::{By, Diff, Row, Verdict}, event::Event, measurement::Measurement, timing::Timing, vendor::Vendor};
-use vmexit_view::Format;
 use vmexit_common::key::Key;
+use vmexit_core::{
+    diff::{By, Diff, Row, Verdict},
+    event::Event,
+    measurement::Measurement,
+    timing::Timing,
+    vendor::Vendor,
+};
+use vmexit_view::Format;
 
 use self::made_up::{SECOND, recording, row, vcpu};
 

@@ -10,13 +10,21 @@ mod made_up;
 
 use std::collections::BTreeSet;
 
-use made_up::{Capture, row, stray, vcpu};
-use vmexit_core::{counters::RowReading, device::{Map, mtree::MemoryTree}, finding::{Advice, Assessment, Confidence, Finding, Least, Os, Rule, rules}, report::{Layout, Report, Whose}, timing::Timing, vendor::Vendor, vm::{Feature, Profile}};
-use vmexit_view::ReportFormat;
+use made_up::{Capture, row, unmatched, vcpu};
 use vmexit_common::{
-    book::Halts,
     key::{Key, Kind},
+    stats::Halts,
 };
+use vmexit_core::{
+    counters::RowReading,
+    device::{Map, mtree::MemoryTree},
+    finding::{Advice, Assessment, Confidence, Finding, Least, Os, Rule, rules},
+    report::{Layout, Report, Whose},
+    timing::Timing,
+    vendor::Vendor,
+    vm::{Feature, Profile},
+};
+use vmexit_view::ReportFormat;
 
 /// Exits that cost 2 % of a core in the 10 s of a capture, and a tenth of that.
 const MANY: &[(u64, u32)] = &[(10_000, 20_000)];
@@ -222,7 +230,8 @@ fn figures_are_those_of_the_rows() {
 
 #[test]
 fn without_times_counts_have_to_do() {
-    let pm_timer = |count| vec![stray(input(0x608), count), stray(Key::pio(0x80, 1, 1), count)];
+    let pm_timer =
+        |count| vec![unmatched(input(0x608), count), unmatched(Key::pio(0x80, 1, 1), count)];
     let silent = |count| Capture::of(None, "guest", vec![vcpu(0, Vec::new(), pm_timer(count))]);
     let found = assessed(silent(20_000));
     let timer = finding(&found, "acpi-pm-timer").unwrap();
@@ -404,8 +413,10 @@ fn an_explanation_in_full() {
 fn an_explanation_of_nothing() {
     let quiet = many(plain(Kind::FastMmio, 0xfe00_3000)).capture().report();
     insta::assert_snapshot!(vmexit_view::explain(&quiet));
-    let silent = vcpu(0, Vec::new(), vec![stray(input(0x608), 10)]);
-    insta::assert_snapshot!(vmexit_view::explain(&Capture::of(None, "a\x1b[2Jb", vec![silent]).report()));
+    let silent = vcpu(0, Vec::new(), vec![unmatched(input(0x608), 10)]);
+    insta::assert_snapshot!(vmexit_view::explain(
+        &Capture::of(None, "a\x1b[2Jb", vec![silent]).report()
+    ));
 }
 
 #[test]

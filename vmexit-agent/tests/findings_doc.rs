@@ -4,7 +4,10 @@
 
 use std::{env, fmt::Write as _, fs};
 
-use vmexit_core::finding::{Confidence, FEWEST_SAMPLES, LEAST_CORE_PERCENT, LEAST_PER_SECOND, Least, Os, Remedy, Rule, rules};
+use vmexit_core::finding::{
+    Confidence, FEWEST_SAMPLES, LEAST_CORE_PERCENT, LEAST_PER_SECOND, Least, Os, Remedy, Rule,
+    rules,
+};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/findings.md");
 

@@ -10,7 +10,14 @@ use std::io::Read as _;
 
 use flate2::read::GzDecoder;
 use proptest::prelude::*;
-use vmexit_core::{event::Event, import::{ImportError, Imported, perf}, report::{Layout, Report, Source}, store::file, vendor::Vendor, vm::Vmm};
+use vmexit_core::{
+    event::Event,
+    import::{ImportError, Imported, perf},
+    report::{Layout, Report, Source},
+    store::file,
+    vendor::Vendor,
+    vm::Vmm,
+};
 use vmexit_view::ReportFormat;
 
 fn imported(text: &str) -> Imported {
@@ -90,8 +97,8 @@ fn an_exit_is_booked_whole_at_its_entry() {
     assert!(!vm.tables.details.contains_key(&Event::Msr));
 
     let accounting = &report.accounting;
-    assert_eq!((accounting.observed, accounting.recorded, accounting.open), (5, 3, 1));
-    assert_eq!((accounting.lost.no_entry, accounting.unaccounted, accounting.stray), (1, 0, 1));
+    assert_eq!((accounting.observed, accounting.recorded, accounting.in_flight), (5, 3, 1));
+    assert_eq!((accounting.lost.no_entry, accounting.unaccounted, accounting.unmatched), (1, 0, 1));
     assert_eq!(accounting.missed["perf"], 12);
     assert_eq!((imported.not_understood, imported.passed_over, imported.unnamed), (1, 1, 0));
     assert_eq!(imported.example.as_deref(), Some("this is no event"));

@@ -13,8 +13,8 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
 };
-use vmexit_core::vm::{Address, Monitor, Vm};
 use vmexit::monitor::{Failure, MonitorError, Options, QmpError, Virsh, memory_tree};
+use vmexit_core::vm::{Address, Monitor, Vm};
 
 /// For a peer who says nothing.
 const PATIENCE: Duration = Duration::from_millis(500);

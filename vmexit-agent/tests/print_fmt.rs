@@ -2,7 +2,10 @@
 //! the `print fmt:` lines of Debian's kernels; 6.12 writes the same as 6.1.
 
 use proptest::{prelude::*, sample::Index};
-use vmexit_core::{reason::{Names, print_fmt::ReasonNames}, vendor::Vendor};
+use vmexit_core::{
+    reason::{Names, print_fmt::ReasonNames},
+    vendor::Vendor,
+};
 
 const KERNELS: [(&str, &str, usize, usize); 3] = [
     ("6.1", include_str!("fixtures/print_fmt/6.1.txt"), 62, 108),

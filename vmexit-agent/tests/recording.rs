@@ -21,7 +21,14 @@ use std::{
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use vmexit_core::{device::{Map, mtree::MemoryTree}, diff::Diff, event::Event, measurement::Measurement, report::{Layout, Source}, store::file::{self, FileError}};
+use vmexit_core::{
+    device::{Map, mtree::MemoryTree},
+    diff::Diff,
+    event::Event,
+    measurement::Measurement,
+    report::{Layout, Source},
+    store::file::{self, FileError},
+};
 use vmexit_view::{By, Format, ReportFormat, Sort};
 
 const FORMATS: [ReportFormat; 3] = [ReportFormat::Text, ReportFormat::Json, ReportFormat::Csv];

@@ -8,10 +8,14 @@
 
 mod made_up;
 
-use made_up::{SECOND, report, row, stray, vcpu};
-use vmexit_core::{event::Event, report::{Layout, Report, Source}, vendor::Vendor};
-use vmexit_view::ReportFormat;
+use made_up::{SECOND, report, row, unmatched, vcpu};
 use vmexit_common::key::Key;
+use vmexit_core::{
+    event::Event,
+    report::{Layout, Report, Source},
+    vendor::Vendor,
+};
+use vmexit_view::ReportFormat;
 
 fn windows() -> Report {
     made_up::windows().report(Layout::default())
@@ -54,7 +58,7 @@ fn what_exits_are_mostly_for_is_known_without_tables() {
     let silent = silent().vms.remove(0);
     assert!(silent.leading.reason.is_none());
     let detail = silent.leading.detail.unwrap();
-    assert_eq!((detail.subject.number, silent.total.stray), (Some(0x608), 1_010));
+    assert_eq!((detail.subject.number, silent.total.unmatched), (Some(0x608), 1_010));
     assert!((detail.share_percent - 100_000.0 / 1_010.0).abs() < 1e-9);
 }
 
@@ -85,7 +89,7 @@ fn every_exit_is_accounted_for() {
     let accounting = &report.accounting;
     let rows: u64 = report.vms[0].tables.exits.iter().map(|exit| exit.stats.samples).sum();
     assert_eq!(rows, accounting.recorded);
-    assert_eq!(accounting.observed, accounting.recorded + accounting.open as u64);
+    assert_eq!(accounting.observed, accounting.recorded + accounting.in_flight as u64);
     assert_eq!(accounting.unaccounted, 0);
     let vcpus: u64 = report.vms[0].vcpus.iter().map(|vcpu| vcpu.total.samples).sum();
     assert_eq!(vcpus, rows);
@@ -124,12 +128,12 @@ fn every_json_field_is_documented() {
 #[test]
 fn an_access_whose_exit_began_before_the_capture_is_no_sample() {
     let mut port = row(Key::pio(0x608, 0, 4), &[(6_000, 10)]);
-    port.row.stray = 1;
+    port.row.unmatched = 1;
     let reasons = vec![row(Key::reason(30), &[(6_000, 10)])];
-    let details = vec![port, stray(Key::pio(0x71, 0, 1), 1)];
+    let details = vec![port, unmatched(Key::pio(0x71, 0, 1), 1)];
     let report = report(Some(Vendor::Vmx), "caught", vec![vcpu(0, reasons, details)]);
     let ports = &report.vms[0].tables.details[&Event::Ioport];
     assert_eq!(ports.len(), 1, "a row without a sample");
-    assert_eq!((ports[0].stats.samples, ports[0].stray), (10, 1));
-    assert_eq!(report.accounting.stray, 2);
+    assert_eq!((ports[0].stats.samples, ports[0].unmatched), (10, 1));
+    assert_eq!(report.accounting.unmatched, 2);
 }

@@ -17,9 +17,19 @@ use std::{
 };
 
 use made_up::{SECOND, row};
-use vmexit_core::{counters::{Interval, RowReading, Snapshot, Thread, VcpuReading}, event::Event, measurement::{Began, Measurement}, report::Layout, store::{Sum, archive::{Limits, Recorder}}, vm::Vm};
-use vmexit_view::metrics::{Own, Totals, expose};
 use vmexit_common::{key::Key, vcpu::ISA_SVM};
+use vmexit_core::{
+    counters::{Interval, RowReading, Snapshot, Thread, VcpuReading},
+    event::Event,
+    measurement::{Began, Measurement},
+    report::Layout,
+    store::{
+        Sum,
+        archive::{Limits, Recorder},
+    },
+    vm::Vm,
+};
+use vmexit_view::metrics::{Own, Totals, expose};
 
 /// Of a second each.
 const INTERVALS: u64 = 10_000;

@@ -13,9 +13,17 @@ use std::{collections::BTreeSet, fs::File, io::BufReader, path::Path, time::Syst
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{Terminal, backend::TestBackend};
 use serde_json::Value;
-use vmexit_core::{measurement::Measurement, report::{Layout, Report, Vm}, store::file, units};
 use vmexit::probe;
-use vmexit_view::{ReportFormat, top::{Look, Settings, State, Theme, draw}};
+use vmexit_core::{
+    measurement::Measurement,
+    report::{Layout, Report, Vm},
+    store::file,
+    units,
+};
+use vmexit_view::{
+    ReportFormat,
+    top::{Look, Settings, State, Theme, draw},
+};
 
 /// A row as all views have to show it.
 struct Row {

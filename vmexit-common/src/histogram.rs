@@ -21,14 +21,14 @@ const SUB_BUCKETS: u32 = 1 << SUB_BITS;
 /// The last bucket in use; it also takes everything from [`HIGHEST_NS`] on.
 pub const LAST_BUCKET: usize = ((HIGHEST_BITS - LOWEST_BITS) * SUB_BUCKETS) as usize;
 
-/// Octaves that a table of [`Tables`] spans; for each table a duration is shifted down by as many.
+/// Octaves that a table of [`BucketTables`] spans; for each table a duration is shifted down by as many.
 const STEP_BITS: u32 = 6;
 /// A duration in units of this many bits has its octave's sub-buckets in its leading bits.
 const UNIT_BITS: u32 = LOWEST_BITS - SUB_BITS;
 
 /// Something for each bucket, to be found by a duration's leading eight bits: BPF has no instruction that
 /// counts leading zeros.
-pub type Tables = [[u32; 256]; TABLES];
+pub type BucketTables = [[u32; 256]; TABLES];
 /// How many tables there are.
 pub const TABLES: usize = (HIGHEST_BITS - LOWEST_BITS).div_ceil(STEP_BITS) as usize;
 
@@ -45,7 +45,7 @@ pub const fn bucket_of(ns: u64) -> usize {
     (1 + (octave - LOWEST_BITS) * SUB_BUCKETS + sub) as usize
 }
 
-/// The bucket of the durations that are looked up there in [`Tables`].
+/// The bucket of the durations that are looked up there in [`BucketTables`].
 pub const fn bucket_at(table: usize, index: usize) -> usize {
     bucket_of((index as u64) << (UNIT_BITS + table as u32 * STEP_BITS))
 }
@@ -53,7 +53,7 @@ pub const fn bucket_at(table: usize, index: usize) -> usize {
 /// What the tables have for a duration in nanoseconds; `None` for one that is longer than all that they know.
 /// With a table each most exits take a compare or two: one up to 4 µs, two up to 262 µs.
 #[inline(always)]
-pub fn look_up(tables: &'static Tables, ns: u64) -> Option<u32> {
+pub fn look_up(tables: &'static BucketTables, ns: u64) -> Option<u32> {
     // Written out, for a loop would be kept as one, which is four times as many instructions.
     macro_rules! try_table {
         ($table:literal) => {
@@ -140,7 +140,7 @@ mod tests {
         const { assert!(LAST_BUCKET < BUCKETS && HIGHEST_NS > 100_000_000_000) }
     }
 
-    static BUCKET: Tables = {
+    static BUCKET: BucketTables = {
         let mut tables = [[0; 256]; TABLES];
         let mut at = 0;
         while at < TABLES * 256 {

@@ -88,7 +88,7 @@ mod pod {
     // SAFETY: likewise.
     unsafe impl aya::Pod for super::RawEntryLayout {}
     // SAFETY: likewise.
-    unsafe impl aya::Pod for crate::slow::Limits {}
+    unsafe impl aya::Pod for crate::slow::SlowLimits {}
     // SAFETY: `repr(C)`, u64 only, no padding.
     unsafe impl aya::Pod for crate::vcpu::Loss {}
 }

@@ -7,11 +7,11 @@
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
-pub mod book;
 pub mod cast;
 pub mod histogram;
 pub mod key;
 pub mod layout;
 pub mod sampler;
 pub mod slow;
+pub mod stats;
 pub mod vcpu;

@@ -3,7 +3,7 @@
 /// An exit that took long enough, as it is in the ring buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct SlowExit {
+pub struct SlowExitRecord {
     /// When the guest went on: `CLOCK_MONOTONIC`, nanoseconds.
     pub end_ns: u64,
     /// From exit to entry, nanoseconds.
@@ -29,20 +29,20 @@ pub struct SlowExit {
     pub flags: u16,
 }
 
-/// [`SlowExit::flags`]: `rip` is the guest's.
+/// [`SlowExitRecord::flags`]: `rip` is the guest's.
 pub const RIP_KNOWN: u16 = 1;
 
 /// Reasons that can be left out: AMD has two for waiting.
-pub const MOST_IGNORED: usize = 2;
+pub const MAX_IGNORED: usize = 2;
 
 /// Which exits are handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Limits {
+pub struct SlowLimits {
     /// The shortest that is long enough, nanoseconds.
     pub ns: u64,
     /// [`Key`](crate::key::Key)s of reasons that are left out; 0, which is nobody's, in unused places.
-    pub ignored: [u64; MOST_IGNORED],
+    pub ignored: [u64; MAX_IGNORED],
 }
 
 /// Bytes of the ring buffer where nobody wants it: a page, which is the least.
@@ -51,5 +51,5 @@ pub const UNUSED_BYTES: u32 = 4096;
 /// (`BPF_RINGBUF_HDR_SZ`).
 pub const BUFFER_BYTES: u32 = 1 << 20;
 
-const _: () = assert!(size_of::<SlowExit>() == 72 && align_of::<SlowExit>() == 8);
-const _: () = assert!(size_of::<Limits>() == 8 * (1 + MOST_IGNORED));
+const _: () = assert!(size_of::<SlowExitRecord>() == 72 && align_of::<SlowExitRecord>() == 8);
+const _: () = assert!(size_of::<SlowLimits>() == 8 * (1 + MAX_IGNORED));

@@ -4,29 +4,29 @@
 //! A vCPU thread is found by the address of its `task_struct` in an open-addressed table of these
 //! entries: the one thing that the kernel side gets without a call into anything. An entry lives as
 //! long as its thread. The thread itself is the only writer of its entry and of the
-//! [`Book`](crate::book::Book) that the entry names, so nothing here is atomic but the claim of a free
+//! [`VcpuStats`](crate::stats::VcpuStats) that the entry names, so nothing here is atomic but the claim of a free
 //! entry.
 
 /// Entries of the table, a power of two. It is one value of a map, so that programs reach it by its
 /// address and need no look-up; its size is therefore the same for all.
 pub const ENTRIES: usize = 1 << 14;
 /// vCPU threads that find room for certain: a quarter of the table, so that a search ends at once.
-pub const MOST_VCPUS: u32 = ENTRIES as u32 / 4;
+pub const MAX_VCPUS: u32 = ENTRIES as u32 / 4;
 /// Entries that a thread may take: its home and those after it. Bounds the search for the verifier.
 pub const PROBES: usize = 16;
 
-/// [`Vcpu::state`] of an entry whose exits are booked as they come.
+/// [`VcpuEntry::state`] of an entry whose exits are booked as they come.
 pub const READY: u32 = 0;
-/// [`Vcpu::state`] while the entry is set up, and after that until the thread's first exit.
+/// [`VcpuEntry::state`] while the entry is set up, and after that until the thread's first exit.
 pub const NEW: u32 = 1;
-/// [`Vcpu::state`] of a thread that found no free book; it looks again at each exit.
-pub const NO_BOOK: u32 = 2;
-/// [`Vcpu::state`] of a thread that the filter leaves out.
+/// [`VcpuEntry::state`] of a thread that found no free book; it looks again at each exit.
+pub const NO_STATS: u32 = 2;
+/// [`VcpuEntry::state`] of a thread that the filter leaves out.
 pub const IGNORED: u32 = 3;
 
-/// [`Vcpu::exit_ns`] of an entry that is not [`READY`].
-pub const BLOCKED: u64 = 1;
-/// [`Vcpu::exit_ns`] of an exit that is counted and not timed.
+/// [`VcpuEntry::exit_ns`] of an entry that is not [`READY`].
+pub const NOT_READY: u64 = 1;
+/// [`VcpuEntry::exit_ns`] of an exit that is counted and not timed.
 pub const UNTIMED: u64 = 2;
 /// The vCPU's number where the kernel's tracepoint does not tell.
 pub const UNKNOWN_ID: u32 = u32::MAX;
@@ -34,10 +34,10 @@ pub const UNKNOWN_ID: u32 = u32::MAX;
 /// One vCPU thread. All times are `CLOCK_MONOTONIC`, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub struct Vcpu {
+pub struct VcpuEntry {
     /// Address of the thread's `task_struct`; 0 while the entry is free.
     pub task: u64,
-    /// When the open exit began, or [`UNTIMED`]; 0 while the guest runs; [`BLOCKED`] in an entry that
+    /// When the open exit began, or [`UNTIMED`]; 0 while the guest runs; [`NOT_READY`] in an entry that
     /// needs a second look, so that one comparison is enough for those that do not.
     pub exit_ns: u64,
     /// Exits seen, the open one included.
@@ -47,7 +47,7 @@ pub struct Vcpu {
     /// [`Key`](crate::key::Key) of the open exit's reason.
     pub reason: u64,
     /// Index of this thread's book.
-    pub book: u32,
+    pub stats_index: u32,
     /// [`READY`], or why this entry needs a second look.
     pub state: u32,
     /// When the open exit went to userspace, or [`UNTIMED`]; 0 if it did not.
@@ -62,13 +62,16 @@ pub struct Vcpu {
 #[repr(C)]
 pub struct Loss {
     /// Exits of threads that found no free entry in the table.
-    pub no_vcpu_entry: u64,
+    #[cfg_attr(feature = "user", serde(alias = "no_vcpu_entry"))]
+    pub vcpu_table_full: u64,
     /// Exits of threads that found no free book.
-    pub no_book: u64,
+    #[cfg_attr(feature = "user", serde(alias = "no_book"))]
+    pub vcpu_limit: u64,
     /// Exits whose reason could not be read.
     pub unreadable: u64,
     /// Events without an open exit that had no book to go to.
-    pub stray: u64,
+    #[cfg_attr(feature = "user", serde(alias = "stray"))]
+    pub unmatched: u64,
     /// Exits that were to be handed over one by one and found the buffer full; they are booked.
     pub slow: u64,
 }
@@ -77,10 +80,10 @@ impl Loss {
     /// Each cause of this and another together, such as their sum.
     pub fn with(&self, other: &Self, together: impl Fn(u64, u64) -> u64) -> Self {
         Self {
-            no_vcpu_entry: together(self.no_vcpu_entry, other.no_vcpu_entry),
-            no_book: together(self.no_book, other.no_book),
+            vcpu_table_full: together(self.vcpu_table_full, other.vcpu_table_full),
+            vcpu_limit: together(self.vcpu_limit, other.vcpu_limit),
             unreadable: together(self.unreadable, other.unreadable),
-            stray: together(self.stray, other.stray),
+            unmatched: together(self.unmatched, other.unmatched),
             slow: together(self.slow, other.slow),
         }
     }
@@ -91,19 +94,19 @@ pub const ISA_VMX: u32 = 1;
 /// The exit codes are AMD's (`arch/x86/include/uapi/asm/svm.h`), `KVM_ISA_SVM` of the kernel.
 pub const ISA_SVM: u32 = 2;
 
-const _: () = assert!(size_of::<Vcpu>() == 64);
+const _: () = assert!(size_of::<VcpuEntry>() == 64);
 const _: () = assert!(size_of::<Loss>() == 40);
 // One value of an array map must fit into one allocation (`array_map_alloc_check`,
 // kernel/bpf/arraymap.c): 4 MiB.
-const _: () = assert!(ENTRIES * size_of::<Vcpu>() <= 4 << 20);
+const _: () = assert!(ENTRIES * size_of::<VcpuEntry>() <= 4 << 20);
 
-impl Vcpu {
+impl VcpuEntry {
     /// Bytes from the table's start to the entry where a thread's search begins, `probe` entries on.
     ///
     /// Multiplied, for tasks that are made together lie side by side and would fill the table side by
     /// side; by a number of 31 bits, which is part of the instruction.
     #[inline(always)]
-    pub const fn place(task: u64, probe: usize) -> usize {
+    pub const fn offset(task: u64, probe: usize) -> usize {
         let stride = size_of::<Self>();
         let scattered = task.wrapping_mul(0x61c8_8647) >> 18;
         (scattered as usize + probe * stride) & ((ENTRIES - 1) * stride)
@@ -119,8 +122,9 @@ mod tests {
         let mut table = vec![false; ENTRIES];
         tasks
             .filter(|&task| {
-                let places = (0..PROBES).map(|probe| Vcpu::place(task, probe) / size_of::<Vcpu>());
-                !places.into_iter().any(|place| !std::mem::replace(&mut table[place], true))
+                let offsets = (0..PROBES)
+                    .map(|probe| VcpuEntry::offset(task, probe) / size_of::<VcpuEntry>());
+                !offsets.into_iter().any(|offset| !std::mem::replace(&mut table[offset], true))
             })
             .count()
     }
@@ -132,7 +136,7 @@ mod tests {
         for size in (0x1000..0x3000).step_by(0x40) {
             for apart in [1, 2, 3, 7, 0x1_2345] {
                 let each = 0x8000 / size;
-                let tasks = (0..u64::from(MOST_VCPUS))
+                let tasks = (0..u64::from(MAX_VCPUS))
                     .map(|n| start + n / each * apart * 0x8000 + n % each * size);
                 assert_eq!(without_room(tasks), 0, "{size:#x} bytes, {apart} slabs on");
             }
@@ -143,9 +147,9 @@ mod tests {
     fn a_search_stays_in_the_table() {
         for task in (0..10_000).map(|n: u64| n.wrapping_mul(0x1234_5678_9abc_def0)) {
             for probe in 0..PROBES {
-                let place = Vcpu::place(task, probe);
-                assert!(place.is_multiple_of(size_of::<Vcpu>()));
-                assert!(place < ENTRIES * size_of::<Vcpu>());
+                let offset = VcpuEntry::offset(task, probe);
+                assert!(offset.is_multiple_of(size_of::<VcpuEntry>()));
+                assert!(offset < ENTRIES * size_of::<VcpuEntry>());
             }
         }
     }

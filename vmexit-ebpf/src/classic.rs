@@ -15,10 +15,10 @@ use vmexit_common::{
 
 use crate::{
     event::{self, Arguments},
-    exit::{self, Timing},
+    exit::{self, TimingMode},
     maps::global,
-    slow::Entry,
-    vcpu::{self, Context, Identity},
+    slow::EntryArguments,
+    vcpu::{self, Context, VcpuIdentity},
 };
 
 const KEEP_FOR_OTHERS: u32 = 1;
@@ -26,26 +26,26 @@ const KEEP_FOR_OTHERS: u32 = 1;
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
 fn tp_kvm_exit(ctx: *mut c_void) -> u32 {
-    on_exit(&TracePointContext::new(ctx), Timing::All)
+    on_exit(&TracePointContext::new(ctx), TimingMode::All)
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
 fn tp_exit_some(ctx: *mut c_void) -> u32 {
-    on_exit(&TracePointContext::new(ctx), Timing::Some)
+    on_exit(&TracePointContext::new(ctx), TimingMode::Some)
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
 fn tp_exit_count(ctx: *mut c_void) -> u32 {
-    on_exit(&TracePointContext::new(ctx), Timing::None)
+    on_exit(&TracePointContext::new(ctx), TimingMode::None)
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
 fn tp_kvm_entry(_ctx: *mut c_void) -> u32 {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, Timing::All, ());
+        exit::end(vcpu, TimingMode::All, ());
     }
     KEEP_FOR_OTHERS
 }
@@ -54,7 +54,7 @@ fn tp_kvm_entry(_ctx: *mut c_void) -> u32 {
 #[unsafe(link_section = "tracepoint")]
 fn tp_kvm_entry_some(_ctx: *mut c_void) -> u32 {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, Timing::Some, ());
+        exit::end(vcpu, TimingMode::Some, ());
     }
     KEEP_FOR_OTHERS
 }
@@ -63,7 +63,7 @@ fn tp_kvm_entry_some(_ctx: *mut c_void) -> u32 {
 #[unsafe(link_section = "tracepoint")]
 fn tp_kvm_entry_slow(ctx: *mut c_void) -> u32 {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, Timing::All, EntryRecord(ctx));
+        exit::end(vcpu, TimingMode::All, EntryRecord(ctx));
     }
     KEEP_FOR_OTHERS
 }
@@ -79,7 +79,7 @@ fn tp_nothing(_ctx: *mut c_void) -> u32 {
 #[derive(Clone, Copy)]
 struct EntryRecord(*mut c_void);
 
-impl Entry for EntryRecord {
+impl EntryArguments for EntryRecord {
     #[inline(always)]
     fn rip(self) -> Option<u64> {
         read(&TracePointContext::new(self.0), global!(KVM_ENTRY.at[0]))
@@ -94,7 +94,7 @@ macro_rules! programs {
             #[unsafe(link_section = "tracepoint")]
             fn $name(ctx: *mut c_void) -> u32 {
                 let ctx = TracePointContext::new(ctx);
-                event::$handler(&Record { ctx, at: |n| global!($layout.at[n]) });
+                event::$handler(&RecordArguments { ctx, at: |n| global!($layout.at[n]) });
                 KEEP_FOR_OTHERS
             }
         )*
@@ -115,12 +115,12 @@ programs! {
 }
 
 /// A record, and where its fields are.
-struct Record<F> {
+struct RecordArguments<F> {
     ctx: TracePointContext,
     at: F,
 }
 
-impl<F: Fn(usize) -> Offset> Arguments for Record<F> {
+impl<F: Fn(usize) -> Offset> Arguments for RecordArguments<F> {
     #[inline(always)]
     fn context(&self) -> Context {
         Context(self.ctx.as_ptr())
@@ -133,17 +133,17 @@ impl<F: Fn(usize) -> Offset> Arguments for Record<F> {
 }
 
 #[inline(always)]
-fn on_exit(ctx: &TracePointContext, timing: Timing) -> u32 {
-    if timing != Timing::All && !exit::is_watched() {
+fn on_exit(ctx: &TracePointContext, timing: TimingMode) -> u32 {
+    if timing != TimingMode::All && !exit::is_counting() {
         return KEEP_FOR_OTHERS;
     }
     let context = Context(ctx.as_ptr());
     let Some(vcpu) = vcpu::current_or_new(context) else { return KEEP_FOR_OTHERS };
-    let identity = || Identity {
+    let identity = || VcpuIdentity {
         vcpu_id: read(ctx, global!(EXIT_LAYOUT.vcpu_id)).unwrap_or(UNKNOWN_ID),
         isa: read(ctx, global!(EXIT_LAYOUT.isa)).unwrap_or(0),
     };
-    if exit::is_closed(context, vcpu, timing, identity) {
+    if exit::can_begin(context, vcpu, timing, identity) {
         let code: Option<u32> = read(ctx, global!(EXIT_LAYOUT.exit_reason));
         exit::begin(vcpu, code.map(u64::from), timing);
     }

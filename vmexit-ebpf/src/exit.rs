@@ -1,24 +1,24 @@
-//! One exit, from `kvm_exit` to the `kvm_entry` that ends it: stamped, then booked whole on its
+//! One exit, from `kvm_exit` to the `kvm_entry` that on_end it: stamped, then booked whole on its
 //! reason and on what it was for.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use vmexit_common::{
-    book::Row,
     key::{Key, Kind},
-    sampler::SHUT,
-    vcpu::{BLOCKED, UNTIMED, Vcpu},
+    sampler::NO_WINDOW,
+    stats::StatsRow,
+    vcpu::{NOT_READY, UNTIMED, VcpuEntry},
 };
 
 use crate::{
     access::{add, load, store},
-    book::{self, Duration},
     maps::{self, count_loss, global},
-    vcpu::{self, Context, Identity},
+    stats::{self, ExitDuration},
+    vcpu::{self, Context, VcpuIdentity},
 };
 
 /// Which exits are timed. Every exit is counted all the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Timing {
+pub enum TimingMode {
     /// Every one; these programs are for probes that count all the time, and don't ask for windows.
     All,
     /// One in so many, by chance; or as the sampler says, in its windows.
@@ -30,29 +30,29 @@ pub enum Timing {
 /// Whether an exit can begin: none is open, and the thread's exits are booked. One that was open is
 /// booked now where entries are not traced; else it never had one, and is counted as lost.
 #[inline(always)]
-pub fn is_closed(
+pub fn can_begin(
     ctx: Context,
-    vcpu: *mut Vcpu,
-    timing: Timing,
-    identity: impl Fn() -> Identity,
+    vcpu: *mut VcpuEntry,
+    timing: TimingMode,
+    identity: impl Fn() -> VcpuIdentity,
 ) -> bool {
     match load!(vcpu, exit_ns) {
         0 => true,
-        BLOCKED => vcpu::unblock(ctx, vcpu, identity),
-        _ if timing == Timing::None => {
+        NOT_READY => vcpu::make_ready(ctx, vcpu, identity),
+        _ if timing == TimingMode::None => {
             if load!(vcpu, user_ns) == 0 {
-                close(vcpu, Took::Nothing, None);
+                record(vcpu, ExitTime::TimingOff, None);
             } else {
-                close_counted(vcpu);
+                record_counted(vcpu);
             }
             true
         }
-        began if timing != Timing::All && is_of_earlier_window(began) => {
-            close_cut(vcpu);
+        start_ns if timing != TimingMode::All && is_from_earlier_window(start_ns) => {
+            record_cut_off(vcpu);
             true
         }
         _ => {
-            lose(vcpu);
+            count_lost(vcpu);
             true
         }
     }
@@ -62,38 +62,39 @@ pub fn is_closed(
 /// later; what is less is no exit, or one of an earlier window.
 #[inline(always)]
 pub fn untimed() -> u64 {
-    maps::sampler().map_or(UNTIMED, |sampler| load!(sampler, since_ns))
+    maps::sampler().map_or(UNTIMED, |sampler| load!(sampler, window_start_ns))
 }
 
 /// Whether anything is counted now.
 #[inline(always)]
-pub fn is_watched() -> bool {
-    maps::sampler().is_none_or(|sampler| load!(sampler, since_ns) != SHUT)
+pub fn is_counting() -> bool {
+    maps::sampler().is_none_or(|sampler| load!(sampler, window_start_ns) != NO_WINDOW)
 }
 
 /// Whether an exit is open that began in a window that was shut since: so its end may have been missed.
 #[inline(always)]
-fn is_of_earlier_window(began: u64) -> bool {
-    maps::sampler().is_some_and(|sampler| BLOCKED < began && began < load!(sampler, since_ns))
+fn is_from_earlier_window(start_ns: u64) -> bool {
+    maps::sampler()
+        .is_some_and(|sampler| NOT_READY < start_ns && start_ns < load!(sampler, window_start_ns))
 }
 
 /// The guest left with this exit code of 32 bits; `None` if it can't be read.
 #[inline(always)]
-pub fn begin(vcpu: *mut Vcpu, code: Option<u64>, timing: Timing) {
+pub fn begin(vcpu: *mut VcpuEntry, code: Option<u64>, timing: TimingMode) {
     let Some(code) = code else {
         count_loss!(unreadable);
         return;
     };
     let key = Key::plain(Kind::Reason, code);
     match timing {
-        Timing::All => open(vcpu, key, || true),
-        Timing::Some => open(vcpu, key, || is_chosen(load!(vcpu, exits))),
-        Timing::None => open(vcpu, key, || false),
+        TimingMode::All => start(vcpu, key, || true),
+        TimingMode::Some => start(vcpu, key, || is_sampled(load!(vcpu, exits))),
+        TimingMode::None => start(vcpu, key, || false),
     }
 }
 
 #[inline(always)]
-fn open(vcpu: *mut Vcpu, reason: Key, is_timed: impl Fn() -> bool) {
+fn start(vcpu: *mut VcpuEntry, reason: Key, is_timed: impl Fn() -> bool) {
     store!(vcpu, reason, reason.0);
     add!(vcpu, exits, 1);
     store!(vcpu, exit_ns, if is_timed() { now() } else { untimed() });
@@ -101,21 +102,21 @@ fn open(vcpu: *mut Vcpu, reason: Key, is_timed: impl Fn() -> bool) {
 
 /// The open exit never had an entry.
 #[inline(always)]
-fn lose(vcpu: *mut Vcpu) {
-    let Some(book) = vcpu::book(vcpu) else { return };
+fn count_lost(vcpu: *mut VcpuEntry) {
+    let Some(stats) = vcpu::stats(vcpu) else { return };
     let exits = load!(vcpu, exits);
-    store!(book, begun, exits);
-    add!(book, lost_no_entry, 1);
+    store!(stats, seq_begin, exits);
+    add!(stats, lost_no_entry, 1);
     store!(vcpu, detail, Key::NONE.0);
     store!(vcpu, user_ns, 0);
     store!(vcpu, exit_ns, 0);
-    store!(book, done, exits);
+    store!(stats, seq_end, exits);
 }
 
 /// Whether this exit is one in so many. Scattered by a multiplication, for a guest that does the same
 /// round over and over would else be timed at the same point of it each time.
 #[inline(always)]
-fn is_chosen(exits: u64) -> bool {
+fn is_sampled(exits: u64) -> bool {
     let scattered = (exits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
     let share = maps::sampler().map_or(global!(TIMING_SHARE), |sampler| load!(sampler, share));
     scattered <= share
@@ -123,38 +124,38 @@ fn is_chosen(exits: u64) -> bool {
 
 /// Something that looks at timed exits before they are booked. Of `()`, which does not, no instruction is
 /// left.
-pub trait Watch: Copy {
-    /// The open exit, which began and ends at these times.
-    fn ends(self, vcpu: *mut Vcpu, began: u64, now: u64);
+pub trait ExitObserver: Copy {
+    /// The open exit, which began and on_end at these times.
+    fn on_end(self, vcpu: *mut VcpuEntry, start_ns: u64, now: u64);
 }
 
-impl Watch for () {
+impl ExitObserver for () {
     #[inline(always)]
-    fn ends(self, _: *mut Vcpu, _: u64, _: u64) {}
+    fn on_end(self, _: *mut VcpuEntry, _: u64, _: u64) {}
 }
 
 /// The guest is about to run again.
 #[inline(always)]
-pub fn end(vcpu: *mut Vcpu, timing: Timing, watch: impl Watch) {
-    let began = load!(vcpu, exit_ns);
-    let untimed = if timing == Timing::All { UNTIMED } else { untimed() };
-    if began > untimed {
+pub fn end(vcpu: *mut VcpuEntry, timing: TimingMode, observer: impl ExitObserver) {
+    let start_ns = load!(vcpu, exit_ns);
+    let untimed = if timing == TimingMode::All { UNTIMED } else { untimed() };
+    if start_ns > untimed {
         let (left, now) = (load!(vcpu, user_ns), now());
-        watch.ends(vcpu, began, now);
-        let took = Took::Time(Duration::between(began, now));
+        observer.on_end(vcpu, start_ns, now);
+        let time = ExitTime::Timed(ExitDuration::between(start_ns, now));
         if left == 0 {
-            close(vcpu, took, None);
+            record(vcpu, time, None);
         } else {
-            close(vcpu, took, Some(book::elapsed(left, now)));
+            record(vcpu, time, Some(stats::elapsed(left, now)));
         }
-    } else if began == untimed {
+    } else if start_ns == untimed {
         if load!(vcpu, user_ns) == 0 {
-            close(vcpu, Took::Unknown, None);
+            record(vcpu, ExitTime::Untimed, None);
         } else {
-            close_untimed(vcpu);
+            record_untimed(vcpu);
         }
-    } else if timing != Timing::All && is_of_earlier_window(began) {
-        close_cut(vcpu);
+    } else if timing != TimingMode::All && is_from_earlier_window(start_ns) {
+        record_cut_off(vcpu);
     }
     // Else nothing is open: the first entry of a vCPU, one after a run that failed, or a thread that is
     // not booked.
@@ -162,65 +163,65 @@ pub fn end(vcpu: *mut Vcpu, timing: Timing, watch: impl Watch) {
 
 /// An exit that was open when its window was shut: it happened, and that is all.
 #[inline(never)]
-fn close_cut(vcpu: *mut Vcpu) {
+fn record_cut_off(vcpu: *mut VcpuEntry) {
     if load!(vcpu, user_ns) == 0 {
-        close(vcpu, Took::Unknown, None);
+        record(vcpu, ExitTime::Untimed, None);
     } else {
-        close(vcpu, Took::Unknown, Some(0));
+        record(vcpu, ExitTime::Untimed, Some(0));
     }
 }
 
 /// An exit that userspace has answered, and that was left untimed. Apart from the programs: it took its time.
 #[inline(never)]
-fn close_untimed(vcpu: *mut Vcpu) {
-    close(vcpu, Took::Unknown, Some(0));
+fn record_untimed(vcpu: *mut VcpuEntry) {
+    record(vcpu, ExitTime::Untimed, Some(0));
 }
 
 /// The same where none is timed.
 #[inline(never)]
-fn close_counted(vcpu: *mut Vcpu) {
-    close(vcpu, Took::Nothing, Some(0));
+fn record_counted(vcpu: *mut VcpuEntry) {
+    record(vcpu, ExitTime::TimingOff, Some(0));
 }
 
 /// What is known of an exit's time.
-enum Took {
+enum ExitTime {
     /// All.
-    Time(Duration),
+    Timed(ExitDuration),
     /// Nothing, though that of others is.
-    Unknown,
+    Untimed,
     /// Nothing, as of all.
-    Nothing,
+    TimingOff,
 }
 
 /// Books the open exit; with the nanoseconds that userspace had the vCPU, if it went there.
 #[inline(always)]
-fn close(vcpu: *mut Vcpu, took: Took, in_userspace: Option<u64>) {
-    let Some(book) = vcpu::book(vcpu) else { return };
-    store!(book, begun, load!(vcpu, exits));
-    count(book::reason_row(book, Key(load!(vcpu, reason))), &took, in_userspace);
+fn record(vcpu: *mut VcpuEntry, time: ExitTime, in_userspace: Option<u64>) {
+    let Some(stats) = vcpu::stats(vcpu) else { return };
+    store!(stats, seq_begin, load!(vcpu, exits));
+    count(stats::reason_row(stats, Key(load!(vcpu, reason))), &time, in_userspace);
     let detail = Key(load!(vcpu, detail));
     if detail != Key::NONE {
-        count(book::detail_row(book, detail), &took, in_userspace);
+        count(stats::detail_row(stats, detail), &time, in_userspace);
         store!(vcpu, detail, Key::NONE.0);
     }
     if in_userspace.is_some() {
-        count(book::detail_row(book, Key(load!(vcpu, user))), &took, in_userspace);
+        count(stats::detail_row(stats, Key(load!(vcpu, user))), &time, in_userspace);
         store!(vcpu, user_ns, 0);
     }
     store!(vcpu, exit_ns, 0);
-    store!(book, done, load!(vcpu, exits));
+    store!(stats, seq_end, load!(vcpu, exits));
 }
 
 #[inline(always)]
-fn count(row: *mut Row, took: &Took, in_userspace: Option<u64>) {
-    book::count_exit(row);
-    match took {
-        Took::Time(duration) => book::time_exit(row, duration),
-        Took::Unknown => book::leave_untimed(row),
-        Took::Nothing => {}
+fn count(row: *mut StatsRow, time: &ExitTime, in_userspace: Option<u64>) {
+    stats::count_exit(row);
+    match time {
+        ExitTime::Timed(duration) => stats::time_exit(row, duration),
+        ExitTime::Untimed => stats::leave_untimed(row),
+        ExitTime::TimingOff => {}
     }
-    if let (Took::Time(_), Some(ns)) = (took, in_userspace) {
-        book::time_userspace(row, ns);
+    if let (ExitTime::Timed(_), Some(ns)) = (time, in_userspace) {
+        stats::time_userspace(row, ns);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `raw` takes what it needs from the tracepoints' arguments and the structs behind them, `classic`
 //! from the records that the kernel makes of these; `event` says what each is; `exit` and `detail` run each vCPU's state machine
-//! on it; `vcpu` finds the thread's entry; `book` adds a finished exit up, `tenure` makes room in it, `slow` hands single ones over. Names, shares and findings
+//! on it; `vcpu` finds the thread's entry; `stats` adds a finished exit up, `evict` makes room in it, `slow` hands single ones over. Names, shares and findings
 //! belong to userspace.
 
 #![no_std]
@@ -10,15 +10,15 @@
 #![feature(asm_experimental_arch)]
 
 mod access;
-mod book;
 mod classic;
 mod detail;
 mod event;
+mod evict;
 mod exit;
 mod maps;
 mod raw;
 mod slow;
-mod tenure;
+mod stats;
 mod vcpu;
 
 /// The helpers for reading kernel memory are for GPL-compatible programs only.

@@ -11,43 +11,43 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
 };
 use vmexit_common::{
-    book::{Book, Counts},
     layout::{ExitLayout, FIELDS, FieldsLayout, RawEntryLayout, RawExitLayout},
-    sampler::{SHUT, Sampler},
-    slow::{Limits, MOST_IGNORED, UNUSED_BYTES},
-    vcpu::{ENTRIES, Loss, Vcpu},
+    sampler::{NO_WINDOW, SamplerControl},
+    slow::{MAX_IGNORED, SlowLimits, UNUSED_BYTES},
+    stats::{VcpuCounters, VcpuStats},
+    vcpu::{ENTRIES, Loss, VcpuEntry},
 };
 
 /// vCPU threads, open-addressed by task.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.vcpus")]
-static VCPUS: Shared<[Vcpu; ENTRIES]> = Shared(UnsafeCell::new([FREE; ENTRIES]));
+static VCPUS: SharedStatic<[VcpuEntry; ENTRIES]> = SharedStatic(UnsafeCell::new([FREE; ENTRIES]));
 
-const FREE: Vcpu = Vcpu {
+const FREE: VcpuEntry = VcpuEntry {
     task: 0,
     exit_ns: 0,
     exits: 0,
     detail: 0,
     reason: 0,
-    book: 0,
+    stats_index: 0,
     state: 0,
     user_ns: 0,
     user: 0,
 };
 
 #[repr(transparent)]
-struct Shared<T>(UnsafeCell<T>);
+struct SharedStatic<T>(UnsafeCell<T>);
 
-// SAFETY: only ever reached through raw pointers; each part has one writer (see `Vcpu`).
-unsafe impl<T> Sync for Shared<T> {}
+// SAFETY: only ever reached through raw pointers; each part has one writer (see `VcpuEntry`).
+unsafe impl<T> Sync for SharedStatic<T> {}
 
 /// One book for each vCPU that is traced. Userspace maps it and reads along.
 #[map]
-static BOOKS: Array<Book> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static VCPU_STATS: Array<VcpuStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Indices of the books that nobody has; filled by userspace.
 #[map]
-pub static FREE_BOOKS: Queue<u32> = Queue::with_max_entries(1, 0);
+pub static FREE_STATS: Queue<u32> = Queue::with_max_entries(1, 0);
 
 /// Process ids of the VMs to trace, where [`FILTER`] asks for it.
 #[map]
@@ -63,7 +63,7 @@ pub static SLOW: RingBuf = RingBuf::with_byte_size(UNUSED_BYTES, 0);
 
 /// Which those are.
 #[unsafe(no_mangle)]
-pub static SLOW_LIMITS: Limits = Limits { ns: 0, ignored: [0; MOST_IGNORED] };
+pub static SLOW_LIMITS: SlowLimits = SlowLimits { ns: 0, ignored: [0; MAX_IGNORED] };
 
 /// 1: trace the VMs in [`VMS`] only.
 #[unsafe(no_mangle)]
@@ -80,8 +80,11 @@ pub static SAMPLED: u8 = 0;
 /// Written by userspace at any time.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data.sampler")]
-static SAMPLER: Shared<Sampler> =
-    Shared(UnsafeCell::new(Sampler { since_ns: SHUT, share: u32::MAX, unused: 0 }));
+static SAMPLER: SharedStatic<SamplerControl> = SharedStatic(UnsafeCell::new(SamplerControl {
+    window_start_ns: NO_WINDOW,
+    share: u32::MAX,
+    reserved: 0,
+}));
 
 /// Where a raw `kvm_exit` finds the exit code.
 #[unsafe(no_mangle)]
@@ -123,23 +126,24 @@ pub(crate) use global;
 
 /// The table of vCPU threads.
 #[inline(always)]
-pub fn vcpus() -> *mut Vcpu {
+pub fn vcpus() -> *mut VcpuEntry {
     VCPUS.0.get().cast()
 }
 
 /// When it is counted, and what is timed; `None` where that is always the same.
 #[inline(always)]
-pub fn sampler() -> Option<*mut Sampler> {
+pub fn sampler() -> Option<*mut SamplerControl> {
     (global!(SAMPLED) != 0).then(|| SAMPLER.0.get())
 }
 
 /// The book whose index lies there; histograms are behind what this points to.
 #[inline(always)]
-pub fn book(index: *const u32) -> Option<*mut Counts> {
+pub fn stats(index: *const u32) -> Option<*mut VcpuCounters> {
     // SAFETY: the helper reads the index where it is, which saves a copy on the stack; it is valid as long
     // as the program runs.
-    let book = unsafe { bpf_map_lookup_elem((&raw const BOOKS).cast_mut().cast(), index.cast()) };
-    (!book.is_null()).then_some(book.cast())
+    let stats =
+        unsafe { bpf_map_lookup_elem((&raw const VCPU_STATS).cast_mut().cast(), index.cast()) };
+    (!stats.is_null()).then_some(stats.cast())
 }
 
 /// This CPU's loss counters.

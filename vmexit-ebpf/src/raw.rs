@@ -16,45 +16,45 @@ use vmexit_common::{
 
 use crate::{
     event::{self, Arguments},
-    exit::{self, Timing},
+    exit::{self, TimingMode},
     maps::global,
-    slow::Entry,
-    vcpu::{self, Context, Identity},
+    slow::EntryArguments,
+    vcpu::{self, Context, VcpuIdentity},
 };
 
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit(ctx: RawTracePointContext) {
-    on_exit(&ctx, Timing::All);
+    on_exit(&ctx, TimingMode::All);
 }
 
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit_some(ctx: RawTracePointContext) {
-    on_exit(&ctx, Timing::Some);
+    on_exit(&ctx, TimingMode::Some);
 }
 
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit_count(ctx: RawTracePointContext) {
-    on_exit(&ctx, Timing::None);
+    on_exit(&ctx, TimingMode::None);
 }
 
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry(_ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, Timing::All, ());
+        exit::end(vcpu, TimingMode::All, ());
     }
 }
 
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry_some(_ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, Timing::Some, ());
+        exit::end(vcpu, TimingMode::Some, ());
     }
 }
 
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry_slow(ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, Timing::All, RawEntry(ctx.as_ptr()));
+        exit::end(vcpu, TimingMode::All, RawEntry(ctx.as_ptr()));
     }
 }
 
@@ -66,7 +66,7 @@ fn nothing(_ctx: RawTracePointContext) {}
 #[derive(Clone, Copy)]
 struct RawEntry(*mut c_void);
 
-impl Entry for RawEntry {
+impl EntryArguments for RawEntry {
     #[inline(always)]
     fn rip(self) -> Option<u64> {
         let (rip, cached) = (global!(RAW_ENTRY_LAYOUT.rip), global!(RAW_ENTRY_LAYOUT.cached));
@@ -94,7 +94,7 @@ macro_rules! programs {
             #[unsafe(no_mangle)]
             #[unsafe(link_section = "raw_tp")]
             fn $name(ctx: *mut c_void) -> u32 {
-                event::$handler(&Raw::<0>(RawTracePointContext::new(ctx)));
+                event::$handler(&RawArguments::<0>(RawTracePointContext::new(ctx)));
                 0
             }
         )*
@@ -116,13 +116,13 @@ programs! {
 /// Behind the vCPU.
 #[raw_tracepoint(tracepoint = "kvm_page_fault")]
 fn kvm_page_fault(ctx: RawTracePointContext) {
-    event::page_fault(&Raw::<1>(ctx));
+    event::page_fault(&RawArguments::<1>(ctx));
 }
 
 /// The arguments from number `FIRST` on.
-struct Raw<const FIRST: usize>(RawTracePointContext);
+struct RawArguments<const FIRST: usize>(RawTracePointContext);
 
-impl<const FIRST: usize> Arguments for Raw<FIRST> {
+impl<const FIRST: usize> Arguments for RawArguments<FIRST> {
     #[inline(always)]
     fn context(&self) -> Context {
         Context(self.0.as_ptr())
@@ -142,14 +142,15 @@ fn sched_process_exit(ctx: RawTracePointContext) {
 }
 
 #[inline(always)]
-fn on_exit(ctx: &RawTracePointContext, timing: Timing) {
-    if timing != Timing::All && !exit::is_watched() {
+fn on_exit(ctx: &RawTracePointContext, timing: TimingMode) {
+    if timing != TimingMode::All && !exit::is_counting() {
         return;
     }
     let context = Context(ctx.as_ptr());
     let Some(vcpu) = vcpu::current_or_new(context) else { return };
-    let identity = || Identity { vcpu_id: vcpu_id(ctx), isa: global!(RAW_EXIT_LAYOUT.isa) as u32 };
-    if exit::is_closed(context, vcpu, timing, identity) {
+    let identity =
+        || VcpuIdentity { vcpu_id: vcpu_id(ctx), isa: global!(RAW_EXIT_LAYOUT.isa) as u32 };
+    if exit::can_begin(context, vcpu, timing, identity) {
         exit::begin(vcpu, reason(ctx), timing);
     }
 }

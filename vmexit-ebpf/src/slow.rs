@@ -2,28 +2,27 @@
 //! that are for this have any of it.
 
 use vmexit_common::{
-    slow::{RIP_KNOWN, SlowExit},
-    vcpu::Vcpu,
+    slow::{RIP_KNOWN, SlowExitRecord},
+    vcpu::VcpuEntry,
 };
 
 use crate::{
     access::load,
-    book,
-    exit::Watch,
+    exit::ExitObserver,
     maps::{SLOW, count_loss, global},
-    vcpu,
+    stats, vcpu,
 };
 
 /// What `kvm_entry` tells.
-pub trait Entry: Copy {
+pub trait EntryArguments: Copy {
     /// Where the guest goes on; `None` where this kernel does not say.
     fn rip(self) -> Option<u64>;
 }
 
-impl<E: Entry> Watch for E {
+impl<E: EntryArguments> ExitObserver for E {
     #[inline(always)]
-    fn ends(self, vcpu: *mut Vcpu, began: u64, now: u64) {
-        if book::elapsed(began, now) < global!(SLOW_LIMITS.ns) {
+    fn on_end(self, vcpu: *mut VcpuEntry, start_ns: u64, now: u64) {
+        if stats::elapsed(start_ns, now) < global!(SLOW_LIMITS.ns) {
             return;
         }
         let reason = load!(vcpu, reason);
@@ -31,33 +30,33 @@ impl<E: Entry> Watch for E {
             return;
         }
         match self.rip() {
-            Some(rip) => hand_over(vcpu, began, now, rip, RIP_KNOWN),
-            None => hand_over(vcpu, began, now, 0, 0),
+            Some(rip) => submit(vcpu, start_ns, now, rip, RIP_KNOWN),
+            None => submit(vcpu, start_ns, now, 0, 0),
         }
     }
 }
 
 /// Apart from the programs, for few exits come here.
 #[inline(never)]
-fn hand_over(vcpu: *mut Vcpu, began: u64, now: u64, rip: u64, flags: u16) {
-    let Some(book) = vcpu::book(vcpu) else { return };
+fn submit(vcpu: *mut VcpuEntry, start_ns: u64, now: u64, rip: u64, flags: u16) {
+    let Some(stats) = vcpu::stats(vcpu) else { return };
     let left = load!(vcpu, user_ns);
-    let Some(mut slot) = SLOW.reserve::<SlowExit>(0) else {
+    let Some(mut slot) = SLOW.reserve::<SlowExitRecord>(0) else {
         count_loss!(slow);
         return;
     };
-    slot.write(SlowExit {
+    slot.write(SlowExitRecord {
         end_ns: now,
-        duration_ns: book::elapsed(began, now),
-        user_ns: if left == 0 { 0 } else { book::elapsed(left, now) },
-        thread: load!(book, thread),
+        duration_ns: stats::elapsed(start_ns, now),
+        user_ns: if left == 0 { 0 } else { stats::elapsed(left, now) },
+        thread: load!(stats, thread),
         reason: load!(vcpu, reason),
         detail: load!(vcpu, detail),
         // That of an earlier exit stays.
         user: if left == 0 { 0 } else { load!(vcpu, user) },
         rip,
-        vcpu_id: load!(book, vcpu_id),
-        isa: load!(book, isa) as u16,
+        vcpu_id: load!(stats, vcpu_id),
+        isa: load!(stats, isa) as u16,
         flags,
     });
     slot.submit(0);

@@ -9,13 +9,13 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use vmexit_common::{
-    book::Counts,
-    vcpu::{BLOCKED, IGNORED, NEW, NO_BOOK, PROBES, READY, UNKNOWN_ID, Vcpu},
+    stats::VcpuCounters,
+    vcpu::{IGNORED, NEW, NO_STATS, NOT_READY, PROBES, READY, UNKNOWN_ID, VcpuEntry},
 };
 
 use crate::{
     access::{add, load, store},
-    maps::{self, FREE_BOOKS, VMS, count_loss, global},
+    maps::{self, FREE_STATS, VMS, count_loss, global},
 };
 
 /// What a program was called with, whatever that is: enough to log.
@@ -30,7 +30,7 @@ impl EbpfContext for Context {
 
 /// The entry of the thread that runs, if it has one.
 #[inline(always)]
-pub fn current() -> Option<*mut Vcpu> {
+pub fn current() -> Option<*mut VcpuEntry> {
     let task = current_task();
     at_home(task).or_else(|| non_null(find(task)))
 }
@@ -38,26 +38,26 @@ pub fn current() -> Option<*mut Vcpu> {
 /// As [`current`], for programs that may see a vCPU first: claims an entry for a new thread. `None` where
 /// the table has no room.
 #[inline(always)]
-pub fn current_or_new(ctx: Context) -> Option<*mut Vcpu> {
+pub fn current_or_new(ctx: Context) -> Option<*mut VcpuEntry> {
     let task = current_task();
     at_home(task).or_else(|| non_null(find_or_claim(ctx, task)))
 }
 
 /// The book of a thread that has one.
 #[inline(always)]
-pub fn book(vcpu: *mut Vcpu) -> Option<*mut Counts> {
+pub fn stats(vcpu: *mut VcpuEntry) -> Option<*mut VcpuCounters> {
     // SAFETY: a field of the entry.
-    maps::book(unsafe { &raw const (*vcpu).book })
+    maps::stats(unsafe { &raw const (*vcpu).stats_index })
 }
 
 /// Whether the exits of a thread whose entry is blocked can be booked from now on.
 #[inline(always)]
-pub fn unblock(ctx: Context, vcpu: *mut Vcpu, identity: impl Fn() -> Identity) -> bool {
-    if has_book(ctx, vcpu) {
-        return introduce(vcpu, identity());
+pub fn make_ready(ctx: Context, vcpu: *mut VcpuEntry, identity: impl Fn() -> VcpuIdentity) -> bool {
+    if has_stats(ctx, vcpu) {
+        return set_identity(vcpu, identity());
     }
-    if load!(vcpu, state) == NO_BOOK {
-        count_loss!(no_book);
+    if load!(vcpu, state) == NO_STATS {
+        count_loss!(vcpu_limit);
     }
     false
 }
@@ -65,16 +65,16 @@ pub fn unblock(ctx: Context, vcpu: *mut Vcpu, identity: impl Fn() -> Identity) -
 /// Whether the thread has a book. One that found none looks again: userspace may have returned one
 /// since.
 #[inline(never)]
-pub fn has_book(ctx: Context, vcpu: *mut Vcpu) -> bool {
+pub fn has_stats(ctx: Context, vcpu: *mut VcpuEntry) -> bool {
     match load!(vcpu, state) {
         IGNORED => false,
-        NO_BOOK => assign_book(ctx, vcpu),
+        NO_STATS => assign_stats(ctx, vcpu),
         _ => true,
     }
 }
 
 /// What only `kvm_exit` tells of a vCPU.
-pub struct Identity {
+pub struct VcpuIdentity {
     /// The vCPU's number within its VM.
     pub vcpu_id: u32,
     /// Whose exit codes these are.
@@ -86,9 +86,9 @@ pub struct Identity {
 pub fn end(task: u64) {
     let Some(vcpu) = non_null(find(task)) else { return };
     if matches!(load!(vcpu, state), READY | NEW)
-        && let Some(book) = book(vcpu)
+        && let Some(stats) = stats(vcpu)
     {
-        store!(book, ended, load!(vcpu, exits) + 1);
+        store!(stats, ended, load!(vcpu, exits) + 1);
     }
     store!(vcpu, exit_ns, 0);
     store!(vcpu, exits, 0);
@@ -106,7 +106,7 @@ fn current_task() -> u64 {
 
 /// The entry of a task that is where its search begins: that of nearly all.
 #[inline(always)]
-fn at_home(task: u64) -> Option<*mut Vcpu> {
+fn at_home(task: u64) -> Option<*mut VcpuEntry> {
     let vcpu = entry(task, 0);
     (load!(vcpu, task) == task).then_some(vcpu)
 }
@@ -114,7 +114,7 @@ fn at_home(task: u64) -> Option<*mut Vcpu> {
 /// Null if there is none: apart from the programs, so that these are straight to the point, and a
 /// function returns a pointer in a register.
 #[inline(never)]
-fn find(task: u64) -> *mut Vcpu {
+fn find(task: u64) -> *mut VcpuEntry {
     for probe in 0..PROBES {
         let vcpu = entry(task, probe);
         if load!(vcpu, task) == task {
@@ -126,43 +126,43 @@ fn find(task: u64) -> *mut Vcpu {
 
 /// Null if there is none and no room for one.
 #[inline(never)]
-fn find_or_claim(ctx: Context, task: u64) -> *mut Vcpu {
+fn find_or_claim(ctx: Context, task: u64) -> *mut VcpuEntry {
     let vcpu = find(task);
     if vcpu.is_null() { claim(ctx, task) } else { vcpu }
 }
 
 #[inline(always)]
-fn non_null(vcpu: *mut Vcpu) -> Option<*mut Vcpu> {
+fn non_null(vcpu: *mut VcpuEntry) -> Option<*mut VcpuEntry> {
     (!vcpu.is_null()).then_some(vcpu)
 }
 
 #[inline(always)]
-fn entry(task: u64, probe: usize) -> *mut Vcpu {
+fn entry(task: u64, probe: usize) -> *mut VcpuEntry {
     // SAFETY: a place is within the table.
-    unsafe { maps::vcpus().byte_add(Vcpu::place(task, probe)) }
+    unsafe { maps::vcpus().byte_add(VcpuEntry::offset(task, probe)) }
 }
 
 /// Once in a thread's life.
 #[inline(always)]
-fn claim(ctx: Context, task: u64) -> *mut Vcpu {
+fn claim(ctx: Context, task: u64) -> *mut VcpuEntry {
     for probe in 0..PROBES {
         let vcpu = entry(task, probe);
         if !take(vcpu, task) {
             continue;
         }
-        store!(vcpu, exit_ns, BLOCKED);
-        if is_wanted((bpf_get_current_pid_tgid() >> 32) as u32) {
-            assign_book(ctx, vcpu);
+        store!(vcpu, exit_ns, NOT_READY);
+        if is_traced((bpf_get_current_pid_tgid() >> 32) as u32) {
+            assign_stats(ctx, vcpu);
         } else {
             store!(vcpu, state, IGNORED);
         }
         return vcpu;
     }
     if let Some(loss) = maps::loss() {
-        if load!(loss, no_vcpu_entry) == 0 {
+        if load!(loss, vcpu_table_full) == 0 {
             warn!(&ctx, "the table of vCPU threads is full: some are not counted");
         }
-        add!(loss, no_vcpu_entry, 1);
+        add!(loss, vcpu_table_full, 1);
     }
     ptr::null_mut()
 }
@@ -170,7 +170,7 @@ fn claim(ctx: Context, task: u64) -> *mut Vcpu {
 /// Makes the entry this thread's unless another thread has it: two may want the same at once.
 /// In assembly, for rustc declares no compare-and-exchange on this target; kernels have it from 5.12.
 #[inline(always)]
-fn take(vcpu: *mut Vcpu, task: u64) -> bool {
+fn take(vcpu: *mut VcpuEntry, task: u64) -> bool {
     let found: u64;
     // SAFETY: an aligned field of a map value; nothing else is touched.
     unsafe {
@@ -186,28 +186,28 @@ fn take(vcpu: *mut Vcpu, task: u64) -> bool {
 }
 
 #[inline(always)]
-fn is_wanted(pid: u32) -> bool {
+fn is_traced(pid: u32) -> bool {
     // SAFETY: userspace may change the map's values, never these keys' meaning.
     global!(FILTER) == 0 || unsafe { VMS.get(pid) }.is_some()
 }
 
 /// Gives the entry a free book, if there is one.
 #[inline(always)]
-fn assign_book(ctx: Context, vcpu: *mut Vcpu) -> bool {
+fn assign_stats(ctx: Context, vcpu: *mut VcpuEntry) -> bool {
     let thread = bpf_get_current_pid_tgid();
-    let free = FREE_BOOKS.pop().ok().flatten();
+    let free = FREE_STATS.pop().ok().flatten();
     if let Some(index) = free {
-        store!(vcpu, book, index);
-        let Some(book) = book(vcpu) else { return false };
-        store!(book, vcpu_id, UNKNOWN_ID);
+        store!(vcpu, stats_index, index);
+        let Some(stats) = stats(vcpu) else { return false };
+        store!(stats, vcpu_id, UNKNOWN_ID);
         // SAFETY: a helper without preconditions.
-        store!(book, since_ns, unsafe { bpf_ktime_get_ns() });
-        store!(book, thread, thread);
+        store!(stats, since_ns, unsafe { bpf_ktime_get_ns() });
+        store!(stats, thread, thread);
         store!(vcpu, state, NEW);
         return true;
     }
-    if load!(vcpu, state) != NO_BOOK {
-        store!(vcpu, state, NO_BOOK);
+    if load!(vcpu, state) != NO_STATS {
+        store!(vcpu, state, NO_STATS);
         warn!(&ctx, "no free book for thread {}: raise --max-vcpus", thread as u32);
     }
     false
@@ -215,10 +215,10 @@ fn assign_book(ctx: Context, vcpu: *mut Vcpu) -> bool {
 
 /// The first exit of a thread that has a book.
 #[inline(always)]
-fn introduce(vcpu: *mut Vcpu, identity: Identity) -> bool {
-    let Some(book) = book(vcpu) else { return false };
-    store!(book, vcpu_id, identity.vcpu_id);
-    store!(book, isa, identity.isa);
+fn set_identity(vcpu: *mut VcpuEntry, identity: VcpuIdentity) -> bool {
+    let Some(stats) = stats(vcpu) else { return false };
+    store!(stats, vcpu_id, identity.vcpu_id);
+    store!(stats, isa, identity.isa);
     store!(vcpu, state, READY);
     store!(vcpu, exit_ns, 0);
     true

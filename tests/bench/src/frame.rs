@@ -10,9 +10,19 @@ use std::{
 use anyhow::{Context as _, Result};
 use ratatui::{Terminal, TerminalOptions, Viewport, backend::CrosstermBackend, layout::Rect};
 use serde::Serialize;
-use vmexit_core::{counters::{Interval, RowReading, Snapshot, Thread, VcpuReading}, event::Event, host::Host, measurement::VERSION, reason::Names, report::{self, Report, Sources, Span}, timing::Timing, vendor::Vendor, vm::Vm};
+use vmexit_common::{key::Key, stats::StatsRow, vcpu::ISA_SVM};
+use vmexit_core::{
+    counters::{Interval, RowReading, Snapshot, Thread, VcpuReading},
+    event::Event,
+    host::Host,
+    measurement::VERSION,
+    reason::Names,
+    report::{self, Report, Sources, Span},
+    timing::Timing,
+    vendor::Vendor,
+    vm::Vm,
+};
 use vmexit_view::top::{Action, Look, Settings, State, Theme, draw};
-use vmexit_common::{book::Row, key::Key, vcpu::ISA_SVM};
 
 use crate::{made_up, poll::cpu_ns};
 
@@ -127,10 +137,10 @@ fn snapshot(seconds: u64) -> Snapshot {
         isa: ISA_SVM,
         details: (0..PORTS)
             .map(|port| RowReading {
-                row: Row {
+                row: StatsRow {
                     key: Key::pio(0x600 + port, 0, 4).0,
-                    stray: seconds * (port + 1) * u64::from(pid % 97 + id + 1),
-                    ..Row::default()
+                    unmatched: seconds * (port + 1) * u64::from(pid % 97 + id + 1),
+                    ..StatsRow::default()
                 },
                 durations: (pid == 1).then(Box::default),
                 ..RowReading::default()

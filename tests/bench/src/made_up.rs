@@ -1,8 +1,8 @@
 //! Exits with times, made up from events without: what a reading would hold on a host whose KVM
 //! reports exits, for hosts that report port accesses alone.
 
-use vmexit_core::counters::{Durations, RowReading, Snapshot, VcpuReading};
 use vmexit_common::key::Key;
+use vmexit_core::counters::{Durations, RowReading, Snapshot, VcpuReading};
 
 /// Exit codes of SVM (`arch/x86/include/uapi/asm/svm.h`): msr, io, npf, cpuid, interrupt.
 const CODES: [u32; 5] = [0x07c, 0x07b, 0x400, 0x072, 0x060];
@@ -20,8 +20,8 @@ pub(crate) fn add_times(snapshot: &mut Snapshot) {
         let mut exits = 0;
         for reading in details.iter_mut() {
             let row = &mut reading.row;
-            row.exits += row.stray;
-            row.stray = 0;
+            row.exits += row.unmatched;
+            row.unmatched = 0;
             exits += row.exits;
             time(reading);
         }
@@ -57,15 +57,15 @@ fn time(reading: &mut RowReading) {
 
 #[cfg(test)]
 mod tests {
+    use vmexit_common::stats::StatsRow;
     use vmexit_core::counters::Interval;
-    use vmexit_common::book::Row;
 
     use super::*;
 
-    fn snapshot(strays: u64) -> Snapshot {
+    fn snapshot(events: u64) -> Snapshot {
         let detail = |place, port| RowReading {
             place,
-            row: Row { key: Key::pio(port, 1, 1).0, stray: strays, ..Row::default() },
+            row: StatsRow { key: Key::pio(port, 1, 1).0, unmatched: events, ..StatsRow::default() },
             durations: Some(Box::default()),
             ..RowReading::default()
         };
@@ -83,7 +83,9 @@ mod tests {
         let interval = Interval::between(&snapshot(1_001), &snapshot(1_013));
         let vcpu = &interval.vcpus[0];
         assert_eq!((vcpu.reasons.len(), vcpu.details.len()), (CODES.len(), 2));
-        assert!(vcpu.details.iter().all(|row| (row.exits, row.timed, row.stray) == (12, 12, 0)));
+        assert!(
+            vcpu.details.iter().all(|row| (row.exits, row.timed, row.unmatched) == (12, 12, 0))
+        );
         assert!(vcpu.reasons.iter().all(|row| (row.exits, row.timed) == (24, 24)));
         assert_eq!((vcpu.observed, vcpu.unaccounted()), (24 * CODES.len() as u64, 0));
     }

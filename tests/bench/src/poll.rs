@@ -14,8 +14,20 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use vmexit_core::{counters::{Interval, Snapshot}, event::Event, host::Host, measurement::VERSION, reason::Names, report::{self, Layout, Sources, Span, Whose}, timing::Timing, vm::{self, Vm}};
-use vmexit::probe::{Options, Probe, plan::{Plan, Tracepoints}};
+use vmexit::probe::{
+    Options, Probe,
+    plan::{Plan, Tracepoints},
+};
+use vmexit_core::{
+    counters::{Interval, Snapshot},
+    event::Event,
+    host::Host,
+    measurement::VERSION,
+    reason::Names,
+    report::{self, Layout, Sources, Span, Whose},
+    timing::Timing,
+    vm::{self, Vm},
+};
 use vmexit_view::ReportFormat;
 
 use crate::made_up;
@@ -165,7 +177,8 @@ impl View {
         });
         let vms = report.vms.len();
         report.vms.retain(|vm| vm.pid == on_screen);
-        let rendered = self.timed("render", |_| vmexit_view::render(&report, ReportFormat::Text))?;
+        let rendered =
+            self.timed("render", |_| vmexit_view::render(&report, ReportFormat::Text))?;
         let rows = interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len());
         let seen = Seen {
             vms,

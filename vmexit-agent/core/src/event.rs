@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::choice::Choice;
 
 /// A kind of event on a vCPU. Each has tracepoints of its own, and a cost.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
     /// Exits by reason.

@@ -42,8 +42,8 @@ pub struct Measurement {
     /// Which exits were timed.
     pub timing: Timing,
     /// What measuring has taken, where there was a budget for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spent: Option<SamplingCost>,
+    #[serde(default, alias = "spent", skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<SamplingCost>,
     /// What was captured.
     pub events: BTreeSet<Event>,
     /// What that host calls the exit codes.
@@ -129,8 +129,9 @@ impl Measurement {
     pub fn keep_events(&mut self, events: &BTreeSet<Event>) {
         self.events.retain(|event| events.contains(event));
         for vcpu in &mut self.interval.vcpus {
-            vcpu.details
-                .retain(|row| row.key.table().is_some_and(|kind| events.contains(&kind::event(kind))));
+            vcpu.details.retain(|row| {
+                row.key.table().is_some_and(|kind| events.contains(&kind::event(kind)))
+            });
         }
         let is_kept = |kind| kind == Kind::Reason || events.contains(&kind::event(kind));
         for step in &mut self.steps {

@@ -40,7 +40,6 @@ impl SamplingCost {
     }
 }
 
-
 /// Serializes the cost for a report: with [`SamplingCost::percent`] as `cost_percent`.
 pub(crate) fn with_percent<S: Serializer>(
     cost: &Option<SamplingCost>,

@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use jiff::{Timestamp, Zoned, civil};
-
 use vmexit_core::store::archive::Period;
 
 /// How a time is to be written.

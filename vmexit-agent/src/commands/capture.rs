@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use vmexit_core::{
-    counters::Step,
-    escape,
-    measurement::Measurement,
-    store::Sum,
-    units::plural,
-};
+use vmexit_core::{counters::Step, escape, measurement::Measurement, store::Sum, units::plural};
 
-use crate::args::Written;
-use super::report;
 use crate::{
+    args::{
+        CountArgs, TableArgs, Written, WrittenArgs,
+        heading::{CAPTURE, OUTPUT},
+        parse_duration,
+    },
     error::Error,
-    output::Output,
+    output::{Output, written},
     session::{Session as _, guests::Guests, live::LiveSession},
     stop::Stop,
 };
@@ -35,18 +33,19 @@ pub(crate) struct CaptureArgs {
     pub(crate) tables: TableArgs,
 }
 
-/// One capture: of what, and for how long.
+/// Arguments of one capture.
 #[derive(Debug, Args)]
 pub(crate) struct MeasureArgs {
-    /// How long to capture; ctrl-c ends it early and still reports
-    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    /// Length of the capture; ctrl-c ends it early and still reports
+    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration,
+        help_heading = CAPTURE)]
     pub(crate) duration: Duration,
 
     #[command(flatten)]
     pub(crate) count: CountArgs,
 
-    /// No progress line
-    #[arg(short, long)]
+    /// Print no progress line
+    #[arg(short, long, help_heading = OUTPUT)]
     pub(crate) quiet: bool,
 }
 
@@ -54,7 +53,7 @@ const EXAMPLES: &str = "\
 Examples:
   vmexit capture                          all VMs, 10 seconds
   vmexit capture --vm win10 -d 1m         one VM, one minute
-  vmexit capture --by vcpu --top 5        each vCPU, five rows a table
+  vmexit capture --by vcpu --rows 5       each vCPU, five rows per table
   vmexit capture --event vmexit,msr       exits and registers only: cheaper
   vmexit capture -o before.vmexit         a recording, for vmexit report and diff
   vmexit capture --format json -o x.json  for a program to read";
@@ -72,12 +71,12 @@ const WINDOWS: u32 = 5;
 const LONGEST_PERIOD: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
-    let CaptureArgs { measure: asked, written, tables } = args;
-    let output = Output::of(&written).await?;
+    let CaptureArgs { measure: asked, written: wanted, tables } = args;
+    let output = Output::of(&wanted).await?;
     let measurement = measure(&asked).await?;
-    let format = written.format();
+    let format = wanted.format();
     output.write(written(&measurement, format, &tables.options())?).await?;
-    if let (Written::Recording, Some(file), false) = (format, &written.output, asked.quiet) {
+    if let (Written::Recording, Some(file), false) = (format, &wanted.output, asked.quiet) {
         let file = escape::path(file);
         eprintln!("vmexit: {file} is a recording: vmexit report {file} shows it");
     }

@@ -1,6 +1,9 @@
 //! Completions and manual pages, from the very definitions that arguments are read by.
 
-use clap::CommandFactory as _;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _};
+use clap_complete::Shell;
 
 use super::Cli;
 use crate::{error::Error, output::Output};
@@ -9,7 +12,7 @@ use crate::{error::Error, output::Output};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CompletionsArgs {
-    /// Which shell's
+    /// Shell
     #[arg(value_enum)]
     pub(crate) shell: Shell,
 }
@@ -17,7 +20,7 @@ pub(crate) struct CompletionsArgs {
 /// Arguments of `vmexit man`.
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// A directory that is there
+    /// Existing directory to write to
     pub(crate) directory: PathBuf,
 }
 

@@ -4,17 +4,33 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use clap::Args;
 use tokio::time::sleep;
-
-use crate::{error::Error, output::Output};
-use crate::{doctor::{self, Check, State}, probe::{Options, Probe, plan::{Plan, Tracepoints}}};
-use vmexit_core::{counters::{Interval, Snapshot}, escape::escaped, event::Event, timing::Timing, vm};
+use vmexit_core::{
+    counters::{Interval, Snapshot},
+    escape::escaped,
+    event::Event,
+    timing::Timing,
+    vm,
+};
 use vmexit_view::Format;
+
+use crate::{
+    args::{choice, heading::OUTPUT},
+    discover,
+    doctor::{self, Check, State},
+    error::Error,
+    output::Output,
+    probe::{
+        Options, Probe,
+        plan::{Plan, Tracepoints},
+    },
+};
 
 /// Arguments of `vmexit doctor`.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// How to write the findings
+    /// Format
     #[arg(short, long, value_parser = choice::<Format>(), default_value = "text", help_heading = OUTPUT)]
     pub(crate) format: Format,
 }
@@ -38,12 +54,12 @@ async fn programs() -> Check {
     let vms = discover::find_all().map(|found| found.vms).unwrap_or_default();
     match listen(&vms).await {
         Err(error) => {
-            Check { name: "programs".into(), state: State::Problem, says: error.to_string() }
+            Check { name: "programs".into(), state: State::Problem, message: error.to_string() }
         }
         Ok(None) => Check {
             name: "programs".into(),
             state: State::Ok,
-            says: "loaded and attached; without a VM there is nothing to see".into(),
+            message: "loaded and attached; without a VM there is nothing to see".into(),
         },
         Ok(Some((exits, others))) => doctor::exits(exits, others),
     }
@@ -69,7 +85,8 @@ async fn listen(vms: &[vm::Vm]) -> Result<Option<(u64, u64)>, Error> {
     sleep(LISTEN).await;
     let interval = Interval::between(&Snapshot::default(), &probe.snapshot(|_| false)?);
     let exits = interval.vcpus.iter().map(|vcpu| vcpu.observed).sum();
-    let others = interval.vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.stray).sum();
+    let others =
+        interval.vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.unmatched).sum();
     Ok(Some((exits, others)))
 }
 
@@ -84,7 +101,7 @@ fn render(checks: &[Check], format: Format) -> Result<Bytes, Error> {
             State::Note => "note",
             State::Problem => "PROBLEM",
         };
-        format!("{state:7}  {:width$}  {}\n", check.name, escaped(&check.says))
+        format!("{state:7}  {:width$}  {}\n", check.name, escaped(&check.message))
     });
     Ok(lines.collect::<String>().into())
 }

@@ -1,16 +1,25 @@
 //! `vmexit explain`: what of the exits is worth a change, of running VMs or from a recording.
 
-use super::{capture::{self, MeasureArgs}, report};
-use crate::{error::Error, output::Output};
-use vmexit_core::{event::Event, measurement::Measurement, report::Scope};
+use std::path::PathBuf;
+
+use clap::Args;
+use vmexit_core::{event::Event, finding, measurement::Measurement, report::Scope};
+use vmexit_view::Format;
+
+use super::capture::{self, MeasureArgs};
+use crate::{
+    args::{PeriodArgs, choice, heading::OUTPUT},
+    error::Error,
+    output::Output,
+    session::recorded,
+};
 
 /// Arguments of `vmexit explain`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ExplainArgs {
-    /// A recording that `vmexit capture -o FILE` wrote, or a directory of `vmexit record`; without one,
-    /// what runs now is captured
-    #[arg(conflicts_with_all = [
+    /// Recording of vmexit capture -o, or directory of vmexit record [default: capture now]
+    #[arg(value_name = "FILE|DIR", conflicts_with_all = [
         "duration", "timing", "devices", "qmp", "max_vcpus", "tracepoints", "quiet",
     ])]
     pub(crate) file: Option<PathBuf>,
@@ -21,7 +30,7 @@ pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) measure: MeasureArgs,
 
-    /// How to write it; JSON is the whole report
+    /// Format; JSON is the whole report
     #[arg(short, long, value_parser = choice::<Format>(), default_value = "text", help_heading = OUTPUT)]
     pub(crate) format: Format,
 
@@ -34,19 +43,21 @@ const EXAMPLES: &str = "\
 Examples:
   vmexit explain                            all VMs, after 10 seconds
   vmexit explain --vm win10 -d 1m           one VM, one minute
-  vmexit explain before.vmexit              what was recorded, on any machine
+  vmexit explain before.vmexit              a recording, on any machine
   vmexit explain --format json | jq '.vms[] | {name, findings}'
 
-What vmexit looks for, from when on it says so, and where its advice comes from: docs/findings.md.";
+Rules, thresholds and sources: docs/findings.md.";
 
 pub(super) async fn run(args: ExplainArgs) -> Result<(), Error> {
     let ExplainArgs { file, period, measure, format, output } = args;
     let output = Output::open(output.as_deref()).await?;
-    let recording = match file {
+    let measurement = match file {
         Some(file) => kept(recorded::read(&file, period.period())?, &measure)?,
         None => capture::measure(&measure).await?,
     };
-    output.write(vmexit_view::explained(&recording.report(Layout::default()), format)?).await
+    output
+        .write(vmexit_view::explained(finding::report(&measurement, Scope::default()), format)?)
+        .await
 }
 
 /// The VMs and events of a recording that were asked for, if any were.

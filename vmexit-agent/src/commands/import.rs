@@ -3,12 +3,21 @@
 use std::{
     fs::File,
     io::{self, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use crate::{error::Error, output::Output};
-use super::report;
-use vmexit_core::{import::{self, ImportError, Imported}, units::plural};
+use clap::{Args, Subcommand};
+use vmexit_core::{
+    import::{self, ImportError, Imported},
+    units::plural,
+};
+
+use crate::{
+    args::{TableArgs, WrittenArgs, heading::TARGET},
+    error::Error,
+    output::{Output, written},
+    session::recorded,
+};
 
 /// Arguments of `vmexit import`.
 #[derive(Debug, Args)]
@@ -21,7 +30,7 @@ pub(crate) struct ImportArgs {
 /// What can be imported.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImportFrom {
-    /// Text of `perf script` with KVM's events, as `perf kvm stat record` records them
+    /// Text of perf script with the events of perf kvm stat record
     Perf(ImportPerfArgs),
 }
 
@@ -29,10 +38,10 @@ pub(crate) enum ImportFrom {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ImportPerfArgs {
-    /// The text; - for standard input
+    /// Text of perf script; - for standard input
     pub(crate) file: PathBuf,
 
-    /// Only this VM, by process id, where the text has it; can be given several times
+    /// VM to import, by process id, where the text has it; can be repeated [default: all]
     #[arg(long = "vm", value_name = "PID", help_heading = TARGET)]
     pub(crate) vms: Vec<String>,
 
@@ -51,9 +60,7 @@ Examples:
   vmexit import perf perf.txt -o before.vmexit         a recording, for vmexit report and diff
   perf script -i perf.data | vmexit import perf -      without a file
 
--F +pid tells VMs apart, --ns has times to the nanosecond, --header says which host it was, and
---show-lost-events what perf missed. kvm_exit, kvm_entry, kvm_pio, kvm_mmio and kvm_msr are read; the
-last of these older perfs do not record.";
+-F +pid tells VMs apart, --ns has times in nanoseconds, --header names the host, --show-lost-events counts what perf lost. Events read: kvm_exit, kvm_entry, kvm_pio, kvm_mmio, kvm_msr; older perfs do not record the last.";
 
 pub(super) async fn run(args: ImportArgs) -> Result<(), Error> {
     let ImportFrom::Perf(args) = args.from;
@@ -67,7 +74,7 @@ async fn perf(args: ImportPerfArgs) -> Result<(), Error> {
     warn_of(&imported);
     let mut recording = imported.recording;
     recorded::keep(&mut recording, &args.vms, &[])?;
-    output.write(written(&recording, args.written.format(), args.tables.layout())?).await
+    output.write(written(&recording, args.written.format(), &args.tables.options())?).await
 }
 
 fn read(path: &Path) -> Result<Imported, ImportError> {

@@ -1,9 +1,12 @@
 //! `vmexit record`: records continuously to a directory.
 
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
 use vmexit_core::escape;
 
-
 use crate::{
+    args::{CountArgs, LimitArgs, heading::CAPTURE, parse_interval},
     error::Error,
     service::{Service, open_recorder},
 };
@@ -12,12 +15,14 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RecordArgs {
-    /// Directory for the recordings; it is made if it is not there
+    /// Directory of the recordings; created if it does not exist
+    #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
 
-    /// Length of an interval: as exact as it can be told later when something was
-    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
-    pub(crate) every: Duration,
+    /// Recording interval = time resolution of later queries
+    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_interval,
+        alias = "every", short_alias = 'e', help_heading = CAPTURE)]
+    pub(crate) interval: Duration,
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
@@ -28,15 +33,14 @@ pub(crate) struct RecordArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  vmexit record /var/lib/vmexit                            the last 24 hours, each 10 seconds
-  vmexit record /var/lib/vmexit --every 1m --keep 30days   a month, each minute
+  vmexit record /var/lib/vmexit                                    24 hours, every 10 seconds
+  vmexit record /var/lib/vmexit --interval 1m --retention 30days   a month, every minute
   vmexit report /var/lib/vmexit --since 03:10 --until 03:15
-  vmexit explain /var/lib/vmexit --since 2h                what of the last two hours is worth a change
-  vmexit diff /var/lib/vmexit --before 02:00..03:00 --after 03:00..04:00
+  vmexit explain /var/lib/vmexit --since 2h
+  vmexit diff /var/lib/vmexit --before-period 02:00..03:00 --after-period 03:00..04:00
   vmexit top --replay /var/lib/vmexit --since 03:10
 
-Whatever ends it, even SIGKILL, what was recorded until then is kept, but for the last interval. What can't
-be written, for the disk is full, say, becomes one interval with the next. SIGHUP begins a new file.";
+Even SIGKILL loses only the last interval. If a write fails, the interval is merged into the next. SIGHUP begins a new file.";
 
 pub(super) async fn run(args: RecordArgs) -> Result<(), Error> {
     let recorder = open_recorder(&args.directory, args.limits.limits())?;

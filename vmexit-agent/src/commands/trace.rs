@@ -7,39 +7,61 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use clap::Args;
 use tokio::{
     io::{AsyncWriteExt as _, Stdout, stdout},
     time::{sleep, timeout},
 };
 use vmexit_common::slow;
+use vmexit_core::{
+    device::Map,
+    event::Event,
+    reason::Names,
+    report::{Clock, SlowExit, SlowSources},
+    timing::Timing,
+    vendor::Vendor,
+    vm::Vmm,
+};
+use vmexit_view::Format;
 
 use self::remarks::Remarks;
-use crate::{error::Error, session::{guests::Guests, live::warn_of_missing}, stop::Stop};
-use vmexit_core::{device::Map, event::Event, host::Host, reason::Names, report::{Clock, SlowExit, SlowSources}, timing::Timing, vendor::Vendor, vm::Vmm};
-use crate::{host::preflight, monitor::Maps, probe::{self, Options, Probe, Slow, SlowExits, plan::Plan}};
-use vmexit_view::Format;
+use crate::{
+    args::{
+        WatchArgs, choice,
+        heading::{CAPTURE, OUTPUT},
+        parse_duration, parse_threshold,
+    },
+    error::Error,
+    host::{self, preflight},
+    monitor::Maps,
+    probe::{self, Options, Probe, Slow, SlowExits, plan::Plan},
+    session::{guests::Guests, live::warn_of_missing},
+    stop::Stop,
+};
 
 /// Arguments of `vmexit trace`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TraceArgs {
-    /// Show exits that take this long or longer, from exit to entry
-    #[arg(short, long, value_name = "TIME", default_value = "1ms", value_parser = parse_threshold)]
+    /// Show exits of this duration or longer, from exit to entry
+    #[arg(short, long, value_name = "TIME", default_value = "1ms", value_parser = parse_threshold,
+        help_heading = CAPTURE)]
     pub(crate) slower_than: Duration,
 
-    /// Exits in which the vCPU only waits (HLT) too
-    #[arg(long)]
+    /// Include exits in which the vCPU only waits (HLT)
+    #[arg(long, help_heading = CAPTURE)]
     pub(crate) waiting: bool,
 
-    /// How long to look [default: until ctrl-c]
-    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    /// Length of the trace [default: until ctrl-c]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = CAPTURE)]
     pub(crate) duration: Option<Duration>,
 
-    /// End after so many exits
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// End after N exits
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = CAPTURE)]
     pub(crate) count: Option<u64>,
 
-    /// How to write an exit: as a line of a table, or as a JSON object on a line
+    /// Format: a table with a line per exit, or a JSON object per line
     #[arg(short, long, value_parser = choice::<Format>(), default_value = "text", help_heading = OUTPUT)]
     pub(crate) format: Format,
 
@@ -207,7 +229,7 @@ impl Lines {
     async fn write_until(
         &mut self,
         stop: &mut Stop,
-        exits: &[slow::SlowExit],
+        exits: &[slow::SlowExitRecord],
     ) -> Result<Written, Error> {
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(exits.len());
         let lines = self.render(&exits[..wanted]).await?;
@@ -235,7 +257,7 @@ impl Lines {
         })
     }
 
-    async fn render(&mut self, exits: &[slow::SlowExit]) -> Result<String, Error> {
+    async fn render(&mut self, exits: &[slow::SlowExitRecord]) -> Result<String, Error> {
         let pids = exits.iter().map(|exit| (exit.thread >> 32) as u32).collect();
         self.guests.note(&pids).iter().for_each(|vm| self.maps.learn(vm));
         self.maps.collect().await;

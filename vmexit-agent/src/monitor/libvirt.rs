@@ -15,7 +15,6 @@ use tokio::{
     process::Command,
     time::{Instant, timeout_at},
 };
-
 use vmexit_core::escape::safe;
 
 /// Bytes of a domain's status; those of large ones have some 100 kB.

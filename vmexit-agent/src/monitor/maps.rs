@@ -7,9 +7,13 @@ use std::{
 };
 
 use tokio::task::JoinHandle;
+use vmexit_core::{
+    device::{Map, mtree::MemoryTree},
+    vm::Vm,
+};
 
 use super::{Options, memory_tree};
-use vmexit_core::{device::{Map, mtree::MemoryTree}, vm::{self, Vm}};
+use crate::discover;
 
 /// From the first question to a VM to the next, at least; then twice as long each time, for there may
 /// be nothing at an address that a guest keeps asking for.

@@ -16,9 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::{libvirt::LibvirtError, maps::Maps, qmp::QmpError, socket::SocketError};
+use vmexit_core::{
+    escape::safe,
+    vm::{Monitor, Vm},
+};
 
-use vmexit_core::{escape::safe, vm::{Monitor, Vm}};
+pub use self::{libvirt::LibvirtError, maps::Maps, qmp::QmpError, socket::SocketError};
 
 /// How long one way to ask may take.
 pub const PATIENCE: Duration = Duration::from_secs(2);

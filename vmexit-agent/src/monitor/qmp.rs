@@ -14,9 +14,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     time::{Instant, timeout_at},
 };
+use vmexit_core::escape::safe;
 
 use super::message::Messages;
-use vmexit_core::escape::safe;
 
 /// Bytes of a greeting; QEMU's has some 200.
 const LONGEST_GREETING: usize = 16 << 10;

@@ -15,7 +15,6 @@ use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
 };
-
 use vmexit_core::vm::Address;
 
 /// Why a socket can't be connected to.
@@ -120,7 +119,11 @@ fn look_up(pid: u32, path: &Path) -> Result<OwnedFd, SocketError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink, os::unix::net::UnixListener, process};
+    use std::{
+        fs,
+        os::unix::{fs::symlink, net::UnixListener},
+        process,
+    };
 
     use super::*;
 

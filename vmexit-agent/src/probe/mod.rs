@@ -3,17 +3,15 @@
 //! Everything belongs to this process: when it ends, even by SIGKILL, the kernel detaches and
 //! frees it all. Nothing is pinned.
 
-mod books;
 mod call;
 pub mod compat;
-mod event;
 mod load;
 mod object;
 pub mod plan;
 mod reader;
 mod slow;
 mod table;
-mod timing;
+mod vcpu_stats;
 mod window;
 
 use std::{collections::BTreeSet, io, time::Duration};
@@ -25,26 +23,28 @@ use aya::{
 };
 use thiserror::Error;
 use vmexit_common::{
-    book::Book,
-    vcpu::{ENTRIES, Loss, Vcpu},
+    stats::VcpuStats,
+    vcpu::{ENTRIES, Loss, VcpuEntry},
+};
+use vmexit_core::{
+    counters::{Snapshot, VcpuReading},
+    event::Event,
+    timing::Timing,
 };
 
+pub use self::{
+    call::Call,
+    slow::{Slow, SlowExits},
+};
 use self::{
-    books::Books,
     load::{Attachment, briefly, forward_log, load, programs},
     plan::Plan,
     reader::Header,
     table::Table,
+    vcpu_stats::StatsBlocks,
     window::Windows,
 };
-pub use self::{
-    call::Call,
-    event::Event,
-    slow::{Slow, SlowExits},
-    timing::Timing,
-};
 use crate::host::tracefs::LayoutError;
-use vmexit_core::counters::{Snapshot, VcpuReading};
 
 /// Why tracing could not be started.
 #[derive(Debug, Error)]
@@ -111,7 +111,7 @@ pub struct Options {
 
 impl Options {
     /// How many books to make: a map has one entry at least.
-    fn books(&self) -> u32 {
+    fn stats_blocks(&self) -> u32 {
         self.max_vcpus.max(1)
     }
 }
@@ -119,7 +119,7 @@ impl Options {
 /// Attached programs and their maps.
 pub struct Probe {
     vcpus: Table,
-    books: Books,
+    stats: StatsBlocks,
     /// Whether anybody wants the durations of threads that have ended.
     keeps_durations: bool,
     free: Queue<MapData, u32>,
@@ -145,16 +145,16 @@ impl Probe {
         let mut ebpf = load(plan, options, &programs, nothing.as_ref())?;
         forward_log(&mut ebpf);
 
-        let mut free = Queue::<_, u32>::try_from(take(&mut ebpf, "FREE_BOOKS")?)?;
-        for book in 0..options.books() {
-            free.push(book, 0)?;
+        let mut free = Queue::<_, u32>::try_from(take(&mut ebpf, "FREE_STATS")?)?;
+        for index in 0..options.stats_blocks() {
+            free.push(index, 0)?;
         }
         let mut filter = HashMap::<_, u32, u8>::try_from(take(&mut ebpf, "VMS")?)?;
         for &pid in options.pids.iter().flatten() {
             filter.insert(pid, 1, 0)?;
         }
         let vcpus = Table::new(take(&mut ebpf, ".bss.vcpus")?)?;
-        let books = Books::new(take(&mut ebpf, "BOOKS")?, options.books())?;
+        let stats = StatsBlocks::new(take(&mut ebpf, "VCPU_STATS")?, options.stats_blocks())?;
         let loss = PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?;
 
         for program in &mut programs {
@@ -168,7 +168,7 @@ impl Probe {
             windows,
             nothing,
             vcpus,
-            books,
+            stats,
             keeps_durations: options.slow.is_none(),
             free,
             loss,
@@ -184,14 +184,14 @@ impl Probe {
     /// clears anything; threads that have ended since the last snapshot are in this one and in none after.
     pub fn snapshot(&mut self, in_view: impl Fn(u32) -> bool) -> Result<Snapshot, ProbeError> {
         // Before the books: what is beyond these counts has come since.
-        let exits = self.vcpus.exits_by_book().map_err(ProbeError::Table)?;
+        let exits = self.vcpus.exits_by_stats_block().map_err(ProbeError::Table)?;
         let mut snapshot = self.nothing_yet();
-        self.look(|books, index, header| {
+        self.for_each_block(|stats, index, header| {
             let exits = exits.get(&index).copied().unwrap_or(0);
             let (reading, torn) = if in_view(header.thread().pid) {
-                reader::read(&books.open(index)?, exits)
+                reader::read(&stats.open(index)?, exits)
             } else {
-                reader::read_counts(books.counts(index), exits)
+                reader::read_counts(stats.counters(index), exits)
             };
             snapshot.torn += u64::from(torn);
             snapshot.vcpus.push(reading);
@@ -212,8 +212,8 @@ impl Probe {
     /// A book can't be mapped or returned.
     pub fn glance(&mut self) -> Result<Snapshot, ProbeError> {
         let mut snapshot = self.nothing_yet();
-        self.look(|books, index, _| {
-            let (reading, torn) = reader::read_counts(books.counts(index), 0);
+        self.for_each_block(|stats, index, _| {
+            let (reading, torn) = reader::read_counts(stats.counters(index), 0);
             snapshot.torn += u64::from(torn);
             snapshot.vcpus.push(reading);
             Ok(())
@@ -307,10 +307,10 @@ impl Probe {
     /// threads that have ended give their books to new ones then.
     pub fn progress(&mut self) -> Result<Progress, ProbeError> {
         let mut progress = Progress::default();
-        self.look(|books, index, header| {
+        self.for_each_block(|stats, index, header| {
             progress.pids.insert(header.thread().pid);
             progress.events += header.events();
-            progress.exits |= books.has_exits(index);
+            progress.exits |= stats.has_exits(index);
             Ok(())
         })?;
         progress.events += self.ended_events;
@@ -320,27 +320,27 @@ impl Probe {
 
     /// Looks at the books that somebody has; those of threads that have ended are read for the last time
     /// and returned to the free ones.
-    fn look(
+    fn for_each_block(
         &mut self,
-        mut live: impl FnMut(&Books, usize, &Header) -> Result<(), ProbeError>,
+        mut live: impl FnMut(&StatsBlocks, usize, &Header) -> Result<(), ProbeError>,
     ) -> Result<(), ProbeError> {
-        for index in 0..self.books.len() {
-            let header = Header::read(self.books.counts(index));
+        for index in 0..self.stats.len() {
+            let header = Header::read(self.stats.counters(index));
             if header.has_ended() {
                 // Nobody writes it any more.
-                let book = self.books.open(index)?;
+                let stats = self.stats.open(index)?;
                 let (reading, _) = if self.keeps_durations {
-                    reader::read(&book, 0)
+                    reader::read(&stats, 0)
                 } else {
-                    reader::read_counts(self.books.counts(index), 0)
+                    reader::read_counts(self.stats.counters(index), 0)
                 };
                 self.ended_events += header.events();
-                self.ended_exits |= self.books.has_exits(index);
+                self.ended_exits |= self.stats.has_exits(index);
                 self.ended.push(reading);
-                book.clear();
+                stats.clear();
                 self.free.push(index as u32, 0)?;
             } else if header.is_used() {
-                live(&self.books, index, &header)?;
+                live(&self.stats, index, &header)?;
             }
         }
         Ok(())
@@ -367,8 +367,8 @@ pub fn now_ns() -> u64 {
 /// Kernel memory that the maps take for so many vCPUs, in bytes, whatever the guests do. None of it
 /// grows with the host's CPUs but the few bytes of the loss counters.
 pub fn memory(max_vcpus: u32) -> u64 {
-    let each = size_of::<Book>() + size_of::<u32>();
-    (ENTRIES * size_of::<Vcpu>()) as u64 + u64::from(max_vcpus) * each as u64
+    let each = size_of::<VcpuStats>() + size_of::<u32>();
+    (ENTRIES * size_of::<VcpuEntry>()) as u64 + u64::from(max_vcpus) * each as u64
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, ProbeError> {

@@ -12,7 +12,10 @@ use super::{
     Event,
     compat::{Fields, TRACEPOINTS, Tracepoint},
 };
-use crate::host::{btf::{Btf, BtfError, Param, Shape}, tracefs::{LayoutError, Tracefs}};
+use crate::host::{
+    btf::{Btf, BtfError, Param, Shape},
+    tracefs::{LayoutError, Tracefs},
+};
 
 /// Which kind of tracepoint to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -1,7 +1,7 @@
 //! Reads books that their vCPU threads may be writing at the same moment.
 //!
 //! Each book says how many exits it had when the latest booking began and when it was done (see
-//! [`Counts`]). A reading counts if the two were equal before and all is unchanged after; else it is taken
+//! [`VcpuCounters`]). A reading counts if the two were equal before and all is unchanged after; else it is taken
 //! again.
 
 use std::{
@@ -11,14 +11,14 @@ use std::{
 };
 
 use vmexit_common::{
-    book::{Counts, DETAILS, Halts, ROWS, Row, TO_DURATIONS, bucket_place},
     histogram::bucket_of,
     key::{Key, Kind},
+    stats::{DETAILS, HISTOGRAM_OFFSET, Halts, ROWS, StatsRow, VcpuCounters, bucket_offset},
     vcpu::UNKNOWN_ID,
 };
-
-use super::books::OpenBook;
 use vmexit_core::counters::{Durations, RowReading, Thread, VcpuReading};
+
+use super::vcpu_stats::FullStats;
 
 /// Readings of one book before the last is taken as it is. A booking takes some 100 ns, a copy a few
 /// µs: even a vCPU that exits all the time leaves gaps.
@@ -31,23 +31,23 @@ pub(super) struct Header {
     since_ns: u64,
     vcpu_id: u32,
     isa: u32,
-    begun: u64,
-    done: u64,
-    apart: u64,
+    seq_begin: u64,
+    seq_end: u64,
+    non_exit_updates: u64,
     lost_no_entry: u64,
     ended: u64,
     used: [u64; ROWS.div_ceil(64)],
-    given_up: u64,
+    evictions: u64,
     halts: Halts,
 }
 
 impl Header {
     /// What the book says now; its fields may belong to different moments.
-    pub(super) fn read(book: *const Counts) -> Self {
+    pub(super) fn read(stats: *const VcpuCounters) -> Self {
         macro_rules! field {
             ($name:ident) => {
                 // SAFETY: an aligned integer within the mapping.
-                unsafe { ptr::read_volatile(&raw const (*book).$name) }
+                unsafe { ptr::read_volatile(&raw const (*stats).$name) }
             };
         }
         Self {
@@ -55,13 +55,13 @@ impl Header {
             since_ns: field!(since_ns),
             vcpu_id: field!(vcpu_id),
             isa: field!(isa),
-            begun: field!(begun),
-            done: field!(done),
-            apart: field!(apart),
+            seq_begin: field!(seq_begin),
+            seq_end: field!(seq_end),
+            non_exit_updates: field!(non_exit_updates),
             lost_no_entry: field!(lost_no_entry),
             ended: field!(ended),
             used: field!(used),
-            given_up: field!(given_up),
+            evictions: field!(evictions),
             halts: field!(halts),
         }
     }
@@ -83,49 +83,49 @@ impl Header {
 
     /// Exits booked, or other events where there are no exits.
     pub(super) fn events(&self) -> u64 {
-        self.done.max(self.apart)
+        self.seq_end.max(self.non_exit_updates)
     }
 }
 
 /// One book, and whether the reading may be inconsistent. `exits` is how many exits its thread's entry
 /// had a moment before.
-pub(super) fn read(book: &OpenBook, exits: u64) -> (VcpuReading, bool) {
+pub(super) fn read(stats: &FullStats, exits: u64) -> (VcpuReading, bool) {
     // SAFETY: within the mapping.
-    let counts = unsafe { &raw const (*book.book()).counts };
-    read_with(counts, exits, |at, row| {
+    let counters = unsafe { &raw const (*stats.stats()).counters };
+    read_with(counters, exits, |at, row| {
         // SAFETY: a row of this mapping, which is a whole book long.
         Some(Box::new(unsafe { read_durations(at, row.min_ns, row.max_ns) }))
     })
 }
 
 /// The same without durations.
-pub(super) fn read_counts(counts: *const Counts, exits: u64) -> (VcpuReading, bool) {
-    read_with(counts, exits, |_, _| None)
+pub(super) fn read_counts(counters: *const VcpuCounters, exits: u64) -> (VcpuReading, bool) {
+    read_with(counters, exits, |_, _| None)
 }
 
 fn read_with(
-    counts: *const Counts,
+    counters: *const VcpuCounters,
     exits: u64,
-    durations: impl Fn(*const Row, &Row) -> Option<Box<Durations>>,
+    durations: impl Fn(*const StatsRow, &StatsRow) -> Option<Box<Durations>>,
 ) -> (VcpuReading, bool) {
     let mut tries = 0;
     loop {
-        let header = Header::read(counts);
+        let header = Header::read(counters);
         fence(Ordering::Acquire);
-        let (reasons, details) = read_rows(counts, &header, &durations);
+        let (reasons, details) = read_rows(counters, &header, &durations);
         fence(Ordering::Acquire);
-        let consistent = header.begun == header.done && header == Header::read(counts);
+        let consistent = header.seq_begin == header.seq_end && header == Header::read(counters);
         tries += 1;
         if consistent || tries == TRIES {
             let exits = if header.has_ended() { header.ended - 1 } else { exits };
             // One exit at most is open: it is beyond those that are done.
-            let observed = exits.max(header.done);
+            let observed = exits.max(header.seq_end);
             let reading = VcpuReading {
                 thread: header.thread(),
                 vcpu_id: Some(header.vcpu_id).filter(|&id| id != UNKNOWN_ID),
                 isa: header.isa,
                 observed,
-                open: observed - header.done,
+                in_flight: observed - header.seq_end,
                 lost_no_entry: header.lost_no_entry,
                 halts: header.halts,
                 reasons,
@@ -140,9 +140,9 @@ fn read_with(
 
 /// The rows in use: those by reason, and those by detail.
 fn read_rows(
-    counts: *const Counts,
+    counters: *const VcpuCounters,
     header: &Header,
-    durations: impl Fn(*const Row, &Row) -> Option<Box<Durations>>,
+    durations: impl Fn(*const StatsRow, &StatsRow) -> Option<Box<Durations>>,
 ) -> (Vec<RowReading>, Vec<RowReading>) {
     let used = &header.used;
     let in_use = |word: &u64| word.count_ones() as usize;
@@ -155,32 +155,36 @@ fn read_rows(
     // Another CPU wrote them, so each is some 100 ns away: all at once rather than one after the other.
     for index in indices() {
         // SAFETY: within the mapping, and only a hint.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const (*counts).rows[index]).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const (*counters).rows[index]).cast()) };
     }
     for index in indices() {
         // SAFETY: within the mapping. Plain integers, so a torn copy is a wrong value at worst, and the
         // header tells.
-        let (at, row, more) = unsafe {
-            let at = &raw const (*counts).rows[index];
-            (at, ptr::read_volatile(at), ptr::read_volatile(&raw const (*counts).more[index]))
+        let (at, row, extra_accesses) = unsafe {
+            let at = &raw const (*counters).rows[index];
+            (
+                at,
+                ptr::read_volatile(at),
+                ptr::read_volatile(&raw const (*counters).extra_accesses[index]),
+            )
         };
         let by_reason = Key(row.key).table() == Some(Kind::Reason);
         let rows = if by_reason { &mut reasons } else { &mut details };
         // Nearly always none was given up; they lie elsewhere.
-        let tenure = if header.given_up == 0 { 0 } else { tenure(counts, index) };
+        let generation = if header.evictions == 0 { 0 } else { generation(counters, index) };
         let durations = durations(at, &row);
-        rows.push(RowReading { place: index as u16, tenure, row, more, durations });
+        rows.push(RowReading { place: index as u16, generation, row, extra_accesses, durations });
     }
     (reasons, details)
 }
 
 /// How many keys had a row before; only those of details are ever given up.
-fn tenure(counts: *const Counts, index: usize) -> u32 {
+fn generation(counters: *const VcpuCounters, index: usize) -> u32 {
     let Some(detail) = index.checked_sub(DETAILS.first).filter(|_| index < DETAILS.end()) else {
         return 0;
     };
     // SAFETY: within the mapping, and as above.
-    unsafe { ptr::read_volatile(&raw const (*counts).tenures[detail].number) }
+    unsafe { ptr::read_volatile(&raw const (*counters).generations[detail].generation) }
 }
 
 /// The places of the bits that are set, lowest first.
@@ -197,15 +201,15 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
 /// # Safety
 ///
 /// The row lies in a whole book.
-unsafe fn read_durations(row: *const Row, min_ns: u64, max_ns: u64) -> Durations {
+unsafe fn read_durations(row: *const StatsRow, min_ns: u64, max_ns: u64) -> Durations {
     if max_ns == 0 {
         return Durations::default();
     }
     let (first, last) = (bucket_of(min_ns), bucket_of(max_ns));
-    let counts = (first..=last).map(|bucket| {
-        let place = TO_DURATIONS + bucket_place(bucket);
+    let counters = (first..=last).map(|bucket| {
+        let place = HISTOGRAM_OFFSET + bucket_offset(bucket);
         // SAFETY: within the row's book, and as above.
         u64::from(unsafe { ptr::read_volatile(row.byte_add(place).cast::<u32>()) })
     });
-    Durations::new(first, counts)
+    Durations::new(first, counters)
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::maps::{Map, MapData};
-use vmexit_common::vcpu::{ENTRIES, NEW, READY, Vcpu};
+use vmexit_common::vcpu::{ENTRIES, NEW, READY, VcpuEntry};
 
 use super::ProbeError;
 
@@ -37,16 +37,16 @@ impl Table {
 
     /// How many exits the thread of each book has had, by the book's index. Those of a thread that runs
     /// meanwhile may be a few less, never more.
-    pub(super) fn exits_by_book(&self) -> io::Result<HashMap<usize, u64>> {
+    pub(super) fn exits_by_stats_block(&self) -> io::Result<HashMap<usize, u64>> {
         let entries = self.copy()?;
         let live =
             entries.iter().filter(|vcpu| vcpu.task != 0 && matches!(vcpu.state, READY | NEW));
-        Ok(live.map(|vcpu| (vcpu.book as usize, vcpu.exits)).collect())
+        Ok(live.map(|vcpu| (vcpu.stats_index as usize, vcpu.exits)).collect())
     }
 
     /// A copy, field by field at different moments.
-    fn copy(&self) -> io::Result<Vec<Vcpu>> {
-        let mut entries: Vec<Vcpu> = Vec::with_capacity(ENTRIES);
+    fn copy(&self) -> io::Result<Vec<VcpuEntry>> {
+        let mut entries: Vec<VcpuEntry> = Vec::with_capacity(ENTRIES);
         let key = 0u32;
         let look_up = LookUp {
             map: self.0.fd().as_fd().as_raw_fd() as u32,

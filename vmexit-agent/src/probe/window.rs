@@ -1,7 +1,7 @@
 //! The times in which it is counted, where it is not counted all the time.
 
 use aya::maps::{Array, Map, MapData};
-use vmexit_common::sampler::{SHUT, Sampler};
+use vmexit_common::sampler::{NO_WINDOW, SamplerControl};
 
 use super::{Options, ProbeError, now_ns};
 
@@ -18,7 +18,7 @@ pub(super) struct Windows {
 /// A map's value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Raw(Sampler);
+struct Raw(SamplerControl);
 
 // SAFETY: integers without padding between them.
 unsafe impl aya::Pod for Raw {}
@@ -44,7 +44,7 @@ impl Windows {
     }
 
     pub(super) fn shut(&mut self) -> Result<(), ProbeError> {
-        self.write(SHUT)?;
+        self.write(NO_WINDOW)?;
         self.shut_ns = now_ns();
         Ok(())
     }
@@ -52,7 +52,7 @@ impl Windows {
     pub(super) fn time(&mut self, share: u32) -> Result<(), ProbeError> {
         let Raw(before) = self.map.get(&0, 0)?;
         self.share = share;
-        self.write(before.since_ns)
+        self.write(before.window_start_ns)
     }
 
     /// Until a time that is now.
@@ -61,7 +61,11 @@ impl Windows {
         self.unwatched_ns + shut_for
     }
 
-    fn write(&mut self, since_ns: u64) -> Result<(), ProbeError> {
-        Ok(self.map.set(0, Raw(Sampler { since_ns, share: self.share, unused: 0 }), 0)?)
+    fn write(&mut self, window_start_ns: u64) -> Result<(), ProbeError> {
+        Ok(self.map.set(
+            0,
+            Raw(SamplerControl { window_start_ns, share: self.share, reserved: 0 }),
+            0,
+        )?)
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use aya::sys::{Stats, enable_stats};
 use tokio::time::sleep;
+use vmexit_core::timing::Timing;
 
 use crate::probe::{Call, Probe, ProbeError, now_ns};
-use vmexit_core::timing::Timing;
 
 /// How long it is counted in each way, and how often: an interrupt may come into a program, whose time then is in
 /// the program's, so each way is worth its median.

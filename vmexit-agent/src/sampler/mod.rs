@@ -11,8 +11,14 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
+use vmexit_core::{
+    counters::{Interval, VcpuInterval},
+    event::Event,
+    kind,
+    sampling::SamplingCost,
+    timing::Timing,
+};
 
 pub use self::plan::Duty;
 use self::{
@@ -20,7 +26,6 @@ use self::{
     meter::Meter,
     plan::{Plan, plan},
 };
-use vmexit_core::{counters::{Interval, VcpuInterval}, event::Event, kind, timing::Timing};
 use crate::probe::{Probe, ProbeError};
 
 /// What is asked for.
@@ -192,7 +197,8 @@ fn busy(interval: &Interval, rate: f64) -> BTreeSet<Event> {
     for vcpu in &interval.vcpus {
         for row in &vcpu.details {
             if let Some(kind) = row.key.table() {
-                *counts.entry(event(kind)).or_default() += row.exits + row.stray + row.more;
+                *counts.entry(kind::event(kind)).or_default() +=
+                    row.exits + row.unmatched + row.extra_accesses;
             }
         }
         *counts.entry(Event::Halt).or_default() += vcpu.halts.blocked + vcpu.halts.polled;
@@ -207,5 +213,5 @@ fn events(vcpu: &VcpuInterval) -> u64 {
     if vcpu.observed > 0 {
         return vcpu.observed;
     }
-    vcpu.details.iter().map(|row| row.stray).sum()
+    vcpu.details.iter().map(|row| row.unmatched).sum()
 }

@@ -2,8 +2,9 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use super::{calibration::Cost, meter::Load};
 use vmexit_core::timing::Timing;
+
+use super::{calibration::Cost, meter::Load};
 
 /// What of a budget is planned for: exits come in bursts, and what an exit costs varies.
 const PLANNED: f64 = 0.7;

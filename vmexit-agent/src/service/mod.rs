@@ -11,12 +11,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::interval,
 };
-use vmexit_core::{
-    counters::Interval,
-    measurement::Measurement,
-    store::archive::Recorder,
-    vm::Vm,
-};
+use vmexit_core::{counters::Interval, measurement::Measurement, store::archive::Recorder, vm::Vm};
 
 use self::recorder::BackgroundWriter;
 pub(crate) use self::recorder::open as open_recorder;

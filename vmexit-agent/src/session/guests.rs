@@ -5,11 +5,14 @@ use std::{
     path::Path,
 };
 
-use vmexit_common::vcpu::MOST_VCPUS;
+use vmexit_common::vcpu::MAX_VCPUS;
+use vmexit_core::{
+    escape,
+    measurement::Measurement,
+    vm::{Address, Found, Monitor, Vm},
+};
 
-use crate::{args::WatchArgs, error::Error};
-use super::vms;
-use vmexit_core::{measurement::Measurement, vm::{self, Address, Monitor, Vm}};
+use crate::{args::WatchArgs, discover, error::Error};
 
 /// Room for vCPUs where few or none run yet.
 const FEWEST_VCPUS: u32 = 64;
@@ -90,7 +93,7 @@ impl Guests {
     /// Twice the vCPUs that run now: VMs start while we look.
     pub(crate) fn room(&self) -> u32 {
         let vcpus: usize = self.known.values().map(|vm| vm.vcpus).sum();
-        u32::try_from(2 * vcpus).unwrap_or(u32::MAX).clamp(FEWEST_VCPUS, MOST_VCPUS)
+        u32::try_from(2 * vcpus).unwrap_or(u32::MAX).clamp(FEWEST_VCPUS, MAX_VCPUS)
     }
 }
 

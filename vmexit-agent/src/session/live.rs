@@ -21,7 +21,6 @@ use vmexit_core::{
 };
 
 use super::Session;
-use crate::session::guests::Guests;
 use crate::{
     args::{CountArgs, WatchArgs},
     discover,
@@ -30,6 +29,7 @@ use crate::{
     monitor::Maps,
     probe::{Options, Probe, Progress, now_ns, plan::Plan},
     sampler::Sampler,
+    session::guests::Guests,
 };
 
 /// A snapshot and the wall clock's time of it. A copy costs nothing.
@@ -199,7 +199,7 @@ impl LiveSession {
             began: Some(Began { boot: self.boot.clone(), ns: start.snapshot.at_ns }),
             interrupted: false,
             timing: self.timing,
-            spent: self.cost,
+            sampling: self.cost,
             events: self.events.clone(),
             reasons: Names::default(),
             vms: self.guests.known.values().map(Vm::without_secrets).collect(),

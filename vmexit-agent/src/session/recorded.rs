@@ -16,8 +16,7 @@ use vmexit_core::{
     },
 };
 
-use crate::session::guests;
-use crate::{args::check, error::Error};
+use crate::{args::check, error::Error, session::guests};
 
 /// Reads a recording: what there is of a period in a file, or in a directory of them.
 pub(crate) fn read(path: &Path, period: Period) -> Result<Measurement, Error> {

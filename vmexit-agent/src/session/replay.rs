@@ -6,8 +6,7 @@ use tokio::time::{Instant, sleep_until};
 use vmexit_core::{event::Event, measurement::Measurement, store::archive::Period};
 
 use super::{Session, recorded};
-use crate::session::guests;
-use crate::error::Error;
+use crate::{error::Error, session::guests};
 
 /// The intervals of a recording, or of a directory of recordings.
 pub(crate) struct ReplaySession {

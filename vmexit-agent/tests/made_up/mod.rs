@@ -7,11 +7,22 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use vmexit_core::{counters::{Count, Durations, Interval, RowReading, Snapshot, Step, Thread, VcpuReading}, device::Map, event::Event, host::Host, measurement::{Measurement, VERSION}, reason::Names, report::{Layout, Report}, timing::Timing, vendor::Vendor, vm::{self, Vmm}};
 use vmexit_common::{
-    book::{Halts, Row},
     key::{Key, Kind},
+    stats::{Halts, StatsRow},
     vcpu::{ISA_SVM, ISA_VMX},
+};
+use vmexit_core::{
+    counters::{Count, Durations, Interval, RowReading, Snapshot, Step, Thread, VcpuReading},
+    device::Map,
+    event::Event,
+    host::Host,
+    measurement::{Measurement, VERSION},
+    reason::Names,
+    report::{Layout, Report},
+    timing::Timing,
+    vendor::Vendor,
+    vm::{self, Vmm},
 };
 
 pub const SECOND: u64 = 1_000_000_000;
@@ -19,7 +30,7 @@ pub const PID: u32 = 4_242;
 
 pub fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
     let mut spread = Durations::default();
-    let mut row = Row { key: key.0, ..Row::default() };
+    let mut row = StatsRow { key: key.0, ..StatsRow::default() };
     for &(ns, count) in durations {
         row.min_ns = if row.exits == 0 { ns } else { row.min_ns.min(ns) };
         row.max_ns = row.max_ns.max(ns);
@@ -31,8 +42,8 @@ pub fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
     RowReading { row, durations: Some(Box::new(spread)), ..RowReading::default() }
 }
 
-pub fn stray(key: Key, count: u64) -> RowReading {
-    let row = Row { key: key.0, stray: count, ..Row::default() };
+pub fn unmatched(key: Key, count: u64) -> RowReading {
+    let row = StatsRow { key: key.0, unmatched: count, ..StatsRow::default() };
     RowReading { row, durations: Some(Box::default()), ..RowReading::default() }
 }
 
@@ -45,7 +56,7 @@ pub fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> Vcpu
         isa: if silent { 0 } else { ISA_VMX },
         // One more is open.
         observed: if silent { 0 } else { booked + 1 },
-        open: u64::from(!silent),
+        in_flight: u64::from(!silent),
         lost_no_entry: 0,
         halts: Halts { blocked: 90, blocked_ns: 3_900_000_000, polled: 10, polled_ns: 100_000_000 },
         reasons,
@@ -75,8 +86,7 @@ impl Capture {
             })
             .collect();
         let (name, count) = (name.to_owned(), vcpus.len());
-        let guest =
-            vm::Vm { pid: PID, name, vcpus: count, vmm: Vmm::Qemu, ..vm::Vm::default() };
+        let guest = vm::Vm { pid: PID, name, vcpus: count, vmm: Vmm::Qemu, ..vm::Vm::default() };
         let (timing, events) = (Timing::All, Event::ALL.into());
         Self { vendor, guest, vcpus, timing, events, layout: Layout::default(), map: None }
     }
@@ -100,7 +110,7 @@ impl Capture {
             began: None,
             interrupted: false,
             timing,
-            spent: None,
+            sampling: None,
             events,
             reasons: Names::default(),
             vms: vec![guest],
@@ -182,7 +192,8 @@ pub fn windows() -> Measurement {
 
 /// A host whose KVM reports no exits, and a VM with a hostile name.
 pub fn silent() -> Measurement {
-    let details = vec![stray(Key::pio(0x608, 0, 4), 1_000), stray(Key::pio(0x3f8, 1, 1), 10)];
+    let details =
+        vec![unmatched(Key::pio(0x608, 0, 4), 1_000), unmatched(Key::pio(0x3f8, 1, 1), 10)];
     recording(None, "evil\x1b[31m\nname", vec![vcpu(0, Vec::new(), details)])
 }
 

@@ -2,10 +2,14 @@
 //! beside it.
 
 use csv::{Terminator, WriterBuilder};
+use vmexit_core::{
+    escape::escaped,
+    event::Event,
+    kind,
+    report::{Detail, Exit, Report, Stats, Tables, Vcpu, Vm},
+};
 
 use super::subject::label;
-use vmexit_core::escape::escaped;
-use vmexit_core::{kind, event::Event, report::{Detail, Exit, Report, Stats, Tables, Vcpu, Vm}};
 
 /// One line.
 struct Line<'a> {
@@ -53,7 +57,7 @@ const COLUMNS: &[Column] = &[
     ("samples_percent",   |line| Some(line.stats().samples_percent.to_string())),
     ("per_second",        |line| Some(line.stats().per_second.to_string())),
     ("accesses",          |line| Some(line.row.detail()?.accesses.to_string())),
-    ("stray",             |line| Some(line.row.detail()?.stray.to_string())),
+    ("unmatched",         |line| Some(line.row.detail()?.unmatched.to_string())),
     ("timed",             |line| Some(line.stats().timed.to_string())),
     ("total_ns",          |line| Some(line.stats().total_ns.to_string())),
     ("userspace_ns",      |line| number(line.stats().userspace_ns)),
@@ -152,8 +156,8 @@ fn text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-
     use vmexit_core::testing::nasty;
+
     use super::*;
 
     #[test]

@@ -4,10 +4,20 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use vmexit_core::{
+    diff::{By, Change, Diff, Found, Row, Share, Side, Verdict, Vm, Who},
+    escape::safe,
+    event::Event,
+    report::{Source, Stats},
+    units::{count, duration, percent, plural, rate},
+};
 
-use super::{Format, json, subject::{label, what}, table::{NONE, titles}, text::line};
-use vmexit_core::{escape::safe, units::{count, duration, percent, plural, rate}};
-use vmexit_core::{diff::{By, Change, Diff, Found, Row, Share, Side, Verdict, Vm, Who}, event::Event, report::{Source, Stats}};
+use super::{
+    Format, json,
+    subject::{label, what},
+    table::{NONE, titles},
+    text::line,
+};
 
 /// What a cell shows where a difference means nothing.
 const NOISE: &str = "noise";

@@ -2,10 +2,23 @@
 
 use std::fmt::{self, Write};
 
+use vmexit_core::{
+    escape::safe,
+    event::Event,
+    finding::{
+        Advice, Confidence, Evidence, EvidenceRow, FEWEST_SAMPLES, Figures, Finding,
+        LEAST_CORE_PERCENT, LEAST_PER_SECOND, Os,
+    },
+    report::{Report, Source, Vm},
+    timing::Timing,
+    units::{count, duration, percent, plural, rate},
+};
 
-use super::{sampling::exits_per_second, subject::{label, what}, text::line};
-use vmexit_core::{escape::safe, units::{count, duration, percent, plural, rate}};
-use vmexit_core::{event::Event, finding::{Advice, Confidence, Evidence, EvidenceRow, FEWEST_SAMPLES, Figures, Finding, LEAST_CORE_PERCENT, LEAST_PER_SECOND, Os}, report::{Report, Source, Vm}, timing::Timing};
+use super::{
+    sampling::exits_per_second,
+    subject::{label, what},
+    text::line,
+};
 
 /// Columns of the text.
 const WIDTH: usize = 100;
@@ -232,7 +245,7 @@ pub(super) fn blocks(advice: &Advice) -> impl Iterator<Item = (&'static str, &st
 
 fn remedy(out: &mut Text, advice: &Advice) {
     out.gap();
-    out.wrapped("   ", &for_whom(advice.os, advice.says));
+    out.wrapped("   ", &for_whom(advice.os, advice.action));
     if advice.offered {
         out.wrapped("   ", OFFERED);
     }

@@ -1,7 +1,10 @@
 //! What part of all that happened a report was measured on, in words.
 
-use vmexit_core::units::{percent, rate};
-use vmexit_core::{report::{Report, Total}, timing::Timing};
+use vmexit_core::{
+    report::{Report, Total},
+    timing::Timing,
+    units::{percent, rate},
+};
 
 /// What makes figures estimates, or leaves some out, in no whole sentences; `None` if all is measured.
 pub(super) fn remarks(report: &Report) -> Option<String> {

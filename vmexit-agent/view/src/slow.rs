@@ -3,10 +3,13 @@
 use std::fmt::Write as _;
 
 use unicode_width::UnicodeWidthStr as _;
+use vmexit_core::{
+    escape::{cut, safe},
+    report::SlowExit,
+    units::duration,
+};
 
 use super::{Format, json_on_a_terminal, subject::sentence, table::NONE};
-use vmexit_core::{escape::{cut, safe}, units::duration};
-use vmexit_core::report::SlowExit;
 
 /// Columns for a VM's name.
 const VM: usize = 16;
@@ -56,13 +59,19 @@ mod tests {
 
     use proptest::prelude::*;
     use vmexit_common::{key::Key, slow, vcpu::ISA_SVM};
+    use vmexit_core::{
+        device::Map,
+        escape::is_plain,
+        reason::Names,
+        report::{Clock, SlowSources},
+        testing::nasty,
+        vm::{Vm, Vmm},
+    };
 
-    use vmexit_core::{escape::is_plain, testing::nasty};
     use super::*;
-    use vmexit_core::{device::Map, reason::Names, report::{Clock, SlowSources}, vm::{Vm, Vmm}};
 
     fn exit(name: &str) -> SlowExit {
-        let record = slow::SlowExit {
+        let record = slow::SlowExitRecord {
             end_ns: 5_000_000_000,
             duration_ns: 7_810_000,
             user_ns: 7_500_000,

@@ -1,8 +1,14 @@
 //! A report's tables as they are read: titles and cells, the same in text and on a page.
 
+use vmexit_core::{
+    escape::safe,
+    event::Event,
+    report::{Report, Source, Stats, Tables},
+    timing::Timing,
+    units::{count, duration, percent, rate},
+};
+
 use super::subject::{label, what};
-use vmexit_core::{escape::safe, units::{count, duration, percent, rate}};
-use vmexit_core::{event::Event, report::{Report, Source, Stats, Tables}, timing::Timing};
 
 /// What a cell shows where there is nothing to show.
 pub(super) const NONE: &str = "-";

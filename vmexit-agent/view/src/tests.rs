@@ -2,10 +2,13 @@
 
 use proptest::prelude::*;
 use unicode_width::UnicodeWidthStr as _;
+use vmexit_core::{
+    escape::is_plain,
+    testing::nasty,
+    vm::{Address, Found, Machine, Monitor, Vm, Vmm},
+};
 
-use vmexit_core::{escape::is_plain, testing::nasty};
 use super::*;
-use vmexit_core::vm::{Address, Found, Machine, Monitor, Vm, Vmm};
 
 /// Widest line of the table: a name, a machine and a path, each as wide as may be, and what is between.
 const WIDEST_LINE: usize = 64 + 64 + 108 + 120;

@@ -3,10 +3,17 @@
 use std::fmt::Write as _;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use vmexit_core::{
+    escape::safe,
+    report::{Accounting, Report, Source, Tables, Total, Vm},
+    units::{count, duration, plural},
+};
 
-use super::{explain::shares, sampling, table::{Shows, TextTable, share, text_tables}};
-use vmexit_core::{escape::safe, units::{count, duration, plural}};
-use vmexit_core::report::{Accounting, Report, Source, Tables, Total, Vm};
+use super::{
+    explain::shares,
+    sampling,
+    table::{Shows, TextTable, share, text_tables},
+};
 
 /// Writing to a `String` can't fail.
 macro_rules! line {
@@ -81,10 +88,10 @@ fn causes(accounting: &Accounting) -> [(u64, &'static str); 7] {
     let lost = &accounting.lost;
     [
         (lost.no_entry, "without entry"),
-        (lost.no_book, "over --max-vcpus"),
-        (lost.no_vcpu_entry, "of vCPUs over --max-vcpus"),
+        (lost.vcpu_limit, "over --max-vcpus"),
+        (lost.vcpu_table_full, "of vCPUs over --max-vcpus"),
         (lost.unreadable, "unreadable"),
-        (accounting.stray_lost, "events over --max-vcpus"),
+        (accounting.unmatched_lost, "events over --max-vcpus"),
         (accounting.missed.values().sum(), "events missed by the kernel"),
         (accounting.unaccounted.unsigned_abs(), "unaccounted for"),
     ]
@@ -99,8 +106,8 @@ pub fn losses(accounting: &Accounting) -> String {
         .collect();
     let mut text =
         if shown.is_empty() { "none lost".into() } else { format!("lost: {}", shown.join(", ")) };
-    if accounting.open > 0 {
-        let _ = write!(text, ", {} in flight", accounting.open);
+    if accounting.in_flight > 0 {
+        let _ = write!(text, ", {} in flight", accounting.in_flight);
     }
     if accounting.torn > 0 {
         let _ = write!(text, ", {} read while changing", plural(accounting.torn, "vCPU"));
@@ -148,7 +155,7 @@ fn total(out: &mut String, total: &Total, shows: Shows) {
             "; polled {} in {} of {} halts",
             duration(halts.polled_ns),
             count(halts.polled),
-            count(halts.polled + halts.slept),
+            count(halts.polled + halts.blocked),
         );
     }
     out.push('\n');

@@ -5,10 +5,13 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
+use vmexit_core::{
+    escape::safe,
+    units::plural,
+    vm::{Found, Vm, Vmm},
+};
 
 use super::{Format, json};
-use vmexit_core::{escape::safe, units::plural};
-use vmexit_core::vm::{Found, Vm, Vmm};
 
 /// Version of the JSON's shape; it grows when a field goes away or changes its meaning.
 const SCHEMA: u32 = 1;

@@ -24,33 +24,35 @@ const SVM: usize = 0x404;
 const THREADS: u32 = 1024;
 
 #[repr(C)]
-struct Counts<const REASONS: usize>([u64; REASONS]);
+struct BccCounts<const REASONS: usize>([u64; REASONS]);
 
 #[repr(C)]
-struct Cache<const REASONS: usize> {
+struct BccCache<const REASONS: usize> {
     thread: u64,
-    counts: Counts<REASONS>,
+    counts: BccCounts<REASONS>,
 }
 
 /// Zeros, to begin a thread with.
 #[map]
-static BCC_VMX_INIT: PerCpuArray<Counts<VMX>> = PerCpuArray::with_max_entries(1, 0);
+static BCC_VMX_INIT: PerCpuArray<BccCounts<VMX>> = PerCpuArray::with_max_entries(1, 0);
 
 /// By process and thread id.
 #[map]
-static BCC_VMX_STAT: PerCpuHashMap<u64, Counts<VMX>> = PerCpuHashMap::with_max_entries(THREADS, 0);
+static BCC_VMX_STAT: PerCpuHashMap<u64, BccCounts<VMX>> =
+    PerCpuHashMap::with_max_entries(THREADS, 0);
 
 #[map]
-static BCC_VMX_CACHE: PerCpuArray<Cache<VMX>> = PerCpuArray::with_max_entries(1, 0);
+static BCC_VMX_CACHE: PerCpuArray<BccCache<VMX>> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
-static BCC_SVM_INIT: PerCpuArray<Counts<SVM>> = PerCpuArray::with_max_entries(1, 0);
+static BCC_SVM_INIT: PerCpuArray<BccCounts<SVM>> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
-static BCC_SVM_STAT: PerCpuHashMap<u64, Counts<SVM>> = PerCpuHashMap::with_max_entries(THREADS, 0);
+static BCC_SVM_STAT: PerCpuHashMap<u64, BccCounts<SVM>> =
+    PerCpuHashMap::with_max_entries(THREADS, 0);
 
 #[map]
-static BCC_SVM_CACHE: PerCpuArray<Cache<SVM>> = PerCpuArray::with_max_entries(1, 0);
+static BCC_SVM_CACHE: PerCpuArray<BccCache<SVM>> = PerCpuArray::with_max_entries(1, 0);
 
 #[tracepoint]
 fn bcc_vmx_exit(ctx: TracePointContext) {
@@ -65,9 +67,9 @@ fn bcc_svm_exit(ctx: TracePointContext) {
 #[inline(always)]
 fn count<const REASONS: usize>(
     ctx: &TracePointContext,
-    init: &PerCpuArray<Counts<REASONS>>,
-    stat: &PerCpuHashMap<u64, Counts<REASONS>>,
-    cache: &PerCpuArray<Cache<REASONS>>,
+    init: &PerCpuArray<BccCounts<REASONS>>,
+    stat: &PerCpuHashMap<u64, BccCounts<REASONS>>,
+    cache: &PerCpuArray<BccCache<REASONS>>,
 ) -> Option<()> {
     let reason = exit_reason(ctx.as_ptr()) as usize;
     if reason >= REASONS {
@@ -93,7 +95,7 @@ fn count<const REASONS: usize>(
             }
             (*cache).thread = thread;
             let to = (&raw mut (*cache).counts).cast();
-            bpf_probe_read_kernel(to, size_of::<Counts<REASONS>>() as u32, counts.cast());
+            bpf_probe_read_kernel(to, size_of::<BccCounts<REASONS>>() as u32, counts.cast());
         }
     }
     Some(())

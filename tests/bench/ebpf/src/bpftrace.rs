@@ -22,10 +22,10 @@ use crate::context::{AS_IF_NOT_ON_CPU_0, exit_reason, thread};
 const ENTRIES: u32 = 4096;
 
 /// 20 bytes, for the longest of the script's names.
-type Name = [u32; 5];
+type BpftraceName = [u32; 5];
 
 /// Reason, name and bucket, without gaps.
-type Bucket = [u32; 9];
+type BpftraceBucket = [u32; 9];
 
 #[map]
 static BT_START: HashMap<u64, u64> = HashMap::with_max_entries(ENTRIES, 0);
@@ -35,10 +35,10 @@ static BT_REASON: HashMap<u64, u64> = HashMap::with_max_entries(ENTRIES, 0);
 
 /// Filled by the loader, as the script's BEGIN does it.
 #[map]
-static BT_NAME: HashMap<u64, Name> = HashMap::with_max_entries(ENTRIES, 0);
+static BT_NAME: HashMap<u64, BpftraceName> = HashMap::with_max_entries(ENTRIES, 0);
 
 #[map]
-static BT_EXIT_NS: PerCpuHashMap<Bucket, u64> = PerCpuHashMap::with_max_entries(ENTRIES, 0);
+static BT_EXIT_NS: PerCpuHashMap<BpftraceBucket, u64> = PerCpuHashMap::with_max_entries(ENTRIES, 0);
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
@@ -68,7 +68,7 @@ fn bpftrace_entry(_record: *mut c_void) -> u32 {
 fn count(reason: u64, log2: u64) {
     // SAFETY: nobody writes names after the start.
     let name = unsafe { BT_NAME.get(reason) }.copied().unwrap_or_default();
-    let bucket: Bucket = [
+    let bucket: BpftraceBucket = [
         reason as u32,
         (reason >> 32) as u32,
         name[0],

@@ -14,14 +14,14 @@ use aya_ebpf::{
 use crate::context::{now, thread};
 
 #[repr(C)]
-struct Open {
+struct NaiveExit {
     ns: u64,
     reason: u32,
     port: u32,
 }
 
 #[repr(C)]
-struct Row {
+struct NaiveRow {
     count: u64,
     ns: u64,
 }
@@ -33,13 +33,13 @@ const PORTS: u32 = 0x1_0000;
 const VCPU_ID: usize = 36;
 
 #[map]
-static NAIVE_OPEN: HashMap<u32, Open> = HashMap::with_max_entries(4096, 0);
+static NAIVE_IN_FLIGHT: HashMap<u32, NaiveExit> = HashMap::with_max_entries(4096, 0);
 
 #[map]
-static NAIVE_REASONS: PerCpuArray<Row> = PerCpuArray::with_max_entries(REASONS, 0);
+static NAIVE_REASONS: PerCpuArray<NaiveRow> = PerCpuArray::with_max_entries(REASONS, 0);
 
 #[map]
-static NAIVE_PORTS: PerCpuArray<Row> = PerCpuArray::with_max_entries(PORTS, 0);
+static NAIVE_PORTS: PerCpuArray<NaiveRow> = PerCpuArray::with_max_entries(PORTS, 0);
 
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn naive_exit(ctx: RawTracePointContext) {
@@ -54,21 +54,21 @@ fn naive_exit(ctx: RawTracePointContext) {
     };
     let (Ok(kvm), Ok(vcpu_id)) = read else { return };
     let reason = vcpu_id + u32::from(kvm == 0);
-    match NAIVE_OPEN.get_ptr_mut(thread()) {
+    match NAIVE_IN_FLIGHT.get_ptr_mut(thread()) {
         // SAFETY: the thread's own entry, checked by the look-up.
         Some(open) => unsafe {
             (*open).ns = ns;
             (*open).reason = reason;
         },
         None => {
-            let _ = NAIVE_OPEN.insert(thread(), Open { ns, reason, port: 0 }, 0);
+            let _ = NAIVE_IN_FLIGHT.insert(thread(), NaiveExit { ns, reason, port: 0 }, 0);
         }
     }
 }
 
 #[raw_tracepoint(tracepoint = "kvm_pio")]
 fn naive_pio(ctx: RawTracePointContext) {
-    if let Some(open) = NAIVE_OPEN.get_ptr_mut(thread()) {
+    if let Some(open) = NAIVE_IN_FLIGHT.get_ptr_mut(thread()) {
         // SAFETY: the thread's own entry, checked by the look-up.
         unsafe { (*open).port = ctx.arg(1) };
     }
@@ -76,7 +76,7 @@ fn naive_pio(ctx: RawTracePointContext) {
 
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn naive_entry(_ctx: RawTracePointContext) {
-    let Some(open) = NAIVE_OPEN.get_ptr_mut(thread()) else { return };
+    let Some(open) = NAIVE_IN_FLIGHT.get_ptr_mut(thread()) else { return };
     // SAFETY: the thread's own entry, checked by the look-up.
     let (began, reason, port) = unsafe { ((*open).ns, (*open).reason, (*open).port) };
     if began == 0 {
@@ -95,7 +95,7 @@ fn naive_entry(_ctx: RawTracePointContext) {
 }
 
 #[inline(always)]
-fn charge(rows: &PerCpuArray<Row>, index: u32, ns: u64) {
+fn charge(rows: &PerCpuArray<NaiveRow>, index: u32, ns: u64) {
     if let Some(row) = rows.get_ptr_mut(index) {
         // SAFETY: this CPU's own row, checked by the look-up.
         unsafe {

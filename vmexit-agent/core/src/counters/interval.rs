@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use vmexit_common::{
-    book::Halts,
     key::{Key, Kind},
+    stats::Halts,
     vcpu::Loss,
 };
 
@@ -33,7 +33,7 @@ pub struct Interval {
     pub torn: u64,
 }
 
-/// One vCPU thread's part. `observed = recorded + opened + lost_no_entry`.
+/// One vCPU thread's part. `observed = recorded + in_flight_change + lost_no_entry`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct VcpuInterval {
     /// Whose.
@@ -45,7 +45,8 @@ pub struct VcpuInterval {
     /// Exits seen.
     pub observed: u64,
     /// Exits open at the end less those open at the start: -1, 0 or 1.
-    pub opened: i64,
+    #[serde(alias = "opened")]
+    pub in_flight_change: i64,
     /// Exits whose entry was never seen.
     pub lost_no_entry: u64,
     /// How its halts ended.
@@ -65,11 +66,11 @@ pub struct RowInterval {
     /// Exits, timed or not.
     pub exits: u64,
     /// Events without an exit.
-    #[serde(default, skip_serializing_if = "super::is_zero")]
-    pub stray: u64,
+    #[serde(default, alias = "stray", skip_serializing_if = "super::is_zero")]
+    pub unmatched: u64,
     /// Accesses beyond one for each exit and event: one string instruction can make many.
-    #[serde(default, skip_serializing_if = "super::is_zero")]
-    pub more: u64,
+    #[serde(default, alias = "more", skip_serializing_if = "super::is_zero")]
+    pub extra_accesses: u64,
     /// How many of the exits were timed.
     pub timed: u64,
     /// Sum of the timed exits' durations, nanoseconds.
@@ -131,7 +132,7 @@ impl VcpuInterval {
             vcpu_id: after.vcpu_id,
             isa: after.isa,
             observed: after.observed.saturating_sub(before.observed),
-            opened: after.open as i64 - before.open as i64,
+            in_flight_change: after.in_flight as i64 - before.in_flight as i64,
             lost_no_entry: after.lost_no_entry.saturating_sub(before.lost_no_entry),
             halts: after.halts.with(&before.halts, u64::saturating_sub),
             reasons: rows_between(&before.reasons, &after.reasons),
@@ -148,7 +149,7 @@ impl VcpuInterval {
     /// torn reading.
     pub fn unaccounted(&self) -> i64 {
         let accounted = self.recorded() + self.lost_no_entry;
-        self.observed as i64 - self.opened - accounted as i64
+        self.observed as i64 - self.in_flight_change - accounted as i64
     }
 }
 
@@ -156,21 +157,21 @@ impl VcpuInterval {
 fn rows_between(before: &[RowReading], after: &[RowReading]) -> Vec<RowInterval> {
     let mut before = before.iter().peekable();
     // At once: rows are large, and there can be hundreds of thousands.
-    let (mut rows, mut given_up) = (Vec::with_capacity(after.len()), Vec::new());
+    let (mut rows, mut evicted) = (Vec::with_capacity(after.len()), Vec::new());
     for after in after {
         let mut same = None;
         while let Some(row) = before.next_if(|before| before.place <= after.place) {
-            if (row.place, row.tenure) == (after.place, after.tenure) {
+            if (row.place, row.generation) == (after.place, after.generation) {
                 same = Some(row);
             } else {
-                given_up.push(row);
+                evicted.push(row);
             }
         }
         let row = match Key(after.row.key).kind() {
-            Some(Kind::Other) => RowInterval::of_others(same, after, &given_up),
+            Some(Kind::Other) => RowInterval::of_others(same, after, &evicted),
             _ => RowInterval::of(same, after),
         };
-        rows.extend(row.filter(|row| row.exits > 0 || row.stray > 0 || row.more > 0));
+        rows.extend(row.filter(|row| row.exits > 0 || row.unmatched > 0 || row.extra_accesses > 0));
     }
     rows
 }
@@ -182,8 +183,8 @@ impl RowInterval {
         Self {
             key: Key(row.key),
             exits: row.exits,
-            stray: row.stray,
-            more: reading.more,
+            unmatched: row.unmatched,
+            extra_accesses: reading.extra_accesses,
             timed: reading.timed(),
             total_ns: row.total_ns,
             user_ns: row.user_ns,
@@ -206,11 +207,11 @@ impl RowInterval {
     fn of_others(
         before: Option<&RowReading>,
         after: &RowReading,
-        given_up: &[&RowReading],
+        evicted: &[&RowReading],
     ) -> Option<Self> {
         let table = |row: &RowReading| Key(row.row.key).table();
         let mut had = before.cloned();
-        for row in given_up.iter().filter(|row| table(row) == table(after)) {
+        for row in evicted.iter().filter(|row| table(row) == table(after)) {
             match &mut had {
                 Some(had) => had.take_in(row),
                 None => had = Some((*row).clone()),
@@ -221,7 +222,9 @@ impl RowInterval {
 
     fn between(before: &RowReading, after: &RowReading) -> Option<Self> {
         let (old, new) = (&before.row, &after.row);
-        if (new.exits, new.stray, after.more) == (old.exits, old.stray, before.more) {
+        if (new.exits, new.unmatched, after.extra_accesses)
+            == (old.exits, old.unmatched, before.extra_accesses)
+        {
             return None;
         }
         let timed = after.timed().saturating_sub(before.timed());
@@ -238,8 +241,8 @@ impl RowInterval {
         Some(Self {
             key: Key(new.key),
             exits: new.exits.saturating_sub(old.exits),
-            stray: new.stray.saturating_sub(old.stray),
-            more: after.more.saturating_sub(before.more),
+            unmatched: new.unmatched.saturating_sub(old.unmatched),
+            extra_accesses: after.extra_accesses.saturating_sub(before.extra_accesses),
             timed,
             total_ns: new.total_ns.saturating_sub(old.total_ns),
             user_ns: new.user_ns.saturating_sub(old.user_ns),
@@ -265,8 +268,8 @@ impl RowInterval {
         Self {
             key,
             exits: durations.len() as u64,
-            stray: 0,
-            more: 0,
+            unmatched: 0,
+            extra_accesses: 0,
             timed: durations.len() as u64,
             total_ns: durations.iter().sum(),
             user_ns: 0,
@@ -289,8 +292,8 @@ impl RowInterval {
         self.min_ns = of_both(u64::min, self.min_ns, other.min_ns);
         self.max_ns = of_both(u64::max, self.max_ns, other.max_ns);
         self.exits += other.exits;
-        self.stray += other.stray;
-        self.more += other.more;
+        self.unmatched += other.unmatched;
+        self.extra_accesses += other.extra_accesses;
         self.timed += other.timed;
         self.total_ns += other.total_ns;
         self.user_ns += other.user_ns;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use vmexit_common::{
-    book::{Halts, Row},
+    stats::{Halts, StatsRow},
     vcpu::Loss,
 };
 
@@ -62,7 +62,7 @@ pub struct VcpuReading {
     /// Exits seen, the open one included.
     pub observed: u64,
     /// Exits that have begun and not ended: 0 or 1.
-    pub open: u64,
+    pub in_flight: u64,
     /// Exits whose entry was never seen.
     pub lost_no_entry: u64,
     /// How its halts ended.
@@ -79,11 +79,11 @@ pub struct RowReading {
     /// Where in the book.
     pub place: u16,
     /// How many keys had the place before. What was booked on those is on the row of all others of their kind.
-    pub tenure: u32,
+    pub generation: u32,
     /// The counters.
-    pub row: Row,
+    pub row: StatsRow,
     /// Accesses beyond one for each exit and stray event.
-    pub more: u64,
+    pub extra_accesses: u64,
     /// Durations of the timed exits; `None` where nobody asked for them, which is most rows: apart, so that
     /// these stay small.
     pub durations: Option<Box<Durations>>,
@@ -131,11 +131,11 @@ impl RowReading {
             mine.max_ns = mine.max_ns.max(others.max_ns);
         }
         mine.exits += others.exits;
-        mine.stray += others.stray;
+        mine.unmatched += others.unmatched;
         mine.untimed += others.untimed;
         mine.total_ns += others.total_ns;
         mine.user_ns += others.user_ns;
-        self.more += other.more;
+        self.extra_accesses += other.extra_accesses;
         match (&mut self.durations, &other.durations) {
             (Some(mine), Some(others)) => mine.merge(others),
             _ => self.durations = None,

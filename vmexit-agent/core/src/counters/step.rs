@@ -67,7 +67,7 @@ impl Step {
 
 fn counted(vcpu: &VcpuInterval) -> impl Iterator<Item = (Key, u64)> {
     let reported = vcpu.isa != 0 || vcpu.observed > 0;
-    let strays = vcpu.details.iter().filter(move |_| !reported);
+    let unmatched = vcpu.details.iter().filter(move |_| !reported);
     let reasons = vcpu.reasons.iter().map(|row| (row.key, row.exits));
-    reasons.chain(strays.map(|row| (row.key.other(), row.stray)))
+    reasons.chain(unmatched.map(|row| (row.key.other(), row.unmatched)))
 }

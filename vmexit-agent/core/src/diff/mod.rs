@@ -18,7 +18,14 @@ pub use self::{
     pair::By,
     table::Row,
 };
-use crate::{event::Event, finding, host::Host, measurement::Measurement, report::{self, Report, Scope, Source, Span}, timing::Timing};
+use crate::{
+    event::Event,
+    finding,
+    host::Host,
+    measurement::Measurement,
+    report::{self, Report, Scope, Source, Span},
+    timing::Timing,
+};
 
 /// Version of the shape; it grows when a field goes away or changes its meaning.
 pub const SCHEMA: u32 = 1;

@@ -2,7 +2,11 @@
 
 use std::fmt::Display;
 
-use crate::{event::Event, report::{Report, Source}, timing::Timing};
+use crate::{
+    event::Event,
+    report::{Report, Source},
+    timing::Timing,
+};
 
 /// The differences as sentences, and the events whose tables can be compared.
 pub(super) fn differences(before: &Report, after: &Report) -> (Vec<String>, Vec<Event>) {
@@ -39,7 +43,7 @@ pub(super) fn differences(before: &Report, after: &Report) -> (Vec<String>, Vec<
     let lost = |report: &Report| {
         let lost = &report.accounting.lost;
         let missed: u64 = report.accounting.missed.values().sum();
-        lost.no_entry + lost.no_book + lost.no_vcpu_entry + lost.unreadable + missed
+        lost.no_entry + lost.vcpu_limit + lost.vcpu_table_full + lost.unreadable + missed
     };
     differ("Exits or events that were lost", &lost(before), &lost(after));
     if before.source == Source::Silent && after.source == Source::Silent {

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use crate::{measurement::Measurement, report::{Report, Vm}};
+use crate::{
+    measurement::Measurement,
+    report::{Report, Vm},
+};
 
 /// What two VMs have in common, the surest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -9,7 +9,11 @@ use super::{
     Side,
     change::{Change, Measured},
 };
-use crate::{event::Event, kind::Direction, report::{Stats, Subject, Tables}};
+use crate::{
+    event::Event,
+    kind::Direction,
+    report::{Stats, Subject, Tables},
+};
 
 /// A row of both tables, or of one.
 #[derive(Clone, Debug, Serialize)]

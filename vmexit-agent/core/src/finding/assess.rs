@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Assessment, Confidence, Evidence, EvidenceRow, Figures, Finding, Healthy, Least, Os, Pattern, Rule,
-    guest_os, rules,
+    Assessment, Confidence, Evidence, EvidenceRow, Figures, Finding, Healthy, Least, Os, Pattern,
+    Rule, guest_os, rules,
 };
 use crate::{
     event::Event,
@@ -76,32 +76,37 @@ pub fn assess(report: &mut Report, guests: &[vm::Vm], scope: Scope) {
 
 impl Assessed<'_> {
     fn assess(&self) -> Assessment {
-    let scene = self;
-    let guest_os = guest_os::of(scene);
-    let (mut findings, mut healthy) = (Vec::new(), Vec::new());
-    for rule in rules() {
-        let sum = Sum::of(rule, scene);
-        if sum.figures.samples < FEWEST_SAMPLES {
-            continue;
+        let scene = self;
+        let guest_os = guest_os::of(scene);
+        let (mut findings, mut healthy) = (Vec::new(), Vec::new());
+        for rule in rules() {
+            let sum = Sum::of(rule, scene);
+            if sum.figures.samples < FEWEST_SAMPLES {
+                continue;
+            }
+            if scene.is_finding(rule, &sum) {
+                let cost = (sum.core_percent.unwrap_or(0.0), sum.figures.per_second);
+                findings.push((cost, scene.finding(rule, sum, guest_os.certain())));
+            } else if let Some(fine) = rule.fine
+                && sum.figures.exits_percent >= LEAST_HEALTHY_PERCENT
+            {
+                healthy.push(Healthy {
+                    rule: rule.id,
+                    title: rule.title,
+                    figures: sum.figures,
+                    fine,
+                });
+            }
         }
-        if scene.is_finding(rule, &sum) {
-            let cost = (sum.core_percent.unwrap_or(0.0), sum.figures.per_second);
-            findings.push((cost, scene.finding(rule, sum, guest_os.certain())));
-        } else if let Some(fine) = rule.fine
-            && sum.figures.exits_percent >= LEAST_HEALTHY_PERCENT
-        {
-            healthy.push(Healthy { rule: rule.id, title: rule.title, figures: sum.figures, fine });
+        findings.sort_by(|(one, _), (other, _)| {
+            other.partial_cmp(one).unwrap_or(std::cmp::Ordering::Equal)
+        });
+        healthy.sort_by_key(|healthy| std::cmp::Reverse(healthy.figures.samples));
+        Assessment {
+            guest_os,
+            findings: findings.into_iter().map(|(_, finding)| finding).collect(),
+            healthy,
         }
-    }
-    findings.sort_by(|(one, _), (other, _)| {
-        other.partial_cmp(one).unwrap_or(std::cmp::Ordering::Equal)
-    });
-    healthy.sort_by_key(|healthy| std::cmp::Reverse(healthy.figures.samples));
-    Assessment {
-        guest_os,
-        findings: findings.into_iter().map(|(_, finding)| finding).collect(),
-        healthy,
-    }
     }
 
     pub(super) fn tables(&self) -> &Tables {
@@ -183,19 +188,23 @@ impl Assessed<'_> {
 
     fn exits(&self, rule: &Rule) -> Vec<Row> {
         let rows = self.vm.tables.exits.iter();
-        rows.filter(|exit| rule.patterns.iter().any(|pattern| pattern.is_exit(exit, self.vm.vendor)))
-            .map(|exit| {
-                let row = EvidenceRow::Exit { reason: exit.reason.clone() };
-                self.row(row, &exit.stats, exit.waits)
-            })
-            .collect()
+        rows.filter(|exit| {
+            rule.patterns.iter().any(|pattern| pattern.is_exit(exit, self.vm.vendor))
+        })
+        .map(|exit| {
+            let row = EvidenceRow::Exit { reason: exit.reason.clone() };
+            self.row(row, &exit.stats, exit.waits)
+        })
+        .collect()
     }
 
     fn details(&self, rule: &Rule) -> Vec<Row> {
         let rows = self.vm.tables.details.values().flatten();
-        rows.filter(|row| rule.patterns.iter().any(|pattern| pattern.is_detail(row, self.vm.vendor)))
-            .map(|row| self.row(EvidenceRow::Detail(row.subject.clone()), &row.stats, false))
-            .collect()
+        rows.filter(|row| {
+            rule.patterns.iter().any(|pattern| pattern.is_detail(row, self.vm.vendor))
+        })
+        .map(|row| self.row(EvidenceRow::Detail(row.subject.clone()), &row.stats, false))
+        .collect()
     }
 }
 

@@ -3,7 +3,10 @@
 use vmexit_common::key::Kind;
 
 use super::{Confidence, GuestOs, Os, assess::Assessed};
-use crate::{device::names::msr, vm::{Feature, Profile}};
+use crate::{
+    device::names::msr,
+    vm::{Feature, Profile},
+};
 
 /// What the guest does tells more than what it was given. A Linux with both at hand uses KVM's interfaces
 /// (`detect_hypervisor_vendor`, arch/x86/kernel/cpu/hypervisor.c: the higher leaf of CPUID wins).

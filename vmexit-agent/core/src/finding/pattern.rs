@@ -2,7 +2,11 @@
 
 use vmexit_common::key::Kind;
 
-use crate::{kind::Direction, report::{Detail, Exit, Page}, vendor::Vendor};
+use crate::{
+    kind::Direction,
+    report::{Detail, Exit, Page},
+    vendor::Vendor,
+};
 
 /// Rows of a VM's tables.
 #[derive(Clone, Copy, Debug)]

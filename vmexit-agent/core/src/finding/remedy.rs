@@ -11,7 +11,7 @@ pub struct Remedy {
     /// For whom; [`Os::Unknown`]: for all.
     pub os: Os,
     /// What to do, in a sentence.
-    pub says: &'static str,
+    pub action: &'static str,
     /// How, outside of the guest.
     pub settings: &'static [Setting],
     /// What to do or look at inside of the guest, or on the host; empty if nothing.
@@ -45,7 +45,7 @@ impl Remedy {
         let shown = is_qemu && !missing.is_empty();
         Advice {
             os: self.os,
-            says: self.says,
+            action: self.action,
             offered: !self.settings.is_empty() && missing.is_empty(),
             libvirt: shown.then(|| xml(&missing)),
             qemu: shown.then(|| options(&missing)),

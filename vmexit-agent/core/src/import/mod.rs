@@ -17,7 +17,19 @@ use self::{
     line::{Line, What},
     vcpu::Vcpu,
 };
-use crate::{counters::Interval, kind, escape::safe, event::Event, host::Host, measurement::{Measurement, VERSION}, reason::Names, store::check, timing::Timing, vendor::Vendor, vm::{self, Vmm}};
+use crate::{
+    counters::Interval,
+    escape::safe,
+    event::Event,
+    host::Host,
+    kind,
+    measurement::{Measurement, VERSION},
+    reason::Names,
+    store::check,
+    timing::Timing,
+    vendor::Vendor,
+    vm::{self, Vmm},
+};
 
 /// Longest line that is looked at, bytes.
 const LONGEST_LINE: usize = 4096;
@@ -125,8 +137,8 @@ struct Trace {
     /// Events that perf lost, as it says itself (`perf script --show-lost-events`).
     lost: u64,
     /// Exits and accesses of threads for which there was no room.
-    no_vcpu_entry: u64,
-    stray: u64,
+    vcpu_table_full: u64,
+    unmatched: u64,
     has_pids: bool,
 }
 
@@ -180,8 +192,8 @@ impl Trace {
         self.has_pids |= line.pid.is_some();
         if !self.vcpus.contains_key(&line.tid) && self.vcpus.len() >= MOST_THREADS {
             match line.what {
-                What::Exit { .. } => self.no_vcpu_entry += 1,
-                What::Access { .. } => self.stray += 1,
+                What::Exit { .. } => self.vcpu_table_full += 1,
+                What::Access { .. } => self.unmatched += 1,
                 _ => {}
             }
             return;
@@ -194,8 +206,8 @@ impl Trace {
         let Some((first, last)) = self.span else { return Err(ImportError::Nothing(self.lines)) };
         let vms = vms(self.vcpus.values());
         let mut interval = Interval { span_ns: last - first, ..Interval::default() };
-        interval.loss.no_vcpu_entry = self.no_vcpu_entry;
-        interval.loss.stray = self.stray;
+        interval.loss.vcpu_table_full = self.vcpu_table_full;
+        interval.loss.unmatched = self.unmatched;
         if self.lost > 0 {
             interval.missed.insert("perf".into(), self.lost);
         }
@@ -211,7 +223,7 @@ impl Trace {
             start: None,
             interrupted: false,
             timing: Timing::All,
-            spent: None,
+            sampling: None,
             events,
             reasons: Names::default(),
             vms,

@@ -6,7 +6,11 @@ use std::collections::HashMap;
 use vmexit_common::key::Key;
 
 use super::line::{Line, What};
-use crate::{counters::{Durations, RowInterval, Thread, VcpuInterval}, store::MOST_ROWS, vendor::Vendor};
+use crate::{
+    counters::{Durations, RowInterval, Thread, VcpuInterval},
+    store::MOST_ROWS,
+    vendor::Vendor,
+};
 
 /// A thread and what was counted of it.
 #[derive(Default)]
@@ -63,16 +67,16 @@ impl Vcpu {
                     // The exit goes to the last; of those before, and of a string, the accesses are counted.
                     let before = open.detail.replace(key);
                     if let Some(before) = before {
-                        row(&mut self.details, before, room).more += 1;
+                        row(&mut self.details, before, room).extra_accesses += 1;
                     }
                     if times > 1 {
-                        row(&mut self.details, key, room).more += times - 1;
+                        row(&mut self.details, key, room).extra_accesses += times - 1;
                     }
                 }
                 None => {
                     let row = row(&mut self.details, key, room);
-                    row.stray += 1;
-                    row.more += times - 1;
+                    row.unmatched += 1;
+                    row.extra_accesses += times - 1;
                 }
             },
             What::Announced | What::Other => {}
@@ -90,7 +94,7 @@ impl Vcpu {
             vcpu_id: self.number,
             isa: self.vendor.map_or(0, Vendor::isa),
             observed: self.observed,
-            opened: i64::from(self.open.is_some()),
+            in_flight_change: i64::from(self.open.is_some()),
             lost_no_entry: self.lost_no_entry,
             reasons: by_key(self.reasons),
             details: by_key(self.details),
@@ -124,8 +128,8 @@ fn row<'a>(
         RowInterval {
             key,
             exits: 0,
-            stray: 0,
-            more: 0,
+            unmatched: 0,
+            extra_accesses: 0,
             timed: 0,
             total_ns: 0,
             user_ns: 0,

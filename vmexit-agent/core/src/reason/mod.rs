@@ -9,8 +9,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reason::print_fmt::ReasonNames;
-use crate::vendor::Vendor;
+use crate::{reason::print_fmt::ReasonNames, vendor::Vendor};
 
 /// One exit reason of a vendor's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -148,7 +148,7 @@ pub struct Advice {
     /// For whom: `windows`, `linux`, or `unknown` for all.
     pub os: Os,
     /// What to do.
-    pub says: &'static str,
+    pub action: &'static str,
     /// The guest has been offered all that could be: it does not use it.
     pub offered: bool,
     /// What is missing in libvirt's XML, in its place; null if nothing is, or if the VMM is not QEMU.
@@ -158,4 +158,3 @@ pub struct Advice {
     /// What to do or look at inside of the guest, or on the host; null if nothing.
     pub inside: Option<&'static str>,
 }
-

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use vmexit_common::book::Halts;
+use vmexit_common::stats::Halts;
 
 use super::{
-    Accounting, Assessment, Exit, Leading, Lost, Report, SCHEMA, Scope, Source, Span, Tables, Total,
-    Vcpu, Vm, detail,
+    Accounting, Assessment, Exit, Leading, Lost, Report, SCHEMA, Scope, Source, Span, Tables,
+    Total, Vcpu, Vm, detail,
     frame::{Frame, code_of, reason_name, row_waits},
     series,
     stats::{Stats, Whole, per_second, percent, total_ns, user_ns},
@@ -64,7 +64,7 @@ impl Report {
             span: Span::new(measurement.start, interval, measurement.interrupted),
             source,
             timing: *timing,
-            sampling: measurement.spent,
+            sampling: measurement.sampling,
             events: events.clone(),
             accounting: accounting(interval),
             vms,
@@ -88,13 +88,13 @@ pub fn accounting(interval: &Interval) -> Accounting {
     let loss = &interval.loss;
     let mut sum = Accounting {
         lost: Lost {
-            no_book: loss.no_book,
-            no_vcpu_entry: loss.no_vcpu_entry,
+            vcpu_limit: loss.vcpu_limit,
+            vcpu_table_full: loss.vcpu_table_full,
             unreadable: loss.unreadable,
             ..Lost::default()
         },
-        observed: loss.no_book + loss.no_vcpu_entry + loss.unreadable,
-        stray_lost: loss.stray,
+        observed: loss.vcpu_limit + loss.vcpu_table_full + loss.unreadable,
+        unmatched_lost: loss.unmatched,
         missed: interval.missed.clone(),
         torn: interval.torn,
         ..Accounting::default()
@@ -102,9 +102,9 @@ pub fn accounting(interval: &Interval) -> Accounting {
     for vcpu in &interval.vcpus {
         sum.observed += vcpu.observed;
         sum.recorded += vcpu.recorded();
-        sum.open += vcpu.opened;
+        sum.in_flight += vcpu.in_flight_change;
         sum.lost.no_entry += vcpu.lost_no_entry;
-        sum.stray += vcpu.details.iter().map(|row| row.stray).sum::<u64>();
+        sum.unmatched += vcpu.details.iter().map(|row| row.unmatched).sum::<u64>();
         sum.unaccounted += vcpu.unaccounted();
     }
     sum
@@ -146,8 +146,9 @@ fn tables(
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
     let Frame { span_ns, vendor, userspace, .. } = frame;
     // Events without an exit are samples where the host reports no exits at all.
-    let stray = frame.source != Source::Exits;
-    let whole = Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, stray, userspace };
+    let unmatched = frame.source != Source::Exits;
+    let whole =
+        Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, unmatched, userspace };
     Tables {
         exits: exits(reasons, total, frame),
         details: detail::tables(&details, whole, Naming { vendor, map }),
@@ -183,13 +184,13 @@ fn total(reasons: &[RowInterval], vcpus: &[&VcpuInterval], frame: Frame<'_>) -> 
             userspace_ns = user_ns(row).saturating_add(userspace_ns);
         }
     }
-    total.stray = vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.stray).sum();
+    total.unmatched = vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.unmatched).sum();
     total.userspace_ns = frame.userspace.then_some(userspace_ns);
     total.per_second = per_second(total.samples, frame.span_ns);
     total.core_percent = percent(total.handled_ns, frame.span_ns);
     if frame.halts {
         let sum = |sum: Halts, vcpu: &&VcpuInterval| sum.with(&vcpu.halts, u64::wrapping_add);
-        total.halts = Some(vcpus.iter().fold(Halts::default(), sum).into());
+        total.halts = Some(vcpus.iter().fold(Halts::default(), sum));
     }
     total
 }
@@ -223,7 +224,7 @@ fn exits(rows: &[RowInterval], total: &Total, frame: Frame<'_>) -> Vec<Exit> {
             let (code, waits) = (code_of(row.key), row_waits(row, vendor));
             let handled_ns = (!waits).then_some(total.handled_ns);
             let whole =
-                Whole { samples: total.samples, handled_ns, span_ns, stray: false, userspace };
+                Whole { samples: total.samples, handled_ns, span_ns, unmatched: false, userspace };
             Exit { reason: reason_name(code, frame), code, waits, stats: Stats::of(row, &whole) }
         })
         .collect()

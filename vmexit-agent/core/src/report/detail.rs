@@ -22,7 +22,7 @@ pub struct Detail {
     /// Accesses; more than samples where one exit or string instruction made several.
     pub accesses: u64,
     /// Accesses without a known exit.
-    pub stray: u64,
+    pub unmatched: u64,
     /// Figures; the time is that of the whole exit.
     #[serde(flatten)]
     pub stats: Stats,
@@ -36,7 +36,9 @@ pub(super) fn tables(
 ) -> BTreeMap<Event, Vec<Detail>> {
     let mut tables: BTreeMap<Event, Vec<(RowInterval, Vec<u8>)>> = BTreeMap::new();
     for (row, sizes) in of_all_sizes(rows) {
-        if let Some(kind) = row.key.table().filter(|_| whole.samples_of(&row) > 0 || row.more > 0) {
+        if let Some(kind) =
+            row.key.table().filter(|_| whole.samples_of(&row) > 0 || row.extra_accesses > 0)
+        {
             tables.entry(kind::event(kind)).or_default().push((row, sizes));
         }
     }
@@ -53,8 +55,8 @@ fn detail(row: &RowInterval, sizes: Vec<u8>, whole: &Whole, naming: Naming<'_>) 
     Detail {
         subject: Subject::of(row.key, naming),
         sizes,
-        accesses: row.exits + row.stray + row.more,
-        stray: row.stray,
+        accesses: row.exits + row.unmatched + row.extra_accesses,
+        unmatched: row.unmatched,
         stats: Stats::of(row, whole),
     }
 }

@@ -11,7 +11,10 @@ use super::{
     stats::{percent, scaled},
     subject::Naming,
 };
-use crate::{counters::{RowInterval, VcpuInterval, place}, device::Map};
+use crate::{
+    counters::{RowInterval, VcpuInterval, place},
+    device::Map,
+};
 
 /// What took most of a VM's handled time; where no time is known, what came most often.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -82,7 +85,7 @@ struct Heaviest {
 struct Sum {
     key: Key,
     exits: u64,
-    stray: u64,
+    unmatched: u64,
     timed: u64,
     total_ns: u64,
 }
@@ -95,17 +98,17 @@ fn heaviest<'a>(rows: impl Iterator<Item = &'a RowInterval>, timed: bool) -> Opt
         let key = row.key.of_any_size();
         let at = place(&sums, next, |sum| sum.key == key);
         if at == sums.len() {
-            sums.push(Sum { key, exits: 0, stray: 0, timed: 0, total_ns: 0 });
+            sums.push(Sum { key, exits: 0, unmatched: 0, timed: 0, total_ns: 0 });
         }
         let sum = &mut sums[at];
         sum.exits += row.exits;
-        sum.stray += row.stray;
+        sum.unmatched += row.unmatched;
         sum.timed += row.timed;
         sum.total_ns += row.total_ns;
         next = at + 1;
     }
     let weight = |sum: &Sum| {
-        if timed { scaled(sum.total_ns, sum.exits, sum.timed) } else { sum.exits + sum.stray }
+        if timed { scaled(sum.total_ns, sum.exits, sum.timed) } else { sum.exits + sum.unmatched }
     };
     let all = sums.iter().map(weight).fold(0, u64::saturating_add);
     let heaviest = sums.iter().max_by_key(|sum| (weight(sum), Reverse(sum.key)))?;

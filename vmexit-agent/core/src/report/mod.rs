@@ -1,8 +1,8 @@
 //! What an interval means: VMs, their exit reasons and ports with names, shares and percentiles.
 //! Every output is a rendering of one [`Report`]; the JSON output is the report itself.
 
-mod build;
 mod assessment;
+mod build;
 mod detail;
 mod fault;
 mod frame;
@@ -19,11 +19,12 @@ use std::{
 };
 
 use serde::Serialize;
-use vmexit_common::book::Halts;
+use vmexit_common::stats::Halts;
 
 pub use self::{
     assessment::{
-        Advice, Assessment, Confidence, Evidence, EvidenceRow, Figures, Finding, GuestOs, Healthy, Os,
+        Advice, Assessment, Confidence, Evidence, EvidenceRow, Figures, Finding, GuestOs, Healthy,
+        Os,
     },
     build::{accounting, source},
     detail::Detail,
@@ -35,11 +36,18 @@ pub use self::{
     stats::{Bucket, Stats, per_second, percent},
     subject::Subject,
 };
-use crate::{counters::Interval, event::Event, host::Host, sampling::{self, SamplingCost}, timing::Timing, vendor::Vendor};
+use crate::{
+    counters::Interval,
+    event::Event,
+    host::Host,
+    sampling::{self, SamplingCost},
+    timing::Timing,
+    vendor::Vendor,
+};
 
 /// Version of the report's shape. It grows by one when a field goes away or changes its meaning;
 /// new fields alone leave it.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// A capture, ready to be shown.
 #[derive(Clone, Debug, Serialize)]
@@ -130,13 +138,13 @@ pub struct Accounting {
     pub recorded: u64,
     /// Exits open at the end less those open at the start. With timing off, an exit is open until the
     /// next begins.
-    pub open: i64,
+    pub in_flight: i64,
     /// Exits that were not recorded, by cause.
     pub lost: Lost,
     /// Events that no open exit was found for.
-    pub stray: u64,
+    pub unmatched: u64,
     /// More of those, of vCPUs over `--max-vcpus`: in no table.
-    pub stray_lost: u64,
+    pub unmatched_lost: u64,
     /// Events that no program was run for, by tracepoint, as the kernel counts them. Beyond
     /// `observed`: an exit missed was not seen, an entry missed loses its exit's time.
     pub missed: BTreeMap<String, u64>,
@@ -152,9 +160,9 @@ pub struct Lost {
     /// No `kvm_entry` was seen before the next `kvm_exit`.
     pub no_entry: u64,
     /// More vCPUs than `--max-vcpus`: no room for this one's counts.
-    pub no_book: u64,
+    pub vcpu_limit: u64,
     /// More vCPUs than `--max-vcpus`: not even noted which.
-    pub no_vcpu_entry: u64,
+    pub vcpu_table_full: u64,
     /// The exit reason could not be read.
     pub unreadable: u64,
 }
@@ -217,7 +225,7 @@ pub struct Total {
     /// down; null where all was watched, or too few parts are known.
     pub rate_error_percent: Option<f64>,
     /// Events without an exit: all that there is where KVM reports no exits.
-    pub stray: u64,
+    pub unmatched: u64,
     /// Time from exit to entry without waiting, nanoseconds.
     pub handled_ns: u64,
     /// The part of it in which userspace (QEMU) had the vCPU; null where that is not captured.
@@ -225,33 +233,9 @@ pub struct Total {
     /// Time in which the vCPU had halted, nanoseconds.
     pub waiting_ns: u64,
     /// How halts ended; null where that is not captured.
-    pub halts: Option<HaltTotal>,
+    pub halts: Option<Halts>,
     /// `handled_ns` as a share of one CPU over the span, percent.
     pub core_percent: f64,
-}
-
-/// How halts that KVM handled itself ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct HaltTotal {
-    /// Halts in which the thread slept.
-    pub slept: u64,
-    /// How long those took, nanoseconds.
-    pub slept_ns: u64,
-    /// Halts that ended while KVM polled for a wakeup.
-    pub polled: u64,
-    /// How long those took, nanoseconds: waiting that kept the CPU busy.
-    pub polled_ns: u64,
-}
-
-impl From<Halts> for HaltTotal {
-    fn from(halts: Halts) -> Self {
-        Self {
-            slept: halts.blocked,
-            slept_ns: halts.blocked_ns,
-            polled: halts.polled,
-            polled_ns: halts.polled_ns,
-        }
-    }
 }
 
 /// One vCPU thread.

@@ -10,7 +10,12 @@ use vmexit_common::{
 };
 
 use super::subject::{Naming, Subject};
-use crate::{device::Map, reason::{self, Names}, vendor::Vendor, vm};
+use crate::{
+    device::Map,
+    reason::{self, Names},
+    vendor::Vendor,
+    vm,
+};
 
 /// One exit that took long.
 #[derive(Clone, Debug, Serialize)]
@@ -112,7 +117,7 @@ impl SlowExit {
     }
 
     /// Puts one into words.
-    pub fn of(exit: &slow::SlowExit, sources: SlowSources<'_>) -> Self {
+    pub fn of(exit: &slow::SlowExitRecord, sources: SlowSources<'_>) -> Self {
         let SlowSources { guest, map, .. } = sources;
         let (pid, tid) = ((exit.thread >> 32) as u32, exit.thread as u32);
         let vendor = Vendor::of_isa(exit.isa.into()).or(sources.vendor);

@@ -67,7 +67,7 @@ pub(super) struct Whole {
     pub handled_ns: Option<u64>,
     pub span_ns: u64,
     /// Count events without an exit as samples: where exits are not told apart from them.
-    pub stray: bool,
+    pub unmatched: bool,
     /// Whether it is known how long userspace had the vCPUs.
     pub userspace: bool,
 }
@@ -75,7 +75,7 @@ pub(super) struct Whole {
 impl Whole {
     /// How many samples a row has.
     pub(super) fn samples_of(&self, row: &RowInterval) -> u64 {
-        if self.stray { row.exits + row.stray } else { row.exits }
+        if self.unmatched { row.exits + row.unmatched } else { row.exits }
     }
 }
 
@@ -206,7 +206,7 @@ mod tests {
         let (handled_ns, span_ns) = (Some(1_000_000), 2_000_000_000);
         Stats::of(
             &row(durations),
-            &Whole { samples: 10, handled_ns, span_ns, stray: false, userspace: true },
+            &Whole { samples: 10, handled_ns, span_ns, unmatched: false, userspace: true },
         )
     }
 
@@ -235,8 +235,13 @@ mod tests {
         let mut row = row(&[1_000, 3_000]);
         row.exits = 100;
         assert_eq!(total_ns(&row), 200_000);
-        let whole =
-            Whole { samples: 100, handled_ns: None, span_ns: 1, stray: false, userspace: false };
+        let whole = Whole {
+            samples: 100,
+            handled_ns: None,
+            span_ns: 1,
+            unmatched: false,
+            userspace: false,
+        };
         let stats = Stats::of(&row, &whole);
         assert_eq!((stats.samples, stats.timed, stats.avg_ns), (100, 2, Some(2_000)));
     }

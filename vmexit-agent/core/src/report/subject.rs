@@ -5,7 +5,10 @@ use vmexit_common::key::{Key, Kind, userspace};
 
 use super::fault;
 use crate::{
-    kind::{self, Direction},device::{Device, Map, names}, vendor::Vendor};
+    device::{Device, Map, names},
+    kind::{self, Direction},
+    vendor::Vendor,
+};
 
 /// What an exit is for: a port, an address, a register, a call …
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -2,8 +2,10 @@
 
 use vmexit_common::key::Kind;
 
-use crate::measurement::Measurement;
-use crate::counters::{RowInterval, VcpuInterval};
+use crate::{
+    counters::{RowInterval, VcpuInterval},
+    measurement::Measurement,
+};
 
 /// VMs of a host that were seen in a capture, with those that ended.
 const MOST_VMS: usize = 1 << 14;
@@ -58,7 +60,13 @@ impl Amounts {
         }
         self.time([interval.span_ns, interval.unwatched_ns])?;
         let loss = &interval.loss;
-        self.count([loss.no_vcpu_entry, loss.no_book, loss.unreadable, loss.stray, loss.slow])?;
+        self.count([
+            loss.vcpu_table_full,
+            loss.vcpu_limit,
+            loss.unreadable,
+            loss.unmatched,
+            loss.slow,
+        ])?;
         self.count(interval.missed.values().copied())?;
         self.count([interval.torn])?;
         interval.vcpus.iter().try_for_each(|vcpu| self.vcpu(vcpu))
@@ -68,7 +76,7 @@ impl Amounts {
         if vcpu.reasons.len() + vcpu.details.len() > MOST_ROWS {
             return Err("a vCPU has more rows than vmexit keeps");
         }
-        if vcpu.opened.unsigned_abs() > vcpu.observed.max(1) {
+        if vcpu.in_flight_change.unsigned_abs() > vcpu.observed.max(1) {
             return Err("a vCPU has more open exits than exits");
         }
         let is_reason = |row: &RowInterval| row.key.table() == Some(Kind::Reason);
@@ -84,7 +92,7 @@ impl Amounts {
     }
 
     fn row(&mut self, row: &RowInterval) -> Result<(), &'static str> {
-        self.count([row.exits, row.stray, row.more, row.timed])?;
+        self.count([row.exits, row.unmatched, row.extra_accesses, row.timed])?;
         let durations = row.durations.iter().flat_map(|durations| durations.iter());
         self.count(durations.map(|(_, count)| count))?;
         self.time([row.total_ns, row.user_ns])

@@ -9,14 +9,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Sum, check};
-use crate::measurement::Measurement;
-use crate::escape::safe;
+use crate::{escape::safe, measurement::Measurement};
 
 /// What a file says that it is.
 const FORMAT: &str = "vmexit recording";
 /// Version of the files. It grows by one when older versions of vmexit would misread a new one; what is
 /// merely added leaves it.
-const FORMAT_VERSION: u64 = 1;
+const FORMAT_VERSION: u64 = 2;
 
 /// The most of a file that is read for one recording, bytes.
 const LARGEST_FILE: u64 = 64 << 20;

@@ -6,5 +6,5 @@ mod check;
 pub mod file;
 mod sum;
 
-pub use self::sum::Sum;
 pub(crate) use self::check::{MOST_ROWS, check};
+pub use self::sum::Sum;

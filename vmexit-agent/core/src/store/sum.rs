@@ -7,8 +7,7 @@ use std::{
 };
 
 use super::check::{self, Amounts};
-use crate::measurement::Measurement;
-use crate::{counters::Step, sampling::SamplingCost, vm};
+use crate::{counters::Step, measurement::Measurement, sampling::SamplingCost, vm};
 
 /// Steps of a sum at most: when there are more, each two become one.
 const MOST_STEPS: usize = 240;
@@ -192,7 +191,7 @@ impl Measurement {
             began: _,
             interrupted,
             timing,
-            spent,
+            sampling,
             events,
             reasons,
             vms,
@@ -205,7 +204,7 @@ impl Measurement {
         self.host = host;
         self.interrupted |= interrupted;
         self.timing = self.timing.and(timing);
-        self.spent = SamplingCost::sum(self.spent, spent);
+        self.sampling = SamplingCost::sum(self.sampling, sampling);
         self.events.extend(events);
         self.reasons.extend(reasons);
         for vm in vms {

@@ -22,7 +22,6 @@ use tokio::{
     sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
-
 use vmexit_core::report::Report;
 
 /// Connections at once; more are closed as they come.
@@ -59,8 +58,11 @@ pub(super) struct Published {
 impl Published {
     /// However many ask, it is made once for each interval.
     fn page(&self) -> Bytes {
-        let made =
-            || self.report.as_deref().map_or_else(Bytes::new, |report| vmexit_view::page(report).into());
+        let made = || {
+            self.report
+                .as_deref()
+                .map_or_else(Bytes::new, |report| vmexit_view::page(report).into())
+        };
         self.page.get_or_init(made).clone()
     }
 }

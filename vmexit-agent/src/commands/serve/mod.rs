@@ -4,15 +4,26 @@
 mod http;
 mod own;
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use clap::Args;
 use tokio::{net::TcpListener, sync::watch};
 use vmexit_core::{finding, measurement::Measurement, report::Scope, vm::Vm};
 use vmexit_view::metrics::{self, Totals};
 
 use self::http::Published;
-
 use crate::{
+    args::{
+        CountArgs, LimitArgs,
+        heading::{CAPTURE, OUTPUT},
+        parse_interval,
+    },
     error::Error,
     service::{Publish, Service, open_recorder},
 };
@@ -21,16 +32,17 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// Where to listen
-    #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9762")]
+    /// Address to listen on
+    #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9762", help_heading = OUTPUT)]
     pub(crate) listen: SocketAddr,
 
-    /// How often to read the counters
-    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
+    /// Time between readings
+    #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_interval,
+        help_heading = CAPTURE)]
     pub(crate) interval: Duration,
 
-    /// Record each interval into this directory too, as `vmexit record` does
-    #[arg(long, value_name = "DIR")]
+    /// Record to this directory too, as vmexit record does
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub(crate) record: Option<PathBuf>,
 
     #[command(flatten)]
@@ -42,13 +54,13 @@ pub(crate) struct ServeArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  vmexit serve                                on 127.0.0.1:9762, each 10 seconds
+  vmexit serve                                on 127.0.0.1:9762, every 10 seconds
   vmexit serve --listen [::]:9762 -i 30s      for other hosts too
   vmexit serve --record /var/lib/vmexit       for vmexit report and top --replay too
-  vmexit serve --timing 1/16                  counts stay exact, times are estimates: cheaper
-  curl -s http://127.0.0.1:9762/metrics       what there is: docs/metrics.md
+  vmexit serve --timing 1/16                  exact counts, estimated times: cheaper
+  curl -s http://127.0.0.1:9762/metrics       see docs/metrics.md
 
-/ is a page with the last interval, /healthz says whether the counters are being read.";
+/ is a page of the last interval, /healthz tells whether the counters are being read.";
 
 pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
     // Before anything is traced, so that a port or directory that is taken costs nothing.
@@ -74,11 +86,7 @@ struct Metrics {
 }
 
 impl Publish for Metrics {
-    fn publish(
-        &mut self,
-        measurement: &Measurement,
-        vms: &BTreeMap<u32, Vm>,
-    ) -> Result<(), Error> {
+    fn publish(&mut self, measurement: &Measurement, vms: &BTreeMap<u32, Vm>) -> Result<(), Error> {
         let report = finding::report(measurement, Scope::default());
         self.totals.add(&report, vms, Instant::now());
         let metrics = metrics::expose(&self.totals, own::usage()).map_err(Error::Metrics)?;

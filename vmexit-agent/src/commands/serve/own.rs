@@ -4,7 +4,6 @@ use rustix::{
     param::page_size,
     time::{ClockId, clock_gettime},
 };
-
 use vmexit_view::metrics::AgentUsage;
 
 /// CPU time and memory until now; 0 what the kernel does not tell.

@@ -10,22 +10,24 @@ use std::{
     time::Duration,
 };
 
-use clap::ValueEnum as _;
 use ratatui::style::Color;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
+use vmexit_core::{choice::Choice as _, escape::safe};
+use vmexit_view::{
+    Figure,
+    top::{Column, Role, Set, Theme},
+};
 
 use crate::{args::parse_interval, error::Error};
-use vmexit_view::{Sort, top::{Column, Role, Set, Theme}};
-use vmexit_core::escape::safe;
 
 /// What is configured; what is not is as its default.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
     pub(super) interval: Duration,
-    pub(super) sort: Sort,
+    pub(super) sort: Figure,
     pub(super) mouse: bool,
     /// By set, from left to right.
     pub(super) columns: BTreeMap<Set, Vec<&'static Column>>,
@@ -36,7 +38,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(1),
-            sort: Sort::default(),
+            sort: Figure::Time,
             mouse: true,
             columns: BTreeMap::new(),
             theme: Theme::default(),
@@ -125,10 +127,7 @@ impl Reader<'_> {
                 self.take(&mut config.interval, value, read);
             }
             "sort" => {
-                let read = string(is).and_then(|name| {
-                    let known = "write time, samples, avg or max";
-                    Sort::from_str(name, false).map_err(|_| known.to_owned())
-                });
+                let read = string(is).and_then(Figure::from_name);
                 self.take(&mut config.sort, value, read);
             }
             "mouse" => {
@@ -225,7 +224,7 @@ mod tests {
              [colours]\nheader = \"yellow\"\nbars = \"#0000ff\"\ntab = \"208\"\n",
         );
         assert_eq!(problems, []);
-        assert_eq!((config.interval, config.sort), (Duration::from_secs(2), Sort::Max));
+        assert_eq!((config.interval, config.sort), (Duration::from_secs(2), Figure::Max));
         assert!(!config.mouse);
         let names: Vec<&str> = config.columns[&Set::Vms].iter().map(|column| column.id).collect();
         assert_eq!(names, ["exits", "vm"]);
@@ -257,7 +256,7 @@ mod tests {
     fn what_is_no_toml_costs_its_line_only() {
         let (config, problems) =
             Config::parse("sort = \"avg\"\nmouse = maybe\ninterval = \"5s\"\n");
-        assert_eq!((config.sort, config.interval), (Sort::Avg, Duration::from_secs(5)));
+        assert_eq!((config.sort, config.interval), (Figure::Avg, Duration::from_secs(5)));
         assert!(
             !problems.is_empty() && problems.iter().all(|(line, _)| *line == 2),
             "{problems:?}"

@@ -62,8 +62,7 @@ impl LiveSource {
     pub(super) async fn start(args: &CountArgs, period: Duration) -> Result<Self, Error> {
         // What was counted before the programs were attached: nothing.
         let baseline = Reading::zero();
-        let mut session =
-            LiveSession::start(args, period, period, Guests::find_or_wait).await?;
+        let mut session = LiveSession::start(args, period, period, Guests::find_or_wait).await?;
         session.set_linger(LINGER);
         let gone = Rc::default();
         let shown = Shown::between(baseline.clone(), session.last().clone(), &gone, &session);

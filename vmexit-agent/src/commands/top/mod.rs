@@ -11,53 +11,64 @@ use std::{
     env,
     future::ready,
     io::{IsTerminal as _, stdout},
-    path::Path,
-    time::SystemTime,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
+use clap::Args;
 use crossterm::event::EventStream;
 use futures_util::StreamExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use vmexit_core::report::Scope;
 use vmexit_view::{
-    TableOptions,
-    top::{Effect, Settings, State, Theme, draw},
+    By, Figure, TableOptions,
+    top::{Effect, Settings, State, Theme, draw, keys},
 };
 
 use self::{
     config::Config, live::LiveSource, replay::ReplaySource, screen::Screen, source::Source,
 };
-use crate::args::Written;
-use super::report;
-use crate::{error::Error, output::Output, session::replay::ReplaySession, stop::Stop};
+use crate::{
+    args::{
+        CountArgs, PeriodArgs, Written, choice,
+        heading::{CAPTURE, OUTPUT, TARGET},
+        parse_interval,
+    },
+    error::Error,
+    output::{Output, written},
+    session::replay::ReplaySession,
+    stop::Stop,
+};
 
 /// Arguments of `vmexit top`.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", keys::text()))]
 pub(crate) struct TopArgs {
-    /// From one reading to the next [default: 1s]
-    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
+    /// Time between readings [default: 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval, help_heading = CAPTURE)]
     pub(crate) interval: Option<Duration>,
 
-    /// What to put first [default: time]
+    /// Column to sort rows by, highest first [default: time]
     #[arg(long, value_name = "COLUMN", value_parser = choice::<Figure>(), help_heading = OUTPUT)]
     pub(crate) sort: Option<Figure>,
 
-    /// What of a VM to show first: its exits, or its vCPUs; with --batch each vCPU's tables too
+    /// First table of a VM: its exits, or its vCPUs; with --batch, tables of each vCPU too
     #[arg(long, value_name = "WHAT", value_parser = choice::<By>(), default_value = "vm", help_heading = OUTPUT)]
     pub(crate) by: By,
 
-    /// Print a report for each interval, as text; always so where standard output is no terminal
-    #[arg(short, long)]
+    /// Print a text report per interval; the default where standard output is no terminal
+    #[arg(short, long, help_heading = OUTPUT)]
     pub(crate) batch: bool,
 
-    /// End after so many intervals
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// End after N intervals
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = OUTPUT)]
     pub(crate) frames: Option<u64>,
 
-    /// With --batch, at most so many rows of each table
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) top: u32,
+    /// With --batch, rows per table at most
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..),
+        alias = "top", help_heading = OUTPUT)]
+    pub(crate) rows: u32,
 
     #[command(flatten)]
     pub(crate) replay: ReplayArgs,
@@ -65,16 +76,16 @@ pub(crate) struct TopArgs {
     #[command(flatten)]
     pub(crate) count: CountArgs,
 
-    /// Configuration file [default: ~/.config/vmexit/config.toml, if it is there]
-    #[arg(long, value_name = "FILE")]
+    /// Configuration file [default: ~/.config/vmexit/config.toml, if it exists]
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub(crate) config: Option<PathBuf>,
 }
 
-/// What to show in place of VMs that run.
+/// Which recording to show.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// Show what was recorded, an interval each --interval: a recording, or a directory of `vmexit record`
-    #[arg(long = "replay", id = "file", value_name = "FILE|DIR", conflicts_with_all = [
+    /// Show a recording, or a directory of vmexit record: one recorded interval per --interval
+    #[arg(long = "replay", id = "file", value_name = "FILE|DIR", help_heading = TARGET, conflicts_with_all = [
         "timing", "budget", "duty", "devices", "qmp", "max_vcpus", "tracepoints",
     ])]
     pub(crate) file: Option<PathBuf>,
@@ -85,11 +96,11 @@ pub(crate) struct ReplayArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  vmexit top                        all VMs, each second
+  vmexit top                        all VMs, every second
   vmexit top --vm win10             one VM, opened at once
   vmexit top --event vmexit -i 5s   exit reasons only, every five seconds: cheaper
-  vmexit top --batch -n 3 --top 5   three reports as text, five rows a table
-  vmexit top --replay /var/lib/vmexit --since 03:10   what was recorded, each interval for a second";
+  vmexit top --batch -n 3 --rows 5  three text reports, five rows per table
+  vmexit top --replay /var/lib/vmexit --since 03:10";
 
 pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
     let config = Config::load(args.config.as_deref())?;

@@ -4,9 +4,16 @@
 use std::{convert::Infallible, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
+use vmexit_core::{
+    counters::{Interval, Snapshot},
+    report::{self, Source},
+    units,
+};
 
-use crate::{error::Error, probe::{Probe, Progress}};
-use vmexit_core::{counters::{Interval, Snapshot}, report::{self, Source}, units};
+use crate::{
+    error::Error,
+    probe::{Probe, Progress},
+};
 
 /// How often it is looked whether there is something to say.
 const TICK: Duration = Duration::from_secs(1);

@@ -2,8 +2,11 @@
 //! come from the page's style sheet; every figure is in a table too.
 
 use maud::{Markup, html};
-
-use vmexit_core::{escape::cut, report::{Bucket, Stats}, units};
+use vmexit_core::{
+    escape::cut,
+    report::{Bucket, Stats},
+    units,
+};
 
 /// Columns of a name.
 const NAME: usize = 38;

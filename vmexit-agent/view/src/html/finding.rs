@@ -1,8 +1,13 @@
 //! What a VM's exits mean, as the first thing on its part of the page.
 
 use maud::{Markup, html};
+use vmexit_core::{
+    escape::safe,
+    finding::{Advice, Evidence, Finding, Healthy, Os},
+    report::Vm,
+    units::{count, percent, rate},
+};
 
-use vmexit_core::{escape::safe, finding::{Advice, Evidence, Finding, Healthy, Os}, report::Vm, units::{count, percent, rate}};
 use crate::explain::{OFFERED, blocks, capital, certainty, gain, names, shares, title};
 
 /// All of a VM's findings; `exits` says whether exits were reported.
@@ -65,7 +70,7 @@ fn evidence(evidence: &Evidence) -> Markup {
 fn remedy(advice: &Advice) -> Markup {
     html! {
         p {
-            (for_whom(advice.os)) (prose(advice.says))
+            (for_whom(advice.os)) (prose(advice.action))
             @if advice.offered { " " (OFFERED) }
         }
         @for (title, block) in blocks(advice) { p.dim { (title) } pre { (block) } }

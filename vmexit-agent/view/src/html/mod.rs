@@ -6,10 +6,19 @@ mod finding;
 mod over_time;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use vmexit_core::{
+    escape::safe,
+    event::Event,
+    report::{Report, Source, Tables, Total, Vm},
+    units::{count, duration, plural, rate},
+};
 
-use super::{options::TableOptions,sampling, table::{self, Shows, TextTable, share, text_tables}, text::losses};
-use vmexit_core::{escape::safe, units::{count, duration, plural, rate}};
-use vmexit_core::{event::Event, report::{Report, Source, Tables, Total, Vm}};
+use super::{
+    options::TableOptions,
+    sampling,
+    table::{self, Shows, TextTable, share, text_tables},
+    text::losses,
+};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -148,7 +157,7 @@ fn totals(total: &Total, shows: Shows) -> Markup {
                 div {
                     dt { "Polled" }
                     dd { (duration(halts.polled_ns)) " in " (count(halts.polled)) " of "
-                        (count(halts.polled + halts.slept)) " halts" }
+                        (count(halts.polled + halts.blocked)) " halts" }
                 }
             }
         }

@@ -3,9 +3,13 @@
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use maud::{Markup, html};
+use vmexit_core::{
+    escape::safe,
+    report::Step,
+    units::{plural, rate},
+};
 
 use super::chart::{WIDTH, pixels};
-use vmexit_core::{escape::safe, report::Step, units::{plural, rate}};
 
 /// Names that have a colour of their own; all others share one.
 const COLOURS: usize = 5;

@@ -26,7 +26,9 @@ fn of(family: &Family) -> MetricFamily {
     out.set_name(format!("{PREFIX}_{}{unit}{total}", family.name));
     out.set_help(format!("{}.", family.help));
     out.set_field_type(kind);
-    out.set_metric(family.series.iter().map(|(labels, value)| metric(family.kind, labels, value)).collect());
+    out.set_metric(
+        family.series.iter().map(|(labels, value)| metric(family.kind, labels, value)).collect(),
+    );
     out
 }
 

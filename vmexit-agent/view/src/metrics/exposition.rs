@@ -45,10 +45,12 @@ pub fn expose(totals: &Totals, own: AgentUsage) -> Result<Exposition, Exposition
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use vmexit_core::{escape::safe, testing::nasty};
 
-    use super::{super::{VmId, VmTotals}, *};
-    use vmexit_core::escape::safe;
-    use vmexit_core::testing::nasty;
+    use super::{
+        super::{VmId, VmTotals},
+        *,
+    };
 
     /// A label as Prometheus reads it: what is between its quotes, and what is behind them
     /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>).

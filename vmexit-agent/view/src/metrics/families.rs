@@ -32,7 +32,11 @@ pub(super) enum Value {
     Count(u64),
     Number(f64),
     /// Sum, number of observations, and upper bounds with the number of observations in each bucket alone.
-    Distribution { sum: f64, count: u64, buckets: Vec<(f64, u64)> },
+    Distribution {
+        sum: f64,
+        count: u64,
+        buckets: Vec<(f64, u64)>,
+    },
 }
 
 impl Family {
@@ -67,7 +71,8 @@ pub(super) fn families(totals: &Totals, own: AgentUsage) -> Vec<Family> {
 fn of_vms(totals: &Totals) -> Vec<Family> {
     let info = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, Value)> {
         let about = |pid: &u32| {
-            let more = [("pid", pid.to_string()), ("vmm", safe(&vm.vmm)), ("machine", safe(&vm.machine))];
+            let more =
+                [("pid", pid.to_string()), ("vmm", safe(&vm.vmm)), ("machine", safe(&vm.machine))];
             (with(labels, more), Value::Count(1))
         };
         vm.pids.iter().map(about).collect()
@@ -186,7 +191,8 @@ fn of_host(totals: &Totals) -> Vec<Family> {
     let missed = totals.missed.iter();
     let missed =
         missed.map(|(name, &count)| (vec![("tracepoint", safe(name))], Value::Count(count)));
-    let ratio = |percent: Option<f64>| percent.map_or_else(Vec::new, |percent| alone(percent / 100.0));
+    let ratio =
+        |percent: Option<f64>| percent.map_or_else(Vec::new, |percent| alone(percent / 100.0));
     let sampling = totals.sampling.as_ref();
     vec![
         Family::counter("observed", "Exits seen, of all VMs", alone(totals.observed)),
@@ -212,8 +218,12 @@ fn of_host(totals: &Totals) -> Vec<Family> {
             alone(u64::from(totals.source == Some(Source::Silent))),
         ),
         Family::counter("intervals", "Readings of the counters", alone(totals.intervals)),
-        Family::counter("watched", "Time in which exits were counted", alone(totals.watched_seconds))
-            .seconds(),
+        Family::counter(
+            "watched",
+            "Time in which exits were counted",
+            alone(totals.watched_seconds),
+        )
+        .seconds(),
         Family::counter(
             "unwatched",
             "Time in which exits were not counted, for which sums are extrapolated",

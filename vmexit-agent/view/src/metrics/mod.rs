@@ -15,12 +15,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use vmexit_core::{
+    event::Event,
+    report::{Lost, Report, Source, Stats, Vm},
+    sampling::SamplingCost,
+    vm,
+};
+
 pub use self::{
     exposition::{AgentUsage, Exposition, ExpositionError, expose},
     rows::MOST_ROWS,
 };
 use self::{histogram::Histogram, rows::Rows};
-use vmexit_core::{event::Event, report::{Lost, Report, Source, Stats, Vm}, sampling::SamplingCost, vm};
 
 /// Series of a VM that has ended stay for so long: the last scrape is to have its last exits.
 const STAYS: Duration = Duration::from_secs(300);

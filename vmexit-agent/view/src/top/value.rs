@@ -2,8 +2,9 @@
 
 use std::cmp::Ordering;
 
-use crate::table::NONE;
 use vmexit_core::units::{count, duration, rate};
+
+use crate::table::NONE;
 
 /// The value of one figure of one row.
 #[derive(Clone, Debug, PartialEq)]

@@ -35,7 +35,7 @@ impl VcpuInterval {
             self.isa = next.isa;
         }
         self.observed += next.observed;
-        self.opened += next.opened;
+        self.in_flight_change += next.in_flight_change;
         self.lost_no_entry += next.lost_no_entry;
         self.halts = self.halts.with(&next.halts, |one, other| one + other);
         extend_rows(&mut self.reasons, next.reasons, shares);

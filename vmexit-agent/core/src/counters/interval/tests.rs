@@ -1,17 +1,16 @@
 //! Intervals of rows that grow, are given up and taken again.
 
-use vmexit_common::{
-    book::Row,
-    histogram::{bounds_of, bucket_of},
-};
-
 use proptest::prelude::*;
+use vmexit_common::{
+    histogram::{bounds_of, bucket_of},
+    stats::StatsRow,
+};
 
 use super::*;
 
 fn reading(durations: &[u64]) -> RowReading {
     let mut reading = RowReading {
-        row: Row { key: Key::pio(0x608, 0, 4).0, ..Row::default() },
+        row: StatsRow { key: Key::pio(0x608, 0, 4).0, ..StatsRow::default() },
         durations: Some(Box::default()),
         ..RowReading::default()
     };
@@ -85,12 +84,12 @@ fn merging_keeps_the_extremes_of_both() {
 }
 
 /// A book of few rows.
-struct Book {
+struct FewRows {
     rows: [RowReading; 4],
     other: RowReading,
 }
 
-impl Book {
+impl FewRows {
     fn new() -> Self {
         let row = |place| {
             let mut row = reading(&[]);
@@ -102,7 +101,7 @@ impl Book {
         Self { rows: [0, 1, 2, 3].map(row), other }
     }
 
-    fn book(&mut self, port: u64, ns: u64) {
+    fn stats(&mut self, port: u64, ns: u64) {
         let key = Key::pio(port, 0, 1).0;
         let place = [key, Key::NONE.0]
             .iter()
@@ -112,15 +111,15 @@ impl Book {
             row.row.key = key;
         }
         let mut one = reading(&[ns]);
-        one.more = 1;
+        one.extra_accesses = 1;
         row.take_in(&one);
     }
 
-    fn give_up(&mut self, place: usize) {
+    fn evict(&mut self, place: usize) {
         let row = &mut self.rows[place];
         self.other.take_in(row);
-        let tenure = row.tenure + 1;
-        *row = RowReading { place: row.place, tenure, ..reading(&[]) };
+        let generation = row.generation + 1;
+        *row = RowReading { place: row.place, generation, ..reading(&[]) };
         row.row.key = Key::NONE.0;
     }
 
@@ -132,13 +131,13 @@ impl Book {
 
 #[test]
 fn what_a_row_had_when_it_was_given_up_is_not_of_the_interval() {
-    let mut book = Book::new();
-    [(1, 5_000), (1, 6_000), (2, 700)].into_iter().for_each(|(port, ns)| book.book(port, ns));
-    let before = book.read();
-    book.book(1, 7_000);
-    book.give_up(0);
-    [(3, 90), (3, 91), (1, 92)].into_iter().for_each(|(port, ns)| book.book(port, ns));
-    let rows = rows_between(&before, &book.read());
+    let mut stats = FewRows::new();
+    [(1, 5_000), (1, 6_000), (2, 700)].into_iter().for_each(|(port, ns)| stats.stats(port, ns));
+    let before = stats.read();
+    stats.stats(1, 7_000);
+    stats.evict(0);
+    [(3, 90), (3, 91), (1, 92)].into_iter().for_each(|(port, ns)| stats.stats(port, ns));
+    let rows = rows_between(&before, &stats.read());
     let shown: Vec<_> = rows
         .iter()
         .map(|row| (row.key.kind(), row.key.value(), row.exits, row.total_ns, row.max_ns))
@@ -159,20 +158,20 @@ proptest! {
     fn a_kind_adds_up_whatever_is_given_up(
         steps in prop::collection::vec((0..12_u64, 0..6_usize), 0..300),
     ) {
-        let mut book = Book::new();
-        let mut before = book.read();
+        let mut stats = FewRows::new();
+        let mut before = stats.read();
         let mut events: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for (at, (port, step)) in steps.into_iter().enumerate() {
             match step {
-                0 => book.give_up(port as usize % 4),
+                0 => stats.evict(port as usize % 4),
                 1 => {
-                    let after = book.read();
+                    let after = stats.read();
                     let rows = rows_between(&before, &after);
                     let all: Vec<u64> = events.values().flatten().copied().collect();
                     let sum = |field: fn(&RowInterval) -> u64| rows.iter().map(field).sum::<u64>();
                     prop_assert_eq!(sum(|row| row.exits), all.len() as u64);
                     prop_assert_eq!(sum(|row| row.timed), all.len() as u64);
-                    prop_assert_eq!(sum(|row| row.more), all.len() as u64);
+                    prop_assert_eq!(sum(|row| row.extra_accesses), all.len() as u64);
                     prop_assert_eq!(sum(|row| row.total_ns), all.iter().sum::<u64>());
                     let durations = |row: &RowInterval| row.durations.as_ref().unwrap().total();
                     prop_assert_eq!(sum(durations), all.len() as u64);
@@ -186,7 +185,7 @@ proptest! {
                 }
                 _ => {
                     let ns = 64 + at as u64;
-                    book.book(port, ns);
+                    stats.stats(port, ns);
                     events.entry(port).or_default().push(ns);
                 }
             }

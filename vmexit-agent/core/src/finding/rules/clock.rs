@@ -1,7 +1,10 @@
 //! Clocks and timers.
 
 use super::settings::{HV_TIME, HYPERV_TIMERS, INVTSC, KVMCLOCK, NO_HPET};
-use crate::{finding::{Confidence, Least, Os, Pattern, Remedy, Rule}, kind::Direction};
+use crate::{
+    finding::{Confidence, Least, Os, Pattern, Remedy, Rule},
+    kind::Direction,
+};
 
 const HYPERV_RST: &str = "QEMU, docs/system/i386/hyperv.rst";
 
@@ -15,7 +18,7 @@ const LINUX_CLOCK: &str = "`echo kvm-clock > /sys/devices/system/clocksource/clo
 
 const WINDOWS_TIMERS: Remedy = Remedy {
     os: Os::Windows,
-    says: "Offer Hyper-V's clock and timers, which Windows prefers to all others.",
+    action: "Offer Hyper-V's clock and timers, which Windows prefers to all others.",
     settings: HYPERV_TIMERS,
     inside: WINDOWS_CLOCK,
 };
@@ -34,7 +37,7 @@ pub(super) const RULES: &[Rule] = &[
             WINDOWS_TIMERS,
             Remedy {
                 os: Os::Linux,
-                says: "Have the guest use kvm-clock, or the TSC where it is stable.",
+                action: "Have the guest use kvm-clock, or the TSC where it is stable.",
                 settings: &[KVMCLOCK],
                 inside: LINUX_CLOCK,
             },
@@ -59,7 +62,7 @@ pub(super) const RULES: &[Rule] = &[
             WINDOWS_TIMERS,
             Remedy {
                 os: Os::Linux,
-                says: "Linux does not tick by it: find the program that reads it.",
+                action: "Linux does not tick by it: find the program that reads it.",
                 settings: &[],
                 inside: "`fuser -v /dev/rtc*` shows who has it open; look for hwclock in a loop.",
             },
@@ -79,14 +82,14 @@ pub(super) const RULES: &[Rule] = &[
         remedies: &[
             Remedy {
                 os: Os::Windows,
-                says: "Offer Hyper-V's clock and timers first. An HPET that is taken away without them sends \
+                action: "Offer Hyper-V's clock and timers first. An HPET that is taken away without them sends \
                        Windows to the RTC, which costs more.",
                 settings: HYPERV_TIMERS,
                 inside: WINDOWS_CLOCK,
             },
             Remedy {
                 os: Os::Linux,
-                says: "Have the guest use kvm-clock, or the TSC where it is stable, and leave the HPET out.",
+                action: "Have the guest use kvm-clock, or the TSC where it is stable, and leave the HPET out.",
                 settings: &[KVMCLOCK, NO_HPET],
                 inside: LINUX_CLOCK,
             },
@@ -109,7 +112,7 @@ pub(super) const RULES: &[Rule] = &[
                 keeps it invalid, as it does while the host's own clock is not the TSC.",
         remedies: &[Remedy {
             os: Os::Windows,
-            says: "Offer the TSC page on a TSC that is said to be invariant; that keeps the VM from being \
+            action: "Offer the TSC page on a TSC that is said to be invariant; that keeps the VM from being \
                    migrated to a host with another frequency.",
             settings: &[HV_TIME, INVTSC],
             inside: "On the host /sys/devices/system/clocksource/clocksource0/current_clocksource must be tsc.",
@@ -148,14 +151,14 @@ pub(super) const RULES: &[Rule] = &[
         remedies: &[
             Remedy {
                 os: Os::Linux,
-                says: "Have the guest set fewer timers.",
+                action: "Have the guest set fewer timers.",
                 settings: &[],
                 inside: "A kernel with a lower CONFIG_HZ; nohz_full= for CPUs with one busy task; \
                          `perf trace -s` shows programs that sleep for moments.",
             },
             Remedy {
                 os: Os::Windows,
-                says: "Have the guest set fewer timers.",
+                action: "Have the guest set fewer timers.",
                 settings: &[],
                 inside: "`powercfg /energy` names programs that ask for a finer timer.",
             },
@@ -176,7 +179,7 @@ pub(super) const RULES: &[Rule] = &[
         cause: "KVM has Intel's preemption timer run for the guest's APIC timer, on the CPU that runs the vCPU.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "Where vCPUs have CPUs of their own and there is APICv, have other CPUs run the timers.",
+            action: "Where vCPUs have CPUs of their own and there is APICv, have other CPUs run the timers.",
             settings: &[],
             inside: "On the host: nohz_full= for the vCPUs' CPUs, and kvm.pi_inject_timer=1.",
         }],

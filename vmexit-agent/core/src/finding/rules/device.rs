@@ -18,7 +18,7 @@ pub(super) const RULES: &[Rule] = &[
                 is free.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "Print less, or by virtio: a whole buffer with one exit.",
+            action: "Print less, or by virtio: a whole buffer with one exit.",
             settings: &[VIRTIO_CONSOLE],
             inside: "Linux: console=hvc0 in place of console=ttyS0, and `quiet`.",
         }],
@@ -40,7 +40,7 @@ pub(super) const RULES: &[Rule] = &[
                 something in the guest polls.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "If the guest is not booting, find what polls.",
+            action: "If the guest is not booting, find what polls.",
             settings: &[],
             inside: "Look for lspci or a monitoring agent in a loop, and for drivers that fail again and again.",
         }],
@@ -57,7 +57,7 @@ pub(super) const RULES: &[Rule] = &[
         cause: "Each byte of debug output is an exit to QEMU. Firmware finds out whether anybody listens.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "Leave out `-debugcon` and `-device isa-debugcon`, or take firmware that was built for \
+            action: "Leave out `-debugcon` and `-device isa-debugcon`, or take firmware that was built for \
                    release.",
             settings: &[],
             inside: "",
@@ -76,7 +76,7 @@ pub(super) const RULES: &[Rule] = &[
                 that knows the DMA interface takes one exit for each of them.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "If boots are too slow, take newer firmware, which uses the DMA interface at port 0x514.",
+            action: "If boots are too slow, take newer firmware, which uses the DMA interface at port 0x514.",
             settings: &[],
             inside: "",
         }],
@@ -93,7 +93,7 @@ pub(super) const RULES: &[Rule] = &[
         cause: "A driver for VMware's mouse, or its tools, ask the hypervisor by a port over and over.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "Leave the port out; a virtio or USB tablet does what the mouse did.",
+            action: "Leave the port out; a virtio or USB tablet does what the mouse did.",
             settings: &[NO_VMPORT],
             inside: "Uninstall VMware's tools and its mouse driver.",
         }],
@@ -119,7 +119,7 @@ pub(super) const RULES: &[Rule] = &[
                 packet or burst of them.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "Give it a virtio card: its driver writes to memory and rings a doorbell that the kernel \
+            action: "Give it a virtio card: its driver writes to memory and rings a doorbell that the kernel \
                    answers.",
             settings: &[VIRTIO_NETWORK],
             inside: "Windows needs the driver NetKVM from virtio-win before that.",
@@ -147,7 +147,7 @@ pub(super) const RULES: &[Rule] = &[
                 request.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "Give it a virtio disk: its driver writes to memory and rings a doorbell that the kernel \
+            action: "Give it a virtio disk: its driver writes to memory and rings a doorbell that the kernel \
                    answers.",
             settings: &[VIRTIO_DISK],
             inside: "Windows needs the driver viostor from virtio-win before that.",
@@ -176,7 +176,7 @@ pub(super) const RULES: &[Rule] = &[
                 consoles in a window have.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "Leave out the USB tablet and its controller, or take virtio's tablet.",
+            action: "Leave out the USB tablet and its controller, or take virtio's tablet.",
             settings: &[VIRTIO_TABLET],
             inside: "",
         }],
@@ -193,7 +193,7 @@ pub(super) const RULES: &[Rule] = &[
         cause: "Each access to a device's registers that QEMU emulates takes the vCPU there and back.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "Find out which device it is: give QEMU a QMP socket that vmexit can ask, or look for the \
+            action: "Find out which device it is: give QEMU a QMP socket that vmexit can ask, or look for the \
                    address in `info mtree -f`. Virtio's devices do the same work with far fewer exits.",
             settings: &[],
             inside: "",

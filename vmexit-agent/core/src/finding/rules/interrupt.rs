@@ -3,7 +3,10 @@
 use super::settings::{
     HV_IPI, HV_TLBFLUSH, HV_VAPIC, HV_VPINDEX, KVM_PV_EOI, KVM_PV_IPI, PINNED, X2APIC,
 };
-use crate::{finding::{Confidence, Least, Os, Pattern, Remedy, Rule}, kind::Direction};
+use crate::{
+    finding::{Confidence, Least, Os, Pattern, Remedy, Rule},
+    kind::Direction,
+};
 
 const HYPERV_RST: &str = "QEMU, docs/system/i386/hyperv.rst";
 const HYPERCALLS: &str = "Linux, Documentation/virt/kvm/x86/hypercalls.rst";
@@ -20,7 +23,7 @@ pub(super) const RULES: &[Rule] = &[
                 devices, timers of other guests.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "Give the vCPUs CPUs of their own, and have interrupts go elsewhere.",
+            action: "Give the vCPUs CPUs of their own, and have interrupts go elsewhere.",
             settings: &[PINNED],
             inside: "On the host: isolcpus= or nohz_full= for these CPUs, /proc/irq/*/smp_affinity without them.",
         }],
@@ -43,19 +46,19 @@ pub(super) const RULES: &[Rule] = &[
         remedies: &[
             Remedy {
                 os: Os::Windows,
-                says: "Offer Hyper-V's calls, which reach many vCPUs at once.",
+                action: "Offer Hyper-V's calls, which reach many vCPUs at once.",
                 settings: &[HV_VPINDEX, HV_IPI, HV_TLBFLUSH],
                 inside: "",
             },
             Remedy {
                 os: Os::Linux,
-                says: "Offer KVM's call, which reaches many vCPUs at once.",
+                action: "Offer KVM's call, which reaches many vCPUs at once.",
                 settings: &[KVM_PV_IPI],
                 inside: "",
             },
             Remedy {
                 os: Os::Unknown,
-                says: "Let the CPU deliver them, where it can.",
+                action: "Let the CPU deliver them, where it can.",
                 settings: &[],
                 inside: "On the host: kvm_intel.enable_ipiv, from Linux 5.19 on; kvm_amd.avic=1.",
             },
@@ -79,20 +82,20 @@ pub(super) const RULES: &[Rule] = &[
         remedies: &[
             Remedy {
                 os: Os::Windows,
-                says: "Offer the page by which interrupts are ended without an exit.",
+                action: "Offer the page by which interrupts are ended without an exit.",
                 settings: &[HV_VAPIC],
                 inside: "With hv-synic and a CPU that has APICv or AVIC, hv-avic=on (<avic state='on'/>) keeps \
                          that in use.",
             },
             Remedy {
                 os: Os::Linux,
-                says: "Offer to end interrupts without an exit.",
+                action: "Offer to end interrupts without an exit.",
                 settings: &[KVM_PV_EOI],
                 inside: "",
             },
             Remedy {
                 os: Os::Unknown,
-                says: "Let the CPU do it, where it can, and take devices that interrupt by MSI.",
+                action: "Let the CPU do it, where it can, and take devices that interrupt by MSI.",
                 settings: &[],
                 inside: "On the host: /sys/module/kvm_intel/parameters/enable_apicv, or kvm_amd's avic.",
             },
@@ -115,7 +118,7 @@ pub(super) const RULES: &[Rule] = &[
                 (x2APIC), and without APICv or AVIC all of them are exits.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "Offer x2APIC, and let the CPU do what it can.",
+            action: "Offer x2APIC, and let the CPU do what it can.",
             settings: &[X2APIC],
             inside: "In the guest: no nox2apic on Linux's command line; Windows: `bcdedit /deletevalue \
                      x2apicpolicy`. On the host: /sys/module/kvm_intel/parameters/enable_apicv, or kvm_amd's avic.",

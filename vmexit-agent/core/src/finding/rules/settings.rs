@@ -39,7 +39,7 @@ const fn added(
 
 #[rustfmt::skip]
 mod table {
-    use super::{Setting, Feature, CLOCK, CPU, DEVICES, FEATURES, HYPERV, KVM, added, cpu, machine};
+    use super::{CLOCK, CPU, DEVICES, FEATURES, Feature, HYPERV, KVM, Setting, added, cpu, machine};
 
     pub const HV_TIME: Setting = cpu(Feature::HvTime, CLOCK, "<timer name='hypervclock' present='yes'/>", "hv-time=on");
     pub const HV_VPINDEX: Setting = cpu(Feature::HvVpindex, HYPERV, "<vpindex state='on'/>", "hv-vpindex=on");

@@ -1,7 +1,10 @@
 //! What vCPUs do by themselves: wait, spin, touch memory, call.
 
 use super::settings::{HUGE_PAGES, HV_SPINLOCKS, KVM_PV_UNHALT, PINNED};
-use crate::{finding::{Confidence, Least, Os, Pattern, Remedy, Rule}, report::Page};
+use crate::{
+    finding::{Confidence, Least, Os, Pattern, Remedy, Rule},
+    report::Page,
+};
 
 const HYPERV_RST: &str = "QEMU, docs/system/i386/hyperv.rst";
 const HYPERCALLS: &str = "Linux, Documentation/virt/kvm/x86/hypercalls.rst";
@@ -10,7 +13,7 @@ const MMU: &str = "Linux, Documentation/virt/kvm/x86/mmu.rst";
 
 const FEWER: Remedy = Remedy {
     os: Os::Unknown,
-    says: "Give the host's CPUs fewer vCPUs to run, or these vCPUs CPUs of their own.",
+    action: "Give the host's CPUs fewer vCPUs to run, or these vCPUs CPUs of their own.",
     settings: &[PINNED],
     inside: "",
 };
@@ -39,7 +42,7 @@ pub(super) const RULES: &[Rule] = &[
                 makes wakeups faster and the host look busy; nobody else is kept from running.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "If power or the load shown matters more than latency, have KVM poll for less long.",
+            action: "If power or the load shown matters more than latency, have KVM poll for less long.",
             settings: &[],
             inside: "On the host, for all VMs: /sys/module/kvm/parameters/halt_poll_ns, 0 for not at all.",
         }],
@@ -59,13 +62,13 @@ pub(super) const RULES: &[Rule] = &[
             FEWER,
             Remedy {
                 os: Os::Windows,
-                says: "Have Windows tell when it spins, so that somebody else is let run.",
+                action: "Have Windows tell when it spins, so that somebody else is let run.",
                 settings: &[HV_SPINLOCKS],
                 inside: "",
             },
             Remedy {
                 os: Os::Linux,
-                says: "Have Linux sleep while it waits for a lock.",
+                action: "Have Linux sleep while it waits for a lock.",
                 settings: &[KVM_PV_UNHALT],
                 inside: "",
             },
@@ -86,7 +89,7 @@ pub(super) const RULES: &[Rule] = &[
             FEWER,
             Remedy {
                 os: Os::Linux,
-                says: "Find the lock.",
+                action: "Find the lock.",
                 settings: &[],
                 inside: "`perf lock contention -b` shows where the kernel waits.",
             },
@@ -121,7 +124,7 @@ pub(super) const RULES: &[Rule] = &[
                 was swapped out or taken by a balloon. A guest that has just started or grown does so for a while.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "If it goes on, or if starting up must be quick, give the memory at once and in large pages. \
+            action: "If it goes on, or if starting up must be quick, give the memory at once and in large pages. \
                    See whether the host swaps (vmstat).",
             settings: &[HUGE_PAGES],
             inside: "",
@@ -152,7 +155,7 @@ pub(super) const RULES: &[Rule] = &[
                 order instructions, to ask which CPU they run on, or to measure time.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            says: "Find the program and have it keep what it has been told, or order instructions otherwise \
+            action: "Find the program and have it keep what it has been told, or order instructions otherwise \
                    (LFENCE, RDTSCP).",
             settings: &[],
             inside: "`vmexit trace --slower-than 1ns` shows at which instructions.",

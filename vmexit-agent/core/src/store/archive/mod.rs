@@ -5,8 +5,8 @@
 mod recorder;
 
 use std::{
-    fmt, fs,
-    fs::File,
+    fmt,
+    fs::{self, File},
     io::{self, BufReader},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},

@@ -22,14 +22,14 @@ const LONGEST_SEGMENT: Duration = Duration::from_secs(3600);
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// So much of what was recorded last; times at which nobody recorded do not count.
-    pub keep: Duration,
+    pub retention: Duration,
     /// No more than so many bytes, whatever that leaves.
     pub bytes: u64,
 }
 
 impl Limits {
     fn segment(&self) -> Duration {
-        (self.keep / SEGMENTS).clamp(SHORTEST_SEGMENT, LONGEST_SEGMENT)
+        (self.retention / SEGMENTS).clamp(SHORTEST_SEGMENT, LONGEST_SEGMENT)
     }
 
     fn segment_bytes(&self) -> u64 {
@@ -182,7 +182,7 @@ impl Recorder {
         let mut kept = 0;
         for closed in self.closed.iter().rev() {
             size += closed.bytes;
-            if recorded >= self.limits.keep || size > self.limits.bytes {
+            if recorded >= self.limits.retention || size > self.limits.bytes {
                 break;
             }
             recorded += closed.recorded;

@@ -4,9 +4,13 @@ use std::iter::repeat_n;
 
 use ratatui::{Frame, layout::Rect, text::Line, widgets::Sparkline};
 use vmexit_common::histogram::{bounds_of, bucket_of};
+use vmexit_core::{
+    escape::cut,
+    report::{Bucket, Stats},
+    units::duration,
+};
 
 use super::super::theme::{Role, Theme};
-use vmexit_core::{escape::cut, report::{Bucket, Stats}, units::duration};
 
 /// Widest bar, columns.
 const WIDEST: u16 = 6;

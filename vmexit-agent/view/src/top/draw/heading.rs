@@ -7,12 +7,16 @@ use ratatui::{
     text::{Line, Span},
     widgets::{Paragraph, Sparkline},
 };
+use vmexit_core::{
+    escape::cut,
+    report::{Stats, Total},
+    units::{self, count, duration, percent, plural},
+};
 
 use super::super::{
     state::{Screen, State, Tab, rate},
     theme::{Role, Theme},
 };
-use vmexit_core::{escape::cut, report::{Stats, Total}, units::{self, count, duration, percent, plural}};
 use crate::table::share;
 
 pub(super) fn draw(
@@ -59,7 +63,7 @@ fn total(total: &Total, state: &State) -> String {
         text += &format!("; waiting {}", duration(total.waiting_ns));
     }
     if let Some(halts) = total.halts.filter(|halts| halts.polled > 0) {
-        let all = halts.polled + halts.slept;
+        let all = halts.polled + halts.blocked;
         text += &format!("; polled {} of {} halts", count(halts.polled), count(all));
     }
     text

@@ -14,13 +14,16 @@ use ratatui::{
     text::{Line, Span},
     widgets::Paragraph,
 };
+use vmexit_core::{
+    escape::{cut, safe},
+    units::{self, plural},
+};
 
 use super::{
     areas::areas,
     state::{State, Table, rate},
     theme::{Role, Theme},
 };
-use vmexit_core::{escape::{cut, safe}, units::{self, plural}};
 
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {

@@ -7,6 +7,7 @@ use ratatui::{
     text::{Line, Span},
 };
 use unicode_width::UnicodeWidthStr as _;
+use vmexit_core::escape::{cut, safe};
 
 use super::super::{
     areas::MARKER,
@@ -14,8 +15,6 @@ use super::super::{
     state::{Row, State, Table},
     theme::{Role, Theme},
 };
-use vmexit_core::escape::{cut, safe};
-
 use crate::figure::Figure;
 
 /// Behind the name of a VM that has ended.

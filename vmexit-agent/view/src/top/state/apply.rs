@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use vmexit_core::escape::safe;
+
 use super::{
     Action, Effect, Item, Overlay, Screen, State,
     tabs::{Sorting, Tab, Table},
 };
-use vmexit_core::escape::safe;
 use crate::{figure::Figure, top::keys::BINDINGS};
 
 /// The times that can be chosen from one reading to the next.

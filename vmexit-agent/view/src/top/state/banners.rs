@@ -1,8 +1,9 @@
 //! What must not be overlooked.
 
+use vmexit_core::escape::safe;
+
 use super::State;
 use crate::{losses, sampling, text::is_complete};
-use vmexit_core::escape::safe;
 
 /// VMs that are named when they have ended.
 const NAMED: usize = 3;

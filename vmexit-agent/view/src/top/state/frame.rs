@@ -5,8 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{figure::Figure, options::By, top::columns::{Column, Set}};
 use vmexit_core::report::Report;
+
+use crate::{
+    figure::Figure,
+    options::By,
+    top::columns::{Column, Set},
+};
 
 /// What was read, in words.
 #[derive(Clone, Debug)]

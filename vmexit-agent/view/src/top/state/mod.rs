@@ -16,6 +16,11 @@ use std::{
 };
 
 use ratatui::layout::Rect;
+use vmexit_core::{
+    event::Event,
+    report::{Report, Scope, Selection, Source, Tables, Vcpu, Vm},
+    timing::Timing,
+};
 
 pub use self::{
     action::{Action, Effect},
@@ -32,7 +37,6 @@ use self::{
 };
 use super::columns::{Column, Set};
 use crate::{explain, options::By};
-use vmexit_core::{event::Event, report::{Report, Scope, Selection, Source, Tables, Vcpu, Vm}, timing::Timing};
 
 /// Columns around what lies over everything.
 const AROUND: usize = 4;

@@ -1,10 +1,16 @@
 //! The rows of a table: which thing each is of, whatever happens to its figures, and what they are.
 
-use super::super::value::Value;
-use crate::figure::Figure;
 use vmexit_common::key::Kind;
-use vmexit_core::{kind::Direction, report::{Stats, Subject, Total, Vcpu, Vm}};
-use crate::subject::{label, what};
+use vmexit_core::{
+    kind::Direction,
+    report::{Stats, Subject, Total, Vcpu, Vm},
+};
+
+use super::super::value::Value;
+use crate::{
+    figure::Figure,
+    subject::{label, what},
+};
 
 /// What a row is of. It stays the same from report to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,7 +121,7 @@ fn of_total(total: &Total, vcpus: usize, figure: Figure, show: Show) -> Value<'s
     let span_ns = show.seconds * 1e9;
     match figure {
         Figure::Rate => Value::PerSecond(rate(total, show)),
-        Figure::Samples => Value::Count(if show.exits { total.samples } else { total.stray }),
+        Figure::Samples => Value::Count(if show.exits { total.samples } else { total.unmatched }),
         Figure::Time if show.absolute => Value::Time(total.handled_ns),
         Figure::Time => Value::Percent(total.core_percent),
         Figure::User => part(total.userspace_ns, total.handled_ns, show),
@@ -149,7 +155,7 @@ fn of_stats(stats: &Stats, waits: bool, figure: Figure, show: Show) -> Value<'st
 pub(in super::super) fn rate(total: &Total, show: Show) -> f64 {
     match show.exits {
         true => total.per_second,
-        false if show.seconds > 0.0 => total.stray as f64 / show.seconds,
+        false if show.seconds > 0.0 => total.unmatched as f64 / show.seconds,
         false => 0.0,
     }
 }

@@ -1,12 +1,26 @@
 //! The table on the screen: its rows in their order, the one that is selected, and which are in sight.
 
+use vmexit_core::{
+    event::Event,
+    report::{Detail, Exit, Stats, Tables, Vcpu},
+    units,
+};
+
 use super::{
     Item, Row, Screen, Show, State,
     rows::Figures,
     tabs::{Cursor, Sorting, Tab, Table},
 };
-use vmexit_core::{event::Event, report::{Detail, Exit, Stats, Tables, Vcpu}, units};
-use crate::{figure::Figure, table, subject::{label, what}, top::{areas::{MARKER, areas}, columns::{Column, Set, fit}, value::Value}};
+use crate::{
+    figure::Figure,
+    subject::{label, what},
+    table,
+    top::{
+        areas::{MARKER, areas},
+        columns::{Column, Set, fit},
+        value::Value,
+    },
+};
 
 impl State {
     /// The table on the screen.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use vmexit_core::event::Event;
+
 use super::Item;
 use crate::{figure::Figure, options::By, top::columns::Set};
-use vmexit_core::event::Event;
 
 /// One of a VM's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

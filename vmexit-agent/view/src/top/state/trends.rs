@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::rows::{Item, Show, rate};
 use vmexit_core::report::{Report, Tables};
+
+use super::rows::{Item, Show, rate};
 
 /// Intervals that are remembered: more than any screen shows.
 const MOST: usize = 256;

@@ -1,6 +1,7 @@
 //! Keys and the mouse, one at a time.
 
 use crossterm::event::{Event, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use vmexit::probe;
 
 use super::{
     super::{
@@ -10,7 +11,6 @@ use super::{
     Bench,
     recorded::{RUN, guests, snapshots},
 };
-use vmexit::probe;
 
 fn bench() -> Bench {
     Bench::of(guests(), snapshots(&[1, 2, 3]), (80, 24))

@@ -13,10 +13,19 @@ use std::{
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{Terminal, backend::TestBackend};
+use vmexit::probe;
+use vmexit_core::{
+    counters::{Interval, Snapshot},
+    host::Host,
+    measurement::VERSION,
+    reason::Names,
+    report::{self, Report, Scope, Span},
+    timing::Timing,
+    vendor::Vendor,
+    vm,
+};
 
 use super::{Effect, FrameData, Settings, State, Theme, draw, state::Table};
-use vmexit_core::{counters::{Interval, Snapshot}, host::Host, measurement::VERSION, reason::Names, report::{self, Report, Scope, Span}, timing::Timing, vendor::Vendor, vm};
-use vmexit::probe;
 
 /// A live view and what it looks at: snapshots, the latest of which is shown.
 pub(super) struct Bench {
@@ -147,7 +156,7 @@ fn report(
         host: &host,
         span: Span::new(SystemTime::UNIX_EPOCH, interval, false),
         timing: Timing::All,
-        spent: None,
+        sampling: None,
         events: &event::Event::ALL.into(),
         reasons: &Names::default(),
         maps: &BTreeMap::new(),

@@ -4,13 +4,13 @@ use crossterm::event::{
     Event, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
 use proptest::prelude::*;
+use vmexit_core::{counters::Snapshot, testing::nasty};
 
 use super::{
     super::keys::{BINDINGS, Binding},
     Bench,
     recorded::{RUN, guests, silent, snapshots},
 };
-use vmexit_core::{counters::Snapshot, testing::nasty};
 
 /// Something that happens to a live view.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ fn next(before: &Snapshot, all: &Snapshot, rows: u64, vcpus: u8) -> Snapshot {
             bits = bits.rotate_left(1);
             if bits & 1 == 1 && reading.row.key == add.row.key {
                 reading.row.exits += add.row.exits;
-                reading.row.stray += add.row.stray;
+                reading.row.unmatched += add.row.unmatched;
                 reading.row.total_ns += add.row.total_ns;
                 reading.row.user_ns += add.row.user_ns;
                 if let (Some(mine), Some(more)) = (&mut reading.durations, &add.durations) {
@@ -76,7 +76,7 @@ fn next(before: &Snapshot, all: &Snapshot, rows: u64, vcpus: u8) -> Snapshot {
         // Now and then one is missing, as if its thread had ended.
         vcpus != at
     });
-    next.loss.no_book += u64::from(rows & 0xff == 1);
+    next.loss.vcpu_limit += u64::from(rows & 0xff == 1);
     next
 }
 

@@ -3,12 +3,14 @@
 
 use serde_json::Value;
 use vmexit_common::{
-    book::{Halts, Row},
     key::{Key, Kind},
+    stats::{Halts, StatsRow},
     vcpu::ISA_SVM,
 };
-
-use vmexit_core::{counters::{Durations, RowReading, Snapshot, Thread, VcpuReading}, vm::{Vm, Vmm}};
+use vmexit_core::{
+    counters::{Durations, RowReading, Snapshot, Thread, VcpuReading},
+    vm::{Vm, Vmm},
+};
 
 /// Nanoseconds that the run took.
 pub(super) const RUN: u64 = 8_000_000_000;
@@ -55,8 +57,12 @@ pub(super) fn silent(times: &[u64]) -> Vec<Snapshot> {
     let mut snapshots = snapshots(times);
     for vcpu in snapshots.iter_mut().flat_map(|snapshot| &mut snapshot.vcpus) {
         let details = std::mem::take(&mut vcpu.details).into_iter().map(|reading| RowReading {
-            row: Row { key: reading.row.key, stray: reading.row.exits, ..Row::default() },
-            more: reading.more,
+            row: StatsRow {
+                key: reading.row.key,
+                unmatched: reading.row.exits,
+                ..StatsRow::default()
+            },
+            extra_accesses: reading.extra_accesses,
             durations: Some(Box::default()),
             ..RowReading::default()
         });
@@ -130,7 +136,7 @@ fn reading(row: &Value, key: Key, times: u64) -> RowReading {
         durations.record(number(bucket, "from_ns"), number(bucket, "count") * times);
     }
     let exits = number(row, "samples") * times;
-    let kernel = Row {
+    let kernel = StatsRow {
         key: key.0,
         exits,
         untimed: exits - number(row, "timed") * times,
@@ -138,7 +144,7 @@ fn reading(row: &Value, key: Key, times: u64) -> RowReading {
         user_ns: number(row, "userspace_ns") * times,
         min_ns: number(row, "min_ns"),
         max_ns: number(row, "max_ns"),
-        ..Row::default()
+        ..StatsRow::default()
     };
     RowReading { row: kernel, durations: Some(Box::new(durations)), ..RowReading::default() }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use ratatui::style::Modifier;
+use vmexit_core::{counters::Snapshot, vm::Vm};
 
 use super::{
     Bench,
     recorded::{RUN, guests, silent, snapshots},
 };
-use vmexit_core::{counters::Snapshot, vm::Vm};
 
 const SIZES: [(u16, u16); 2] = [(80, 24), (200, 50)];
 
@@ -116,7 +116,7 @@ fn losses_and_a_vm_that_went_away() {
         let mut last = snapshots(&[9]).remove(0);
         last.at_ns = 7 * RUN;
         last.vcpus.retain(|vcpu| vcpu.thread.pid != pid);
-        last.loss.no_book = 1_234;
+        last.loss.vcpu_limit = 1_234;
         bench.tick(last);
         bench
     });

@@ -3,76 +3,76 @@
 //! the sum over a kind is what it was.
 
 use vmexit_common::{
-    book::{
-        Counts, DETAILS, MISSES_PER_LOOK, OTHERS, PART_BUCKETS, PARTS, PROBES, Parts, Row,
-        TO_DURATIONS,
-    },
     key::Key,
+    stats::{
+        DETAILS, HISTOGRAM_OFFSET, MISSES_PER_SCAN, OTHERS, PROBES, RowSlices, SLICE_BUCKETS,
+        SLICES, StatsRow, VcpuCounters,
+    },
 };
 
 use crate::{
     access::{add, load, store},
-    book::{detail_at, other_row, quota, tenure_at},
+    stats::{detail_at, generation_at, other_row, quota},
 };
 
 /// Looks for a row to give up after so many misses, the last one that of `key`: any near its home; or one
 /// of its kind's, where that has its quota, in that part of the table whose turn it is.
 #[inline(never)]
-pub fn look(book: *mut Counts, key: u64, misses: u64) {
+pub fn scan(stats: *mut VcpuCounters, key: u64, misses: u64) {
     let key = Key(key);
     let kind = key.kind_number();
-    let has_quota = load!(book, taken[kind]) >= quota(key);
+    let has_quota = load!(stats, rows_used_by_kind[kind]) >= quota(key);
     let first = if has_quota {
-        (misses / MISSES_PER_LOOK) as usize * PROBES
+        (misses / MISSES_PER_SCAN) as usize * PROBES
     } else {
         key.home(DETAILS.bits)
     };
     for probe in 0..PROBES {
         let index = first + probe;
-        let (row, tenure) = (detail_at(book, index), tenure_at(book, index));
+        let (row, generation) = (detail_at(stats, index), generation_at(stats, index));
         let owner = Key(load!(row, key));
         if owner == Key::NONE || has_quota && owner.kind_number() != kind {
             continue;
         }
-        let booked = (load!(row, exits) + load!(row, stray)) as u32;
-        if load!(tenure, seen) == booked {
-            give_up(book, index);
+        let events = (load!(row, exits) + load!(row, unmatched)) as u32;
+        if load!(generation, events_at_scan) == events {
+            evict(stats, index);
             return;
         }
-        store!(tenure, seen, booked);
+        store!(generation, events_at_scan, events);
     }
 }
 
 /// Hands everything over that was booked on the row with this index in the table of details.
 #[inline(always)]
-fn give_up(book: *mut Counts, index: usize) {
-    let (row, tenure) = (detail_at(book, index), tenure_at(book, index));
+fn evict(stats: *mut VcpuCounters, index: usize) {
+    let (row, generation) = (detail_at(stats, index), generation_at(stats, index));
     let key = Key(load!(row, key));
-    let other = other_row(book, key);
-    hand_over_extremes(row, other);
-    macro_rules! hand_over {
+    let other = other_row(stats, key);
+    move_extremes(row, other);
+    macro_rules! move_counters {
         ($($field:ident),*) => {$({
             add!(other, $field, load!(row, $field));
             store!(row, $field, 0);
         })*};
     }
-    hand_over!(exits, stray, untimed, total_ns, user_ns);
-    hand_over_durations(row, other);
+    move_counters!(exits, unmatched, untimed, total_ns, user_ns);
+    move_histogram(row, other);
     let (index, others, kind) =
         (DETAILS.row(index), OTHERS.row(key.kind_number()), key.kind_number());
-    add!(book, more[others], load!(book, more[index]));
-    store!(book, more[index], 0);
-    store!(tenure, seen, 0);
-    store!(tenure, number, load!(tenure, number).wrapping_add(1));
-    store!(book, taken[kind], load!(book, taken[kind]).wrapping_sub(1));
-    store!(book, used[index / 64], load!(book, used[index / 64]) & !(1 << (index % 64)));
+    add!(stats, extra_accesses[others], load!(stats, extra_accesses[index]));
+    store!(stats, extra_accesses[index], 0);
+    store!(generation, events_at_scan, 0);
+    store!(generation, generation, load!(generation, generation).wrapping_add(1));
+    store!(stats, rows_used_by_kind[kind], load!(stats, rows_used_by_kind[kind]).wrapping_sub(1));
+    store!(stats, used[index / 64], load!(stats, used[index / 64]) & !(1 << (index % 64)));
     store!(row, key, Key::NONE.0);
-    add!(book, given_up, 1);
+    add!(stats, evictions, 1);
 }
 
 /// The shortest and longest duration, which are both 0 until the first.
 #[inline(always)]
-fn hand_over_extremes(row: *mut Row, other: *mut Row) {
+fn move_extremes(row: *mut StatsRow, other: *mut StatsRow) {
     let (shortest, longest) = (load!(row, min_ns), load!(row, max_ns));
     if longest == 0 {
         return;
@@ -88,14 +88,14 @@ fn hand_over_extremes(row: *mut Row, other: *mut Row) {
 }
 
 #[inline(always)]
-fn hand_over_durations(row: *mut Row, other: *mut Row) {
-    for part in 0..PARTS {
-        for bucket in 0..PART_BUCKETS {
-            let place = part * size_of::<Parts>() + bucket * size_of::<u32>();
+fn move_histogram(row: *mut StatsRow, other: *mut StatsRow) {
+    for slice in 0..SLICES {
+        for bucket in 0..SLICE_BUCKETS {
+            let offset = slice * size_of::<RowSlices>() + bucket * size_of::<u32>();
             // SAFETY: both within their rows' book.
             unsafe {
-                let from = row.byte_add(place).byte_add(TO_DURATIONS).cast::<u32>();
-                let to = other.byte_add(place).byte_add(TO_DURATIONS).cast::<u32>();
+                let from = row.byte_add(offset).byte_add(HISTOGRAM_OFFSET).cast::<u32>();
+                let to = other.byte_add(offset).byte_add(HISTOGRAM_OFFSET).cast::<u32>();
                 to.write_volatile(to.read_volatile().wrapping_add(from.read_volatile()));
                 from.write_volatile(0);
             }

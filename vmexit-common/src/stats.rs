@@ -15,7 +15,7 @@ use crate::{
 
 /// Rows that keys are spread over: a range of a book's rows, as long as a power of two.
 #[derive(Clone, Copy, Debug)]
-pub struct Table {
+pub struct RowRange {
     /// The first row.
     pub first: usize,
     /// How many there are, as a power of two.
@@ -23,18 +23,18 @@ pub struct Table {
 }
 
 /// By exit reason. Every booked exit is on exactly one of these rows, or on the other row of its kind.
-pub const REASONS: Table = Table { first: 0, bits: 6 };
+pub const REASONS: RowRange = RowRange { first: 0, bits: 6 };
 /// By what the exit was for, where a tracepoint told.
-pub const DETAILS: Table = Table { first: REASONS.end(), bits: 7 };
+pub const DETAILS: RowRange = RowRange { first: REASONS.end(), bits: 7 };
 /// The rows for everything that found none of its own, by kind.
-pub const OTHERS: Table = Table { first: DETAILS.end(), bits: KINDS.ilog2() };
+pub const OTHERS: RowRange = RowRange { first: DETAILS.end(), bits: KINDS.ilog2() };
 /// All rows of a book.
 pub const ROWS: usize = OTHERS.end();
 /// Rows that a key may take: its home and those after it. Bounds the search for the verifier.
 pub const PROBES: usize = 8;
 /// One in so many events that find no row looks at so many rows as [`PROBES`], whether one of them can be
 /// given up: one that nothing was booked on since the last look.
-pub const MISSES_PER_LOOK: u64 = 32;
+pub const MISSES_PER_SCAN: u64 = 32;
 
 /// How many rows of details a kind may take: together fewer than there are, so that a guest that makes up
 /// keys of one kind leaves room for the others.
@@ -67,14 +67,14 @@ const _: () = {
 /// of two readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Row {
+pub struct StatsRow {
     /// Whose row this is; [`Key::NONE`] while free.
     pub key: u64,
     /// Exits, timed or not. Those with both ends timed have their duration in the fields below and
     /// in the histogram, whose sum is their number.
     pub exits: u64,
     /// Events that no open exit could be found for.
-    pub stray: u64,
+    pub unmatched: u64,
     /// Exits that were left untimed where others are timed; not counted where none is.
     pub untimed: u64,
     /// Sum of the timed exits' exit→entry durations, nanoseconds.
@@ -90,34 +90,34 @@ pub struct Row {
 /// Whose turn it is on a row of details.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Tenure {
+pub struct RowGeneration {
     /// What was booked on the row when it was last looked at: exits and stray events, the low 32 bits.
-    pub seen: u32,
+    pub events_at_scan: u32,
     /// How often the row was given up. With its place it names a key's stay on it. Wraps.
-    pub number: u32,
+    pub generation: u32,
 }
 
-/// Buckets of a [`Part`].
-pub const PART_BUCKETS: usize = 16;
+/// Buckets of a [`HistogramSlice`].
+pub const SLICE_BUCKETS: usize = 16;
 /// Parts of a histogram.
-pub const PARTS: usize = BUCKETS / PART_BUCKETS;
+pub const SLICES: usize = BUCKETS / SLICE_BUCKETS;
 /// A part of a row's histogram: successive buckets. A count wraps at 2^32: readers subtract with
 /// wrapping arithmetic.
-pub type Part = [u32; PART_BUCKETS];
+pub type HistogramSlice = [u32; SLICE_BUCKETS];
 /// One part of all rows.
-pub type Parts = [Part; ROWS];
+pub type RowSlices = [HistogramSlice; ROWS];
 
-/// [`Counts::begun`] while something that is no exit is booked.
+/// [`VcpuCounters::seq_begin`] while something that is no exit is booked.
 pub const BUSY: u64 = u64::MAX;
 
 /// Whose a book is, and all of its rows.
 ///
-/// A reader that finds `begun`, `done` and `apart` the same before and after, and the first two equal,
-/// has read a consistent book: one in which each of the `done` exits is on a row or in
+/// A reader that finds `seq_begin`, `seq_end` and `non_exit_updates` the same before and after, and the first two equal,
+/// has read a consistent book: one in which each of the `seq_end` exits is on a row or in
 /// `lost_no_entry`.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub struct Counts {
+pub struct VcpuCounters {
     /// Process (upper half) and thread id (lower half) as the initial PID namespace has them; 0 while
     /// the book is nobody's.
     pub thread: u64,
@@ -129,11 +129,11 @@ pub struct Counts {
     /// Which vendor's exit codes these are: 1 VMX, 2 SVM, 0 while no exit was seen.
     pub isa: u32,
     /// Exits of the thread when the latest booking began, or [`BUSY`].
-    pub begun: u64,
+    pub seq_begin: u64,
     /// Exits of the thread when it was done.
-    pub done: u64,
+    pub seq_end: u64,
     /// Bookings of anything but exits.
-    pub apart: u64,
+    pub non_exit_updates: u64,
     /// Exits whose entry was never seen: another exit came first.
     pub lost_no_entry: u64,
     /// One more than the exits of a thread that is no more, the one that never ended included; 0 while
@@ -142,22 +142,22 @@ pub struct Counts {
     /// Rows in use, a bit for each.
     pub used: [u64; ROWS.div_ceil(64)],
     /// Rows of details in use by kind, up to its [`QUOTA`].
-    pub taken: [u8; KINDS],
+    pub rows_used_by_kind: [u8; KINDS],
     /// How halts ended.
     pub halts: Halts,
     /// Events that found no row of details.
     pub misses: u64,
     /// How often a row of details was given up.
-    pub given_up: u64,
+    pub evictions: u64,
     /// Keeps the rows at a cache line's start.
     pub reserved: [u64; 4],
     /// The rows.
-    pub rows: [Row; ROWS],
+    pub rows: [StatsRow; ROWS],
     /// Accesses beyond one for each exit and stray event, by row: one string instruction can make many,
     /// and an exit for several keys is booked on the last.
-    pub more: [u64; ROWS],
+    pub extra_accesses: [u64; ROWS],
     /// By row of details.
-    pub tenures: [Tenure; 1 << DETAILS.bits],
+    pub generations: [RowGeneration; 1 << DETAILS.bits],
 }
 
 /// How a vCPU's halts ended (`kvm_vcpu_halt`, virt/kvm/kvm_main.c). Counters only grow.
@@ -177,33 +177,33 @@ pub struct Halts {
 
 /// Durations of the timed exits, part by part. A part is as long as a row: from a row to the bucket of a
 /// duration it is as far in all rows.
-pub type Durations = [Parts; PARTS];
+pub type Histograms = [RowSlices; SLICES];
 
 /// Everything that is counted for one vCPU thread.
 #[derive(Debug)]
 #[repr(C, align(4096))]
-pub struct Book {
+pub struct VcpuStats {
     /// All but the histograms, which is what a glance needs.
-    pub counts: Counts,
+    pub counters: VcpuCounters,
     /// The histograms.
-    pub durations: Durations,
+    pub histograms: Histograms,
 }
 
-const _: () = assert!(size_of::<Row>() == 64 && size_of::<Part>() == 64);
-const _: () = assert!(core::mem::offset_of!(Counts, rows).is_multiple_of(64));
-const _: () = assert!(core::mem::offset_of!(Book, durations) == size_of::<Counts>());
+const _: () = assert!(size_of::<StatsRow>() == 64 && size_of::<HistogramSlice>() == 64);
+const _: () = assert!(core::mem::offset_of!(VcpuCounters, rows).is_multiple_of(64));
+const _: () = assert!(core::mem::offset_of!(VcpuStats, histograms) == size_of::<VcpuCounters>());
 
-/// Bytes from a row to a bucket of its histogram, less [`TO_DURATIONS`].
-pub const fn bucket_place(bucket: usize) -> usize {
-    let (part, within) = (bucket / PART_BUCKETS, bucket % PART_BUCKETS);
-    part * size_of::<Parts>() + within * size_of::<u32>()
+/// Bytes from a row to a bucket of its histogram, less [`HISTOGRAM_OFFSET`].
+pub const fn bucket_offset(bucket: usize) -> usize {
+    let (slice, within) = (bucket / SLICE_BUCKETS, bucket % SLICE_BUCKETS);
+    slice * size_of::<RowSlices>() + within * size_of::<u32>()
 }
 
 /// Bytes from a row to the first bucket of its histogram.
-pub const TO_DURATIONS: usize =
-    core::mem::offset_of!(Book, durations) - core::mem::offset_of!(Counts, rows);
+pub const HISTOGRAM_OFFSET: usize =
+    core::mem::offset_of!(VcpuStats, histograms) - core::mem::offset_of!(VcpuCounters, rows);
 
-impl Table {
+impl RowRange {
     /// The first row that is not in it any more.
     pub const fn end(self) -> usize {
         self.first + (1 << self.bits)
@@ -228,7 +228,7 @@ impl Halts {
     }
 }
 
-impl Row {
+impl StatsRow {
     /// Whether this row has a key.
     pub const fn is_used(&self) -> bool {
         self.key != Key::NONE.0
