@@ -1,5 +1,4 @@
-//! Which key does what: one table, from which the help on the screen, that of the command line and the
-//! README's are made.
+//! Key bindings: one table for the help on the screen, the help of the command line, and docs/top.md.
 
 use std::fmt::Write as _;
 
@@ -129,7 +128,7 @@ pub fn text() -> String {
     text
 }
 
-/// For the README: a table in Markdown.
+/// Markdown table of the keys, for docs/top.md.
 pub fn markdown() -> String {
     let mut table = String::from("| keys | |\n|---|---|\n");
     for binding in &BINDINGS {
@@ -166,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_readme_has_them_all() {
-        let readme = include_str!("../../../../README.md");
-        assert!(readme.contains(&markdown()), "the README's table is to be:\n{}", markdown());
+        let page = include_str!("../../../../docs/top.md");
+        assert!(page.contains(&markdown()), "the table of docs/top.md should be:\n{}", markdown());
     }
 }
