@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     guest::{BareGuest, Direction, Expected},
-    hist::Accesses,
+    hist_triggers::Accesses,
 };
 
 /// The agent's program: `VMEXIT`, which `cargo xtask test` sets to what it has just built, else the

@@ -12,7 +12,7 @@ use std::time::Duration;
 use vmexit_tests::{
     agent::{Report, Row},
     guest::{BareGuest, Direction, Expected, Qemu, address},
-    hist,
+    hist_triggers,
     lab::{Lab, Vendor},
     scenario::{self, Printed, beside_perf, capture, capture_all, start, watch},
 };
@@ -177,14 +177,15 @@ fn counts_stay_exact_whatever_is_timed() {
 #[test]
 fn accesses_are_the_kernels_own_sums() {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
-    let script = hist::start() + &capture_all("summed", ROUNDS, "") + &hist::print();
+    let script =
+        hist_triggers::start() + &capture_all("summed", ROUNDS, "") + &hist_triggers::print();
     let printed = run(&guest, |lab| lab, &script);
     let report = printed.report().unwrap();
-    for hist in hist::ALL {
-        let (ours, other) = report.accesses("summed", hist.table).unwrap();
-        println!("{}, by number and whether written: {ours:x?}", hist.table);
-        assert!(!ours.is_empty(), "no {}", hist.table);
-        assert_eq!((ours, other), (hist.accesses(&printed).unwrap(), 0), "{}", hist.table);
+    for trigger in hist_triggers::ALL {
+        let (ours, other) = report.accesses("summed", trigger.table).unwrap();
+        println!("{}, by number and whether written: {ours:x?}", trigger.table);
+        assert!(!ours.is_empty(), "no {}", trigger.table);
+        assert_eq!((ours, other), (trigger.accesses(&printed).unwrap(), 0), "{}", trigger.table);
     }
 }
 

@@ -7,8 +7,8 @@ use std::{thread::sleep, time::Duration};
 
 use vmexit_tests::{
     agent::{self, Capture, Report, Row},
-    apart::ensure_failed,
     guest::{BareGuest, Machine, Qemu, RunningGuest, address},
+    namespaces::ensure_failed,
 };
 
 const ROUNDS: u64 = 20;

@@ -20,8 +20,8 @@ use std::{
 use serde_json::json;
 use vmexit_tests::{
     agent::{self, Capture, Report},
-    apart::ensure_failed,
     guest::{BareGuest, Direction, Expected, Qemu, RunningGuest, address},
+    namespaces::ensure_failed,
     served::{Served, ports},
 };
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use vmexit_tests::{
     agent::Report,
     guest::{LinuxGuest, address},
-    hist,
+    hist_triggers,
     lab::Vendor,
     scenario::{self, Printed, wait_attached},
 };
@@ -189,7 +189,7 @@ fn assert_saved(diff: &Value) {
 
 #[test]
 fn a_boot_adds_up_to_the_kernels_own_sums() {
-    let script = hist::start()
+    let script = hist_triggers::start()
         + &LinuxGuest::new("boot").begin()
         + &wait_attached()
         + r#"
@@ -205,7 +205,7 @@ sleep 1
 kill -INT $agent
 wait $agent
 echo "== report"; cat /tmp/report.json
-"# + &hist::print();
+"# + &hist_triggers::print();
     let printed = run(&script);
     let report = printed.report().unwrap();
     // The vCPU was stopped within an exit, which may have been for something.
@@ -213,19 +213,19 @@ echo "== report"; cat /tmp/report.json
     assert!(open <= 1, "{}", report.accounting());
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
     let mut all_missing = 0;
-    for hist in hist::ALL {
-        let (ours, other) = report.accesses("boot", hist.table).unwrap();
-        let kernels = hist.accesses(&printed).unwrap();
+    for trigger in hist_triggers::ALL {
+        let (ours, other) = report.accesses("boot", trigger.table).unwrap();
+        let kernels = trigger.accesses(&printed).unwrap();
         let (all, own) = (kernels.values().sum::<u64>(), ours.values().sum::<u64>());
         let missing = all.checked_sub(own + other).expect("not more than there were");
         all_missing += missing;
         println!(
             "{}: {all} accesses to {} things, {own} of them on {} rows of their own",
-            hist.table,
+            trigger.table,
             kernels.len(),
             ours.len()
         );
-        if hist.table == "ioport" {
+        if trigger.table == "ioport" {
             // Asked for by the thousand, but only after the boot.
             let key = (u64::from(address::PM_TIMER), false);
             let (ours, kernels) = (ours.get(&key).copied().unwrap_or(0), kernels[&key]);

@@ -18,8 +18,8 @@ use std::{
 use aya::{maps::loaded_maps, programs::loaded_programs};
 use vmexit_tests::{
     agent::{self, Capture, Report},
-    apart::{apart, ensure_failed},
     guest::{BareGuest, Direction, Qemu, address},
+    namespaces::{ensure_failed, run_isolated},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -291,7 +291,7 @@ fn a_file_is_whole_or_not_there() {
 #[test]
 fn no_vm_is_a_clear_answer() {
     let _alone = alone();
-    ensure_failed(&apart("$VMEXIT capture -d 1s").unwrap(), 5, "no VM is running").unwrap();
+    ensure_failed(&run_isolated("$VMEXIT capture -d 1s").unwrap(), 5, "no VM is running").unwrap();
 }
 
 #[test]
@@ -334,10 +334,10 @@ fn rights_in_a_user_namespace_are_not_enough() {
 fn a_host_that_cannot_be_traced_says_why() {
     let _alone = alone();
     let empty = "mkdir -p /tmp/vmexit-empty && mount --bind /tmp/vmexit-empty";
-    let output = apart(&format!("{empty} /sys/module && $VMEXIT capture -d 1s")).unwrap();
+    let output = run_isolated(&format!("{empty} /sys/module && $VMEXIT capture -d 1s")).unwrap();
     ensure_failed(&output, 4, "no KVM").unwrap();
     let capture = "$VMEXIT capture -d 1s --tracepoints classic";
-    let output = apart(&format!("{empty} /sys/kernel/tracing && {capture}")).unwrap();
+    let output = run_isolated(&format!("{empty} /sys/kernel/tracing && {capture}")).unwrap();
     ensure_failed(&output, 4, "tracefs is not mounted").unwrap();
 }
 
@@ -393,7 +393,7 @@ fn doctor_ends_with_4_where_a_capture_would_fail() {
     let _alone = alone();
     let line = "mkdir -p /tmp/vmexit-empty && mount --bind /tmp/vmexit-empty /sys/module && \
                 $VMEXIT doctor";
-    let output = apart(line).unwrap();
+    let output = run_isolated(line).unwrap();
     assert_eq!(output.status.code(), Some(4));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().any(|line| line.starts_with("PROBLEM  kvm ")), "{text}");

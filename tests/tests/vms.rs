@@ -11,8 +11,8 @@ use std::path::Path;
 use serde_json::Value;
 use vmexit_tests::{
     agent,
-    apart::{apart, ensure_failed},
     guest::{BareGuest, Machine, Qemu, kvm_usable, vcpus::Vcpus},
+    namespaces::{ensure_failed, run_isolated},
 };
 
 /// What must not reach a terminal: escapes and other controls, what ends lines, reorders text, is
@@ -122,7 +122,7 @@ fn a_vmm_that_is_not_qemu() {
 fn without_a_vm_it_says_so() {
     for format in ["text", "json"] {
         ensure_failed(
-            &apart(&format!("\"$VMEXIT\" vms -f {format}")).unwrap(),
+            &run_isolated(&format!("\"$VMEXIT\" vms -f {format}")).unwrap(),
             5,
             "no VM is running",
         )
@@ -134,5 +134,5 @@ fn without_a_vm_it_says_so() {
 fn who_may_not_look_is_told_so() {
     // All are root's, but whoever has fewer rights than they have may not look into them.
     let line = "sleep 60 & sleep 60 & setpriv --inh-caps=-all --bounding-set=-all \"$VMEXIT\" vms";
-    ensure_failed(&apart(line).unwrap(), 3, "CAP_SYS_PTRACE").unwrap();
+    ensure_failed(&run_isolated(line).unwrap(), 3, "CAP_SYS_PTRACE").unwrap();
 }

@@ -13,7 +13,7 @@ pub type Accesses = BTreeMap<(u64, bool), u64>;
 /// Sums over one of KVM's tracepoints (`arch/x86/kvm/trace.h` and `include/trace/events/kvm.h` of the
 /// kernel), and the agent's table of the same events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hist {
+pub struct HistTrigger {
     /// The agent's table.
     pub table: &'static str,
     /// The tracepoint.
@@ -28,29 +28,29 @@ pub struct Hist {
 
 /// All tables that say what was accessed. A read of memory that userspace answers is two `kvm_mmio`: of type
 /// 0 (`KVM_TRACE_MMIO_READ_UNSATISFIED`) when it begins, which is left out, and of type 1.
-pub const ALL: [Hist; 4] = [
-    Hist {
+pub const ALL: [HistTrigger; 4] = [
+    HistTrigger {
         table: "ioport",
         event: "kvm_pio",
         number: "port",
         direction: Some(("rw", 0, 1)),
         sum: "count",
     },
-    Hist {
+    HistTrigger {
         table: "mmio",
         event: "kvm_mmio",
         number: "gpa",
         direction: Some(("type", 1, 2)),
         sum: "hitcount",
     },
-    Hist {
+    HistTrigger {
         table: "msr",
         event: "kvm_msr",
         number: "ecx",
         direction: Some(("write", 0, 1)),
         sum: "hitcount",
     },
-    Hist {
+    HistTrigger {
         table: "cpuid",
         event: "kvm_cpuid",
         number: "function",
@@ -61,7 +61,7 @@ pub const ALL: [Hist; 4] = [
 
 /// Lines of script that start all.
 pub fn start() -> String {
-    let line = |Hist { event, number, direction, sum, .. }: Hist| {
+    let line = |HistTrigger { event, number, direction, sum, .. }: HistTrigger| {
         let keys = direction.map_or(number.to_owned(), |(field, ..)| format!("{number},{field}"));
         format!(
             "echo 'hist:keys={keys}:vals={sum}' > /sys/kernel/tracing/events/kvm/{event}/trigger\n"
@@ -72,13 +72,13 @@ pub fn start() -> String {
 
 /// Lines of script that print each as a section with its tracepoint's name.
 pub fn print() -> String {
-    let line = |Hist { event, .. }: Hist| {
+    let line = |HistTrigger { event, .. }: HistTrigger| {
         format!("echo; echo '== {event}'; cat /sys/kernel/tracing/events/kvm/{event}/hist\n")
     };
     ALL.map(line).concat()
 }
 
-impl Hist {
+impl HistTrigger {
     /// What a script has printed of it.
     pub fn accesses(&self, printed: &Printed) -> Result<Accesses> {
         self.parse(printed.section(self.event)?)

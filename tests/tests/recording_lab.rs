@@ -11,9 +11,9 @@ use std::{fs, time::Duration};
 
 use vmexit_tests::{
     agent::{self, Report},
-    apart::ensure_failed,
     guest::BareGuest,
     lab::{Lab, Vendor},
+    namespaces::ensure_failed,
     scenario::{self, Printed, beside_perf, start},
 };
 

@@ -8,7 +8,7 @@ use crate::agent;
 
 /// Runs a shell line in process and mount namespaces of its own, where no VM is, with the agent as
 /// `$VMEXIT`.
-pub fn apart(line: &str) -> Result<Output> {
+pub fn run_isolated(line: &str) -> Result<Output> {
     Command::new("unshare")
         .args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", line])
         .env("VMEXIT", agent::program()?)

@@ -15,8 +15,8 @@ use std::{
 
 use vmexit_tests::{
     agent::{self, Report},
-    apart::{apart, ensure_failed},
     guest::{BareGuest, Direction, Qemu, RunningGuest, address},
+    namespaces::{ensure_failed, run_isolated},
     tmux::{Tmux, figure},
 };
 
@@ -278,7 +278,7 @@ fn without_a_terminal_frames_are_text() {
 
 #[test]
 fn without_a_vm_a_screen_waits_and_text_ends() {
-    ensure_failed(&apart("$VMEXIT top --batch").unwrap(), 5, "no VM is running").unwrap();
+    ensure_failed(&run_isolated("$VMEXIT top --batch").unwrap(), 5, "no VM is running").unwrap();
     let tmux = Tmux::start(80, 24).unwrap();
     let program = agent::program().unwrap();
     let apart = "unshare --mount --pid --fork --mount-proc";

@@ -19,8 +19,8 @@ use std::{
 use tempfile::TempDir;
 use vmexit_tests::{
     agent::{self, Report},
-    apart::ensure_failed,
     guest::{BareGuest, Direction, Qemu, RunningGuest},
+    namespaces::ensure_failed,
     tmux::Tmux,
 };
 
