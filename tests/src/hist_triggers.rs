@@ -129,27 +129,27 @@ Totals:
 ";
 
     #[test]
-    fn accesses_are_by_number_and_direction() {
+    fn hist_trigger_output_parses_by_number_and_direction() {
         let expected = [((0x608, false), 780), ((0x5801, true), 1_020)];
         assert_eq!(ALL[0].parse(PIO).unwrap(), expected.into());
     }
 
     #[test]
-    fn the_first_half_of_a_read_is_left_out() {
+    fn hist_trigger_skips_unsatisfied_mmio_read() {
         let text = "{ gpa: 4275044592, type: 0 } hitcount: 9\n\
                     { gpa: 4275044592, type: 1 } hitcount: 8\n    Dropped: 0\n";
         assert_eq!(ALL[1].parse(text).unwrap(), [((0xfed0_00f0, false), 8)].into());
     }
 
     #[test]
-    fn what_the_kernel_dropped_is_an_error() {
+    fn hist_trigger_with_dropped_events_is_an_error() {
         assert!(ALL[0].parse(&PIO.replace("Dropped: 0", "Dropped: 3")).is_err());
         assert!(ALL[0].parse("").is_err());
         assert!(ALL[0].parse(&PIO.replace(" count: ", " many: ")).is_err());
     }
 
     #[test]
-    fn triggers_name_their_fields() {
+    fn hist_trigger_script_names_fields() {
         let script = start();
         assert!(script.contains("'hist:keys=ecx,write:vals=hitcount' > "), "{script}");
         assert!(script.contains("'hist:keys=function:vals=hitcount' > "), "{script}");

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sections_end_where_the_next_begins() {
+    fn printed_sections_end_at_next_heading() {
         let printed = Printed("noise\n== a\n1\n== none\n== b\ntwo\nlines\n".to_owned());
         assert_eq!(printed.number("a").unwrap(), 1);
         assert_eq!(printed.section("none").unwrap(), "");

@@ -40,17 +40,17 @@ fn assert_exact(report: &Report, vm: &str, expected: &Expected) {
 }
 
 #[test]
-fn counts_on_raw_tracepoints_are_the_guests_own_and_kvms_own() {
-    counts_are_the_guests_own_and_kvms_own("raw");
+fn exit_counts_on_raw_tracepoints_match_guest_and_kvm() {
+    assert_exit_counts_match_guest_and_kvm("raw");
 }
 
 #[test]
-fn counts_on_classic_tracepoints_are_the_guests_own_and_kvms_own() {
-    counts_are_the_guests_own_and_kvms_own("classic");
+fn exit_counts_on_classic_tracepoints_match_guest_and_kvm() {
+    assert_exit_counts_match_guest_and_kvm("classic");
 }
 
 #[test]
-fn rows_that_a_boot_filled_are_given_up_for_what_comes_after() {
+fn port_rows_filled_by_boot_are_evicted_for_later_ports() {
     const ROUNDS: u64 = 1_000;
     let guest = BareGuest::boot().rounds(ROUNDS as u32);
     let printed = run(&guest, |lab| lab, &capture_all("boot", ROUNDS, ""));
@@ -81,7 +81,7 @@ const BUSY: BareGuest = BareGuest {
 };
 
 #[test]
-fn findings_are_what_the_guest_does() {
+fn findings_of_busy_guest_match_its_accesses() {
     let debug = "isa-debugcon,chardev=debug,iobase=0x5800";
     let qemu = Qemu::nested("busy").arg("-device").arg(Qemu::VIRTIO);
     let qemu = qemu.arg("-chardev").arg("null,id=debug").arg("-device").arg(debug);
@@ -116,7 +116,7 @@ done
     assert!(guessed.finding("busy", "debug-console").is_err(), "nobody knows of it");
 }
 
-fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
+fn assert_exit_counts_match_guest_and_kvm(tracepoints: &str) {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let script = capture_all("exact", ROUNDS, &format!("--tracepoints {tracepoints}"));
     let printed = run(&guest, |lab| lab, &script);
@@ -146,7 +146,7 @@ fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
 }
 
 #[test]
-fn counts_stay_exact_whatever_is_timed() {
+fn exit_counts_with_timing_off_or_sampled_stay_exact() {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let agents = [("off", capture("--timing off")), ("some", capture("--timing 1/16"))];
     let script = watch("untimed", ROUNDS, &agents);
@@ -175,7 +175,7 @@ fn counts_stay_exact_whatever_is_timed() {
 }
 
 #[test]
-fn accesses_are_the_kernels_own_sums() {
+fn access_counts_match_kernel_hist_triggers() {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let script =
         hist_triggers::start() + &capture_all("summed", ROUNDS, "") + &hist_triggers::print();
@@ -190,7 +190,7 @@ fn accesses_are_the_kernels_own_sums() {
 }
 
 #[test]
-fn a_running_guest_keeps_its_ratio() {
+fn running_guest_counts_keep_ratio_of_a_round() {
     let guest = BareGuest::demo();
     let script = start("endless")
         + "
@@ -238,7 +238,7 @@ fn perf_rows(report: &str) -> Vec<(String, u64, f64)> {
 }
 
 #[test]
-fn perf_agrees_on_counts_and_not_on_the_time_of_a_port_read() {
+fn perf_kvm_stat_agrees_on_counts_not_on_port_read_time() {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
     let script = beside_perf("beside-perf", ROUNDS)
         + r#"

@@ -90,7 +90,7 @@ fn queries(dashboard: &Value) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_panel_has_data() {
+fn dashboard_panels_all_have_data() {
     let guest = Qemu::native("panels").start(&BareGuest::sampler()).unwrap();
     let served = Served::start(&["-i", "500ms"]).unwrap();
     let prometheus = Prometheus::start(&[served.address, replayed()]).unwrap();
@@ -119,7 +119,7 @@ fn every_panel_has_data() {
 const PANELS: [&str; 5] = ["heatmap", "row", "stat", "state-timeline", "timeseries"];
 
 #[test]
-fn it_can_be_imported_as_it_is() {
+fn dashboard_json_imports_without_edits() {
     let dashboard = dashboard();
     assert!(dashboard.get("__inputs").is_none() && dashboard.get("id").is_none());
     assert_eq!((&dashboard["uid"], &dashboard["refresh"]), (&"vmexit".into(), &"30s".into()));

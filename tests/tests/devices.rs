@@ -83,22 +83,22 @@ fn assert_guessed(running: RunningGuest, arguments: &[&str]) {
 }
 
 #[test]
-fn a_pc_says_what_its_registers_are() {
+fn pc_machine_devices_are_named_by_qemu() {
     assert_named_by_qemu(start(Qemu::native("devices")), &[]);
 }
 
 #[test]
-fn a_q35_says_what_its_registers_are() {
+fn q35_machine_devices_are_named_by_qemu() {
     assert_named_by_qemu(start(Qemu::native("devices").machine(Machine::Q35)), &[]);
 }
 
 #[test]
-fn who_is_not_asked_is_guessed() {
+fn devices_with_guess_option_are_marked_as_guesses() {
     assert_guessed(start(Qemu::native("devices")), &["--devices", "guess"]);
 }
 
 #[test]
-fn a_socket_that_the_command_line_does_not_tell() {
+fn devices_behind_hidden_qmp_socket_need_qmp_option() {
     let hidden = || start(Qemu::native("devices").hidden_qmp());
     assert_guessed(hidden(), &[]);
     let running = hidden();
@@ -107,7 +107,7 @@ fn a_socket_that_the_command_line_does_not_tell() {
 }
 
 #[test]
-fn a_socket_is_one_vms() {
+fn qmp_option_with_two_vms_is_refused() {
     let [_one, _two] = ["twins"; 2].map(|name| start(Qemu::native(name)));
     for command in ["capture", "trace"] {
         let arguments = [command, "-d", "1s", "--vm", "twins", "--qmp", "/run/qmp"];

@@ -32,7 +32,7 @@ fn at_rest() -> Debian {
 }
 
 #[test]
-fn the_archives_program_needs_no_other_file() {
+fn archive_program_is_static_and_runs_alone() {
     let directory = tempfile::tempdir().unwrap();
     let tar = Command::new("tar")
         .args(["--strip-components=1", "-xf"])
@@ -73,7 +73,7 @@ fn commands(help: &str) -> Vec<String> {
 }
 
 #[test]
-fn installed_without_systemd_it_is_whole_and_removed_it_is_gone() {
+fn deb_without_systemd_installs_whole_and_purges_clean() {
     let debian = at_rest();
     debian.run("dpkg --purge systemd-sysv systemd").unwrap();
     let before = files(&debian);
@@ -143,7 +143,7 @@ fn wait(debian: &Debian, is: impl Fn() -> bool) {
 }
 
 #[test]
-fn systemd_runs_it_as_a_user_that_can_do_little_else() {
+fn deb_service_runs_as_restricted_user_under_systemd() {
     let debian = Debian::booted(PACKAGES.directory().unwrap()).unwrap();
     let run = |line: &str| debian.run(line).unwrap();
     let property = |name: &str| {

@@ -90,7 +90,7 @@ fn is_guessed(report: &Report, vm: &str) -> bool {
 }
 
 #[test]
-fn a_killed_vm_is_reported_up_to_its_end() {
+fn killed_vm_is_reported_up_to_its_end() {
     let _alone = alone();
     let mut running = paused("killed");
     let capture = Capture::start(&CAPTURE).unwrap();
@@ -106,7 +106,7 @@ fn a_killed_vm_is_reported_up_to_its_end() {
 }
 
 #[test]
-fn a_monitor_that_is_gone_costs_names_and_one_warning() {
+fn missing_qmp_socket_costs_names_and_one_warning() {
     let _alone = alone();
     let mut running = paused("mute");
     let mut qmp = running.qmp().unwrap();
@@ -130,7 +130,7 @@ fn a_monitor_that_is_gone_costs_names_and_one_warning() {
 }
 
 #[test]
-fn a_monitor_that_goes_later_leaves_what_is_known() {
+fn qmp_socket_removed_later_keeps_known_names() {
     let _alone = alone();
     let mut running = paused("once-asked");
     let capture = Capture::start(&CAPTURE).unwrap();
@@ -144,7 +144,7 @@ fn a_monitor_that_goes_later_leaves_what_is_known() {
 }
 
 #[test]
-fn a_stopped_qemu_keeps_nobody_waiting() {
+fn stopped_qemu_does_not_block_agent() {
     let _alone = alone();
     let mut running = paused("stopped");
     running.signal("STOP").unwrap();
@@ -178,7 +178,7 @@ fn beside(pid: u32, command: &[&str]) -> Output {
 }
 
 #[test]
-fn tracefs_may_go_once_it_counts() {
+fn tracefs_unmounted_after_attach_keeps_counting() {
     let _alone = alone();
     const TRACEFS: &str = "/sys/kernel/tracing";
     let classic = ["--tracepoints", "classic"];
@@ -204,7 +204,7 @@ fn tracefs_may_go_once_it_counts() {
 }
 
 #[test]
-fn agents_beside_one_another_count_the_same() {
+fn concurrent_agents_count_the_same() {
     let _alone = alone();
     let mut running = paused("shared");
     let served = [["-i", "100ms"], ["-i", "300ms"]].map(|every| Served::start(&every).unwrap());
@@ -276,7 +276,7 @@ fn holds_statistics(served: &Served) -> bool {
 }
 
 #[test]
-fn statistics_that_others_switch_change_nothing() {
+fn bpf_stats_toggled_by_others_changes_no_count() {
     let _alone = alone();
     let mut switched = Switched::start();
     let mut running = paused("budgeted");

@@ -24,12 +24,12 @@ fn run(qemu: &Qemu, guest: BareGuest) -> Result<()> {
 }
 
 #[test]
-fn kvm_is_there() -> Result<()> {
+fn kvm_is_usable() -> Result<()> {
     kvm_usable().context("tests with real guests cannot run")
 }
 
 #[test]
-fn every_kind_of_exit_on_both_machines() -> Result<()> {
+fn sampler_guest_on_kvm_runs_to_power_off() -> Result<()> {
     for machine in [Machine::Pc, Machine::Q35] {
         run(&Qemu::native("sampler").machine(machine), BareGuest::sampler())?;
     }
@@ -37,7 +37,7 @@ fn every_kind_of_exit_on_both_machines() -> Result<()> {
 }
 
 #[test]
-fn every_kind_of_exit_but_hlt_without_kvm() -> Result<()> {
+fn sampler_guest_without_kvm_runs_to_power_off() -> Result<()> {
     for machine in [Machine::Pc, Machine::Q35] {
         run(&Qemu::emulated("sampler").machine(machine), BareGuest::sampler().without_hlt())?;
     }
@@ -45,7 +45,7 @@ fn every_kind_of_exit_but_hlt_without_kvm() -> Result<()> {
 }
 
 #[test]
-fn a_clock_says_what_each_round_took() -> Result<()> {
+fn guest_clock_prints_cycles_of_each_round() -> Result<()> {
     let measured = |guest: BareGuest| -> Result<Clock> {
         let mut running = Qemu::native("clock").start(&guest.rounds(ROUNDS))?;
         running.wait_dots(u64::from(ROUNDS), PATIENCE)?;
@@ -65,7 +65,7 @@ fn a_clock_says_what_each_round_took() -> Result<()> {
 }
 
 #[test]
-fn demo_never_ends_and_can_be_paused() -> Result<()> {
+fn demo_guest_pauses_and_resumes() -> Result<()> {
     let mut running = Qemu::native("demo").vcpus(2).start(&BareGuest::demo())?;
     running.wait_dots(5, PATIENCE)?;
     running.pause()?;
@@ -78,7 +78,7 @@ fn demo_never_ends_and_can_be_paused() -> Result<()> {
 }
 
 #[test]
-fn halted_guest_stays_and_ends_when_dropped() -> Result<()> {
+fn halted_guest_stays_until_dropped() -> Result<()> {
     let mut running = Qemu::native("halt").start(&BareGuest::pm_timer(10).rounds(3))?;
     assert_eq!(running.wait_dots(3, PATIENCE)?, 3);
     let process = format!("/proc/{}", running.pid());
@@ -91,7 +91,7 @@ fn halted_guest_stays_and_ends_when_dropped() -> Result<()> {
 }
 
 #[test]
-fn qemu_that_does_not_start_says_why() -> Result<()> {
+fn qemu_start_failure_reports_its_cause() -> Result<()> {
     let mut running = Qemu::native("broken").arg("-no-such-option").start(&BareGuest::demo())?;
     let error = running.wait_dots(1, PATIENCE).unwrap_err().to_string();
     assert!(error.contains("no-such-option"), "{error}");
@@ -99,7 +99,7 @@ fn qemu_that_does_not_start_says_why() -> Result<()> {
 }
 
 #[test]
-fn pm_timer_answers_where_the_guest_put_it() -> Result<()> {
+fn pm_timer_is_mapped_at_configured_port() -> Result<()> {
     for machine in [Machine::Pc, Machine::Q35] {
         let mut running =
             Qemu::native("timer").machine(machine).start(&BareGuest::pm_timer(10).rounds(1))?;
@@ -112,7 +112,7 @@ fn pm_timer_answers_where_the_guest_put_it() -> Result<()> {
 }
 
 #[test]
-fn many_vcpus_are_eight_to_a_vm_and_end_together() -> Result<()> {
+fn vcpus_program_runs_eight_per_vm_and_ends_all() -> Result<()> {
     let vcpus = Vcpus::start(Path::new(env!("CARGO_BIN_EXE_vmexit-vcpus")), 19)?;
     let list = |path: String| fs::read_to_string(&path).with_context(|| path);
     let pid = vcpus.pid();

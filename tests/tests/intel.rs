@@ -15,16 +15,16 @@ use vmexit_tests::{
 const ROUNDS: u64 = 20;
 
 #[test]
-fn counts_on_raw_tracepoints_are_the_guests_own_and_kvms_own() {
-    counts_are_the_guests_own_and_kvms_own("raw");
+fn exit_counts_on_raw_tracepoints_match_guest_and_kvm() {
+    assert_exit_counts_match_guest_and_kvm("raw");
 }
 
 #[test]
-fn counts_on_classic_tracepoints_are_the_guests_own_and_kvms_own() {
-    counts_are_the_guests_own_and_kvms_own("classic");
+fn exit_counts_on_classic_tracepoints_match_guest_and_kvm() {
+    assert_exit_counts_match_guest_and_kvm("classic");
 }
 
-fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
+fn assert_exit_counts_match_guest_and_kvm(tracepoints: &str) {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let lab = scenario::lab(Vendor::Intel, &guest).unwrap();
     let script = capture_all("exact", ROUNDS, &format!("--tracepoints {tracepoints}"));
@@ -70,7 +70,7 @@ const WINDOWS: BareGuest = BareGuest {
 };
 
 #[test]
-fn a_windows_guest_is_told_of_its_clock() {
+fn windows_guest_gets_pm_timer_and_rtc_findings() {
     let lab = scenario::lab(Vendor::Intel, &WINDOWS).unwrap();
     let script = start("win10")
         + r#"
@@ -105,17 +105,17 @@ echo "== explained"; vmexit explain /tmp/win10.vmexit
 }
 
 #[test]
-fn every_exit_is_a_line_on_raw_tracepoints() {
-    every_exit_is_a_line("raw");
+fn trace_on_raw_tracepoints_prints_every_exit() {
+    assert_trace_prints_every_exit("raw");
 }
 
 #[test]
-fn every_exit_is_a_line_on_classic_tracepoints() {
-    every_exit_is_a_line("classic");
+fn trace_on_classic_tracepoints_prints_every_exit() {
+    assert_trace_prints_every_exit("classic");
 }
 
 /// One way at a time: the record of a classic tracepoint has KVM read RIP, for all who look.
-fn every_exit_is_a_line(tracepoints: &str) {
+fn assert_trace_prints_every_exit(tracepoints: &str) {
     let rounds = 3;
     let guest = BareGuest::sampler().rounds(rounds);
     let lab = scenario::lab(Vendor::Intel, &guest).unwrap();
@@ -142,7 +142,7 @@ fn bare_lab() -> Lab {
 }
 
 #[test]
-fn a_script_gives_its_streams_and_its_exit_code() {
+fn lab_script_returns_streams_and_exit_code() {
     let script = "cat /root/bytes; cat /root/bytes >&2; test -c /dev/kvm || exit 1; \
                   test -r /sys/kernel/btf/kvm_intel || exit 2; sleep 1000 & exit 7";
     let bytes: Vec<u8> = (0..=255).cycle().take(10_000).collect();
@@ -154,13 +154,13 @@ fn a_script_gives_its_streams_and_its_exit_code() {
 }
 
 #[test]
-fn a_crash_is_not_an_exit_code() {
+fn lab_crash_is_an_error() {
     let error = bare_lab().run("echo c > /proc/sysrq-trigger; exit 0").unwrap_err();
     assert!(matches!(error, LabError::Crashed { .. }), "{error}");
 }
 
 #[test]
-fn a_reboot_is_no_second_run() {
+fn lab_reboot_has_no_verdict() {
     let error = bare_lab().run("echo last words; reboot -f").unwrap_err();
     assert!(matches!(error, LabError::NoVerdict { .. }), "{error}");
     assert!(error.to_string().contains("last words"), "{error}");

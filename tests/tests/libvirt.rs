@@ -128,13 +128,13 @@ fn failure(result: Result<String, MonitorError>) -> LibvirtError {
 }
 
 #[test]
-fn domains_are_asked_through_libvirt() {
-    inside("inner_domains");
+fn libvirt_domains_answer_with_their_memory_tree() {
+    inside("libvirt_domains_inner_half");
 }
 
 #[test]
 #[ignore = "the inner half of another test"]
-fn inner_domains() {
+fn libvirt_domains_inner_half() {
     start_libvirt();
     // Names that virsh takes for the other one's id, and for an option.
     let first = start_domain("2", 16);

@@ -109,7 +109,7 @@ fn assert_leads(report: &Report, place: Place, reason: &str) {
 }
 
 #[test]
-fn a_clock_shows_as_its_device_is_explained_and_goes_with_it() {
+fn linux_guest_clocksource_named_by_explain() {
     let clocks = clocks();
     assert_shown(&clocks.reports);
     assert_explained(&clocks);
@@ -188,7 +188,7 @@ fn assert_saved(diff: &Value) {
 }
 
 #[test]
-fn a_boot_adds_up_to_the_kernels_own_sums() {
+fn linux_boot_counts_match_kernel_hist_triggers() {
     let script = hist_triggers::start()
         + &LinuxGuest::new("boot").begin()
         + &wait_attached()

@@ -86,7 +86,7 @@ fn failure(result: Result<String, MonitorError>) -> Failure {
 }
 
 #[test]
-fn every_way_to_write_a_socket() {
+fn qmp_socket_in_every_command_line_form_answers() {
     let directory = tempfile::tempdir().unwrap();
     let absolute = directory.path().join("absolute");
     let absolute = format!("unix:{},server=on,wait=off", absolute.display());
@@ -113,7 +113,7 @@ fn every_way_to_write_a_socket() {
 
 /// A file system that only this QEMU sees, with a link that leads nowhere for others.
 #[test]
-fn a_container_of_its_own() {
+fn qmp_socket_in_other_mount_namespace_answers() {
     let directory = tempfile::tempdir().unwrap();
     for socket in ["$PWD/link/q", "link/q", "../own/real/q"] {
         let line = format!(
@@ -136,7 +136,7 @@ fn a_container_of_its_own() {
 }
 
 #[test]
-fn one_that_runs_in_the_background() {
+fn qmp_socket_of_daemonized_qemu_answers() {
     let directory = tempfile::tempdir().unwrap();
     let [socket, pid] = ["q", "pid"].map(|name| directory.path().join(name));
     let qmp = format!("unix:{},server=on,wait=off", socket.display());
@@ -150,7 +150,7 @@ fn one_that_runs_in_the_background() {
 }
 
 #[test]
-fn a_socket_that_another_program_holds() {
+fn qmp_socket_held_by_other_program_fails_in_time() {
     let patience = Duration::from_millis(300);
     let mut running = Qemu::native("held").paused().start(&BareGuest::demo()).unwrap();
     let held = running.qmp().unwrap();
@@ -185,7 +185,7 @@ fn has_stopped(pid: u32) -> bool {
 }
 
 #[test]
-fn a_qemu_that_hangs() {
+fn qmp_socket_of_stopped_qemu_times_out() {
     let mut running = Qemu::native("hangs").paused().start(&BareGuest::demo()).unwrap();
     drop(running.qmp().unwrap());
     let vm = guest::find(running.pid()).unwrap();
@@ -202,7 +202,7 @@ fn a_qemu_that_hangs() {
 
 /// A command line that names another VM's socket gets no answer from it.
 #[test]
-fn the_socket_of_another_vm() {
+fn qmp_socket_of_other_vm_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let mut victim = Started::here(directory.path(), &["-qmp", "unix:q,server=on,wait=off"]);
     let named = victim.vm();

@@ -37,7 +37,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 #[test]
-fn every_port_access_of_a_bounded_guest_is_counted() {
+fn bounded_guest_port_accesses_are_all_counted() {
     let _alone = alone();
     const ROUNDS: u64 = 50;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
@@ -57,7 +57,7 @@ fn every_port_access_of_a_bounded_guest_is_counted() {
 }
 
 #[test]
-fn a_running_guest_keeps_its_ratio() {
+fn running_guest_counts_keep_ratio_of_a_round() {
     let _alone = alone();
     let guest = BareGuest::demo();
     let mut running = Qemu::native("endless").start(&guest).unwrap();
@@ -80,7 +80,7 @@ fn a_running_guest_keeps_its_ratio() {
 }
 
 #[test]
-fn a_silent_host_is_told_apart_from_an_idle_one() {
+fn silent_host_is_reported_as_silent_not_idle() {
     let _alone = alone();
     let mut running = Qemu::native("speaks").start(&BareGuest::demo()).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
@@ -97,7 +97,7 @@ fn a_silent_host_is_told_apart_from_an_idle_one() {
 }
 
 #[test]
-fn a_trace_says_early_and_once_that_no_exit_comes() {
+fn trace_on_silent_host_warns_early_and_once() {
     const SILENCE: &str = "never emitted kvm_exit";
     let _alone = alone();
     let mut running = Qemu::native("traced").start(&BareGuest::demo()).unwrap();
@@ -131,7 +131,7 @@ fn a_trace_says_early_and_once_that_no_exit_comes() {
 }
 
 #[test]
-fn a_guest_that_prints_is_told_so() {
+fn printing_guest_gets_serial_port_finding() {
     let _alone = alone();
     // Nothing but dots.
     let mut running = Qemu::native("prints").start(&BareGuest::default()).unwrap();
@@ -148,7 +148,7 @@ fn a_guest_that_prints_is_told_so() {
 }
 
 #[test]
-fn a_filter_leaves_the_neighbour_out() {
+fn vm_filter_excludes_other_vms() {
     let _alone = alone();
     let mut wanted = Qemu::native("wanted").start(&BareGuest::demo()).unwrap();
     let mut other = Qemu::native("other").start(&BareGuest::demo()).unwrap();
@@ -161,7 +161,7 @@ fn a_filter_leaves_the_neighbour_out() {
 }
 
 #[test]
-fn a_vm_that_ends_is_still_reported() {
+fn ended_vm_is_still_reported() {
     let _alone = alone();
     let mut running = Qemu::native("short-lived").start(&BareGuest::demo()).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
@@ -173,7 +173,7 @@ fn a_vm_that_ends_is_still_reported() {
 }
 
 #[test]
-fn a_book_goes_from_a_thread_that_ends_to_the_next() {
+fn stats_block_of_ended_vcpu_is_reused() {
     const ROUNDS: u64 = 20;
     let _alone = alone();
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
@@ -203,7 +203,7 @@ fn a_book_goes_from_a_thread_that_ends_to_the_next() {
 }
 
 #[test]
-fn vcpus_without_room_are_counted_as_lost() {
+fn vcpus_over_limit_are_counted_as_lost() {
     let _alone = alone();
     let mut guests =
         ["one", "two", "three"].map(|name| Qemu::native(name).start(&BareGuest::demo()).unwrap());
@@ -224,7 +224,7 @@ fn vcpus_without_room_are_counted_as_lost() {
 }
 
 #[test]
-fn a_killed_agent_leaves_nothing_behind() {
+fn killed_agent_leaves_no_programs_and_maps() {
     let _alone = alone();
     let ours = || -> usize {
         let programs = loaded_programs().flatten();
@@ -253,7 +253,7 @@ fn a_killed_agent_leaves_nothing_behind() {
 }
 
 #[test]
-fn ctrl_c_ends_early_and_still_reports() {
+fn capture_ended_by_sigint_still_reports() {
     let _alone = alone();
     let mut running = Qemu::native("impatient").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
@@ -267,7 +267,7 @@ fn ctrl_c_ends_early_and_still_reports() {
 }
 
 #[test]
-fn a_file_is_whole_or_not_there() {
+fn capture_output_file_is_whole_or_absent() {
     let _alone = alone();
     let mut running = Qemu::native("filed").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
@@ -289,13 +289,13 @@ fn a_file_is_whole_or_not_there() {
 }
 
 #[test]
-fn no_vm_is_a_clear_answer() {
+fn capture_without_vm_exits_with_5() {
     let _alone = alone();
     ensure_failed(&run_isolated("$VMEXIT capture -d 1s").unwrap(), 5, "no VM is running").unwrap();
 }
 
 #[test]
-fn an_unknown_vm_is_named_beside_those_that_run() {
+fn capture_of_unknown_vm_lists_running_vms() {
     let _alone = alone();
     let mut running = Qemu::native("present").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
@@ -305,7 +305,7 @@ fn an_unknown_vm_is_named_beside_those_that_run() {
 }
 
 #[test]
-fn missing_rights_are_named() {
+fn capture_without_capabilities_names_them() {
     let _alone = alone();
     let output = Command::new("setpriv")
         .args(["--bounding-set", "-all", "--inh-caps", "-all", "--"])
@@ -317,7 +317,7 @@ fn missing_rights_are_named() {
 }
 
 #[test]
-fn rights_in_a_user_namespace_are_not_enough() {
+fn capture_in_user_namespace_is_not_permitted() {
     let _alone = alone();
     let mut running = Qemu::native("out-of-reach").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
@@ -331,7 +331,7 @@ fn rights_in_a_user_namespace_are_not_enough() {
 }
 
 #[test]
-fn a_host_that_cannot_be_traced_says_why() {
+fn capture_without_kvm_or_tracefs_names_the_cause() {
     let _alone = alone();
     let empty = "mkdir -p /tmp/vmexit-empty && mount --bind /tmp/vmexit-empty";
     let output = run_isolated(&format!("{empty} /sys/module && $VMEXIT capture -d 1s")).unwrap();
@@ -342,7 +342,7 @@ fn a_host_that_cannot_be_traced_says_why() {
 }
 
 #[test]
-fn a_missing_tracepoint_is_named() {
+fn capture_without_tracepoint_names_it() {
     let _alone = alone();
     let mut running = Qemu::native("untraceable").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
@@ -360,7 +360,7 @@ fn a_missing_tracepoint_is_named() {
 }
 
 #[test]
-fn wrong_usage_ends_with_2() {
+fn wrong_usage_exits_with_2() {
     let output = agent::command(&["capture", "-d", "never"]).unwrap().output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let help = agent::command(&["--help"]).unwrap().output().unwrap();
@@ -368,7 +368,7 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
-fn doctor_says_how_a_capture_would_fare() {
+fn doctor_on_working_host_reports_no_problem() {
     let _alone = alone();
     let mut running = Qemu::native("patient").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
@@ -389,7 +389,7 @@ fn doctor_says_how_a_capture_would_fare() {
 }
 
 #[test]
-fn doctor_ends_with_4_where_a_capture_would_fail() {
+fn doctor_without_kvm_exits_with_4() {
     let _alone = alone();
     let line = "mkdir -p /tmp/vmexit-empty && mount --bind /tmp/vmexit-empty /sys/module && \
                 $VMEXIT doctor";
@@ -400,7 +400,7 @@ fn doctor_ends_with_4_where_a_capture_would_fail() {
 }
 
 #[test]
-fn a_guest_that_fills_its_table_takes_nothing_from_its_neighbour() {
+fn port_table_overflow_leaves_other_vm_exact() {
     let _alone = alone();
     const ROUNDS: u64 = 30;
     const PORTS: u32 = 500;
@@ -433,7 +433,7 @@ fn a_guest_that_fills_its_table_takes_nothing_from_its_neighbour() {
 }
 
 #[test]
-fn rows_that_a_boot_filled_are_given_up_for_what_comes_after() {
+fn port_rows_filled_by_boot_are_evicted_for_later_ports() {
     let _alone = alone();
     const ROUNDS: u64 = 1_000;
     let guest = BareGuest::boot().rounds(ROUNDS as u32);
@@ -447,7 +447,7 @@ fn rows_that_a_boot_filled_are_given_up_for_what_comes_after() {
 }
 
 #[test]
-fn a_vm_that_starts_meanwhile_is_named() {
+fn vm_started_during_capture_is_named() {
     let _alone = alone();
     let mut first = Qemu::native("first").start(&BareGuest::demo()).unwrap();
     first.wait_dots(1, PATIENCE).unwrap();

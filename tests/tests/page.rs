@@ -109,7 +109,7 @@ fn colours(page: &Path) -> [Vec<(String, String)>; 2] {
 }
 
 #[test]
-fn a_browser_shows_findings_charts_and_tables_in_light_and_dark() {
+fn html_page_in_browser_shows_findings_charts_and_tables() {
     let directory = TempDir::new().unwrap();
     let page = page(&directory);
     let [light, dark] = colours(&page);
@@ -143,7 +143,7 @@ fn a_browser_shows_findings_charts_and_tables_in_light_and_dark() {
 }
 
 #[test]
-fn what_is_printed_is_all_there_and_in_order() {
+fn html_page_in_print_is_complete_and_in_order() {
     let directory = TempDir::new().unwrap();
     let page = page(&directory);
     let pdf = directory.path().join("page.pdf");

@@ -23,14 +23,14 @@ use vmexit_tests::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
-fn its_rules_hold() {
+fn prometheus_rules_pass_promtool() {
     let rules = |name: &str| packaging("prometheus").join(name).display().to_string();
     promtool(&["check", "rules", &rules("vmexit.rules.yml")]).unwrap();
     promtool(&["test", "rules", &rules("vmexit.rules.test.yml")]).unwrap();
 }
 
 #[test]
-fn it_has_the_guests_own_counts_and_its_alarms_go_off() {
+fn prometheus_counts_match_guest_and_down_alert_fires() {
     const ROUNDS: u64 = 40;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = Qemu::native("scraped").paused().start(&guest).unwrap();

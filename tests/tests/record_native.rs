@@ -99,7 +99,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_night_can_be_told_exactly() {
+fn recording_across_restart_and_kill_stays_exact() {
     let directory = TempDir::new().unwrap();
     let recorder = Recorder::start(directory.path(), &[]);
     let first = run("first");
@@ -207,7 +207,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_costs_no_exit() {
+fn recording_on_full_disk_loses_no_exit() {
     let disk = SmallDisk::new();
     let directory = disk.0.path();
     let recorder = Recorder::start(directory, &[]);

@@ -25,7 +25,7 @@ fn run(guest: &BareGuest, lab: impl FnOnce(Lab) -> Lab, script: &str) -> Printed
 }
 
 #[test]
-fn a_recording_tells_here_what_happened_there() {
+fn recording_from_lab_reports_the_same_on_host() {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let script = start("recorded")
         + &format!(
@@ -82,7 +82,7 @@ echo "== file"; base64 /tmp/there.vmexit
 }
 
 #[test]
-fn a_clock_that_is_set_costs_no_interval_and_makes_none_up() {
+fn recording_across_clock_changes_keeps_exact_intervals() {
     // Some intervals between the times at which it is set.
     const LONG: u64 = 10 * ROUNDS;
     let guest = BareGuest::sampler().rounds(LONG as u32);
@@ -155,7 +155,7 @@ fn decoded(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_perf_has_recorded_says_the_same() {
+fn imported_perf_trace_matches_capture() {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
     let script = beside_perf("imported", ROUNDS)
         + r#"

@@ -27,7 +27,7 @@ fn off(figure: f64, from: f64) -> f64 {
 }
 
 #[test]
-fn windows_have_what_happened_in_them() {
+fn duty_windows_count_exits_within_them() {
     let guest = BareGuest { rtc_out: 20, rtc_in: 20, cpuid: 40, ..BareGuest::pm_timer(40) };
     let mut script =
         start("windows") + MEASURE + "echo cont >&3\nwait_dots 3\necho '== rate'; measure 2\n";
@@ -142,14 +142,14 @@ echo "== report"; vmexit report /tmp/kept -f json
 }
 
 #[test]
-fn a_budget_is_kept_at_ten_thousand_exits_a_second() {
+fn budget_is_kept_at_10k_exits_per_second() {
     // In small rounds: the last one, which may just be in the measurement or not, is a fiftieth of the budget.
     let guest = BareGuest { compute: 230_000, ..BareGuest::pm_timer(10) };
     cost("10 k", 8e3..13e3, &guest);
 }
 
 #[test]
-fn a_budget_is_kept_at_a_hundred_thousand_exits_a_second() {
+fn budget_is_kept_at_100k_exits_per_second() {
     let guest = BareGuest { cpuid: 300, ..BareGuest::pm_timer(100) };
     cost("100 k", 1e5..2e5, &guest);
 }

@@ -38,7 +38,7 @@ fn assert_exact(served: &Served, vm: &str, expected: &Expected) {
 }
 
 #[test]
-fn counters_are_the_guests_own() {
+fn metrics_match_guest_counts() {
     const ROUNDS: u64 = 40;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = paused("served", &guest);
@@ -74,7 +74,7 @@ fn counters_are_the_guests_own() {
 }
 
 #[test]
-fn hostile_clients_cost_nothing() {
+fn serve_with_hostile_clients_stays_exact_and_small() {
     const ROUNDS: u64 = 200;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = paused("besieged", &guest);
@@ -146,7 +146,7 @@ fn capabilities(served: &Served) -> [u64; 3] {
 }
 
 #[test]
-fn what_attaching_took_is_given_up() {
+fn serve_after_attach_drops_capabilities() {
     let served = Served::start(&["-i", "100ms"]).unwrap();
     assert_eq!(capabilities(&served), [BPF | NAME | DAC_OVERRIDE; 3]);
     drop(served);
@@ -156,7 +156,7 @@ fn what_attaching_took_is_given_up() {
 }
 
 #[test]
-fn a_user_with_four_capabilities_will_do() {
+fn serve_as_user_with_four_capabilities_stays_exact() {
     const ROUNDS: u64 = 20;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = paused("unprivileged", &guest);
@@ -185,7 +185,7 @@ fn a_user_with_four_capabilities_will_do() {
 }
 
 #[test]
-fn the_service_manager_is_told() {
+fn serve_notifies_systemd_of_ready_watchdog_and_stop() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();

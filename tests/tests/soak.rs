@@ -95,7 +95,7 @@ fn accesses(served: &Served, vm: &str) -> Ports {
 }
 
 #[test]
-fn books_go_from_vcpu_to_vcpu_and_back() {
+fn churn_of_vcpus_keeps_counts_exact() {
     const BURSTS: u64 = 60;
     const TIMES: u32 = 20;
     let _alone = alone();
@@ -130,7 +130,7 @@ fn books_go_from_vcpu_to_vcpu_and_back() {
 }
 
 #[test]
-fn two_hundred_guests_come_and_go() {
+fn churn_of_200_guests_keeps_counts_exact() {
     const GUESTS: u64 = 200;
     const ROUNDS: u64 = 20;
     let names: Vec<String> = (0..BOOKS).map(|number| format!("soak-{number}")).collect();

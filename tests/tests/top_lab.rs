@@ -15,7 +15,7 @@ use vmexit_tests::{
 const ROUNDS: u64 = 60;
 
 #[test]
-fn all_that_a_guest_did_is_on_the_screen() {
+fn top_counts_match_capture_and_guest() {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
     let lab = scenario::lab(Vendor::Amd, &guest).unwrap().tmux().timeout(Duration::from_secs(240));
     let script = start("shown")

@@ -81,7 +81,7 @@ fn ensure_terminal_is_the_shells(tmux: &Tmux) {
 }
 
 #[test]
-fn the_terminal_is_given_back_whatever_ends_it() {
+fn top_restores_terminal_however_it_ends() {
     let (guest, tmux) = top("given-back", "");
     tmux.press(&["q"]).unwrap();
     ensure_given_back(&tmux, 0);
@@ -98,7 +98,7 @@ fn the_terminal_is_given_back_whatever_ends_it() {
 }
 
 #[test]
-fn it_goes_to_the_background_and_comes_back() {
+fn top_suspends_and_resumes_with_terminal() {
     let (guest, tmux) = top("comes-and-goes", "");
     let shows = |screen: &str| screen.contains("0x608 IN");
     // As a job: the shell goes on when it stops.
@@ -128,7 +128,7 @@ fn it_goes_to_the_background_and_comes_back() {
 }
 
 #[test]
-fn keys_lead_from_screen_to_screen_and_it_follows_the_size() {
+fn top_keys_switch_screens_and_resize_is_followed() {
     let (guest, tmux) = top("by-keys", "-i 500ms");
     tmux.press(&["2"]).unwrap();
     tmux.wait("ports", |screen| screen.contains("IO-PORT") && screen.contains("acpi-tmr")).unwrap();
@@ -160,7 +160,7 @@ fn keys_lead_from_screen_to_screen_and_it_follows_the_size() {
 }
 
 #[test]
-fn a_bounded_guests_accesses_are_all_on_the_screen() {
+fn top_counts_of_bounded_guest_are_exact() {
     const ROUNDS: u64 = 50;
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
     let mut running = Qemu::native("bounded").paused().start(&guest).unwrap();
@@ -212,7 +212,7 @@ fn a_bounded_guests_accesses_are_all_on_the_screen() {
 }
 
 #[test]
-fn rates_on_the_screen_are_those_of_a_capture() {
+fn top_rates_match_capture() {
     let (guest, tmux) = top("rated", "-i 2s");
     tmux.press(&["2", "r", "c", "%"]).unwrap();
     // Of the same guest over about the same time.
@@ -230,7 +230,7 @@ fn rates_on_the_screen_are_those_of_a_capture() {
 }
 
 #[test]
-fn a_vm_that_ends_stays_for_a_while() {
+fn top_keeps_ended_vm_for_a_while() {
     let mut other = Qemu::native("stays").start(&BareGuest::demo()).unwrap();
     other.wait_dots(3, PATIENCE).unwrap();
     let mut guest = Qemu::native("goes-away").start(&BareGuest::demo()).unwrap();
@@ -250,7 +250,7 @@ fn a_vm_that_ends_stays_for_a_while() {
 }
 
 #[test]
-fn without_a_terminal_frames_are_text() {
+fn top_without_terminal_prints_text_frames() {
     let mut guest = Qemu::native("framed").start(&BareGuest::demo()).unwrap();
     guest.wait_dots(3, PATIENCE).unwrap();
     let pid = guest.pid().to_string();
@@ -277,7 +277,7 @@ fn without_a_terminal_frames_are_text() {
 }
 
 #[test]
-fn without_a_vm_a_screen_waits_and_text_ends() {
+fn top_without_vm_waits_on_screen_and_ends_in_batch() {
     ensure_failed(&run_isolated("$VMEXIT top --batch").unwrap(), 5, "no VM is running").unwrap();
     let tmux = Tmux::start(80, 24).unwrap();
     let program = agent::program().unwrap();
@@ -289,7 +289,7 @@ fn without_a_vm_a_screen_waits_and_text_ends() {
 }
 
 #[test]
-fn a_bad_configuration_costs_warnings() {
+fn top_with_bad_configuration_only_warns() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("vmexit").join("config.toml");
     fs::create_dir(file.parent().unwrap()).unwrap();

@@ -25,20 +25,20 @@ fn run(guest: &BareGuest, script: &str) -> Printed {
 }
 
 #[test]
-fn every_exit_is_a_line_on_raw_tracepoints() {
-    every_exit_is_a_line("raw");
+fn trace_on_raw_tracepoints_prints_every_exit() {
+    assert_trace_prints_every_exit("raw");
 }
 
 #[test]
-fn every_exit_is_a_line_on_classic_tracepoints() {
-    every_exit_is_a_line("classic");
+fn trace_on_classic_tracepoints_prints_every_exit() {
+    assert_trace_prints_every_exit("classic");
 }
 
 /// With two others beside: one for what takes hours, one without what only waits. None ends before the
 /// guest does, for at its end an agent has the kernel copy a map: until that is done, also while the thread is
 /// preempted, the CPU runs no program on a classic tracepoint (`bpf_disable_instrumentation`,
 /// include/linux/bpf.h).
-fn every_exit_is_a_line(tracepoints: &str) {
+fn assert_trace_prints_every_exit(tracepoints: &str) {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
     let agents = [
         ("all", "--slower-than 1ns --waiting"),
@@ -116,7 +116,7 @@ fn by_port(exits: &[Value]) -> BTreeMap<(u16, Direction), u64> {
 }
 
 #[test]
-fn a_reader_may_be_slow_or_go_away() {
+fn trace_with_slow_or_closed_reader_ends_cleanly() {
     let script = start("pipes")
         + r#"
 echo cont >&3

@@ -43,7 +43,7 @@ fn line(table: &str, pid: u32) -> &str {
 }
 
 #[test]
-fn qemu_with_a_hostile_name() {
+fn vms_with_hostile_name_escapes_it() {
     let name =
         format!("{HOSTILE}{}{}", "e\u{301}\u{301}\u{301}\u{301}".repeat(100), "x".repeat(10_000));
     let qemu = Qemu::native(&name).machine(Machine::Q35).vcpus(2).paused();
@@ -88,7 +88,7 @@ fn qemu_with_a_hostile_name() {
 }
 
 #[test]
-fn a_vmm_that_is_not_qemu() {
+fn vms_with_other_vmm_lists_it() {
     kvm_usable().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_vmexit-vcpus"));
     let (small, large) = (Vcpus::start(program, 3).unwrap(), Vcpus::start(program, 10).unwrap());
@@ -119,7 +119,7 @@ fn a_vmm_that_is_not_qemu() {
 }
 
 #[test]
-fn without_a_vm_it_says_so() {
+fn vms_without_vm_exits_with_5() {
     for format in ["text", "json"] {
         ensure_failed(
             &run_isolated(&format!("\"$VMEXIT\" vms -f {format}")).unwrap(),
@@ -131,7 +131,7 @@ fn without_a_vm_it_says_so() {
 }
 
 #[test]
-fn who_may_not_look_is_told_so() {
+fn vms_without_ptrace_capability_names_it() {
     // All are root's, but whoever has fewer rights than they have may not look into them.
     let line = "sleep 60 & sleep 60 & setpriv --inh-caps=-all --bounding-set=-all \"$VMEXIT\" vms";
     ensure_failed(&run_isolated(line).unwrap(), 3, "CAP_SYS_PTRACE").unwrap();

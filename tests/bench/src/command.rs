@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_command_that_watches_nothing_is_not_measured() {
+    async fn command_that_watches_nothing_is_not_measured() {
         let error = Watcher::start(&["true".into()]).await.err().unwrap();
         assert!(error.to_string().contains("ended too early"), "{error}");
         assert!(Watcher::start(&["/no/such/program".into()]).await.is_err());

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overwritten_events_were_written_too() {
+    fn ftrace_overwritten_events_are_counted() {
         let stats = "entries: 1200\noverrun: 34\ncommit overrun: 5\nbytes: 9\n\
                      oldest event ts:   167.1\nnow ts:   168.2\ndropped events: 6\nread events: 7\n";
         assert_eq!(written(stats), 1_234);

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn all_exits_are_timed_and_accounted_for() {
+    fn made_up_times_cover_all_exits() {
         let interval = Interval::between(&snapshot(1_001), &snapshot(1_013));
         let vcpu = &interval.vcpus[0];
         assert_eq!((vcpu.reasons.len(), vcpu.details.len()), (CODES.len(), 2));

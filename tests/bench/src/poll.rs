@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_found_in_the_status() {
+    fn proc_status_memory_parses() {
         let status = "Name:\tx\nVmHWM:\t    9000 kB\nVmRSS:\t    8000 kB\nRssAnon:\t    7000 kB\n";
         let memory = memory_kib(status);
         assert_eq!((memory["VmHWM"], memory["VmRSS"], memory["RssAnon"]), (9_000, 8_000, 7_000));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn cpu_time_grows_by_work() {
+    fn cpu_time_grows_with_work() {
         let start = cpu_ns();
         let sum = (0..5_000_000u64).fold(0, |sum, i| std::hint::black_box(sum ^ i));
         std::hint::black_box(sum);

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn nanoseconds_are_those_from_exit_to_exit() {
+    fn window_ns_per_exit_is_time_from_exit_to_exit() {
         let end = End { start: counts(1_000, ".."), seconds: 2.0 };
         let window = end.with(counts(41_000, "..-.-."));
         assert_eq!((window.exits, window.dots), (Some(40_000), Some(2)));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn without_exits_there_is_no_time_from_exit_to_exit() {
+    fn window_without_exits_has_no_ns_per_exit() {
         let end = End { start: counts(7, ""), seconds: 1.0 };
         assert_eq!(end.with(counts(7, "")).ns_per_exit, None);
         let unknown = Counts { exits: None, serial: None };
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guests_clock_is_that_of_rounds_within() {
+    fn window_cycles_are_those_of_rounds_within() {
         let before = ".p00000001c00000001\n.p00000002c0000";
         let within = "0002\n.p00000020c00000041\n.p00000021c00000040\n";
         let after = ".p00000003c0000000";
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_read_from_files() {
+    fn window_counters_are_read_from_files() {
         let dir = tempfile::tempdir().unwrap();
         let (exits, serial) = (dir.path().join("exits"), dir.path().join("serial"));
         fs::write(&serial, "..-.\n").unwrap();

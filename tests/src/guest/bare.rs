@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_arrive_in_the_rom_and_nothing_else_changes() {
+    fn rom_parameters_change_only_their_slots() {
         let guest = BareGuest {
             rounds: 0x0102_0304,
             bar_read: 4,
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn setup_holds_only_what_the_round_needs() {
+    fn setup_covers_only_needs_of_the_round() {
         let dots = BareGuest::default();
         assert_eq!(dots.setup(), Expected::default().write_msr(EFER, 1));
         assert_eq!(dots.per_round(), Expected::default().port(SERIAL, Direction::Out, 1));
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_is_one_exit_unless_qemu_writes_it() {
+    fn string_access_is_one_exit_except_writes_to_qemu() {
         let (of, round) = (BareGuest::sampler(), BareGuest::sampler().per_round());
         let string =
             |exits, events, elements: u32| Accesses { exits, events, elements: elements.into() };

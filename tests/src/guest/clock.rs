@@ -67,13 +67,13 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_of_each_is_found() {
+    fn clock_keeps_smallest_of_each_figure() {
         let text = b"\n.p0000c0dec00000a00\n--.p0000c0ddc00000a01\n";
         assert_eq!(Clock::of(text), clock(0xc0dd, 0xa00));
     }
 
     #[test]
-    fn rounds_that_were_cut_off_do_not_count() {
+    fn clock_ignores_truncated_rounds() {
         let text = b"01c00000001\n.p00000200c00000300\n.p00000100c0000010";
         assert_eq!(Clock::of(text), clock(0x200, 0x300));
         assert_eq!(Clock::of(b".p00000200c00000300\n"), Clock::default());
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_guest_prints_is_no_figure() {
+    fn clock_ignores_malformed_figures() {
         for line in
             [".p0000020c00000300", ".p00000200d00000300", ".p00000200c000003000", ".pc", "."]
         {

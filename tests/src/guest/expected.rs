@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn adds_and_multiplies_by_key() {
+    fn expected_counts_add_and_multiply_by_key() {
         let round = Expected { cpuid: 2, hlt: 1, ..Expected::default() }
             .port(0x70, Direction::Out, 3)
             .port(0x71, Direction::In, 0)
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_counts_three_ways() {
+    fn string_access_counts_exits_events_and_elements() {
         let accesses = Accesses { exits: 1, events: 2, elements: 3 };
         let ends = Expected { string_ends: 4, ..Expected::default() };
         let round = ends.string(0x5801, Direction::In, accesses);

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_one_word_for_the_shell() {
+    fn linux_guest_parameters_are_one_shell_word() {
         let guest = LinuxGuest::new("a").machine(Machine::Q35).parameters("tsc=unstable");
         let script = guest.start();
         assert!(script.contains(" -machine q35 "), "{script}");

@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn native_command_line() {
+    fn qemu_native_command_line() {
         let args = Qemu::native("win10-2").paused().args(Path::new("/run/g"));
         assert_eq!(
             args.join(" "),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn builder_reaches_the_command_line() {
+    fn qemu_builder_options_reach_command_line() {
         let qemu = Qemu::nested("a").machine(Machine::Q35).vcpus(2).arg("-L").arg("/share");
         let args = qemu.args(Path::new("/")).join(" ");
         for part in ["-accel kvm", "-machine q35", "-cpu host", "-smp 2"] {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn shell_line_quotes_what_needs_it() {
+    fn qemu_shell_line_quotes_special_characters() {
         let line = Qemu::nested("it's, $HOME").binary("/bin/qemu").shell(Path::new("/my guest"));
         assert!(line.starts_with(r"/bin/qemu -name 'guest=it'\''s,, $HOME,debug-threads=on' "));
         assert!(line.contains(" -bios '/my guest/guest.rom' "));

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_skip_events_and_report_errors() {
+    fn qmp_commands_skip_events_and_report_errors() {
         let (_directory, qmp) = serve(&[
             r#"{"QMP": {}}"#,
             r#"{"return": {}}"#,
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_qmp_is_refused() {
+    fn qmp_connect_to_other_protocol_is_refused() {
         let (_directory, qmp) = serve(&[r#"{"hello": 1}"#]);
         assert!(qmp.unwrap_err().to_string().contains("not a QMP socket"));
     }

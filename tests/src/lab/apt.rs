@@ -238,7 +238,7 @@ Suites: bookworm bookworm-updates
 ";
 
     #[test]
-    fn the_archive_is_the_entry_of_the_suite_itself() {
+    fn apt_archive_is_entry_of_own_suite() {
         let archive = Archive::among(parse_deb822(SOURCES), "bookworm".to_owned()).unwrap();
         let cache = Path::new("/c");
         let suites = archive.suites(cache);
@@ -252,20 +252,20 @@ Suites: bookworm bookworm-updates
     }
 
     #[test]
-    fn a_machine_without_its_suite_is_told_so() {
+    fn apt_without_own_suite_is_an_error() {
         let error = Archive::among(Vec::new(), "bookworm".to_owned()).unwrap_err();
         assert!(error.to_string().contains("bookworm"), "{error}");
     }
 
     #[test]
-    fn dependencies() {
+    fn apt_depends_field_parses() {
         let show =
             "Package: p\nDepends: a (= 1), b | c (>= 2), linux-binary-7.3.4+deb13\nSection: x\n";
         assert_eq!(parse_depends(show), ["a", "b", "c", "linux-binary-7.3.4+deb13"]);
     }
 
     #[test]
-    fn a_newer_machine_is_not_searched_twice() {
+    fn apt_suites_on_newer_release_are_unique() {
         let sources = parse_deb822(&SOURCES.replace("bookworm", "trixie"));
         let archive = Archive::among(sources, "trixie".to_owned()).unwrap();
         let suites = archive.suites(Path::new("/c"));
@@ -274,14 +274,14 @@ Suites: bookworm bookworm-updates
     }
 
     #[test]
-    fn versions() {
+    fn apt_madison_versions_parse() {
         let text =
             " p | 1.95.0+dfsg1-2~bpo13+1 | http://a.example x/main amd64 Packages\n p | 1.63 | y\n";
         assert_eq!(parse_madison(text), ["1.95.0+dfsg1-2~bpo13+1", "1.63"]);
     }
 
     #[test]
-    fn simulations() {
+    fn apt_simulation_parses() {
         let text = "NOTE: This is only a simulation!\n\
                     Inst bochs-term (2.7+dfsg-4 Debian:12.15/oldstable [amd64]) []\n\
                     Inst xorriso [1.5.4-3] (1.5.4-4 Debian:12.15/oldstable [amd64])\n\
@@ -290,7 +290,7 @@ Suites: bookworm bookworm-updates
     }
 
     #[test]
-    fn os_release() {
+    fn os_release_codename_parses() {
         assert_eq!(codename("ID=debian\nVERSION_CODENAME=bookworm\n").as_deref(), Some("bookworm"));
     }
 }

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reason_of_an_end_is_found_in_the_noise() {
+    fn bochs_log_yields_reason_of_end() {
         let said = "ALSA lib confmisc.c:855: cannot find card '0'\n=====\n\
                     Bochs is exiting with the following message:\n[CPU0  ] oh\n=====\n";
         assert_eq!(complaints(said), "[CPU0  ] oh");
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn files_come_from_where_they_were_unpacked() {
+    fn bochs_files_come_from_unpacked_packages() {
         let dir = tempfile::tempdir().unwrap();
         let bochs = Bochs { unpacked: dir.path().to_owned() };
         fs::write(dir.path().join("here"), "").unwrap();

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_finished_is_cleared() {
+    fn cache_clears_unfinished_work() {
         let cache = tempfile::tempdir().unwrap();
         let killed = cache.path().join("unfinished/kernel");
         fs::create_dir_all(&killed).unwrap();
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn one_at_a_time() {
+    fn cache_admits_one_writer_at_a_time() {
         let cache = tempfile::tempdir().unwrap();
         let place = Workplace::enter(cache.path()).unwrap();
         let second = File::open(cache.path().join("lock")).unwrap();

@@ -171,19 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn paths_become_plain() {
+    fn host_paths_are_normalized() {
         assert_eq!(plain(Path::new("/usr/bin/../share/qemu/a")), Path::new("/usr/share/qemu/a"));
     }
 
     #[test]
-    fn a_script_is_no_program() {
+    fn host_script_is_not_an_elf_program() {
         let script = tempfile::NamedTempFile::new().unwrap();
         fs::write(script.path(), "#!/bin/sh\n").unwrap();
         assert!(matches!(libraries(script.path()), Err(LabError::NotElf(_))));
     }
 
     #[test]
-    fn a_missing_tool_is_named_with_its_package() {
+    fn host_missing_tool_names_its_package() {
         let error = tool("no-such-tool-here", "some-package").unwrap_err().to_string();
         assert!(error.contains("no-such-tool-here") && error.contains("some-package"), "{error}");
     }

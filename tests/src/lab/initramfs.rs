@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_come_once_and_first() {
+    fn initramfs_directories_come_once_before_files() {
         let mut tree = Tree::default();
         tree.bytes("/a/b/file", b"one", 0o644).unwrap();
         tree.bytes("/a/other", b"", 0o600).unwrap();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_archive_is_aligned() {
+    fn initramfs_second_archive_is_aligned() {
         let dir = tempfile::tempdir().unwrap();
         let (base, joined) = (dir.path().join("base"), dir.path().join("joined"));
         let mut tree = Tree::default();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_absolute_and_plain() {
+    fn initramfs_paths_must_be_absolute_and_normal() {
         let mut tree = Tree::default();
         for path in ["relative", "/", "/../etc/passwd", "/a/../b"] {
             assert!(matches!(tree.bytes(path, b"", 0o644), Err(LabError::GuestPath(_))), "{path}");
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_follows_the_contents() {
+    fn initramfs_cache_key_depends_on_contents() {
         let key = |bytes: &[u8]| {
             let mut tree = Tree::default();
             tree.bytes("/x", bytes, 0o644).unwrap();

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_end_at_a_number() {
+    fn kernel_version_prefix_ends_at_a_number() {
         assert!(is_version("6.12.95+deb13-cloud-amd64", "6.12"));
         assert!(is_version("6.12.95+deb13-cloud-amd64", "6"));
         assert!(is_version("6.1.0-56-cloud-amd64", "6.1.0-56-cloud-amd64"));
@@ -169,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn releases_are_ordered_by_number() {
+    fn kernel_releases_sort_by_number() {
         assert!(version_key("6.12.107+deb13") > version_key("6.12.95+deb13"));
         assert!(version_key("7.3.4+deb13") > version_key("7.2.13+deb14"));
         assert!(version_key("6.12.90+deb12.1") > version_key("6.12.90+deb12"));
     }
 
     #[test]
-    fn only_released_cloud_kernels() {
+    fn kernel_search_keeps_only_released_cloud_kernels() {
         let release = "6.1.0-56-cloud-amd64";
         assert_eq!(release_of(&format!("linux-image-{release}")), Some(release));
         for other in
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_are_cut_off() {
+    fn kernel_module_signatures_are_stripped() {
         let mut module = b"code and data".to_vec();
         module.extend(b"SIGNATURE");
         module.extend([0, 0, 2, 0, 0, 0, 0, 0]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_answers_without_the_network() {
+    fn kernel_in_cache_needs_no_network() {
         let dir = tempfile::tempdir().unwrap();
         let kernels = dir.path().join("kernels");
         for release in ["6.12.95+deb13-cloud-amd64", "6.12.107+deb13-cloud-amd64"] {

@@ -124,7 +124,7 @@ Suites: bookworm
 ";
 
     #[test]
-    fn deb822_stanzas() {
+    fn sources_deb822_stanzas_parse() {
         let sources = parse_deb822(DEB822);
         assert_eq!(sources.len(), 2);
         assert_eq!(sources[0].suites, ["bookworm", "bookworm-updates"]);
@@ -136,7 +136,7 @@ Suites: bookworm
     }
 
     #[test]
-    fn deb822_key_over_several_lines() {
+    fn sources_deb822_multiline_key_parses() {
         let text =
             "Types: deb\nURIs: u\nSuites: s\nSigned-By:\n -----BEGIN\n .\n abc\nComponents: main\n";
         let sources = parse_deb822(text);
@@ -144,7 +144,7 @@ Suites: bookworm
     }
 
     #[test]
-    fn classic_lines() {
+    fn sources_list_lines_parse() {
         let text = "# deb http://no.example x main\n\
                     deb-src http://a.example/debian trixie main\n\
                     deb [arch=amd64 signed-by=/k.gpg] http://a.example/debian trixie main contrib # here\n";

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_found_by_name_but_not_through_links() {
+    fn unpack_finds_files_by_name_but_not_through_symlinks() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a/b");
         fs::create_dir_all(&deep).unwrap();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_are_uncompressed() {
+    fn unpack_uncompresses_modules() {
         let dir = tempfile::tempdir().unwrap();
         let module = dir.path().join("kvm.ko");
         fs::write(&module, "module").unwrap();

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn one_verdict_counts() {
+    fn verdict_gives_exit_code() {
         let console = "boot\n[    3.1] vmexit-lab t0k exit 7\n[    3.2] reboot: Power down\n";
         assert!(matches!(judged(console, End::SwitchedOff), Ok(7)));
         // The machine said how it ended before it got stuck.
@@ -136,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn another_token_does_not() {
+    fn verdict_with_other_token_is_ignored() {
         let console = "[    3.1] vmexit-lab other exit 0\n";
         assert!(matches!(judged(console, End::SwitchedOff), Err(LabError::NoVerdict { .. })));
     }
 
     #[test]
-    fn two_verdicts_or_a_garbled_one_are_errors() {
+    fn verdict_twice_or_garbled_is_an_error() {
         let twice = "vmexit-lab t0k exit 0\nvmexit-lab t0k exit 0\n";
         assert!(matches!(
             judged(twice, End::SwitchedOff),
@@ -156,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_set_up_names_its_step() {
+    fn verdict_of_broken_setup_names_its_step() {
         let error = judged("vmexit-lab t0k broken insmod kvm.ko\n", End::SwitchedOff).unwrap_err();
         assert!(error.to_string().contains("insmod kvm.ko"), "{error}");
     }
 
     #[test]
-    fn a_crash_outweighs_a_verdict() {
+    fn verdict_after_crash_is_ignored() {
         let console = "fine\n[ 9.0] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!\n\
                        [ 30.1] vmexit-lab t0k exit 0\n";
         let error = judged(console, End::SwitchedOff).unwrap_err();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn no_verdict_depends_on_how_it_ended() {
+    fn missing_verdict_error_depends_on_end() {
         let limit = Duration::from_secs(5);
         assert!(matches!(judged("boot\n", End::Killed { limit }), Err(LabError::Hung { .. })));
         assert!(matches!(judged("", died()), Err(LabError::Died { .. })));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn tails_are_short() {
+    fn console_tail_is_bounded() {
         let text: String = (0..50).map(|line| format!("line {line}\n")).collect();
         let tail = tail("console", text.as_bytes());
         assert!(tail.starts_with("--- console") && tail.ends_with("line 49\n"));
