@@ -15,8 +15,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
-    guest::{BareGuest, Direction, Expected},
-    hist_triggers::Accesses,
+    guest::{BareGuest, Expected, PortDirection},
+    hist_triggers::AccessCounts,
 };
 
 /// The agent's program: `VMEXIT`, which `cargo xtask test` sets to what it has just built, else the
@@ -42,14 +42,14 @@ pub fn command(arguments: &[&str]) -> Result<Command> {
 }
 
 /// A capture that runs in the background and is known to count.
-pub struct Capture {
+pub struct RunningCapture {
     child: Child,
 }
 
 /// Links of attached programs, with all events: `vmexit doctor` lists the tracepoints.
 pub const LINKS: usize = 13;
 
-impl Capture {
+impl RunningCapture {
     /// Starts it and waits until all its programs are attached.
     pub fn start(arguments: &[&str]) -> Result<Self> {
         let mut command = command(&["capture", "--quiet"])?;
@@ -99,9 +99,9 @@ impl Capture {
     }
 
     /// Ends it by SIGINT, as ctrl-c does, and returns its JSON report.
-    pub fn report(self) -> Result<Report> {
+    pub fn report(self) -> Result<JsonReport> {
         self.signal("INT")?;
-        Report::of(&self.output()?)
+        JsonReport::of(&self.output()?)
     }
 }
 
@@ -111,9 +111,9 @@ const DETAILS: [&str; 7] = ["ioport", "mmio", "msr", "cpuid", "hypercall", "faul
 /// A JSON report, asked by name. A missing field is an error, so that no test passes for want of
 /// what it tests.
 #[derive(Debug)]
-pub struct Report(Value);
+pub struct JsonReport(Value);
 
-impl Report {
+impl JsonReport {
     /// From a run that must have succeeded.
     pub fn of(output: &Output) -> Result<Self> {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -145,15 +145,15 @@ impl Report {
     }
 
     /// The VM's exit reasons.
-    pub fn exits(&self, vm: &str) -> Result<Vec<Row<'_>>> {
+    pub fn exits(&self, vm: &str) -> Result<Vec<JsonRow<'_>>> {
         let rows = self.vm(vm)?["exits"].as_array().context("the VM has no exits")?;
-        Ok(rows.iter().map(Row).collect())
+        Ok(rows.iter().map(JsonRow).collect())
     }
 
     /// The VM's exits of one reason; none is 0.
     pub fn exits_for(&self, vm: &str, reason: &str) -> Result<u64> {
         let exits = self.exits(vm)?;
-        exits.iter().find(|row| row.reason() == Some(reason)).map_or(Ok(0), Row::samples)
+        exits.iter().find(|row| row.reason() == Some(reason)).map_or(Ok(0), JsonRow::samples)
     }
 
     /// Demands that what the VM did over time adds up to its exits, reason by reason.
@@ -162,7 +162,7 @@ impl Report {
         let steps = self.vm(vm)?["series"].as_array().context("the VM has no series")?;
         for part in steps.iter().filter_map(|step| step["parts"].as_array()).flatten() {
             let name = part["name"].as_str().context("a part has no name")?;
-            *sums.entry(name).or_default() += Row(part).samples()?;
+            *sums.entry(name).or_default() += JsonRow(part).samples()?;
         }
         let exits = self.exits(vm)?;
         let exits: BTreeMap<&str, u64> = exits
@@ -174,10 +174,15 @@ impl Report {
     }
 
     /// The VM's row of one port and direction.
-    pub fn port(&self, vm: &str, port: u16, direction: Direction) -> Result<Option<Row<'_>>> {
+    pub fn port(
+        &self,
+        vm: &str,
+        port: u16,
+        direction: PortDirection,
+    ) -> Result<Option<JsonRow<'_>>> {
         let direction = match direction {
-            Direction::In => "in",
-            Direction::Out => "out",
+            PortDirection::In => "in",
+            PortDirection::Out => "out",
         };
         self.detail(vm, "ioport", port.into(), Some(direction))
     }
@@ -189,7 +194,7 @@ impl Report {
         event: &str,
         number: u64,
         direction: Option<&str>,
-    ) -> Result<Option<Row<'_>>> {
+    ) -> Result<Option<JsonRow<'_>>> {
         let rows = self.details(vm, event)?;
         Ok(rows
             .into_iter()
@@ -215,7 +220,10 @@ impl Report {
         ensure!(rows == expected.ports.len(), "{rows} ports, not {}", expected.ports.len());
         let all =
             DETAILS.iter().map(|event| self.details(vm, event)).collect::<Result<Vec<_>>>()?;
-        self.exits(vm)?.iter().chain(all.iter().flatten()).try_for_each(Row::ensure_all_durations)
+        self.exits(vm)?
+            .iter()
+            .chain(all.iter().flatten())
+            .try_for_each(JsonRow::ensure_all_durations)
     }
 
     /// Demands the same of what the guest read in memory, of its MSRs and of CPUID.
@@ -251,7 +259,7 @@ impl Report {
     pub fn ensure_rows_for(&self, vm: &str, guest: &BareGuest, rounds: u64) -> Result<()> {
         let all = guest.expected(rounds).io();
         let rows = self.ports(vm)?;
-        let samples = rows.iter().map(Row::samples).sum::<Result<u64>>()?;
+        let samples = rows.iter().map(JsonRow::samples).sum::<Result<u64>>()?;
         ensure!(samples == all, "{samples} accesses to ports, not {all}");
         let mut own = 0;
         for (&(port, direction), accesses) in &(guest.per_round() * rounds).ports {
@@ -269,20 +277,20 @@ impl Report {
     }
 
     /// All of the VM's ports.
-    pub fn ports(&self, vm: &str) -> Result<Vec<Row<'_>>> {
+    pub fn ports(&self, vm: &str) -> Result<Vec<JsonRow<'_>>> {
         self.details(vm, "ioport")
     }
 
     /// All of one of the VM's tables; empty where it has none of that event.
-    pub fn details(&self, vm: &str, event: &str) -> Result<Vec<Row<'_>>> {
+    pub fn details(&self, vm: &str, event: &str) -> Result<Vec<JsonRow<'_>>> {
         let details = self.vm(vm)?["details"].as_object().context("the VM has no details")?;
         let rows = details.get(event).and_then(Value::as_array);
-        Ok(rows.map_or_else(Vec::new, |rows| rows.iter().map(Row).collect()))
+        Ok(rows.map_or_else(Vec::new, |rows| rows.iter().map(JsonRow).collect()))
     }
 
     /// What one of the VM's tables counts as accessed, row by row, and what found no row.
-    pub fn accesses(&self, vm: &str, event: &str) -> Result<(Accesses, u64)> {
-        let (mut accesses, mut other) = (Accesses::new(), 0);
+    pub fn accesses(&self, vm: &str, event: &str) -> Result<(AccessCounts, u64)> {
+        let (mut accesses, mut other) = (AccessCounts::new(), 0);
         for row in self.details(vm, event)? {
             let count = row.count("accesses")?;
             let written = matches!(row.direction(), Some("out" | "write"));
@@ -295,13 +303,13 @@ impl Report {
     }
 
     /// What is worth a change by the report, by rule, what costs most first.
-    pub fn findings(&self, vm: &str) -> Result<Vec<Finding<'_>>> {
+    pub fn findings(&self, vm: &str) -> Result<Vec<JsonFinding<'_>>> {
         let findings = self.vm(vm)?["findings"].as_array().context("the VM has no findings")?;
-        Ok(findings.iter().map(Finding).collect())
+        Ok(findings.iter().map(JsonFinding).collect())
     }
 
     /// The finding of a rule.
-    pub fn finding(&self, vm: &str, rule: &str) -> Result<Finding<'_>> {
+    pub fn finding(&self, vm: &str, rule: &str) -> Result<JsonFinding<'_>> {
         let findings = self.findings(vm)?;
         let found = findings.iter().find(|finding| finding.rule() == rule).copied();
         found.with_context(|| format!("no finding {rule} among {findings:?}"))
@@ -328,9 +336,9 @@ impl Report {
 
 /// One finding of a report.
 #[derive(Clone, Copy, Debug)]
-pub struct Finding<'a>(&'a Value);
+pub struct JsonFinding<'a>(&'a Value);
 
-impl<'a> Finding<'a> {
+impl<'a> JsonFinding<'a> {
     /// The rule's id; empty if it has none.
     pub fn rule(&self) -> &'a str {
         self.0["rule"].as_str().unwrap_or_default()
@@ -351,9 +359,9 @@ impl<'a> Finding<'a> {
 
 /// One row of a report.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'a>(&'a Value);
+pub struct JsonRow<'a>(&'a Value);
 
-impl Row<'_> {
+impl JsonRow<'_> {
     /// Name of an exit reason.
     pub fn reason(&self) -> Option<&str> {
         self.0["reason"].as_str()

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::scenario::Printed;
 
 /// Accesses by number (a port, address, register or leaf) and whether it was written.
-pub type Accesses = BTreeMap<(u64, bool), u64>;
+pub type AccessCounts = BTreeMap<(u64, bool), u64>;
 
 /// Sums over one of KVM's tracepoints (`arch/x86/kvm/trace.h` and `include/trace/events/kvm.h` of the
 /// kernel), and the agent's table of the same events.
@@ -80,12 +80,12 @@ pub fn print() -> String {
 
 impl HistTrigger {
     /// What a script has printed of it.
-    pub fn accesses(&self, printed: &Printed) -> Result<Accesses> {
+    pub fn accesses(&self, printed: &Printed) -> Result<AccessCounts> {
         self.parse(printed.section(self.event)?)
     }
 
-    fn parse(&self, text: &str) -> Result<Accesses> {
-        let mut accesses = Accesses::new();
+    fn parse(&self, text: &str) -> Result<AccessCounts> {
+        let mut accesses = AccessCounts::new();
         for line in text.lines().filter(|line| line.starts_with('{')) {
             let number = |name: &str| {
                 let mut words = line.split_whitespace();

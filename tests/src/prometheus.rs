@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::{
     lab::{LabError, default_cache, unpack_package},
     packages::packaging,
-    served::Series,
+    served::MetricSample,
 };
 
 /// How long something may take to show.
@@ -90,7 +90,7 @@ impl Prometheus {
     }
 
     /// An instant query's series: labels and value.
-    pub fn query(&self, query: &str) -> Result<Vec<Series>> {
+    pub fn query(&self, query: &str) -> Result<Vec<MetricSample>> {
         let server = format!("http://{}", self.address);
         let answer = promtool(&["query", "instant", "-o", "json", &server, query])?;
         let answer: Value = serde_json::from_str(&answer)?;
@@ -102,7 +102,7 @@ impl Prometheus {
     }
 
     /// Asks until it is so.
-    pub fn wait(&self, query: &str, is: impl Fn(&[Series]) -> bool) -> Result<()> {
+    pub fn wait(&self, query: &str, is: impl Fn(&[MetricSample]) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             // It is no fault of the query that nobody answers yet.

@@ -8,26 +8,26 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     agent,
     guest::{BareGuest, LinuxGuest, Qemu},
-    lab::{Kernel, Lab, Vendor, default_cache},
+    lab::{Lab, LabKernel, LabVendor, default_cache},
 };
 
 /// A lab with QEMU, the guest's ROM and the agent, as `vmexit`.
 ///
 /// Its kernel is Debian's own, or a newer one for those who ask: `VMEXIT_LAB_KERNEL=6.12`.
-pub fn lab(vendor: Vendor, guest: &BareGuest) -> Result<Lab> {
+pub fn lab(vendor: LabVendor, guest: &BareGuest) -> Result<Lab> {
     Ok(without_guest(vendor)?.file(format!("/tmp/{}", Qemu::ROM), guest.rom(), 0o644))
 }
 
 /// A lab with QEMU, what a [`LinuxGuest`] boots from, and the agent, as `vmexit`. The guest's kernel is the
 /// lab's own.
-pub fn linux_lab(vendor: Vendor) -> Result<Lab> {
+pub fn linux_lab(vendor: LabVendor) -> Result<Lab> {
     let lab = without_guest(vendor)?.kernel_image(format!("/tmp/{}", Qemu::KERNEL));
     Ok(lab.initramfs(format!("/tmp/{}", Qemu::INITRAMFS), LinuxGuest::INIT))
 }
 
-fn without_guest(vendor: Vendor) -> Result<Lab> {
+fn without_guest(vendor: LabVendor) -> Result<Lab> {
     let version = std::env::var("VMEXIT_LAB_KERNEL").ok();
-    let kernel = Kernel::find(&default_cache(), version.as_deref())?;
+    let kernel = LabKernel::find(&default_cache(), version.as_deref())?;
     Ok(Lab::new(kernel).vendor(vendor).qemu().binary("/usr/bin/vmexit", agent::program()?))
 }
 
@@ -180,8 +180,8 @@ impl Printed {
     }
 
     /// The section `report`.
-    pub fn report(&self) -> Result<agent::Report> {
-        agent::Report::parse(self.section("report")?.as_bytes())
+    pub fn report(&self) -> Result<agent::JsonReport> {
+        agent::JsonReport::parse(self.section("report")?.as_bytes())
     }
 }
 

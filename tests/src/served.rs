@@ -15,14 +15,14 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     agent,
-    guest::{Direction, Expected},
+    guest::{Expected, PortDirection},
 };
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A series: labels and value.
-pub type Series = (BTreeMap<String, String>, f64);
+pub type MetricSample = (BTreeMap<String, String>, f64);
 
 /// Accesses by port and direction.
 pub type Ports = BTreeMap<(String, String), u64>;
@@ -37,7 +37,7 @@ pub struct Served {
 
 /// What it answers.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     /// `200`.
     pub status: u16,
     /// The lines before the empty one.
@@ -84,7 +84,7 @@ impl Served {
     }
 
     /// What it answers to these very bytes.
-    pub fn ask(&self, request: &str) -> Result<Answer> {
+    pub fn ask(&self, request: &str) -> Result<HttpResponse> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(request.as_bytes())?;
@@ -92,7 +92,7 @@ impl Served {
         stream.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").context("an answer without an end")?;
         let status = head.split(' ').nth(1).context("an answer without a status")?.parse()?;
-        Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
+        Ok(HttpResponse { status, head: head.to_owned(), body: body.to_owned() })
     }
 
     /// The body of a page that is there.
@@ -104,7 +104,7 @@ impl Served {
     }
 
     /// The samples of a metric.
-    pub fn samples(&self, name: &str) -> Result<Vec<Series>> {
+    pub fn samples(&self, name: &str) -> Result<Vec<MetricSample>> {
         Ok(samples(&self.get("/metrics")?, name))
     }
 
@@ -129,7 +129,7 @@ impl Served {
     pub fn expected_ports(&self, expected: &Expected) -> Result<Ports> {
         let silent = self.samples("vmexit_silent")?.first().is_some_and(|(_, value)| *value > 0.0);
         let ports = expected.ports.iter().map(|(&(port, direction), accesses)| {
-            let direction = if direction == Direction::In { "in" } else { "out" };
+            let direction = if direction == PortDirection::In { "in" } else { "out" };
             let samples = if silent { accesses.events } else { accesses.exits };
             ((format!("{port:#x}"), direction.to_owned()), samples)
         });
@@ -201,7 +201,7 @@ fn address(line: &str) -> Option<SocketAddr> {
 }
 
 /// The samples of a metric in an exposition.
-pub fn samples(text: &str, name: &str) -> Vec<Series> {
+pub fn samples(text: &str, name: &str) -> Vec<MetricSample> {
     let lines = text.lines().filter_map(|line| line.strip_prefix(name));
     let series = |line: &str| {
         let (labels, value) = match line.strip_prefix('{') {
@@ -219,7 +219,7 @@ pub fn samples(text: &str, name: &str) -> Vec<Series> {
 }
 
 /// Accesses to ports of a VM, of series of `vmexit_accesses_total`.
-pub fn ports(accesses: &[Series], vm: &str) -> Ports {
+pub fn ports(accesses: &[MetricSample], vm: &str) -> Ports {
     // A label that is empty is none for Prometheus.
     let label =
         |labels: &BTreeMap<String, String>, name| labels.get(name).cloned().unwrap_or_default();

@@ -10,26 +10,26 @@
 use std::time::Duration;
 
 use vmexit_tests::{
-    agent::{Report, Row},
-    guest::{BareGuest, Direction, Expected, Qemu, address},
+    agent::{JsonReport, JsonRow},
+    guest::{BareGuest, Expected, PortDirection, Qemu, address},
     hist_triggers,
-    lab::{Lab, Vendor},
+    lab::{Lab, LabVendor},
     scenario::{self, Printed, beside_perf, capture, capture_all, start, watch},
 };
 
 const ROUNDS: u64 = 60;
 
 fn run(guest: &BareGuest, lab: impl FnOnce(Lab) -> Lab, script: &str) -> Printed {
-    let lab = lab(scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(240)));
+    let lab = lab(scenario::lab(LabVendor::Amd, guest).unwrap().timeout(Duration::from_secs(240)));
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-fn samples(row: Option<Row<'_>>) -> u64 {
+fn samples(row: Option<JsonRow<'_>>) -> u64 {
     row.map_or(0, |row| row.samples().unwrap())
 }
 
 /// Every exit that a guest can't avoid, by the names that Linux has for them on AMD.
-fn assert_exact(report: &Report, vm: &str, expected: &Expected) {
+fn assert_exact(report: &JsonReport, vm: &str, expected: &Expected) {
     report.ensure_ports(vm, expected).unwrap();
     report.ensure_registers(vm, expected).unwrap();
     for (reason, count) in
@@ -58,7 +58,7 @@ fn port_rows_filled_by_boot_are_evicted_for_later_ports() {
     report.ensure_rows_for("boot", &guest, ROUNDS).unwrap();
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
     // Not one that was given up is missing a duration.
-    let timed = |row: &Row<'_>| row.count("timed").unwrap();
+    let timed = |row: &JsonRow<'_>| row.count("timed").unwrap();
     let rows = report.ports("boot").unwrap();
     assert_eq!(rows.iter().map(timed).sum::<u64>(), guest.expected(ROUNDS).io());
     let other = rows.iter().find(|row| row.is_other()).unwrap();
@@ -95,7 +95,7 @@ for way in ask guess; do
 done
 "#;
     let printed = run(&BUSY, |lab| lab, &script);
-    let report = |way| Report::parse(printed.section(way).unwrap().as_bytes()).unwrap();
+    let report = |way| JsonReport::parse(printed.section(way).unwrap().as_bytes()).unwrap();
     let (asked, guessed) = (report("ask"), report("guess"));
     for rule in [
         "acpi-pm-timer",
@@ -154,7 +154,7 @@ fn exit_counts_with_timing_off_or_sampled_stay_exact() {
     let mut expected = guest.expected(ROUNDS).with_missed_hlts(printed.number("missed").unwrap());
     // The last never ends.
     expected.hlt -= 1;
-    let off = Report::parse(printed.section("off").unwrap().as_bytes()).unwrap();
+    let off = JsonReport::parse(printed.section("off").unwrap().as_bytes()).unwrap();
     assert_exact(&off, "untimed", &expected);
     assert_eq!(off.exits_for("untimed", "hlt").unwrap(), expected.hlt);
     assert_eq!(off.count("/accounting/unaccounted").unwrap(), 0);
@@ -162,7 +162,7 @@ fn exit_counts_with_timing_off_or_sampled_stay_exact() {
     assert!(off.ports("untimed").unwrap().iter().all(|row| row.count("stray").unwrap() == 0));
     assert!(off.exits("untimed").unwrap().iter().all(|row| row.count("timed").unwrap() == 0));
 
-    let some = Report::parse(printed.section("some").unwrap().as_bytes()).unwrap();
+    let some = JsonReport::parse(printed.section("some").unwrap().as_bytes()).unwrap();
     assert_exact(&some, "untimed", &expected);
     assert_eq!(some.count("/accounting/unaccounted").unwrap(), 0);
     let exits = some.exits("untimed").unwrap();
@@ -204,7 +204,7 @@ echo '== report'; cat /tmp/report.json
     let report = printed.report().unwrap();
     let port = |port, direction| samples(report.port("endless", port, direction).unwrap());
     let each = guest.per_round();
-    let rtc = (address::RTC_INDEX, Direction::Out);
+    let rtc = (address::RTC_INDEX, PortDirection::Out);
     let rounds = port(rtc.0, rtc.1) / each.ports[&rtc].exits;
     assert!(rounds > 3, "{rounds} rounds in 5 s");
     let missed = printed.number("missed").unwrap();
@@ -266,20 +266,20 @@ echo "== report"; cat /tmp/report.json
     for (name, perfs, average_us) in by_port {
         let (number, direction) = name.split_once(':').unwrap();
         let number = u16::from_str_radix(number.trim_start_matches("0x"), 16).unwrap();
-        let direction = if direction == "PIN" { Direction::In } else { Direction::Out };
+        let direction = if direction == "PIN" { PortDirection::In } else { PortDirection::Out };
         let ours = samples(report.port("beside-perf", number, direction).unwrap());
         close(&name, ours, perfs);
-        if (number, direction) == (address::PM_TIMER, Direction::In) {
+        if (number, direction) == (address::PM_TIMER, PortDirection::In) {
             perf_read_us = Some(average_us);
         }
     }
 
     // perf's clock for a port starts at kvm_pio, which a read reports when QEMU has answered.
-    let average = |row: Row<'_>| row.count("avg_ns").unwrap() as f64 / 1e3;
+    let average = |row: JsonRow<'_>| row.count("avg_ns").unwrap() as f64 / 1e3;
     let exits = report.exits("beside-perf").unwrap();
     let io = average(*exits.iter().find(|row| row.reason() == Some("io")).unwrap());
     let read =
-        average(report.port("beside-perf", address::PM_TIMER, Direction::In).unwrap().unwrap());
+        average(report.port("beside-perf", address::PM_TIMER, PortDirection::In).unwrap().unwrap());
     let perf = perf_read_us.expect("perf has 0x608:PIN");
     println!("average of IN 0x608: {read:.1} µs, of io {io:.1} µs; perf says {perf:.1} µs");
     assert!((0.5..2.0).contains(&(read / io)), "a read takes {read} µs, an io exit {io} µs");

@@ -6,8 +6,8 @@
 use std::{thread::sleep, time::Duration};
 
 use vmexit_tests::{
-    agent::{self, Capture, Report, Row},
-    guest::{BareGuest, Machine, Qemu, RunningGuest, address},
+    agent::{self, JsonReport, JsonRow, RunningCapture},
+    guest::{BareGuest, Qemu, QemuMachine, RunningGuest, address},
     namespaces::ensure_failed,
 };
 
@@ -39,10 +39,11 @@ fn start(qemu: Qemu) -> RunningGuest {
     running
 }
 
-fn captured(mut running: RunningGuest, arguments: &[&str]) -> Report {
+fn captured(mut running: RunningGuest, arguments: &[&str]) -> JsonReport {
     let pid = running.pid().to_string();
     let capture =
-        Capture::start(&[&["-d", "10m", "--vm", &pid, "-f", "json"], arguments].concat()).unwrap();
+        RunningCapture::start(&[&["-d", "10m", "--vm", &pid, "-f", "json"], arguments].concat())
+            .unwrap();
     running.resume().unwrap();
     running.wait_dots(ROUNDS, PATIENCE).unwrap();
     sleep(Duration::from_millis(300));
@@ -52,7 +53,7 @@ fn captured(mut running: RunningGuest, arguments: &[&str]) -> Report {
     report
 }
 
-fn row<'a>(report: &'a Report, event: &str, number: u64, direction: &str) -> Row<'a> {
+fn row<'a>(report: &'a JsonReport, event: &str, number: u64, direction: &str) -> JsonRow<'a> {
     report.detail("devices", event, number, Some(direction)).unwrap().unwrap()
 }
 
@@ -89,7 +90,7 @@ fn pc_machine_devices_are_named_by_qemu() {
 
 #[test]
 fn q35_machine_devices_are_named_by_qemu() {
-    assert_named_by_qemu(start(Qemu::native("devices").machine(Machine::Q35)), &[]);
+    assert_named_by_qemu(start(Qemu::native("devices").machine(QemuMachine::Q35)), &[]);
 }
 
 #[test]

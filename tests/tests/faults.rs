@@ -19,8 +19,8 @@ use std::{
 
 use serde_json::json;
 use vmexit_tests::{
-    agent::{self, Capture, Report},
-    guest::{BareGuest, Direction, Expected, Qemu, RunningGuest, address},
+    agent::{self, JsonReport, RunningCapture},
+    guest::{BareGuest, Expected, PortDirection, Qemu, RunningGuest, address},
     namespaces::ensure_failed,
     served::{Served, ports},
 };
@@ -65,10 +65,10 @@ fn expected(running: &RunningGuest) -> Expected {
 }
 
 /// Ends a capture that must succeed; its report, and what it has said.
-fn end(capture: Capture) -> (Report, String) {
+fn end(capture: RunningCapture) -> (JsonReport, String) {
     capture.signal("INT").unwrap();
     let output = capture.output().unwrap();
-    (Report::of(&output).unwrap(), String::from_utf8(output.stderr).unwrap())
+    (JsonReport::of(&output).unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
 /// Demands that a guest's accesses are there, each once.
@@ -84,8 +84,8 @@ fn assert_warned_once(said: &str) {
 }
 
 /// Whether it is a guess what the guest's clock is.
-fn is_guessed(report: &Report, vm: &str) -> bool {
-    let clock = report.port(vm, address::RTC_INDEX, Direction::Out).unwrap().unwrap();
+fn is_guessed(report: &JsonReport, vm: &str) -> bool {
+    let clock = report.port(vm, address::RTC_INDEX, PortDirection::Out).unwrap().unwrap();
     clock.device()["guess"].as_bool().unwrap()
 }
 
@@ -93,7 +93,7 @@ fn is_guessed(report: &Report, vm: &str) -> bool {
 fn killed_vm_is_reported_up_to_its_end() {
     let _alone = alone();
     let mut running = paused("killed");
-    let capture = Capture::start(&CAPTURE).unwrap();
+    let capture = RunningCapture::start(&CAPTURE).unwrap();
     finish(&mut running);
     let expected = expected(&running);
     running.signal("KILL").unwrap();
@@ -111,7 +111,7 @@ fn missing_qmp_socket_costs_names_and_one_warning() {
     let mut running = paused("mute");
     let mut qmp = running.qmp().unwrap();
     fs::remove_file(running.qmp_socket()).unwrap();
-    let capture = Capture::start(&CAPTURE).unwrap();
+    let capture = RunningCapture::start(&CAPTURE).unwrap();
     let served = Served::start(&["-i", "100ms"]).unwrap();
     qmp.execute("cont", json!({})).unwrap();
     wait(&mut running);
@@ -133,7 +133,7 @@ fn missing_qmp_socket_costs_names_and_one_warning() {
 fn qmp_socket_removed_later_keeps_known_names() {
     let _alone = alone();
     let mut running = paused("once-asked");
-    let capture = Capture::start(&CAPTURE).unwrap();
+    let capture = RunningCapture::start(&CAPTURE).unwrap();
     finish(&mut running);
     fs::remove_file(running.qmp_socket()).unwrap();
     let (report, said) = end(capture);
@@ -153,7 +153,7 @@ fn stopped_qemu_does_not_block_agent() {
     served.wait_intervals(30).unwrap();
     assert_warned_once(&served.said());
     running.signal("CONT").unwrap();
-    let capture = Capture::start(&CAPTURE).unwrap();
+    let capture = RunningCapture::start(&CAPTURE).unwrap();
     finish(&mut running);
     assert_served(&served, &running, "stopped");
     assert_warned_once(&served.said());
@@ -208,7 +208,7 @@ fn concurrent_agents_count_the_same() {
     let _alone = alone();
     let mut running = paused("shared");
     let served = [["-i", "100ms"], ["-i", "300ms"]].map(|every| Served::start(&every).unwrap());
-    let capture = Capture::start(&CAPTURE).unwrap();
+    let capture = RunningCapture::start(&CAPTURE).unwrap();
     finish(&mut running);
     let (report, said) = end(capture);
     report.ensure_ports("shared", &expected(&running)).unwrap();
@@ -281,7 +281,7 @@ fn bpf_stats_toggled_by_others_changes_no_count() {
     let mut switched = Switched::start();
     let mut running = paused("budgeted");
     let served = Served::start(&["-i", "200ms", "--budget", "50%"]).unwrap();
-    let capture = Capture::start(&[&CAPTURE[..], &["--budget", "50%"]].concat()).unwrap();
+    let capture = RunningCapture::start(&[&CAPTURE[..], &["--budget", "50%"]].concat()).unwrap();
     finish(&mut running);
     assert_served(&served, &running, "budgeted");
     assert_eq!(served.sum("vmexit_unwatched_seconds_total").unwrap(), 0.0);

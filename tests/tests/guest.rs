@@ -3,7 +3,9 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use vmexit_tests::guest::{AtEnd, BareGuest, Clock, Machine, Qemu, kvm_usable, vcpus::Vcpus};
+use vmexit_tests::guest::{
+    AtEnd, BareGuest, GuestClock, Qemu, QemuMachine, kvm_usable, vcpus::Vcpus,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ROUNDS: u32 = 10;
@@ -30,7 +32,7 @@ fn kvm_is_usable() -> Result<()> {
 
 #[test]
 fn sampler_guest_on_kvm_runs_to_power_off() -> Result<()> {
-    for machine in [Machine::Pc, Machine::Q35] {
+    for machine in [QemuMachine::Pc, QemuMachine::Q35] {
         run(&Qemu::native("sampler").machine(machine), BareGuest::sampler())?;
     }
     Ok(())
@@ -38,7 +40,7 @@ fn sampler_guest_on_kvm_runs_to_power_off() -> Result<()> {
 
 #[test]
 fn sampler_guest_without_kvm_runs_to_power_off() -> Result<()> {
-    for machine in [Machine::Pc, Machine::Q35] {
+    for machine in [QemuMachine::Pc, QemuMachine::Q35] {
         run(&Qemu::emulated("sampler").machine(machine), BareGuest::sampler().without_hlt())?;
     }
     Ok(())
@@ -46,13 +48,13 @@ fn sampler_guest_without_kvm_runs_to_power_off() -> Result<()> {
 
 #[test]
 fn guest_clock_prints_cycles_of_each_round() -> Result<()> {
-    let measured = |guest: BareGuest| -> Result<Clock> {
+    let measured = |guest: BareGuest| -> Result<GuestClock> {
         let mut running = Qemu::native("clock").start(&guest.rounds(ROUNDS))?;
         running.wait_dots(u64::from(ROUNDS), PATIENCE)?;
-        Ok(Clock::of(&fs::read(running.directory().join(Qemu::SERIAL))?))
+        Ok(GuestClock::of(&fs::read(running.directory().join(Qemu::SERIAL))?))
     };
     let guest = BareGuest { pm_timer_in: 50, cpuid: 50, clock: true, ..BareGuest::default() };
-    let Clock { pm_timer_in: Some(read), cpuid: Some(cpuid) } = measured(guest)? else {
+    let GuestClock { pm_timer_in: Some(read), cpuid: Some(cpuid) } = measured(guest)? else {
         anyhow::bail!("the guest printed no figures");
     };
     // An exit takes longer than a handful of instructions; and QEMU's answer longer than KVM's.
@@ -60,7 +62,7 @@ fn guest_clock_prints_cycles_of_each_round() -> Result<()> {
     let of_nothing = measured(BareGuest { cpuid: 0, ..guest })?;
     assert_eq!(of_nothing.cpuid, None);
     assert!(of_nothing.pm_timer_in.is_some());
-    assert_eq!(measured(BareGuest { clock: false, ..guest })?, Clock::default());
+    assert_eq!(measured(BareGuest { clock: false, ..guest })?, GuestClock::default());
     Ok(())
 }
 
@@ -100,7 +102,7 @@ fn qemu_start_failure_reports_its_cause() -> Result<()> {
 
 #[test]
 fn pm_timer_is_mapped_at_configured_port() -> Result<()> {
-    for machine in [Machine::Pc, Machine::Q35] {
+    for machine in [QemuMachine::Pc, QemuMachine::Q35] {
         let mut running =
             Qemu::native("timer").machine(machine).start(&BareGuest::pm_timer(10).rounds(1))?;
         running.wait_dots(1, PATIENCE)?;

@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 use vmexit_tests::{
-    agent::Finding,
+    agent::JsonFinding,
     guest::BareGuest,
-    lab::{Kernel, Lab, LabError, Vendor, default_cache},
+    lab::{Lab, LabError, LabKernel, LabVendor, default_cache},
     scenario::{self, Printed, capture_all, start, watch},
 };
 
@@ -26,7 +26,7 @@ fn exit_counts_on_classic_tracepoints_match_guest_and_kvm() {
 
 fn assert_exit_counts_match_guest_and_kvm(tracepoints: &str) {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
-    let lab = scenario::lab(Vendor::Intel, &guest).unwrap();
+    let lab = scenario::lab(LabVendor::Intel, &guest).unwrap();
     let script = capture_all("exact", ROUNDS, &format!("--tracepoints {tracepoints}"));
     let printed = Printed::by(&lab, &script).unwrap_or_else(|error| panic!("{error:#}"));
     let report = printed.report().unwrap();
@@ -71,7 +71,7 @@ const WINDOWS: BareGuest = BareGuest {
 
 #[test]
 fn windows_guest_gets_pm_timer_and_rtc_findings() {
-    let lab = scenario::lab(Vendor::Intel, &WINDOWS).unwrap();
+    let lab = scenario::lab(LabVendor::Intel, &WINDOWS).unwrap();
     let script = start("win10")
         + r#"
 echo cont >&3
@@ -89,7 +89,7 @@ echo "== explained"; vmexit explain /tmp/win10.vmexit
         assert!(explained.contains(words), "{words}");
     }
     let findings = report.findings("win10").unwrap();
-    let rules: Vec<&str> = findings.iter().map(Finding::rule).collect();
+    let rules: Vec<&str> = findings.iter().map(JsonFinding::rule).collect();
     assert_eq!(rules[..2], ["acpi-pm-timer", "rtc"], "{findings:?}");
     for finding in &findings[..2] {
         let (share, gain) = (finding.field("exits_percent"), finding.field("gain_core_percent"));
@@ -118,7 +118,7 @@ fn trace_on_classic_tracepoints_prints_every_exit() {
 fn assert_trace_prints_every_exit(tracepoints: &str) {
     let rounds = 3;
     let guest = BareGuest::sampler().rounds(rounds);
-    let lab = scenario::lab(Vendor::Intel, &guest).unwrap();
+    let lab = scenario::lab(LabVendor::Intel, &guest).unwrap();
     let trace = format!("trace -f json --slower-than 1ns --waiting --tracepoints {tracepoints}");
     let script = watch("slow", rounds.into(), &[("lines", trace)]);
     let printed = Printed::by(&lab, &script).unwrap_or_else(|error| panic!("{error:#}"));
@@ -138,7 +138,7 @@ fn assert_trace_prints_every_exit(tracepoints: &str) {
 }
 
 fn bare_lab() -> Lab {
-    Lab::new(Kernel::find(&default_cache(), None).unwrap()).vendor(Vendor::Intel)
+    Lab::new(LabKernel::find(&default_cache(), None).unwrap()).vendor(LabVendor::Intel)
 }
 
 #[test]

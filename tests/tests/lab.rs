@@ -4,10 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use vmexit_tests::lab::{Kernel, Lab, LabError, Stream, default_cache};
+use vmexit_tests::lab::{Lab, LabError, LabKernel, Stream, default_cache};
 
 fn lab() -> Result<Lab, LabError> {
-    Ok(Lab::new(Kernel::find(&default_cache(), None)?))
+    Ok(Lab::new(LabKernel::find(&default_cache(), None)?))
 }
 
 #[test]

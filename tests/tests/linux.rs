@@ -11,27 +11,27 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmexit_tests::{
-    agent::Report,
+    agent::JsonReport,
     guest::{LinuxGuest, address},
     hist_triggers,
-    lab::Vendor,
+    lab::LabVendor,
     scenario::{self, Printed, wait_attached},
 };
 
 const CLOCKS: [&str; 4] = ["hpet", "acpi_pm", "kvm-clock", "tsc"];
 
 /// Where a clock shows: table, number, direction, device.
-type Place = (&'static str, u64, &'static str, &'static str);
+type ClockRow = (&'static str, u64, &'static str, &'static str);
 
-const HPET: Place = ("mmio", address::HPET_COUNTER, "read", "hpet");
-const ACPI_PM: Place = ("ioport", address::PM_TIMER as u64, "in", "acpi-tmr");
+const HPET: ClockRow = ("mmio", address::HPET_COUNTER, "read", "hpet");
+const ACPI_PM: ClockRow = ("ioport", address::PM_TIMER as u64, "in", "acpi-tmr");
 
 /// Now and then QEMU's SVM gets the base of GS wrong when an interrupt hits the guest's kernel on its way in,
 /// and the kernel ends so. There is no measurement then, and it is made again.
 const CRASH_OF_THE_EMULATED: &str = "BUG: ENTRY_TRAMPOLINE stack guard page was hit";
 
 fn run(script: &str) -> Printed {
-    let lab = scenario::linux_lab(Vendor::Amd).unwrap().timeout(Duration::from_secs(240));
+    let lab = scenario::linux_lab(LabVendor::Amd).unwrap().timeout(Duration::from_secs(240));
     for _ in 0..2 {
         match Printed::by(&lab, script) {
             Err(error) if format!("{error:#}").contains(CRASH_OF_THE_EMULATED) => {
@@ -46,7 +46,7 @@ fn run(script: &str) -> Printed {
 /// What is known of one guest, whose clock is changed while it runs, and which does nothing but read it.
 struct Clocks {
     /// By clock, as in [`CLOCKS`].
-    reports: [Report; 4],
+    reports: [JsonReport; 4],
     /// What `vmexit explain` says of each.
     explained: [String; 4],
     /// What differs from the PM timer to kvm-clock.
@@ -81,19 +81,19 @@ echo "== diff"; vmexit diff -f json /tmp/acpi_pm.vmexit /tmp/kvm-clock.vmexit
     }
     println!("# acpi_pm to kvm-clock\n{}", section("text".into()));
     Clocks {
-        reports: CLOCKS.map(|clock| Report::parse(section(clock.into()).as_bytes()).unwrap()),
+        reports: CLOCKS.map(|clock| JsonReport::parse(section(clock.into()).as_bytes()).unwrap()),
         explained: CLOCKS.map(|clock| section(format!("explained {clock}")).to_owned()),
         diff: serde_json::from_str(section("diff".into())).unwrap(),
     }
 }
 
-fn samples(report: &Report, (event, number, direction, _): Place) -> u64 {
+fn samples(report: &JsonReport, (event, number, direction, _): ClockRow) -> u64 {
     let row = report.detail("clocks", event, number, Some(direction)).unwrap();
     row.map_or(0, |row| row.samples().unwrap())
 }
 
 /// Demands that the place has nearly all samples of its table, and its exit reason of all exits.
-fn assert_leads(report: &Report, place: Place, reason: &str) {
+fn assert_leads(report: &JsonReport, place: ClockRow, reason: &str) {
     let (event, number, direction, device) = place;
     let rows = report.details("clocks", event).unwrap();
     let first = rows.first().unwrap_or_else(|| panic!("no {event}"));
@@ -117,7 +117,7 @@ fn linux_guest_clocksource_named_by_explain() {
 }
 
 /// Each clock that is a device leads the tables while it is in use, and only then.
-fn assert_shown([hpet, acpi_pm, kvm_clock, _]: &[Report; 4]) {
+fn assert_shown([hpet, acpi_pm, kvm_clock, _]: &[JsonReport; 4]) {
     assert_leads(hpet, HPET, "npf");
     assert_leads(acpi_pm, ACPI_PM, "io");
     for (report, place, in_use) in [
@@ -129,7 +129,7 @@ fn assert_shown([hpet, acpi_pm, kvm_clock, _]: &[Report; 4]) {
         let (rest, before) = (samples(report, place), samples(in_use, place));
         assert!(rest * 100 < before, "{}: {rest} samples left of {before}", place.3);
     }
-    let handled = |report: &Report| report.count("/vms/0/total/handled_ns").unwrap();
+    let handled = |report: &JsonReport| report.count("/vms/0/total/handled_ns").unwrap();
     let [before, after] = [hpet, kvm_clock].map(handled);
     println!("handled in 3 s: {before} ns with the HPET, {after} ns with kvm-clock");
     assert!(after * 2 < before, "{after} ns in place of {before} ns");
@@ -138,7 +138,7 @@ fn assert_shown([hpet, acpi_pm, kvm_clock, _]: &[Report; 4]) {
 /// The two that cost are named, each with the remedy that fits; of the others nothing is said.
 fn assert_explained(Clocks { reports, explained, .. }: &Clocks) {
     let [hpet, acpi_pm, kvm_clock, tsc] = reports;
-    let remedy = |report: &Report, rule| {
+    let remedy = |report: &JsonReport, rule| {
         assert_eq!(report.findings("clocks").unwrap()[0].rule(), rule, "what costs most");
         let finding = report.finding("clocks", rule).unwrap();
         println!("{rule}: up to {}% of a core", finding.field("gain_core_percent"));

@@ -17,8 +17,8 @@ use std::{
 
 use aya::{maps::loaded_maps, programs::loaded_programs};
 use vmexit_tests::{
-    agent::{self, Capture, Report},
-    guest::{BareGuest, Direction, Qemu, address},
+    agent::{self, JsonReport, RunningCapture},
+    guest::{BareGuest, PortDirection, Qemu, address},
     namespaces::{ensure_failed, run_isolated},
 };
 
@@ -45,7 +45,7 @@ fn bounded_guest_port_accesses_are_all_counted() {
     // QMP answers once the machine is there.
     drop(running.qmp().unwrap());
     let pid = running.pid().to_string();
-    let capture = Capture::start(&["-d", "10m", "--vm", &pid, "-f", "json"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "--vm", &pid, "-f", "json"]).unwrap();
     running.resume().unwrap();
     running.wait_dots(ROUNDS, PATIENCE).unwrap();
     // The dot is the guest's last exit but one; let QEMU finish with it.
@@ -63,12 +63,12 @@ fn running_guest_counts_keep_ratio_of_a_round() {
     let mut running = Qemu::native("endless").start(&guest).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
     let output = agent::command(&["capture", "-q", "-d", "1s", "-f", "json"]).unwrap().output();
-    let report = Report::of(&output.unwrap()).unwrap();
+    let report = JsonReport::of(&output.unwrap()).unwrap();
     let count = |port, direction| {
         report.port("endless", port, direction).unwrap().map_or(0, |row| row.samples().unwrap())
     };
     let per_round = guest.per_round();
-    let rtc = (address::RTC_INDEX, Direction::Out);
+    let rtc = (address::RTC_INDEX, PortDirection::Out);
     let rounds = count(rtc.0, rtc.1) / per_round.ports[&rtc].exits;
     assert!(rounds > 3, "{rounds} rounds in a second");
     for (&(port, direction), each) in &per_round.ports {
@@ -85,7 +85,7 @@ fn silent_host_is_reported_as_silent_not_idle() {
     let mut running = Qemu::native("speaks").start(&BareGuest::demo()).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
     let json = agent::command(&["capture", "-q", "-d", "500ms", "-f", "json"]).unwrap().output();
-    let report = Report::of(&json.unwrap()).unwrap();
+    let report = JsonReport::of(&json.unwrap()).unwrap();
     let text = agent::command(&["capture", "-q", "-d", "500ms"]).unwrap().output().unwrap();
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("0x608 IN"), "{text}");
@@ -103,7 +103,7 @@ fn trace_on_silent_host_warns_early_and_once() {
     let mut running = Qemu::native("traced").start(&BareGuest::demo()).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
     let json = agent::command(&["capture", "-q", "-d", "500ms", "-f", "json"]).unwrap().output();
-    let is_silent = Report::of(&json.unwrap()).unwrap().text("/source").unwrap() == "silent";
+    let is_silent = JsonReport::of(&json.unwrap()).unwrap().text("/source").unwrap() == "silent";
 
     let directory = tempfile::tempdir().unwrap();
     let said = directory.path().join("said");
@@ -137,7 +137,7 @@ fn printing_guest_gets_serial_port_finding() {
     let mut running = Qemu::native("prints").start(&BareGuest::default()).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
     let capture = ["capture", "-q", "-d", "1s", "-f", "json", "--vm", "prints"];
-    let report = Report::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
+    let report = JsonReport::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
     let finding = report.finding("prints", "serial-port").unwrap();
     println!("{} dots in a second", finding.field("samples"));
     let silent = report.text("/source").unwrap() == "silent";
@@ -155,7 +155,7 @@ fn vm_filter_excludes_other_vms() {
     wanted.wait_dots(3, PATIENCE).unwrap();
     other.wait_dots(3, PATIENCE).unwrap();
     let capture = ["capture", "-q", "-d", "500ms", "-f", "json", "--vm", "wanted"];
-    let report = Report::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
+    let report = JsonReport::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
     assert!(!report.ports("wanted").unwrap().is_empty());
     assert!(report.ports("other").is_err(), "the neighbour is in the report");
 }
@@ -165,7 +165,7 @@ fn ended_vm_is_still_reported() {
     let _alone = alone();
     let mut running = Qemu::native("short-lived").start(&BareGuest::demo()).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
-    let capture = Capture::start(&["-d", "10m", "-f", "json"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "-f", "json"]).unwrap();
     sleep(Duration::from_millis(500));
     drop(running);
     let report = capture.report().unwrap();
@@ -180,7 +180,7 @@ fn stats_block_of_ended_vcpu_is_reused() {
     // Somebody has to run for a capture to begin.
     let mut first = Qemu::native("first").paused().start(&guest).unwrap();
     drop(first.qmp().unwrap());
-    let capture = Capture::start(&["-d", "10m", "-f", "json", "--max-vcpus", "1"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "-f", "json", "--max-vcpus", "1"]).unwrap();
     drop(first);
     let mut expected = Vec::new();
     for name in ["one", "two", "three", "four"] {
@@ -214,7 +214,7 @@ fn vcpus_over_limit_are_counted_as_lost() {
     let output = agent::command(&capture).unwrap().output().unwrap();
     let warned = String::from_utf8_lossy(&output.stderr);
     assert!(warned.contains("raise --max-vcpus"), "{warned}");
-    let report = Report::of(&output).unwrap();
+    let report = JsonReport::of(&output).unwrap();
     let served = ["one", "two", "three"].map(|name| !report.ports(name).unwrap().is_empty());
     assert_eq!(served.iter().filter(|&&served| served).count(), 1, "one book, one VM");
     let lost = report.count("/accounting/lost/no_book").unwrap()
@@ -239,7 +239,7 @@ fn killed_agent_leaves_no_programs_and_maps() {
     assert_eq!(ours(), 0, "another agent is running");
     let mut running = Qemu::native("survivor").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
-    let capture = Capture::start(&["-d", "10m"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m"]).unwrap();
     assert_eq!(ours(), PROGRAMS.len() + MAPS.len());
     capture.signal("KILL").unwrap();
     assert!(!capture.output().unwrap().status.success());
@@ -257,7 +257,7 @@ fn capture_ended_by_sigint_still_reports() {
     let _alone = alone();
     let mut running = Qemu::native("impatient").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
-    let capture = Capture::start(&["-d", "10m"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m"]).unwrap();
     sleep(Duration::from_millis(300));
     capture.signal("INT").unwrap();
     let output = capture.output().unwrap();
@@ -276,7 +276,7 @@ fn capture_output_file_is_whole_or_absent() {
     let path = file.to_str().unwrap();
     let mut capture = agent::command(&["capture", "-q", "-d", "300ms", "-f", "json", "-o", path]);
     assert!(capture.as_mut().unwrap().output().unwrap().status.success());
-    let report = Report::parse(&fs::read(&file).unwrap()).unwrap();
+    let report = JsonReport::parse(&fs::read(&file).unwrap()).unwrap();
     assert!(!report.ports("filed").unwrap().is_empty());
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "a temporary file is left");
 
@@ -409,7 +409,7 @@ fn port_table_overflow_leaves_other_vm_exact() {
     let mut neighbour = Qemu::native("neighbour").paused().start(&quiet).unwrap();
     let mut sprayer = Qemu::native("sprayer").paused().start(&noisy).unwrap();
     drop((neighbour.qmp().unwrap(), sprayer.qmp().unwrap()));
-    let capture = Capture::start(&["-d", "10m", "-f", "json"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "-f", "json"]).unwrap();
     neighbour.resume().unwrap();
     sprayer.resume().unwrap();
     neighbour.wait_dots(ROUNDS, PATIENCE).unwrap();
@@ -439,7 +439,7 @@ fn port_rows_filled_by_boot_are_evicted_for_later_ports() {
     let guest = BareGuest::boot().rounds(ROUNDS as u32);
     let mut qemu = Qemu::native("boot").paused().start(&guest).unwrap();
     drop(qemu.qmp().unwrap());
-    let capture = Capture::start(&["-d", "10m", "-f", "json"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "-f", "json"]).unwrap();
     qemu.resume().unwrap();
     qemu.wait_dots(ROUNDS, PATIENCE).unwrap();
     sleep(Duration::from_millis(300));
@@ -451,7 +451,7 @@ fn vm_started_during_capture_is_named() {
     let _alone = alone();
     let mut first = Qemu::native("first").start(&BareGuest::demo()).unwrap();
     first.wait_dots(1, PATIENCE).unwrap();
-    let capture = Capture::start(&["-d", "10m", "-f", "json"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "-f", "json"]).unwrap();
     let mut late = Qemu::native("latecomer").start(&BareGuest::demo()).unwrap();
     late.wait_dots(3, PATIENCE).unwrap();
     // Names are looked up twice a second.

@@ -17,7 +17,7 @@ use vmexit_tests::{
     guest::{BareGuest, Qemu},
     packages::packaging,
     prometheus::{Prometheus, program, promtool},
-    served::{self, Series, Served},
+    served::{self, MetricSample, Served},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ fn prometheus_counts_match_guest_and_down_alert_fires() {
 
     let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
     let query = "vmexit_accesses_total{vm=\"scraped\",event=\"ioport\",what!=\"other\"}";
-    let is_exact = |series: &[Series]| {
+    let is_exact = |series: &[MetricSample]| {
         served::ports(series, "scraped") == served.expected_ports(&expected).unwrap()
     };
     prometheus.wait(query, is_exact).unwrap();

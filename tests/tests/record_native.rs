@@ -18,8 +18,8 @@ use std::{
 
 use tempfile::TempDir;
 use vmexit_tests::{
-    agent::{self, Report},
-    guest::{BareGuest, Direction, Qemu, RunningGuest},
+    agent::{self, JsonReport},
+    guest::{BareGuest, PortDirection, Qemu, RunningGuest},
     namespaces::ensure_failed,
     tmux::Tmux,
 };
@@ -30,12 +30,12 @@ const ROUNDS: u64 = 40;
 const A_WHILE: Duration = Duration::from_millis(900);
 
 /// A recorder that counts.
-struct Recorder {
+struct RunningRecorder {
     child: Child,
     stderr: BufReader<std::process::ChildStderr>,
 }
 
-impl Recorder {
+impl RunningRecorder {
     fn start(directory: &Path, arguments: &[&str]) -> Self {
         let directory = directory.to_str().unwrap();
         let mut command =
@@ -79,16 +79,16 @@ fn run(name: &str) -> RunningGuest {
     running
 }
 
-fn report(directory: &Path, arguments: &[&str]) -> Report {
+fn report(directory: &Path, arguments: &[&str]) -> JsonReport {
     let directory = directory.to_str().unwrap();
     let arguments = [&["report", directory, "--format", "json"], arguments].concat();
     let output = agent::command(&arguments).unwrap().output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    Report::of(&output).unwrap()
+    JsonReport::of(&output).unwrap()
 }
 
 /// Demands that a guest's accesses are there, each once.
-fn assert_exact(report: &Report, running: &RunningGuest, name: &str) {
+fn assert_exact(report: &JsonReport, running: &RunningGuest, name: &str) {
     let expected = guest().expected(ROUNDS).with_missed_hlts(running.missed_hlts());
     report.ensure_ports(name, &expected).unwrap();
 }
@@ -101,7 +101,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 #[test]
 fn recording_across_restart_and_kill_stays_exact() {
     let directory = TempDir::new().unwrap();
-    let recorder = Recorder::start(directory.path(), &[]);
+    let recorder = RunningRecorder::start(directory.path(), &[]);
     let first = run("first");
     sleep(A_WHILE);
     // A second one has no place there.
@@ -118,7 +118,7 @@ fn recording_across_restart_and_kill_stays_exact() {
     assert_exact(&both, &second, "second");
 
     // Killed without a word, some time after the guest was done.
-    let recorder = Recorder::start(directory.path(), &[]);
+    let recorder = RunningRecorder::start(directory.path(), &[]);
     let third = run("third");
     sleep(A_WHILE);
     let (status, _) = recorder.end("KILL");
@@ -166,7 +166,7 @@ fn assert_replayed(path: &str, first: &RunningGuest) {
             line.split_whitespace().nth(1).unwrap().replace(',', "").parse::<u64>().unwrap()
         })
         .sum();
-    let expected = guest().expected(ROUNDS).ports[&(0x608, Direction::In)];
+    let expected = guest().expected(ROUNDS).ports[&(0x608, PortDirection::In)];
     assert!([expected.exits, expected.events].contains(&sum), "{sum} of {expected:?}: {text}");
 
     let tmux = Tmux::start(100, 24).unwrap();
@@ -210,7 +210,7 @@ impl Drop for SmallDisk {
 fn recording_on_full_disk_loses_no_exit() {
     let disk = SmallDisk::new();
     let directory = disk.0.path();
-    let recorder = Recorder::start(directory, &[]);
+    let recorder = RunningRecorder::start(directory, &[]);
     sleep(A_WHILE);
     // Somebody else's.
     let hog = directory.join("hog");
@@ -228,7 +228,7 @@ fn recording_on_full_disk_loses_no_exit() {
     assert_eq!(report.number("/span/unwatched_seconds").unwrap(), 0.0);
 
     // One that stays full is an error in the end.
-    let recorder = Recorder::start(directory, &[]);
+    let recorder = RunningRecorder::start(directory, &[]);
     let _ = fs::write(directory.join("hog"), vec![1; 2 << 20]);
     sleep(A_WHILE);
     let (status, said) = recorder.end("TERM");

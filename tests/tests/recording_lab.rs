@@ -10,9 +10,9 @@
 use std::{fs, time::Duration};
 
 use vmexit_tests::{
-    agent::{self, Report},
+    agent::{self, JsonReport},
     guest::BareGuest,
-    lab::{Lab, Vendor},
+    lab::{Lab, LabVendor},
     namespaces::ensure_failed,
     scenario::{self, Printed, beside_perf, start},
 };
@@ -20,7 +20,7 @@ use vmexit_tests::{
 const ROUNDS: u64 = 60;
 
 fn run(guest: &BareGuest, lab: impl FnOnce(Lab) -> Lab, script: &str) -> Printed {
-    let lab = lab(scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(240)));
+    let lab = lab(scenario::lab(LabVendor::Amd, guest).unwrap().timeout(Duration::from_secs(240)));
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
@@ -46,7 +46,7 @@ echo "== file"; base64 /tmp/there.vmexit
 "#
         );
     let printed = run(&guest, |lab| lab, &script);
-    let report = Report::parse(printed.section("json").unwrap().as_bytes()).unwrap();
+    let report = JsonReport::parse(printed.section("json").unwrap().as_bytes()).unwrap();
     let expected = guest.expected(ROUNDS).with_missed_hlts(printed.number("missed").unwrap());
     report.ensure_ports("recorded", &expected).unwrap();
     report.ensure_registers("recorded", &expected).unwrap();
@@ -120,7 +120,8 @@ echo "== set forth"; report --since $after
 "#
         );
     let printed = run(&guest, |lab| lab, &script);
-    let of = |section: &str| Report::parse(printed.section(section).unwrap().as_bytes()).unwrap();
+    let of =
+        |section: &str| JsonReport::parse(printed.section(section).unwrap().as_bytes()).unwrap();
     assert_eq!(printed.section("said").unwrap(), "");
     let all = of("all");
     let expected = guest.expected(LONG).with_missed_hlts(printed.number("missed").unwrap());
@@ -168,7 +169,8 @@ echo "== read"; vmexit report -f json /tmp/perf.vmexit
 "#;
     let printed = run(&guest, Lab::perf, &script);
     let ours = printed.report().unwrap();
-    let of = |section: &str| Report::parse(printed.section(section).unwrap().as_bytes()).unwrap();
+    let of =
+        |section: &str| JsonReport::parse(printed.section(section).unwrap().as_bytes()).unwrap();
     let imported = of("imported");
     println!("{}", imported.accounting());
     assert_eq!(printed.section("warnings").unwrap(), "");

@@ -10,14 +10,14 @@
 use std::{ops::Range, time::Duration};
 
 use vmexit_tests::{
-    agent::Report,
+    agent::JsonReport,
     guest::BareGuest,
-    lab::{Lab, Vendor},
+    lab::{Lab, LabVendor},
     scenario::{self, Printed, start},
 };
 
 fn run(guest: &BareGuest, lab: impl FnOnce(Lab) -> Lab, script: &str) -> Printed {
-    let lab = lab(scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(420)));
+    let lab = lab(scenario::lab(LabVendor::Amd, guest).unwrap().timeout(Duration::from_secs(420)));
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
@@ -42,7 +42,7 @@ fn duty_windows_count_exits_within_them() {
     let printed = run(&guest, Lab::instruction_clock, &script);
     let kvms = printed.number("rate").unwrap() as f64 / 1e3;
     for (name, _) in ways {
-        let report = Report::parse(printed.section(name).unwrap().as_bytes()).unwrap();
+        let report = JsonReport::parse(printed.section(name).unwrap().as_bytes()).unwrap();
         let count = |field: &str| report.count(&format!("/accounting/{field}")).unwrap();
         println!("{name}: {}", report.accounting());
         assert!(count("observed") > 1_000);
@@ -121,7 +121,7 @@ echo "== report"; vmexit report /tmp/kept -f json
     let per_second = |section: &str| printed.number(section).unwrap() as f64 / 1e3;
     let (without, with) = (per_second("without"), per_second("with"));
     let cost = 100.0 * (1.0 - with / without);
-    let report = Report::parse(printed.section("report").unwrap().as_bytes()).unwrap();
+    let report = JsonReport::parse(printed.section("report").unwrap().as_bytes()).unwrap();
     let of = |field: &str| report.number(field).unwrap();
     println!(
         "{name}: {without:.0} exits/s, cost {cost:.3} % by the clock; it says {:.3} %: kernel {:.2} ms, \

@@ -16,7 +16,7 @@ use std::{
 
 use tempfile::TempDir;
 use vmexit_tests::{
-    agent::{self, Report},
+    agent::{self, JsonReport},
     guest::{BareGuest, Expected, Qemu, RunningGuest, kvm_usable, vcpus::Here},
     served::{Ports, Served, ports},
 };
@@ -123,7 +123,7 @@ fn churn_of_vcpus_keeps_counts_exact() {
     assert_eq!(served.end().unwrap(), Some(0));
 
     let recorded = ["report", directory.path().to_str().unwrap(), "--format", "json"];
-    let report = Report::of(&agent::command(&recorded).unwrap().output().unwrap()).unwrap();
+    let report = JsonReport::of(&agent::command(&recorded).unwrap().output().unwrap()).unwrap();
     let rows = report.ports(name).unwrap();
     assert_eq!(rows.len(), expected.len());
     assert!(rows.iter().all(|row| row.samples().unwrap() == each), "{rows:?}");

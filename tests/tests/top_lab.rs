@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use vmexit_tests::{
-    guest::{BareGuest, Direction, address},
-    lab::Vendor,
+    guest::{BareGuest, PortDirection, address},
+    lab::LabVendor,
     scenario::{self, Printed, start, wait_attached},
     tmux::{self, figure},
 };
@@ -17,7 +17,8 @@ const ROUNDS: u64 = 60;
 #[test]
 fn top_counts_match_capture_and_guest() {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
-    let lab = scenario::lab(Vendor::Amd, &guest).unwrap().tmux().timeout(Duration::from_secs(240));
+    let lab =
+        scenario::lab(LabVendor::Amd, &guest).unwrap().tmux().timeout(Duration::from_secs(240));
     let script = start("shown")
         + &wait_attached()
         + tmux::functions()
@@ -66,7 +67,8 @@ echo "== report"; cat /tmp/report.json
     }
     let ports = printed.section("tab 2").unwrap();
     for (&(port, direction), accesses) in &expected.ports {
-        let name = format!("{port:#x} {}", if direction == Direction::In { "IN" } else { "OUT" });
+        let name =
+            format!("{port:#x} {}", if direction == PortDirection::In { "IN" } else { "OUT" });
         // Behind device and rate.
         assert_eq!(figure(ports, &name, 2), Some(accesses.exits), "{name} in:\n{ports}");
         let row = report.port("shown", port, direction).unwrap().unwrap();

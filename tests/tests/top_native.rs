@@ -14,8 +14,8 @@ use std::{
 };
 
 use vmexit_tests::{
-    agent::{self, Report},
-    guest::{BareGuest, Direction, Qemu, RunningGuest, address},
+    agent::{self, JsonReport},
+    guest::{BareGuest, PortDirection, Qemu, RunningGuest, address},
     namespaces::{ensure_failed, run_isolated},
     tmux::{Tmux, figure},
 };
@@ -174,13 +174,14 @@ fn top_counts_of_bounded_guest_are_exact() {
     tmux.press(&["2"]).unwrap();
     let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
     for (port, direction) in [
-        (address::PM_TIMER, Direction::In),
-        (address::RTC_INDEX, Direction::Out),
-        (address::RTC_DATA, Direction::In),
-        (address::SERIAL, Direction::Out),
+        (address::PM_TIMER, PortDirection::In),
+        (address::RTC_INDEX, PortDirection::Out),
+        (address::RTC_DATA, PortDirection::In),
+        (address::SERIAL, PortDirection::Out),
     ] {
         let exits = expected.ports[&(port, direction)].exits;
-        let shown = format!("{port:#x} {}", if direction == Direction::In { "IN" } else { "OUT" });
+        let shown =
+            format!("{port:#x} {}", if direction == PortDirection::In { "IN" } else { "OUT" });
         // Behind it the device, the rate and the number.
         let all = |screen: &str| figure(screen, &shown, 2) == Some(exits);
         tmux.wait(&format!("{exits} of {shown}"), all).unwrap();
@@ -203,7 +204,7 @@ fn top_counts_of_bounded_guest_are_exact() {
     assert_eq!(files.len(), 1, "a temporary file is left");
     let file = files[0].path();
     let shown = agent::command(&["report", "-f", "json", file.to_str().unwrap()]);
-    let report = Report::of(&shown.unwrap().output().unwrap()).unwrap();
+    let report = JsonReport::of(&shown.unwrap().output().unwrap()).unwrap();
     report
         .ensure_ports("bounded", &guest.expected(ROUNDS).with_missed_hlts(again.missed_hlts()))
         .unwrap();
@@ -218,10 +219,10 @@ fn top_rates_match_capture() {
     // Of the same guest over about the same time.
     let pid = guest.pid().to_string();
     let capture = ["capture", "-q", "-d", "6s", "-f", "json", "--vm", &pid];
-    let report = Report::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
+    let report = JsonReport::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
     let screen = tmux.screen().unwrap();
     let shown = figure(&screen, "0x608 IN", 1).unwrap_or_else(|| panic!("no rate in:\n{screen}"));
-    let row = report.port("rated", address::PM_TIMER, Direction::In).unwrap().unwrap();
+    let row = report.port("rated", address::PM_TIMER, PortDirection::In).unwrap().unwrap();
     let captured = row.samples().unwrap() as f64 / report.number("/span/seconds").unwrap();
     // The spans differ by an interval at each end.
     let difference = (shown as f64 - captured).abs() / captured;

@@ -9,15 +9,15 @@ use std::{
 
 use serde_json::Value;
 use vmexit_tests::{
-    guest::{BareGuest, Direction, ROM_SIZE, address},
-    lab::{Lab, Vendor},
+    guest::{BareGuest, PortDirection, ROM_SIZE, address},
+    lab::{Lab, LabVendor},
     scenario::{self, Printed, start, watch},
 };
 
 const ROUNDS: u64 = 20;
 
 fn lab(guest: &BareGuest) -> Lab {
-    scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(240))
+    scenario::lab(LabVendor::Amd, guest).unwrap().timeout(Duration::from_secs(240))
 }
 
 fn run(guest: &BareGuest, script: &str) -> Printed {
@@ -105,10 +105,11 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
-fn by_port(exits: &[Value]) -> BTreeMap<(u16, Direction), u64> {
+fn by_port(exits: &[Value]) -> BTreeMap<(u16, PortDirection), u64> {
     let mut ports = BTreeMap::new();
     for detail in exits.iter().map(|exit| &exit["detail"]).filter(|what| what["kind"] == "port") {
-        let direction = if detail["direction"] == "in" { Direction::In } else { Direction::Out };
+        let direction =
+            if detail["direction"] == "in" { PortDirection::In } else { PortDirection::Out };
         let port = u16::try_from(number(&detail["number"])).unwrap();
         *ports.entry((port, direction)).or_default() += 1;
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::Value;
 use vmexit_tests::{
     agent,
-    guest::{BareGuest, Machine, Qemu, kvm_usable, vcpus::Vcpus},
+    guest::{BareGuest, Qemu, QemuMachine, kvm_usable, vcpus::Vcpus},
     namespaces::{ensure_failed, run_isolated},
 };
 
@@ -46,7 +46,7 @@ fn line(table: &str, pid: u32) -> &str {
 fn vms_with_hostile_name_escapes_it() {
     let name =
         format!("{HOSTILE}{}{}", "e\u{301}\u{301}\u{301}\u{301}".repeat(100), "x".repeat(10_000));
-    let qemu = Qemu::native(&name).machine(Machine::Q35).vcpus(2).paused();
+    let qemu = Qemu::native(&name).machine(QemuMachine::Q35).vcpus(2).paused();
     let uuid = "C7A5FDBD-EDAF-9455-926A-D65C16DB1809";
     let mut running = qemu.arg("-uuid").arg(uuid).start(&BareGuest::demo()).unwrap();
     // QMP answers once the machine is there.

@@ -15,10 +15,10 @@ use crate::Mode;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vmexit-bench-ebpf"));
 
 /// A program and its tracepoint.
-type Attachment = (&'static str, &'static str);
+type ComparatorProgram = (&'static str, &'static str);
 
 /// The ends of exits first, so that no beginning is left open.
-fn programs(mode: Mode, on_amd: bool) -> &'static [Attachment] {
+fn programs(mode: Mode, on_amd: bool) -> &'static [ComparatorProgram] {
     match mode {
         Mode::Nothing | Mode::Command | Mode::Ftrace | Mode::Poll | Mode::Frame => &[],
         Mode::Floor => &[("floor_entry", "kvm_entry"), ("floor_exit", "kvm_exit")],
@@ -158,20 +158,20 @@ fn check_layout(tracefs: &Path) -> Result<()> {
 fn name_reasons(ebpf: &mut Ebpf) -> Result<()> {
     const NAMELESS: [u64; 9] = [3, 4, 5, 6, 11, 17, 35, 38, 42];
     let map = ebpf.map_mut("BT_NAME").context("no map BT_NAME")?;
-    let mut names = HashMap::<&mut MapData, u64, Name>::try_from(map)?;
+    let mut names = HashMap::<&mut MapData, u64, BpftraceReasonName>::try_from(map)?;
     for reason in (0..=58).filter(|reason| !NAMELESS.contains(reason)) {
         let mut name = [0; 20];
         for (to, from) in name.iter_mut().zip(format!("REASON_{reason}").bytes()) {
             *to = from;
         }
-        names.insert(reason, Name(name), 0)?;
+        names.insert(reason, BpftraceReasonName(name), 0)?;
     }
     Ok(())
 }
 
 #[derive(Clone, Copy)]
 #[repr(C, align(4))]
-struct Name([u8; 20]);
+struct BpftraceReasonName([u8; 20]);
 
 // SAFETY: bytes without gaps.
-unsafe impl Pod for Name {}
+unsafe impl Pod for BpftraceReasonName {}

@@ -43,12 +43,12 @@ pub(crate) struct Framed {
     vcpus: u32,
     rows: usize,
     /// The list of VMs, and one VM.
-    screens: BTreeMap<&'static str, Stages>,
+    screens: BTreeMap<&'static str, FrameStages>,
 }
 
 /// CPU time by what it was spent on, nanoseconds: the mean over all frames.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Stages {
+struct FrameStages {
     subtract: u64,
     build: u64,
     draw: u64,
@@ -68,7 +68,11 @@ pub(crate) fn frame() -> Result<Framed> {
     Ok(Framed { vms: VMS, vcpus: VMS * VCPUS, rows, screens })
 }
 
-fn frames(readings: &[Snapshot; 2], guests: &BTreeMap<u32, Vm>, opens: bool) -> Result<Stages> {
+fn frames(
+    readings: &[Snapshot; 2],
+    guests: &BTreeMap<u32, Vm>,
+    opens: bool,
+) -> Result<FrameStages> {
     let [before, after] = readings;
     let interval = Interval::between(before, after);
     let look = |report| Look {
@@ -86,7 +90,7 @@ fn frames(readings: &[Snapshot; 2], guests: &BTreeMap<u32, Vm>, opens: bool) -> 
     let backend = CrosstermBackend::new(io::sink());
     let viewport = Viewport::Fixed(Rect::new(0, 0, SIZE.0, SIZE.1));
     let mut terminal = Terminal::with_options(backend, TerminalOptions { viewport })?;
-    let (theme, mut sum) = (Theme::default(), Stages::default());
+    let (theme, mut sum) = (Theme::default(), FrameStages::default());
     for _ in 0..FRAMES {
         let start = cpu_ns();
         let interval = Interval::between(before, after);
@@ -100,7 +104,11 @@ fn frames(readings: &[Snapshot; 2], guests: &BTreeMap<u32, Vm>, opens: bool) -> 
         sum.draw += cpu_ns() - built;
     }
     let mean = |ns: u64| ns.checked_div(FRAMES).context("no frame");
-    Ok(Stages { subtract: mean(sum.subtract)?, build: mean(sum.build)?, draw: mean(sum.draw)? })
+    Ok(FrameStages {
+        subtract: mean(sum.subtract)?,
+        build: mean(sum.build)?,
+        draw: mean(sum.draw)?,
+    })
 }
 
 fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: model::Layout) -> Report {

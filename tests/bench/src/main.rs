@@ -27,8 +27,8 @@ use tokio::{
 
 use self::{
     runs::{Counting, Others, Runs},
-    subject::Subject,
-    window::{Counts, Window},
+    subject::BenchSubject,
+    window::{CounterReading, Window},
 };
 
 /// Measure what watching KVM's exits costs
@@ -51,7 +51,7 @@ Examples:
   vmexit-bench bpftrace --seconds 8 --serial guest.serial
   vmexit-bench command --seconds 8 --serial guest.serial -- vmexit capture --quiet -o report.txt
   vmexit-bench poll --seconds 20 --vcpus 10")]
-struct Args {
+struct BenchArgs {
     /// How exits are watched
     mode: Mode,
 
@@ -125,17 +125,17 @@ struct Outcome {
     measured: Window,
     counted: Option<u64>,
     command_cpu_ns: Option<u64>,
-    check: Check,
+    check: RunsCheck,
 }
 
 #[derive(Serialize)]
-struct Check {
+struct RunsCheck {
     exits: Option<u64>,
     runs: BTreeMap<String, Runs>,
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = BenchArgs::parse();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -146,7 +146,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run(args: &Args) -> Result<()> {
+async fn run(args: &BenchArgs) -> Result<()> {
     ensure!(
         (args.mode == Mode::Command) != args.command.is_empty(),
         "a command is for mode command, and mode command for a command"
@@ -162,14 +162,14 @@ async fn run(args: &Args) -> Result<()> {
         println!("{}", serde_json::to_string(&frame::frame()?)?);
         return Ok(());
     }
-    let mut stop = Stop::new()?;
+    let mut stop = StopSignals::new()?;
 
     let others = Others::now();
     let mut subject = select! {
-        subject = Subject::start(args.mode, &args.command, settle) => subject?,
+        subject = BenchSubject::start(args.mode, &args.command, settle) => subject?,
         () = stop.signalled() => bail!("interrupted before the measurement"),
     };
-    let counts = || Counts::read(&args.exits, args.serial.as_deref());
+    let counts = || CounterReading::read(&args.exits, args.serial.as_deref());
 
     // All reading is outside of the measured time: the clock is the last thing at its start, the first
     // at its end.
@@ -190,12 +190,12 @@ async fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-async fn check(args: &Args, length: Duration, others: &Others) -> Result<Check> {
+async fn check(args: &BenchArgs, length: Duration, others: &Others) -> Result<RunsCheck> {
     let counting = Counting::start()?;
-    let start = Counts::read(&args.exits, None)?;
+    let start = CounterReading::read(&args.exits, None)?;
     sleep(length).await;
-    let end = Counts::read(&args.exits, None)?;
-    Ok(Check { exits: end.exits_since(&start), runs: counting.end(others) })
+    let end = CounterReading::read(&args.exits, None)?;
+    Ok(RunsCheck { exits: end.exits_since(&start), runs: counting.end(others) })
 }
 
 fn seconds(value: f64) -> Result<Duration> {
@@ -203,12 +203,12 @@ fn seconds(value: f64) -> Result<Duration> {
 }
 
 /// The signals that end a measurement.
-struct Stop {
+struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Stop {
+impl StopSignals {
     fn new() -> Result<Self> {
         let on = |kind| signal(kind).context("signals can't be caught");
         Ok(Self {

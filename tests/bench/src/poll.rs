@@ -57,17 +57,17 @@ pub(crate) struct Polled {
     /// CPU time of this process, nanoseconds; without that of making up times.
     cpu_ns: u64,
     /// The same by what it was spent on.
-    stages_ns: Stages,
+    stages_ns: PollStages,
     /// Resident memory at the end, KiB, by the kernel's names for its parts; `VmHWM` is the most that
     /// there ever was.
     memory_kib: BTreeMap<String, u64>,
 }
 
 /// CPU time by what it was spent on, nanoseconds.
-type Stages = BTreeMap<&'static str, u64>;
+type PollStages = BTreeMap<&'static str, u64>;
 
 /// A live view without a screen.
-struct View {
+struct PolledView {
     probe: Probe,
     host: Host,
     reasons: Names,
@@ -75,7 +75,7 @@ struct View {
     last: Snapshot,
     made_up_times: bool,
     made_up_ns: u64,
-    stages_ns: Stages,
+    stages_ns: PollStages,
 }
 
 /// What was seen at one look.
@@ -89,14 +89,14 @@ struct Seen {
 /// Polls for so long, with room for so many vCPUs. With made-up times, as if KVM had reported an exit
 /// for each event.
 pub(crate) async fn poll(vcpus: u32, length: Duration, made_up_times: bool) -> Result<Polled> {
-    let mut view = View::start(vcpus, made_up_times)?;
+    let mut view = PolledView::start(vcpus, made_up_times)?;
     let mut tick = interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     for _ in 0..WARM_UP {
         tick.tick().await;
         view.look()?;
     }
-    (view.stages_ns, view.made_up_ns) = (Stages::new(), 0);
+    (view.stages_ns, view.made_up_ns) = (PollStages::new(), 0);
     let (start, cpu_at_start) = (Instant::now(), cpu_ns());
     let mut looks = Vec::new();
     while start.elapsed() < length {
@@ -117,7 +117,7 @@ pub(crate) async fn poll(vcpus: u32, length: Duration, made_up_times: bool) -> R
     })
 }
 
-impl View {
+impl PolledView {
     fn start(vcpus: u32, made_up_times: bool) -> Result<Self> {
         let guests = guest::find_all()?.vms.into_iter().filter(|vm| vm.answers_to(VMM));
         let guests: BTreeMap<u32, Vm> = guests.map(|vm| (vm.pid, vm)).collect();
@@ -140,7 +140,7 @@ impl View {
             last: Snapshot::default(),
             made_up_times,
             made_up_ns: 0,
-            stages_ns: Stages::new(),
+            stages_ns: PollStages::new(),
         })
     }
 

@@ -8,14 +8,14 @@ use tokio::time::sleep;
 use crate::{Mode, command::Watcher, comparator::Comparator, ftrace::Ftrace};
 
 /// A way to watch exits, which goes on while this lives.
-pub(crate) enum Subject {
+pub(crate) enum BenchSubject {
     Nothing,
     Comparator(Comparator),
     Ftrace(Ftrace),
     Watcher(Watcher),
 }
 
-impl Subject {
+impl BenchSubject {
     /// Attaches it, and gives it time to settle.
     pub(crate) async fn start(mode: Mode, command: &[OsString], settle: Duration) -> Result<Self> {
         let subject = match mode {

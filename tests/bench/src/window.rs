@@ -4,24 +4,24 @@ use std::{fs, io, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use vmexit_tests::guest::Clock;
+use vmexit_tests::guest::GuestClock;
 
 /// Counters that go on whoever watches.
-pub(crate) struct Counts {
+pub(crate) struct CounterReading {
     exits: Option<u64>,
     /// All that the guest has printed.
     serial: Option<Vec<u8>>,
 }
 
 /// A measurement under way.
-pub(crate) struct Start {
-    counts: Counts,
+pub(crate) struct StartedWindow {
+    counts: CounterReading,
     clock: Instant,
 }
 
 /// A measurement whose time is over.
-pub(crate) struct End {
-    start: Counts,
+pub(crate) struct StoppedWindow {
+    start: CounterReading,
     seconds: f64,
 }
 
@@ -42,7 +42,7 @@ struct Cycles {
     cpuid: Option<u32>,
 }
 
-impl Counts {
+impl CounterReading {
     /// KVM's exits, and a guest's output.
     pub(crate) fn read(exits: &Path, serial: Option<&Path>) -> Result<Self> {
         let exits = match fs::read_to_string(exits) {
@@ -71,25 +71,25 @@ impl Counts {
     }
 
     /// Starts the clock.
-    pub(crate) fn at_start(self) -> Start {
-        Start { counts: self, clock: Instant::now() }
+    pub(crate) fn at_start(self) -> StartedWindow {
+        StartedWindow { counts: self, clock: Instant::now() }
     }
 }
 
-impl Start {
+impl StartedWindow {
     /// Stops the clock.
-    pub(crate) fn at_end(self) -> End {
-        End { seconds: self.clock.elapsed().as_secs_f64(), start: self.counts }
+    pub(crate) fn at_end(self) -> StoppedWindow {
+        StoppedWindow { seconds: self.clock.elapsed().as_secs_f64(), start: self.counts }
     }
 }
 
-impl End {
+impl StoppedWindow {
     /// The measurement, with what was read after its end.
-    pub(crate) fn with(self, end: Counts) -> Window {
+    pub(crate) fn with(self, end: CounterReading) -> Window {
         let exits = end.exits_since(&self.start);
         let printed = end.printed_since(&self.start);
         let dots = printed.map(|text| text.iter().filter(|&&byte| byte == b'.').count() as u64);
-        let Clock { pm_timer_in, cpuid } = printed.map(Clock::of).unwrap_or_default();
+        let GuestClock { pm_timer_in, cpuid } = printed.map(GuestClock::of).unwrap_or_default();
         let smallest_cycles = Cycles { pm_timer_in, cpuid };
         let ns_per_exit =
             exits.filter(|&exits| exits > 0).map(|exits| self.seconds * 1e9 / exits as f64);
@@ -101,13 +101,13 @@ impl End {
 mod tests {
     use super::*;
 
-    fn counts(exits: u64, serial: &str) -> Counts {
-        Counts { exits: Some(exits), serial: Some(serial.into()) }
+    fn counts(exits: u64, serial: &str) -> CounterReading {
+        CounterReading { exits: Some(exits), serial: Some(serial.into()) }
     }
 
     #[test]
     fn window_ns_per_exit_is_time_from_exit_to_exit() {
-        let end = End { start: counts(1_000, ".."), seconds: 2.0 };
+        let end = StoppedWindow { start: counts(1_000, ".."), seconds: 2.0 };
         let window = end.with(counts(41_000, "..-.-."));
         assert_eq!((window.exits, window.dots), (Some(40_000), Some(2)));
         assert_eq!(window.ns_per_exit, Some(50_000.0));
@@ -115,10 +115,10 @@ mod tests {
 
     #[test]
     fn window_without_exits_has_no_ns_per_exit() {
-        let end = End { start: counts(7, ""), seconds: 1.0 };
+        let end = StoppedWindow { start: counts(7, ""), seconds: 1.0 };
         assert_eq!(end.with(counts(7, "")).ns_per_exit, None);
-        let unknown = Counts { exits: None, serial: None };
-        let end = End { start: unknown, seconds: 1.0 };
+        let unknown = CounterReading { exits: None, serial: None };
+        let end = StoppedWindow { start: unknown, seconds: 1.0 };
         let window = end.with(counts(7, "."));
         assert_eq!((window.exits, window.dots), (None, None));
     }
@@ -128,12 +128,12 @@ mod tests {
         let before = ".p00000001c00000001\n.p00000002c0000";
         let within = "0002\n.p00000020c00000041\n.p00000021c00000040\n";
         let after = ".p00000003c0000000";
-        let end = End { start: counts(0, before), seconds: 1.0 };
+        let end = StoppedWindow { start: counts(0, before), seconds: 1.0 };
         let window = end.with(counts(1, &format!("{before}{within}{after}")));
         assert_eq!(window.smallest_cycles, Cycles { pm_timer_in: Some(0x20), cpuid: Some(0x40) });
         assert_eq!(window.dots, Some(3));
         // One that prints no figures has none.
-        let end = End { start: counts(0, "."), seconds: 1.0 };
+        let end = StoppedWindow { start: counts(0, "."), seconds: 1.0 };
         assert_eq!(end.with(counts(1, "...\n.\n")).smallest_cycles, Cycles::default());
     }
 
@@ -142,11 +142,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (exits, serial) = (dir.path().join("exits"), dir.path().join("serial"));
         fs::write(&serial, "..-.\n").unwrap();
-        let counts = Counts::read(&exits, Some(&serial)).unwrap();
+        let counts = CounterReading::read(&exits, Some(&serial)).unwrap();
         assert_eq!((counts.exits, counts.serial), (None, Some(b"..-.\n".to_vec())));
         fs::write(&exits, "42\n").unwrap();
-        assert_eq!(Counts::read(&exits, None).unwrap().exits, Some(42));
+        assert_eq!(CounterReading::read(&exits, None).unwrap().exits, Some(42));
         fs::write(&exits, "?").unwrap();
-        assert!(Counts::read(&exits, None).is_err());
+        assert!(CounterReading::read(&exits, None).is_err());
     }
 }

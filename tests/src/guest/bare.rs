@@ -3,13 +3,13 @@
 //! In go numbers of exits per round; out come a ROM for `qemu-system-x86_64 -bios` and, for any
 //! number of rounds, the exact counts that a correct observer must arrive at.
 
-use super::clock::Clock;
+use super::clock::GuestClock;
 use super::expected::address::{
     APIC_BASE, BAR, DEBUG_EXIT, EFER, HPET_COUNTER, PCI_ADDRESS, PCI_DATA, PIC_MASK, PM_TIMER,
     RTC_DATA, RTC_INDEX, SERIAL, STRING_IN, STRING_OUT, X2APIC_EOI, X2APIC_LINT0, X2APIC_SPURIOUS,
     X2APIC_TIMER, X2APIC_TIMER_COUNT, X2APIC_TIMER_DIVIDE,
 };
-use super::expected::{Accesses, Direction, Expected};
+use super::expected::{Expected, PortAccesses, PortDirection};
 use super::rom::{self, Slot};
 
 /// What a guest does after its last round.
@@ -61,7 +61,7 @@ pub struct BareGuest {
     /// So many rounds of a loop that makes no exit.
     pub compute: u32,
     /// Whether each IN from the PM timer and each CPUID stands between two readings of the TSC, and
-    /// the round's smallest differences are printed after its dot: see [`Clock`].
+    /// the round's smallest differences are printed after its dot: see [`GuestClock`].
     pub clock: bool,
     /// What follows the last round.
     pub at_end: AtEnd,
@@ -220,15 +220,19 @@ impl BareGuest {
         let mut setup = sweep(Expected::default().write_msr(EFER, 1), self.boot_sweep);
         if self.pm_timer_in > 0 {
             setup = setup
-                .port(PCI_ADDRESS, Direction::Out, 3)
-                .port(PCI_DATA, Direction::In, 1)
-                .port(PCI_DATA, Direction::Out, 2);
+                .port(PCI_ADDRESS, PortDirection::Out, 3)
+                .port(PCI_DATA, PortDirection::In, 1)
+                .port(PCI_DATA, PortDirection::Out, 2);
         }
         if self.bar_read > 0 {
-            setup = setup.port(PCI_ADDRESS, Direction::Out, 2).port(PCI_DATA, Direction::Out, 2);
+            setup = setup.port(PCI_ADDRESS, PortDirection::Out, 2).port(
+                PCI_DATA,
+                PortDirection::Out,
+                2,
+            );
         }
         if self.rtc_data_out > 0 {
-            setup = setup.port(RTC_INDEX, Direction::Out, 1);
+            setup = setup.port(RTC_INDEX, PortDirection::Out, 1);
         }
         if self.hlt > 0 {
             setup = setup
@@ -270,23 +274,23 @@ impl BareGuest {
             ..Expected::default()
         };
         round = sweep(round, self.port_sweep);
-        let string_in = Accesses { exits: 1, events: 1, elements: self.string_in.into() };
+        let string_in = PortAccesses { exits: 1, events: 1, elements: self.string_in.into() };
         let of_pic = u64::from(self.string_out_pic);
-        let string_out_pic = Accesses { exits: 1, events: of_pic, elements: of_pic };
+        let string_out_pic = PortAccesses { exits: 1, events: of_pic, elements: of_pic };
         if self.string_in > 0 {
-            round = round.string(STRING_IN, Direction::In, string_in);
+            round = round.string(STRING_IN, PortDirection::In, string_in);
         }
         if self.string_out_pic > 0 {
-            round = round.string(PIC_MASK, Direction::Out, string_out_pic);
+            round = round.string(PIC_MASK, PortDirection::Out, string_out_pic);
         }
-        let printed = if self.clock { 1 + Clock::PRINTED } else { 1 };
+        let printed = if self.clock { 1 + GuestClock::PRINTED } else { 1 };
         round
-            .port(STRING_OUT, Direction::Out, self.string_out.into())
-            .port(PM_TIMER, Direction::In, self.pm_timer_in.into())
-            .port(RTC_INDEX, Direction::Out, self.rtc_out.into())
-            .port(RTC_DATA, Direction::In, self.rtc_in.into())
-            .port(RTC_DATA, Direction::Out, self.rtc_data_out.into())
-            .port(SERIAL, Direction::Out, printed)
+            .port(STRING_OUT, PortDirection::Out, self.string_out.into())
+            .port(PM_TIMER, PortDirection::In, self.pm_timer_in.into())
+            .port(RTC_INDEX, PortDirection::Out, self.rtc_out.into())
+            .port(RTC_DATA, PortDirection::In, self.rtc_in.into())
+            .port(RTC_DATA, PortDirection::Out, self.rtc_data_out.into())
+            .port(SERIAL, PortDirection::Out, printed)
             .read_mmio(HPET_COUNTER, self.hpet_read.into())
             .read_mmio(BAR, self.bar_read.into())
             .read_msr(APIC_BASE, self.msr_read.into())
@@ -299,7 +303,7 @@ impl BareGuest {
     pub fn end(&self) -> Expected {
         match self.at_end {
             AtEnd::Halt => Expected { hlt: 1, ..Expected::default() },
-            AtEnd::PowerOff => Expected::default().port(DEBUG_EXIT, Direction::Out, 1),
+            AtEnd::PowerOff => Expected::default().port(DEBUG_EXIT, PortDirection::Out, 1),
         }
     }
 }
@@ -307,7 +311,7 @@ impl BareGuest {
 /// Adds so many ports, each once.
 fn sweep(expected: Expected, ports: u32) -> Expected {
     (1..=ports).fold(expected, |expected, port| {
-        expected.port(rom::SWEEP_BASE + port as u16, Direction::In, 1)
+        expected.port(rom::SWEEP_BASE + port as u16, PortDirection::In, 1)
     })
 }
 
@@ -341,13 +345,13 @@ mod tests {
 
     #[test]
     fn expected_adds_setup_rounds_and_end() {
-        use Direction::{In, Out};
+        use PortDirection::{In, Out};
         let guest = BareGuest::demo().rounds(50);
         let whole = guest.expected(50);
-        assert_eq!(whole.ports[&(PM_TIMER, In)], Accesses::single(5_000));
-        assert_eq!(whole.ports[&(RTC_INDEX, Out)], Accesses::single(500));
-        assert_eq!(whole.ports[&(RTC_DATA, In)], Accesses::single(500));
-        assert_eq!(whole.ports[&(SERIAL, Out)], Accesses::single(50));
+        assert_eq!(whole.ports[&(PM_TIMER, In)], PortAccesses::single(5_000));
+        assert_eq!(whole.ports[&(RTC_INDEX, Out)], PortAccesses::single(500));
+        assert_eq!(whole.ports[&(RTC_DATA, In)], PortAccesses::single(500));
+        assert_eq!(whole.ports[&(SERIAL, Out)], PortAccesses::single(50));
         assert_eq!(whole.io(), 5_000 + 500 + 500 + 50 + 6);
         assert_eq!((whole.cpuid, whole.hlt), (500, 101));
         assert_eq!(whole.msr_reads[&APIC_BASE], 200);
@@ -365,7 +369,7 @@ mod tests {
     fn setup_covers_only_needs_of_the_round() {
         let dots = BareGuest::default();
         assert_eq!(dots.setup(), Expected::default().write_msr(EFER, 1));
-        assert_eq!(dots.per_round(), Expected::default().port(SERIAL, Direction::Out, 1));
+        assert_eq!(dots.per_round(), Expected::default().port(SERIAL, PortDirection::Out, 1));
         assert_eq!(BareGuest::pm_timer(7).setup().io(), 6);
         assert_eq!(BareGuest::pm_timer(7).per_round().io(), 8);
         assert_eq!(BareGuest::demo().without_hlt().setup().msr(), 1);
@@ -375,11 +379,14 @@ mod tests {
     #[test]
     fn string_access_is_one_exit_except_writes_to_qemu() {
         let (of, round) = (BareGuest::sampler(), BareGuest::sampler().per_round());
-        let string =
-            |exits, events, elements: u32| Accesses { exits, events, elements: elements.into() };
-        assert_eq!(round.ports[&(STRING_IN, Direction::In)], string(1, 1, of.string_in));
-        assert_eq!(round.ports[&(STRING_OUT, Direction::Out)], string(15, 15, of.string_out));
-        assert_eq!(round.ports[&(PIC_MASK, Direction::Out)], string(1, 19, of.string_out_pic));
+        let string = |exits, events, elements: u32| PortAccesses {
+            exits,
+            events,
+            elements: elements.into(),
+        };
+        assert_eq!(round.ports[&(STRING_IN, PortDirection::In)], string(1, 1, of.string_in));
+        assert_eq!(round.ports[&(STRING_OUT, PortDirection::Out)], string(15, 15, of.string_out));
+        assert_eq!(round.ports[&(PIC_MASK, PortDirection::Out)], string(1, 19, of.string_out_pic));
         assert_eq!(round.string_ends, 3);
         assert_eq!(BareGuest::demo().per_round().string_ends, 0);
     }

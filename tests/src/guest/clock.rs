@@ -5,14 +5,14 @@
 /// The smallest is of an exit in which nothing else happened. Where the TSC counts instructions it is
 /// exact: the same each time. It includes the guest's own instructions in between and one RDTSC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Clock {
+pub struct GuestClock {
     /// Of IN from the PM timer.
     pub pm_timer_in: Option<u32>,
     /// Of CPUID.
     pub cpuid: Option<u32>,
 }
 
-impl Clock {
+impl GuestClock {
     /// Bytes that a round prints for it: `p` and 8 hexadecimal digits, `c` and 8 more, a newline.
     pub(super) const PRINTED: u64 = 19;
 
@@ -62,23 +62,23 @@ fn figure(digits: &str) -> Option<Option<u32>> {
 mod tests {
     use super::*;
 
-    const fn clock(pm_timer_in: u32, cpuid: u32) -> Clock {
-        Clock { pm_timer_in: Some(pm_timer_in), cpuid: Some(cpuid) }
+    const fn clock(pm_timer_in: u32, cpuid: u32) -> GuestClock {
+        GuestClock { pm_timer_in: Some(pm_timer_in), cpuid: Some(cpuid) }
     }
 
     #[test]
     fn clock_keeps_smallest_of_each_figure() {
         let text = b"\n.p0000c0dec00000a00\n--.p0000c0ddc00000a01\n";
-        assert_eq!(Clock::of(text), clock(0xc0dd, 0xa00));
+        assert_eq!(GuestClock::of(text), clock(0xc0dd, 0xa00));
     }
 
     #[test]
     fn clock_ignores_truncated_rounds() {
         let text = b"01c00000001\n.p00000200c00000300\n.p00000100c0000010";
-        assert_eq!(Clock::of(text), clock(0x200, 0x300));
-        assert_eq!(Clock::of(b".p00000200c00000300\n"), Clock::default());
-        assert_eq!(Clock::of(b"....\n"), Clock::default());
-        assert_eq!(Clock::of(b""), Clock::default());
+        assert_eq!(GuestClock::of(text), clock(0x200, 0x300));
+        assert_eq!(GuestClock::of(b".p00000200c00000300\n"), GuestClock::default());
+        assert_eq!(GuestClock::of(b"....\n"), GuestClock::default());
+        assert_eq!(GuestClock::of(b""), GuestClock::default());
     }
 
     #[test]
@@ -86,10 +86,10 @@ mod tests {
         for line in
             [".p0000020c00000300", ".p00000200d00000300", ".p00000200c000003000", ".pc", "."]
         {
-            assert_eq!(Clock::of_round(line.as_bytes()), None, "{line}");
+            assert_eq!(GuestClock::of_round(line.as_bytes()), None, "{line}");
         }
-        assert!(Clock::of_round(b".p00000200c00000300").is_some());
-        let none = Clock { pm_timer_in: None, cpuid: Some(5) };
-        assert_eq!(Clock::of_round(b".pffffffffc00000005"), Some(none));
+        assert!(GuestClock::of_round(b".p00000200c00000300").is_some());
+        let none = GuestClock { pm_timer_in: None, cpuid: Some(5) };
+        assert_eq!(GuestClock::of_round(b".pffffffffc00000005"), Some(none));
     }
 }

@@ -56,7 +56,7 @@ pub mod address {
 
 /// Which way data goes, seen from the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Direction {
+pub enum PortDirection {
     /// `IN`: the guest reads.
     In,
     /// `OUT`: the guest writes.
@@ -65,7 +65,7 @@ pub enum Direction {
 
 /// What a port was accessed in one direction. All three are the same but for string instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Accesses {
+pub struct PortAccesses {
     /// Exits.
     pub exits: u64,
     /// `kvm_pio` events.
@@ -74,14 +74,14 @@ pub struct Accesses {
     pub elements: u64,
 }
 
-impl Accesses {
+impl PortAccesses {
     /// So many by an instruction each.
     pub const fn single(count: u64) -> Self {
         Self { exits: count, events: count, elements: count }
     }
 }
 
-impl AddAssign for Accesses {
+impl AddAssign for PortAccesses {
     fn add_assign(&mut self, other: Self) {
         self.exits += other.exits;
         self.events += other.events;
@@ -89,7 +89,7 @@ impl AddAssign for Accesses {
     }
 }
 
-impl MulAssign<u64> for Accesses {
+impl MulAssign<u64> for PortAccesses {
     fn mul_assign(&mut self, times: u64) {
         self.exits *= times;
         self.events *= times;
@@ -101,7 +101,7 @@ impl MulAssign<u64> for Accesses {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expected {
     /// I/O by port and direction, but for what is in `string_ends`.
-    pub ports: BTreeMap<(u16, Direction), Accesses>,
+    pub ports: BTreeMap<(u16, PortDirection), PortAccesses>,
     /// I/O exits that access nothing: see [`super::BareGuest::per_round`].
     pub string_ends: u64,
     /// MMIO reads by guest physical address.
@@ -141,14 +141,19 @@ impl Expected {
     #[must_use]
     pub fn with_missed_hlts(mut self, missed: u64) -> Self {
         self.hlt -= missed;
-        self.port(address::SERIAL, Direction::Out, missed)
+        self.port(address::SERIAL, PortDirection::Out, missed)
     }
 
-    pub(super) fn port(self, port: u16, direction: Direction, count: u64) -> Self {
-        self.string(port, direction, Accesses::single(count))
+    pub(super) fn port(self, port: u16, direction: PortDirection, count: u64) -> Self {
+        self.string(port, direction, PortAccesses::single(count))
     }
 
-    pub(super) fn string(mut self, port: u16, direction: Direction, accesses: Accesses) -> Self {
+    pub(super) fn string(
+        mut self,
+        port: u16,
+        direction: PortDirection,
+        accesses: PortAccesses,
+    ) -> Self {
         if accesses.exits > 0 {
             *self.ports.entry((port, direction)).or_default() += accesses;
         }
@@ -224,16 +229,17 @@ mod tests {
     #[test]
     fn expected_counts_add_and_multiply_by_key() {
         let round = Expected { cpuid: 2, hlt: 1, ..Expected::default() }
-            .port(0x70, Direction::Out, 3)
-            .port(0x71, Direction::In, 0)
+            .port(0x70, PortDirection::Out, 3)
+            .port(0x71, PortDirection::In, 0)
             .read_mmio(0xfed0_00f0, 5)
             .read_msr(0x1b, 7)
             .write_msr(0x80b, 1);
-        assert!(!round.ports.contains_key(&(0x71, Direction::In)), "nothing is not an entry");
+        assert!(!round.ports.contains_key(&(0x71, PortDirection::In)), "nothing is not an entry");
         let mut sum = round.clone() * 10;
-        sum += Expected::default().port(0x70, Direction::Out, 1).port(0x70, Direction::In, 1);
-        assert_eq!(sum.ports[&(0x70, Direction::Out)], Accesses::single(31));
-        assert_eq!(sum.ports[&(0x70, Direction::In)], Accesses::single(1));
+        sum +=
+            Expected::default().port(0x70, PortDirection::Out, 1).port(0x70, PortDirection::In, 1);
+        assert_eq!(sum.ports[&(0x70, PortDirection::Out)], PortAccesses::single(31));
+        assert_eq!(sum.ports[&(0x70, PortDirection::In)], PortAccesses::single(1));
         assert_eq!((sum.io(), sum.mmio(), sum.msr(), sum.cpuid, sum.hlt), (32, 50, 80, 20, 10));
         assert_eq!(sum.total(), 192);
         let no_rounds = 0;
@@ -242,13 +248,13 @@ mod tests {
 
     #[test]
     fn string_access_counts_exits_events_and_elements() {
-        let accesses = Accesses { exits: 1, events: 2, elements: 3 };
+        let accesses = PortAccesses { exits: 1, events: 2, elements: 3 };
         let ends = Expected { string_ends: 4, ..Expected::default() };
-        let round = ends.string(0x5801, Direction::In, accesses);
+        let round = ends.string(0x5801, PortDirection::In, accesses);
         let mut sum = round * 10;
-        sum += Expected::default().port(0x5801, Direction::In, 1);
-        let expected = Accesses { exits: 11, events: 21, elements: 31 };
-        assert_eq!(sum.ports[&(0x5801, Direction::In)], expected);
+        sum += Expected::default().port(0x5801, PortDirection::In, 1);
+        let expected = PortAccesses { exits: 11, events: 21, elements: 31 };
+        assert_eq!(sum.ports[&(0x5801, PortDirection::In)], expected);
         assert_eq!((sum.string_ends, sum.io(), sum.total()), (40, 51, 51));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Machine, Qemu};
+use super::{Qemu, QemuMachine};
 
 /// The kernel speaks up only when it is broken, lest it mix with what the shell says; then it reboots, and
 /// QEMU ends.
@@ -29,9 +29,9 @@ impl LinuxGuest {
         Self { qemu: Qemu::nested(name).cpu(CPU), parameters: PARAMETERS.to_owned() }
     }
 
-    /// The same guest on another machine than [`Machine::Pc`].
+    /// The same guest on another machine than [`QemuMachine::Pc`].
     #[must_use]
-    pub fn machine(self, machine: Machine) -> Self {
+    pub fn machine(self, machine: QemuMachine) -> Self {
         Self { qemu: self.qemu.machine(machine), ..self }
     }
 
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn linux_guest_parameters_are_one_shell_word() {
-        let guest = LinuxGuest::new("a").machine(Machine::Q35).parameters("tsc=unstable");
+        let guest = LinuxGuest::new("a").machine(QemuMachine::Q35).parameters("tsc=unstable");
         let script = guest.start();
         assert!(script.contains(" -machine q35 "), "{script}");
         assert!(script.contains(&format!(" -append '{PARAMETERS} tsc=unstable' ")), "{script}");

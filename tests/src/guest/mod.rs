@@ -32,10 +32,10 @@ mod running;
 pub mod vcpus;
 
 pub use bare::{AtEnd, BareGuest};
-pub use clock::Clock;
-pub use expected::{Accesses, Direction, Expected, address};
+pub use clock::GuestClock;
+pub use expected::{Expected, PortAccesses, PortDirection, address};
 pub use linux::LinuxGuest;
-pub use qemu::{Accelerator, Machine, Qemu, kvm_usable};
+pub use qemu::{Accelerator, Qemu, QemuMachine, kvm_usable};
 pub use qmp::Qmp;
 pub use rom::ROM_SIZE;
 pub use running::RunningGuest;

@@ -23,7 +23,7 @@ pub enum Accelerator {
 
 /// The machine that QEMU emulates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Machine {
+pub enum QemuMachine {
     /// i440FX with PIIX.
     Pc,
     /// Q35 with ICH9.
@@ -37,7 +37,7 @@ pub struct Qemu {
     binary: PathBuf,
     accelerator: Accelerator,
     cpu: String,
-    machine: Machine,
+    machine: QemuMachine,
     vcpus: u32,
     paused: bool,
     hides_qmp: bool,
@@ -84,7 +84,7 @@ impl Qemu {
             binary: PathBuf::from("qemu-system-x86_64"),
             accelerator,
             cpu: cpu.to_owned(),
-            machine: Machine::Pc,
+            machine: QemuMachine::Pc,
             vcpus: 1,
             paused: false,
             hides_qmp: false,
@@ -103,8 +103,8 @@ impl Qemu {
         Self { cpu: cpu.to_owned(), ..self }
     }
 
-    /// Another machine than [`Machine::Pc`].
-    pub fn machine(self, machine: Machine) -> Self {
+    /// Another machine than [`QemuMachine::Pc`].
+    pub fn machine(self, machine: QemuMachine) -> Self {
         Self { machine, ..self }
     }
 
@@ -143,7 +143,7 @@ impl Qemu {
         let mut option = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
         option("-name", &format!("guest={},debug-threads=on", self.name.replace(',', ",,")));
         option("-accel", if self.accelerator == Accelerator::Kvm { "kvm" } else { "tcg" });
-        option("-machine", if self.machine == Machine::Pc { "pc" } else { "q35" });
+        option("-machine", if self.machine == QemuMachine::Pc { "pc" } else { "q35" });
         option("-cpu", &self.cpu);
         option("-smp", &self.vcpus.to_string());
         let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn qemu_builder_options_reach_command_line() {
-        let qemu = Qemu::nested("a").machine(Machine::Q35).vcpus(2).arg("-L").arg("/share");
+        let qemu = Qemu::nested("a").machine(QemuMachine::Q35).vcpus(2).arg("-L").arg("/share");
         let args = qemu.args(Path::new("/")).join(" ");
         for part in ["-accel kvm", "-machine q35", "-cpu host", "-smp 2"] {
             assert!(args.contains(part), "{part} is not in: {args}");

@@ -115,7 +115,7 @@ pub fn run(program: &Path, vcpus: u32) -> Result<()> {
 
 /// Starts a VM's vCPUs, and waits until each has made its first round. They run as long as the process.
 fn run_vm(vcpus: u32) -> Result<()> {
-    let vm = Arc::new(Vm::create()?);
+    let vm = Arc::new(MinimalVm::create()?);
     let (done, rounds) = mpsc::channel();
     for number in 0..vcpus {
         let (vm, done) = (vm.clone(), done.clone());
@@ -134,14 +134,14 @@ fn run_vm(vcpus: u32) -> Result<()> {
 
 /// A VM of this very process, whose vCPUs come and go.
 pub struct Here {
-    vm: Vm,
+    vm: MinimalVm,
     next: u32,
 }
 
 impl Here {
     /// Without a vCPU.
     pub fn create() -> Result<Self> {
-        Ok(Self { vm: Vm::create()?, next: 0 })
+        Ok(Self { vm: MinimalVm::create()?, next: 0 })
     }
 
     /// So many vCPUs at once, each of which writes so many times to each of its ports and ends, with its thread.
@@ -168,7 +168,7 @@ impl Here {
 }
 
 /// Runs one vCPU, for ever if nothing fails.
-fn run_vcpu(vm: &Vm, number: u32, done: &mpsc::Sender<()>) -> Result<()> {
+fn run_vcpu(vm: &MinimalVm, number: u32, done: &mpsc::Sender<()>) -> Result<()> {
     let mut vcpu = vm.vcpu(number)?;
     // Not all at the same moment.
     let mut next = Instant::now() + ROUND * number / PER_VM;
@@ -196,13 +196,13 @@ fn exit_once(vcpu: &mut VcpuFd) -> Result<()> {
 }
 
 /// A VM with one page of memory, and the guest in it.
-struct Vm {
+struct MinimalVm {
     // In this order: the VM uses the memory.
     vm: VmFd,
     _memory: MmapRaw,
 }
 
-impl Vm {
+impl MinimalVm {
     fn create() -> Result<Self> {
         let vm = Kvm::new().and_then(|kvm| kvm.create_vm()).context("KVM makes no VM")?;
         let mut memory = MmapMut::map_anon(4096)?;

@@ -8,19 +8,19 @@ use std::process::Command;
 
 use super::error::{DuringIo, LabError, output};
 use super::host::tool;
-use super::sources::{Source, parse_deb822, parse_list};
+use super::sources::{AptSource, parse_deb822, parse_list};
 
 /// Suites with newer packages than the machine's own; its backports come before them.
 const OTHER_SUITES: [&str; 3] = ["trixie", "trixie-backports", "sid"];
 
 /// The machine's own suite and archive.
 #[derive(Debug)]
-pub(super) struct Archive {
+pub(super) struct AptArchive {
     codename: String,
-    own: Vec<Source>,
+    own: Vec<AptSource>,
 }
 
-impl Archive {
+impl AptArchive {
     /// Reads `/etc/apt` and `/etc/os-release`.
     pub(super) fn of_this_machine() -> Result<Self, LabError> {
         let release =
@@ -44,7 +44,7 @@ impl Archive {
         Self::among(sources, codename)
     }
 
-    fn among(sources: Vec<Source>, codename: String) -> Result<Self, LabError> {
+    fn among(sources: Vec<AptSource>, codename: String) -> Result<Self, LabError> {
         // A machine of the unreleased suites names them by role: its release has no codename of its own.
         let names = [codename.as_str(), "stable", "testing", "unstable", "sid"];
         for name in names {
@@ -78,7 +78,7 @@ impl Archive {
 
     /// The machine's own suite, with its updates and security entries.
     pub(super) fn own(&self, cache: &Path) -> Suite {
-        let sources = self.own.iter().map(Source::deb822).collect::<Vec<_>>().join("\n");
+        let sources = self.own.iter().map(AptSource::deb822).collect::<Vec<_>>().join("\n");
         Suite::new(cache, &self.codename, sources)
     }
 
@@ -96,7 +96,7 @@ impl Archive {
     /// Another suite of the same archive.
     fn other(&self, cache: &Path, name: &str) -> Option<Suite> {
         let fields = self.own.first()?.fields.clone();
-        let source = Source { suites: vec![name.to_owned()], fields };
+        let source = AptSource { suites: vec![name.to_owned()], fields };
         Some(Suite::new(cache, name, source.deb822()))
     }
 }
@@ -239,7 +239,7 @@ Suites: bookworm bookworm-updates
 
     #[test]
     fn apt_archive_is_entry_of_own_suite() {
-        let archive = Archive::among(parse_deb822(SOURCES), "bookworm".to_owned()).unwrap();
+        let archive = AptArchive::among(parse_deb822(SOURCES), "bookworm".to_owned()).unwrap();
         let cache = Path::new("/c");
         let suites = archive.suites(cache);
         let names: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
@@ -253,7 +253,7 @@ Suites: bookworm bookworm-updates
 
     #[test]
     fn apt_without_own_suite_is_an_error() {
-        let error = Archive::among(Vec::new(), "bookworm".to_owned()).unwrap_err();
+        let error = AptArchive::among(Vec::new(), "bookworm".to_owned()).unwrap_err();
         assert!(error.to_string().contains("bookworm"), "{error}");
     }
 
@@ -267,7 +267,7 @@ Suites: bookworm bookworm-updates
     #[test]
     fn apt_suites_on_newer_release_are_unique() {
         let sources = parse_deb822(&SOURCES.replace("bookworm", "trixie"));
-        let archive = Archive::among(sources, "trixie".to_owned()).unwrap();
+        let archive = AptArchive::among(sources, "trixie".to_owned()).unwrap();
         let suites = archive.suites(Path::new("/c"));
         let names: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
         assert_eq!(names, ["trixie", "trixie-backports", "sid"]);

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::Archive;
+use super::apt::AptArchive;
 use super::cache::Workplace;
 use super::error::{DuringIo, LabError, output};
 use super::machine::{Guest, KERNEL_ARGUMENTS, Program};
@@ -39,7 +39,7 @@ impl Bochs {
         if !unpacked.is_dir() {
             let work = Workplace::enter(cache)?;
             if !unpacked.is_dir() {
-                let suite = Archive::of_this_machine()?.own(cache);
+                let suite = AptArchive::of_this_machine()?.own(cache);
                 suite.update()?;
                 let tree = work.path("tree");
                 fs::create_dir(&tree).during(|| format!("create {}", tree.display()))?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::Archive;
+use super::apt::AptArchive;
 use super::cache::Workplace;
 use super::error::{LabError, output};
 use super::host::tool;
@@ -21,7 +21,7 @@ pub fn debian(cache: &Path) -> Result<PathBuf, LabError> {
     if place.is_dir() {
         return Ok(place);
     }
-    let archive = Archive::of_this_machine()?;
+    let archive = AptArchive::of_this_machine()?;
     let (suite, mirror) =
         archive.mirror().ok_or_else(|| LabError::Sources("an entry has no URI".to_owned()))?;
     let made = work.path("debian");

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::apt::{Archive, Suite};
+use super::apt::{AptArchive, Suite};
 use super::cache::Workplace;
 use super::error::{DuringIo, LabError};
 use super::unpack::kernel;
@@ -18,7 +18,7 @@ const DEFAULT: &str = "linux-image-cloud-amd64";
 
 /// An unpacked kernel.
 #[derive(Clone, Debug)]
-pub struct Kernel {
+pub struct LabKernel {
     /// What `uname -r` says in it, such as `6.1.0-56-cloud-amd64`.
     pub release: String,
     /// Its image.
@@ -29,7 +29,7 @@ pub struct Kernel {
     pub(super) cache: PathBuf,
 }
 
-impl Kernel {
+impl LabKernel {
     /// Finds a kernel in `cache`, or downloads it.
     ///
     /// Without a version this is the kernel of the machine's own Debian suite. With one ("6.12", "7")
@@ -47,7 +47,7 @@ impl Kernel {
         if let Some(release) = cached(&kernels, version)? {
             return Self::at(cache, release);
         }
-        let archive = Archive::of_this_machine()?;
+        let archive = AptArchive::of_this_machine()?;
         let (suite, release) = match version {
             None => default_release(archive.own(cache))?,
             Some(version) => newest_release(&archive, cache, version)?,
@@ -110,7 +110,7 @@ fn default_release(suite: Suite) -> Result<(Suite, String), LabError> {
 }
 
 fn newest_release(
-    archive: &Archive,
+    archive: &AptArchive,
     cache: &Path,
     version: &str,
 ) -> Result<(Suite, String), LabError> {
@@ -206,9 +206,9 @@ mod tests {
             fs::create_dir_all(kernels.join(release)).unwrap();
         }
         fs::write(kernels.join("default"), "6.12.95+deb13-cloud-amd64").unwrap();
-        let newest = Kernel::find(dir.path(), Some("6.12")).unwrap();
+        let newest = LabKernel::find(dir.path(), Some("6.12")).unwrap();
         assert_eq!(newest.release, "6.12.107+deb13-cloud-amd64");
-        let default = Kernel::find(dir.path(), None).unwrap();
+        let default = LabKernel::find(dir.path(), None).unwrap();
         assert!(default.vmlinuz.ends_with("kernels/6.12.95+deb13-cloud-amd64/vmlinuz"));
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::error::{DuringIo, LabError};
 use super::host::tool;
-use super::verdict::{End, is_over, judge, tail};
+use super::verdict::{MachineEnd, is_over, judge, tail};
 use super::{LabRun, Stream};
 
 /// How long a machine may take to switch off once all is said.
@@ -152,7 +152,7 @@ impl Program {
                 let said = fs::read(&said).during(|| format!("read {}", said.display()))?;
                 self.end(status, &text(&said))
             }
-            None => End::Killed { limit: timeout },
+            None => MachineEnd::Killed { limit: timeout },
         };
 
         let [console, stdout, stderr] = ports.map(|port| port.bytes);
@@ -184,11 +184,11 @@ impl Program {
         Ok(Emulator(child))
     }
 
-    fn end(&self, status: ExitStatus, said: &str) -> End {
+    fn end(&self, status: ExitStatus, said: &str) -> MachineEnd {
         if (self.switched_off)(status, said) {
-            End::SwitchedOff
+            MachineEnd::SwitchedOff
         } else {
-            End::Died { emulator: self.name, status, stderr: (self.complaints)(said) }
+            MachineEnd::Died { emulator: self.name, status, stderr: (self.complaints)(said) }
         }
     }
 }

@@ -31,7 +31,7 @@ pub use self::debootstrap::debian;
 use self::error::DuringIo;
 pub use self::error::LabError;
 use self::initramfs::Tree;
-pub use self::kernel::Kernel;
+pub use self::kernel::LabKernel;
 use self::machine::Guest;
 pub use self::package::unpack_package;
 
@@ -77,7 +77,7 @@ pub struct LabRun {
 
 /// Whose virtualization extension the lab's CPU has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Vendor {
+pub enum LabVendor {
     /// AMD's SVM, in QEMU: the faster lab. Its clock is that of the host, if nothing else is said.
     #[default]
     Amd,
@@ -85,7 +85,7 @@ pub enum Vendor {
     Intel,
 }
 
-impl Vendor {
+impl LabVendor {
     const fn timeout(self) -> Duration {
         match self {
             Self::Amd => Duration::from_secs(120),
@@ -104,8 +104,8 @@ impl Vendor {
 /// A lab in the making: what is added is copied when a script is run, each time anew.
 #[derive(Clone, Debug)]
 pub struct Lab {
-    kernel: Kernel,
-    vendor: Vendor,
+    kernel: LabKernel,
+    vendor: LabVendor,
     qemu: bool,
     perf: bool,
     tmux: bool,
@@ -120,10 +120,10 @@ pub struct Lab {
 
 impl Lab {
     /// A lab with this kernel, busybox and nothing else, on AMD.
-    pub fn new(kernel: Kernel) -> Self {
+    pub fn new(kernel: LabKernel) -> Self {
         Self {
             kernel,
-            vendor: Vendor::default(),
+            vendor: LabVendor::default(),
             qemu: false,
             perf: false,
             tmux: false,
@@ -139,7 +139,7 @@ impl Lab {
 
     /// The same lab on a CPU of this vendor.
     #[must_use]
-    pub fn vendor(mut self, vendor: Vendor) -> Self {
+    pub fn vendor(mut self, vendor: LabVendor) -> Self {
         self.vendor = vendor;
         self
     }
@@ -246,15 +246,15 @@ impl Lab {
         let dir = tempfile::tempdir().during(|| "create a temporary directory".to_owned())?;
         let initramfs = dir.path().join("initramfs");
         match self.vendor {
-            Vendor::Amd => initramfs::join(&base.cached(cache)?, &own, &initramfs),
-            Vendor::Intel => initramfs::join_plain(&base, &own, &initramfs),
+            LabVendor::Amd => initramfs::join(&base.cached(cache)?, &own, &initramfs),
+            LabVendor::Intel => initramfs::join_plain(&base, &own, &initramfs),
         }
         .during(|| format!("write {}", initramfs.display()))?;
         let memory_mb = self.memory_mb.unwrap_or(self.vendor.memory_mb());
         let guest = Guest::new(&self.kernel.vmlinuz, &initramfs, memory_mb, dir.path());
         let program = match self.vendor {
-            Vendor::Amd => qemu::prepare(&guest, self.instruction_clock)?,
-            Vendor::Intel => Bochs::get(cache)?.prepare(&guest)?,
+            LabVendor::Amd => qemu::prepare(&guest, self.instruction_clock)?,
+            LabVendor::Intel => Bochs::get(cache)?.prepare(&guest)?,
         };
         program.run(guest, &token, self.timeout.unwrap_or(self.vendor.timeout()), &mut on)
     }
@@ -295,9 +295,9 @@ impl Lab {
             let name = module.file_name().unwrap_or_default().to_string_lossy();
             let path = format!("/lab/modules/{name}");
             match self.vendor {
-                Vendor::Amd => tree.host(&path, module)?,
+                LabVendor::Amd => tree.host(&path, module)?,
                 // Bochs would check the signatures for seconds.
-                Vendor::Intel => {
+                LabVendor::Intel => {
                     let bytes = fs::read(module).during(|| format!("read {}", module.display()))?;
                     tree.bytes(&path, kernel::unsigned(&bytes), 0o644)?;
                 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::apt::{Archive, Suite};
+use super::apt::{AptArchive, Suite};
 use super::cache::Workplace;
 use super::error::LabError;
 
@@ -17,7 +17,7 @@ pub fn unpack_package(
 ) -> Result<(), LabError> {
     let _alone = Workplace::enter(cache)?;
     let mut searched = Vec::new();
-    for suite in Archive::of_this_machine()?.suites(cache) {
+    for suite in AptArchive::of_this_machine()?.suites(cache) {
         searched.push(suite.name.clone());
         // A suite may be gone, or its key unknown here: that only narrows the choice.
         if let Ok(Some(exact)) = find(&suite, package, version) {

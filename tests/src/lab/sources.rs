@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 
 /// One entry of apt's sources: its fields, in the deb822 spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Source {
+pub(super) struct AptSource {
     pub(super) suites: Vec<String>,
     /// All other fields, URIs first among them, as they stood.
     pub(super) fields: Vec<(String, String)>,
 }
 
-impl Source {
+impl AptSource {
     /// The entry as a stanza.
     pub(super) fn deb822(&self) -> String {
         let mut text = format!("Types: deb\nSuites: {}\n", self.suites.join(" "));
@@ -24,11 +24,11 @@ impl Source {
 }
 
 /// Entries of a deb822 file (`*.sources`): stanzas of `Field: value`, values going on in indented lines.
-pub(super) fn parse_deb822(text: &str) -> Vec<Source> {
+pub(super) fn parse_deb822(text: &str) -> Vec<AptSource> {
     let mut sources = Vec::new();
     let uncommented: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     for stanza in uncommented.split(|line| line.trim().is_empty()) {
-        let mut source = Source { suites: Vec::new(), fields: Vec::new() };
+        let mut source = AptSource { suites: Vec::new(), fields: Vec::new() };
         let mut wanted = false;
         let mut all: Vec<(String, String)> = Vec::new();
         for line in stanza {
@@ -60,7 +60,7 @@ pub(super) fn parse_deb822(text: &str) -> Vec<Source> {
 }
 
 /// Entries of a classic file: `deb [option=value …] URI SUITE COMPONENT…`.
-pub(super) fn parse_list(text: &str) -> Vec<Source> {
+pub(super) fn parse_list(text: &str) -> Vec<AptSource> {
     let mut sources = Vec::new();
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -87,7 +87,7 @@ pub(super) fn parse_list(text: &str) -> Vec<Source> {
         let (Some(uri), Some(suite)) = (words.next(), words.next()) else { continue };
         fields.insert(0, ("URIs".to_owned(), uri));
         fields.push(("Components".to_owned(), words.collect::<Vec<_>>().join(" ")));
-        sources.push(Source { suites: vec![suite], fields });
+        sources.push(AptSource { suites: vec![suite], fields });
     }
     sources
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::{Archive, Suite};
+use super::apt::{AptArchive, Suite};
 use super::cache::Workplace;
 use super::error::{DuringIo, LabError, output};
 use super::host::tool;
@@ -78,7 +78,7 @@ pub(super) fn busybox(cache: &Path) -> Result<PathBuf, LabError> {
     if place.is_file() {
         return Ok(place);
     }
-    let suite = Archive::of_this_machine()?.own(cache);
+    let suite = AptArchive::of_this_machine()?.own(cache);
     suite.update()?;
     let tree = work.path("tree");
     suite.unpack(&["busybox-static".to_owned()], &tree)?;

@@ -27,7 +27,7 @@ const REBOOT: &str = "reboot: Restarting system";
 
 /// How the emulator ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum MachineEnd {
     /// In order, with its machine.
     SwitchedOff,
     /// By itself, for a reason of its own.
@@ -38,23 +38,23 @@ pub(super) enum End {
 
 /// What a verdict line says.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum LabVerdict {
     Exit(i32),
     Broken(String),
     Garbled,
 }
 
-fn verdicts(console: &str, token: &str) -> Vec<Verdict> {
+fn verdicts(console: &str, token: &str) -> Vec<LabVerdict> {
     let mark = format!("{MARK} {token} ");
     let said =
         console.lines().filter_map(|line| line.split_once(&mark)).map(|(_, said)| said.trim());
     said.map(|said| {
         if let Some(code) = said.strip_prefix("exit ").and_then(|code| code.parse().ok()) {
-            Verdict::Exit(code)
+            LabVerdict::Exit(code)
         } else if let Some(step) = said.strip_prefix("broken ") {
-            Verdict::Broken(step.to_owned())
+            LabVerdict::Broken(step.to_owned())
         } else {
-            Verdict::Garbled
+            LabVerdict::Garbled
         }
     })
     .collect()
@@ -69,7 +69,7 @@ pub(super) fn is_over(console: &str, token: &str) -> bool {
 pub(super) fn judge(
     console: &str,
     token: &str,
-    end: End,
+    end: MachineEnd,
     scene: impl Fn() -> String,
 ) -> Result<i32, LabError> {
     if let Some(scene) = crash(console) {
@@ -78,14 +78,14 @@ pub(super) fn judge(
     let mut verdicts = verdicts(console, token);
     let count = verdicts.len();
     match (verdicts.pop(), count, end) {
-        (Some(Verdict::Exit(code)), 1, _) => Ok(code),
-        (Some(Verdict::Broken(step)), 1, _) => Err(LabError::Setup { step, scene: scene() }),
+        (Some(LabVerdict::Exit(code)), 1, _) => Ok(code),
+        (Some(LabVerdict::Broken(step)), 1, _) => Err(LabError::Setup { step, scene: scene() }),
         (Some(_), ..) => Err(LabError::Verdicts { count, scene: scene() }),
-        (None, _, End::Killed { limit }) => Err(LabError::Hung { limit, scene: scene() }),
-        (None, _, End::Died { emulator, status, stderr }) if !console.contains(REBOOT) => {
+        (None, _, MachineEnd::Killed { limit }) => Err(LabError::Hung { limit, scene: scene() }),
+        (None, _, MachineEnd::Died { emulator, status, stderr }) if !console.contains(REBOOT) => {
             Err(LabError::Died { emulator, status, stderr, scene: scene() })
         }
-        (None, _, End::SwitchedOff | End::Died { .. }) => {
+        (None, _, MachineEnd::SwitchedOff | MachineEnd::Died { .. }) => {
             Err(LabError::NoVerdict { scene: scene() })
         }
     }
@@ -118,46 +118,50 @@ mod tests {
 
     use super::*;
 
-    fn died() -> End {
+    fn died() -> MachineEnd {
         let status = ExitStatus::from_raw(1 << 8);
-        End::Died { emulator: "QEMU", status, stderr: "qemu: oh".to_owned() }
+        MachineEnd::Died { emulator: "QEMU", status, stderr: "qemu: oh".to_owned() }
     }
 
-    fn judged(console: &str, end: End) -> Result<i32, LabError> {
+    fn judged(console: &str, end: MachineEnd) -> Result<i32, LabError> {
         judge(console, "t0k", end, || "scene".to_owned())
     }
 
     #[test]
     fn verdict_gives_exit_code() {
         let console = "boot\n[    3.1] vmexit-lab t0k exit 7\n[    3.2] reboot: Power down\n";
-        assert!(matches!(judged(console, End::SwitchedOff), Ok(7)));
+        assert!(matches!(judged(console, MachineEnd::SwitchedOff), Ok(7)));
         // The machine said how it ended before it got stuck.
-        assert!(matches!(judged(console, End::Killed { limit: Duration::ZERO }), Ok(7)));
+        assert!(matches!(judged(console, MachineEnd::Killed { limit: Duration::ZERO }), Ok(7)));
     }
 
     #[test]
     fn verdict_with_other_token_is_ignored() {
         let console = "[    3.1] vmexit-lab other exit 0\n";
-        assert!(matches!(judged(console, End::SwitchedOff), Err(LabError::NoVerdict { .. })));
+        assert!(matches!(
+            judged(console, MachineEnd::SwitchedOff),
+            Err(LabError::NoVerdict { .. })
+        ));
     }
 
     #[test]
     fn verdict_twice_or_garbled_is_an_error() {
         let twice = "vmexit-lab t0k exit 0\nvmexit-lab t0k exit 0\n";
         assert!(matches!(
-            judged(twice, End::SwitchedOff),
+            judged(twice, MachineEnd::SwitchedOff),
             Err(LabError::Verdicts { count: 2, .. })
         ));
         let garbled = "vmexit-lab t0k exit [  3.2] what\n";
         assert!(matches!(
-            judged(garbled, End::SwitchedOff),
+            judged(garbled, MachineEnd::SwitchedOff),
             Err(LabError::Verdicts { count: 1, .. })
         ));
     }
 
     #[test]
     fn verdict_of_broken_setup_names_its_step() {
-        let error = judged("vmexit-lab t0k broken insmod kvm.ko\n", End::SwitchedOff).unwrap_err();
+        let error =
+            judged("vmexit-lab t0k broken insmod kvm.ko\n", MachineEnd::SwitchedOff).unwrap_err();
         assert!(error.to_string().contains("insmod kvm.ko"), "{error}");
     }
 
@@ -165,7 +169,7 @@ mod tests {
     fn verdict_after_crash_is_ignored() {
         let console = "fine\n[ 9.0] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!\n\
                        [ 30.1] vmexit-lab t0k exit 0\n";
-        let error = judged(console, End::SwitchedOff).unwrap_err();
+        let error = judged(console, MachineEnd::SwitchedOff).unwrap_err();
         assert!(matches!(error, LabError::Crashed { .. }));
         let text = error.to_string();
         assert!(text.contains("soft lockup") && !text.contains("fine"), "{text}");
@@ -174,11 +178,14 @@ mod tests {
     #[test]
     fn missing_verdict_error_depends_on_end() {
         let limit = Duration::from_secs(5);
-        assert!(matches!(judged("boot\n", End::Killed { limit }), Err(LabError::Hung { .. })));
+        assert!(matches!(
+            judged("boot\n", MachineEnd::Killed { limit }),
+            Err(LabError::Hung { .. })
+        ));
         assert!(matches!(judged("", died()), Err(LabError::Died { .. })));
         let reboot = "[ 6.8] reboot: Restarting system\n";
         assert!(matches!(judged(reboot, died()), Err(LabError::NoVerdict { .. })));
-        assert!(matches!(judged("", End::SwitchedOff), Err(LabError::NoVerdict { .. })));
+        assert!(matches!(judged("", MachineEnd::SwitchedOff), Err(LabError::NoVerdict { .. })));
     }
 
     #[test]
