@@ -1,5 +1,5 @@
-//! The kernel's own sums of a tracepoint's events: histogram triggers (`Documentation/trace/histogram.rst`),
-//! which no eBPF program is part of.
+//! The kernel's own sums of a tracepoint's events, by histogram triggers (`Documentation/trace/histogram.rst`).
+//! No eBPF program is involved.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,27 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::scenario::Printed;
 
-/// Accesses by number (a port, address, register or leaf) and whether it was written.
+/// Accesses by number (a port, address, register or leaf) and direction; `true` is a write.
 pub type AccessCounts = BTreeMap<(u64, bool), u64>;
 
-/// Sums over one of KVM's tracepoints (`arch/x86/kvm/trace.h` and `include/trace/events/kvm.h` of the
-/// kernel), and the agent's table of the same events.
+/// A histogram trigger on one of KVM's tracepoints (`arch/x86/kvm/trace.h` and `include/trace/events/kvm.h` of
+/// the kernel), and the agent's table of the same events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistTrigger {
-    /// The agent's table.
+    /// Name of the agent's table.
     pub table: &'static str,
-    /// The tracepoint.
+    /// Name of the tracepoint.
     event: &'static str,
-    /// Its field with the number.
+    /// Field with the port, address, register or leaf.
     number: &'static str,
-    /// Its field with the direction, and what that says for a read and for a write.
+    /// Field with the direction, its value for a read, its value for a write.
     direction: Option<(&'static str, u64, u64)>,
-    /// The field to add up, or `hitcount` for the number of events.
+    /// Field to sum up, or `hitcount` for the number of events.
     sum: &'static str,
 }
 
-/// All tables that say what was accessed. A read of memory that userspace answers is two `kvm_mmio`: of type
-/// 0 (`KVM_TRACE_MMIO_READ_UNSATISFIED`) when it begins, which is left out, and of type 1.
+/// Triggers for all tables of accesses. An MMIO read that userspace answers fires `kvm_mmio` twice: with type
+/// 0 (`KVM_TRACE_MMIO_READ_UNSATISFIED`) when it begins, which is left out, and with type 1.
 pub const ALL: [HistTrigger; 4] = [
     HistTrigger {
         table: "ioport",
@@ -59,7 +59,7 @@ pub const ALL: [HistTrigger; 4] = [
     },
 ];
 
-/// Lines of script that start all.
+/// Script that sets all triggers.
 pub fn start() -> String {
     let line = |HistTrigger { event, number, direction, sum, .. }: HistTrigger| {
         let keys = direction.map_or(number.to_owned(), |(field, ..)| format!("{number},{field}"));
@@ -70,7 +70,7 @@ pub fn start() -> String {
     ALL.map(line).concat()
 }
 
-/// Lines of script that print each as a section with its tracepoint's name.
+/// Script that prints the histogram of each trigger, as a section with the name of its tracepoint.
 pub fn print() -> String {
     let line = |HistTrigger { event, .. }: HistTrigger| {
         format!("echo; echo '== {event}'; cat /sys/kernel/tracing/events/kvm/{event}/hist\n")
@@ -79,7 +79,11 @@ pub fn print() -> String {
 }
 
 impl HistTrigger {
-    /// What a script has printed of it.
+    /// Accesses in the trigger's section of a script's output.
+    ///
+    /// # Errors
+    ///
+    /// When the section is missing, is not a histogram, or says that the kernel dropped events.
     pub fn accesses(&self, printed: &Printed) -> Result<AccessCounts> {
         self.parse(printed.section(self.event)?)
     }

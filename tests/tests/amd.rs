@@ -1,5 +1,5 @@
-//! The agent on AMD exits, in the lab: against the guest's own ground truth, KVM's own counter, the
-//! kernel's own sums and `perf kvm stat`.
+//! The agent in the AMD lab, compared with the known exits of bare guests, KVM's own counter, the kernel's histogram
+//! triggers and `perf kvm stat`.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ fn samples(row: Option<JsonRow<'_>>) -> u64 {
     row.map_or(0, |row| row.samples().unwrap())
 }
 
-/// Every exit that a guest can't avoid, by the names that Linux has for them on AMD.
+/// Demands exact counts of ports, registers and exit reasons, by Linux's names for AMD.
 fn assert_exact(report: &JsonReport, vm: &str, expected: &Expected) {
     report.ensure_ports(vm, expected).unwrap();
     report.ensure_registers(vm, expected).unwrap();
@@ -57,7 +57,7 @@ fn port_rows_filled_by_boot_are_evicted_for_later_ports() {
     let report = printed.report().unwrap();
     report.ensure_rows_for("boot", &guest, ROUNDS).unwrap();
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
-    // Not one that was given up is missing a duration.
+    // No evicted row has lost a duration.
     let timed = |row: &JsonRow<'_>| row.count("timed").unwrap();
     let rows = report.ports("boot").unwrap();
     assert_eq!(rows.iter().map(timed).sum::<u64>(), guest.expected(ROUNDS).io());
@@ -66,7 +66,7 @@ fn port_rows_filled_by_boot_are_evicted_for_later_ports() {
     other.ensure_all_durations().unwrap();
 }
 
-/// Of everything but its dots so much that it costs more than a hundredth of a core.
+/// A guest in which every kind of exit except the dots costs more than 1 % of a core.
 const BUSY: BareGuest = BareGuest {
     rounds: 0,
     pm_timer_in: 10,
@@ -112,8 +112,8 @@ done
     assert!(asked.healthy("busy").unwrap().contains(&"idle"));
     let device = guessed.finding("busy", "emulated-device").unwrap();
     assert_eq!(device.field("evidence")[0]["number"], address::BAR);
-    assert!(asked.finding("busy", "emulated-device").is_err(), "QEMU has told which it is");
-    assert!(guessed.finding("busy", "debug-console").is_err(), "nobody knows of it");
+    assert!(asked.finding("busy", "emulated-device").is_err(), "QEMU has named the device");
+    assert!(guessed.finding("busy", "debug-console").is_err(), "only QEMU knows the device");
 }
 
 fn assert_exit_counts_match_guest_and_kvm(tracepoints: &str) {
@@ -152,7 +152,7 @@ fn exit_counts_with_timing_off_or_sampled_stay_exact() {
     let script = watch("untimed", ROUNDS, &agents);
     let printed = run(&guest, |lab| lab, &script);
     let mut expected = guest.expected(ROUNDS).with_missed_hlts(printed.number("missed").unwrap());
-    // The last never ends.
+    // The last HLT never ends.
     expected.hlt -= 1;
     let off = JsonReport::parse(printed.section("off").unwrap().as_bytes()).unwrap();
     assert_exact(&off, "untimed", &expected);
@@ -209,7 +209,7 @@ echo '== report'; cat /tmp/report.json
     assert!(rounds > 3, "{rounds} rounds in 5 s");
     let missed = printed.number("missed").unwrap();
     let near = |what: &str, seen: u64, each: u64| {
-        // It began and ended within a round; a dash on the serial port stands for a HLT.
+        // The capture begins and ends within a round; a dash on the serial port stands for a HLT.
         let range = (rounds - 1) * each - missed..=(rounds + 2) * each + missed;
         assert!(range.contains(&seen), "{what}: {seen} in {rounds} rounds of {each}");
     };
@@ -221,7 +221,7 @@ echo '== report'; cat /tmp/report.json
     }
 }
 
-/// `perf kvm stat report`'s rows: name, samples, and the average time in µs.
+/// Rows of `perf kvm stat report`: name, samples, average time in µs.
 fn perf_rows(report: &str) -> Vec<(String, u64, f64)> {
     report
         .lines()
@@ -255,7 +255,7 @@ echo "== report"; cat /tmp/report.json
     let by_reason = perf_rows(printed.section("vmexit").unwrap());
     assert!(by_reason.len() >= 5, "perf's report: {printed:?}");
     for (reason, samples, _) in &by_reason {
-        // One of a handful is more than a percent.
+        // With fewer samples, a difference of one is more than a percent.
         if *samples >= 100 {
             close(reason, report.exits_for("beside-perf", reason).unwrap(), *samples);
         }
@@ -274,7 +274,7 @@ echo "== report"; cat /tmp/report.json
         }
     }
 
-    // perf's clock for a port starts at kvm_pio, which a read reports when QEMU has answered.
+    // perf times a port from kvm_pio, which fires for a read only after QEMU has answered.
     let average = |row: JsonRow<'_>| row.count("avg_ns").unwrap() as f64 / 1e3;
     let exits = report.exits("beside-perf").unwrap();
     let io = average(*exits.iter().find(|row| row.reason() == Some("io")).unwrap());

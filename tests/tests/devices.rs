@@ -1,5 +1,4 @@
-//! Devices by name: a bare guest reads and writes known registers of a real QEMU, which the agent asks
-//! what is there.
+//! Device names. A bare guest accesses known registers of a real QEMU, and the agent asks QEMU for the devices.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,7 +13,7 @@ use vmexit_tests::{
 const ROUNDS: u64 = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Port or address, its event and direction, and the device: QEMU's name and the offset in it.
+/// Event, port or address, direction, QEMU's name of the device, and the offset in it.
 const DEVICES: [(&str, u64, &str, &str, u64); 8] = [
     ("ioport", address::PM_TIMER as u64, "in", "acpi-tmr", 0),
     ("ioport", address::RTC_INDEX as u64, "out", "rtc-index", 0),
@@ -30,11 +29,11 @@ fn guest() -> BareGuest {
     BareGuest { bar_read: 4, ..BareGuest::sampler().rounds(ROUNDS as u32) }
 }
 
-/// The guest, halted.
+/// Starts the guest, paused.
 fn start(qemu: Qemu) -> RunningGuest {
     let qemu = qemu.paused().arg("-device").arg(Qemu::VIRTIO);
     let mut running = qemu.start(&guest()).unwrap();
-    // QMP answers once the machine is there; one at a time may ask.
+    // QMP answers once the machine is complete. It serves one client at a time.
     drop(running.qmp().unwrap());
     running
 }

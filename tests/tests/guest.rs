@@ -1,4 +1,4 @@
-//! Bare guests on this machine's KVM: they run to their end, and say so.
+//! Bare guests on this machine's KVM.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -10,7 +10,7 @@ use vmexit_tests::guest::{
 const PATIENCE: Duration = Duration::from_secs(60);
 const ROUNDS: u32 = 10;
 
-/// Runs a guest from a paused start to its power-off, and demands one dot a round.
+/// Runs a guest from a paused start to its power-off, and demands one dot per round.
 fn run(qemu: &Qemu, guest: BareGuest) -> Result<()> {
     let guest = guest.rounds(ROUNDS).at_end(AtEnd::PowerOff);
     let mut running = qemu.clone().paused().start(&guest)?;
@@ -57,7 +57,7 @@ fn guest_clock_prints_cycles_of_each_round() -> Result<()> {
     let GuestClock { pm_timer_in: Some(read), cpuid: Some(cpuid) } = measured(guest)? else {
         anyhow::bail!("the guest printed no figures");
     };
-    // An exit takes longer than a handful of instructions; and QEMU's answer longer than KVM's.
+    // An exit takes longer than a few instructions, and one to QEMU longer than one to KVM.
     assert!(cpuid > 100 && read > cpuid && read < 1 << 30, "{read} and {cpuid} cycles");
     let of_nothing = measured(BareGuest { cpuid: 0, ..guest })?;
     assert_eq!(of_nothing.cpuid, None);

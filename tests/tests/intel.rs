@@ -1,5 +1,4 @@
-//! The Intel lab, and the agent on its exits: against the guest's own ground truth and KVM's own
-//! counter.
+//! The Intel lab, and the agent in it, compared with the known exits of bare guests and KVM's own counter.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,7 +10,7 @@ use vmexit_tests::{
     scenario::{self, Printed, capture_all, start, watch},
 };
 
-/// Few, because everything takes long here.
+/// Rounds of a guest; few, because this lab is slow.
 const ROUNDS: u64 = 20;
 
 #[test]
@@ -59,8 +58,8 @@ fn assert_exit_counts_match_guest_and_kvm(tracepoints: &str) {
     assert_eq!(observed, exits, "KVM's own counter");
 }
 
-/// What a Windows guest without Hyper-V's timers did in 10 s: 158,788 reads of the PM timer, 48,975 and
-/// 47,791 accesses to the RTC by index and data, and 1,184 writes of its data.
+/// The proportions of a Windows guest without Hyper-V's timers. In 10 s it made 158,788 reads of the PM timer, 48,975
+/// writes of the RTC's index, 47,791 reads and 1,184 writes of its data.
 const WINDOWS: BareGuest = BareGuest {
     pm_timer_in: 134,
     rtc_out: 41,
@@ -114,7 +113,7 @@ fn trace_on_classic_tracepoints_prints_every_exit() {
     assert_trace_prints_every_exit("classic");
 }
 
-/// One way at a time: the record of a classic tracepoint has KVM read RIP, for all who look.
+/// Runs with one kind of tracepoint at a time: a classic tracepoint makes KVM read RIP for all observers.
 fn assert_trace_prints_every_exit(tracepoints: &str) {
     let rounds = 3;
     let guest = BareGuest::sampler().rounds(rounds);
@@ -129,7 +128,7 @@ fn assert_trace_prints_every_exit(tracepoints: &str) {
     println!("{tracepoints}: RIP known of {known} of {}", exits.len());
     // The last HLT never ends.
     assert_eq!(exits.len() as u64, printed.number("exits").unwrap() - 1, "KVM's own counter");
-    // KVM moves it past an instruction that it has carried out.
+    // KVM reads RIP to skip an instruction that it has emulated.
     let instructions = ["IO_INSTRUCTION", "CPUID", "MSR_READ", "MSR_WRITE", "HLT"];
     for exit in exits.iter().filter(|exit| exit["rip"].is_null()) {
         assert_eq!(tracepoints, "raw", "the record always has it: {exit}");
@@ -148,7 +147,7 @@ fn lab_script_returns_streams_and_exit_code() {
     let bytes: Vec<u8> = (0..=255).cycle().take(10_000).collect();
     let run = bare_lab().file("/root/bytes", bytes.clone(), 0o644).run(script).unwrap();
     assert_eq!(run.code, 7, "{run:?}");
-    // To the last byte, though the machine is switched off right after it.
+    // All bytes arrive, although the machine powers off right after the last one.
     assert_eq!(run.stdout, bytes);
     assert_eq!(run.stderr, bytes);
 }

@@ -1,6 +1,6 @@
-//! Labs that really boot: what comes out of one, and how each way of going wrong is told.
+//! The AMD lab: the result of a run, and each kind of failure.
 //!
-//! They need QEMU, and the network on the first run; without these they fail.
+//! These tests need QEMU, and the network on the first run. They fail without.
 
 use std::time::{Duration, Instant};
 

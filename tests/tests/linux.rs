@@ -1,5 +1,5 @@
-//! The agent on a Linux guest in the AMD lab: which device a guest's clock is, that the cure is seen, and
-//! that nothing of a boot is missing.
+//! The agent on a Linux guest in the AMD lab: findings for its clocksource, their disappearance with kvm-clock, and
+//! complete counts of a boot.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,14 +20,14 @@ use vmexit_tests::{
 
 const CLOCKS: [&str; 4] = ["hpet", "acpi_pm", "kvm-clock", "tsc"];
 
-/// Where a clock shows: table, number, direction, device.
+/// Row that shows a clock: table, number, direction, device.
 type ClockRow = (&'static str, u64, &'static str, &'static str);
 
 const HPET: ClockRow = ("mmio", address::HPET_COUNTER, "read", "hpet");
 const ACPI_PM: ClockRow = ("ioport", address::PM_TIMER as u64, "in", "acpi-tmr");
 
-/// Now and then QEMU's SVM gets the base of GS wrong when an interrupt hits the guest's kernel on its way in,
-/// and the kernel ends so. There is no measurement then, and it is made again.
+/// Message of a rare crash: QEMU's SVM can get the base of GS wrong when an interrupt arrives while the guest enters
+/// its kernel. The run is then repeated, because there is no measurement.
 const CRASH_OF_THE_EMULATED: &str = "BUG: ENTRY_TRAMPOLINE stack guard page was hit";
 
 fn run(script: &str) -> Printed {
@@ -43,13 +43,13 @@ fn run(script: &str) -> Printed {
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// What is known of one guest, whose clock is changed while it runs, and which does nothing but read it.
+/// Measurements of a guest that only reads its clock, while its clocksource is changed.
 struct Clocks {
-    /// By clock, as in [`CLOCKS`].
+    /// Reports by clock, in the order of [`CLOCKS`].
     reports: [JsonReport; 4],
-    /// What `vmexit explain` says of each.
+    /// Output of `vmexit explain` by clock.
     explained: [String; 4],
-    /// What differs from the PM timer to kvm-clock.
+    /// Output of `vmexit diff` from the PM timer to kvm-clock.
     diff: Value,
 }
 
@@ -60,7 +60,7 @@ fn clocks() -> Clocks {
         + &format!(
             r#"
 tell 'cd /sys/devices/system/clocksource/clocksource0'
-# No program is started for it: the shell reads the clock itself.
+# The shell reads the clock without starting a program.
 tell 'while :; do : $EPOCHREALTIME; done &'
 for clock in {clocks}; do
     tell "echo $clock > current_clocksource"
@@ -92,7 +92,7 @@ fn samples(report: &JsonReport, (event, number, direction, _): ClockRow) -> u64 
     row.map_or(0, |row| row.samples().unwrap())
 }
 
-/// Demands that the place has nearly all samples of its table, and its exit reason of all exits.
+/// Demands that the row has nearly all samples of its table, and that its exit reason is the most frequent one.
 fn assert_leads(report: &JsonReport, place: ClockRow, reason: &str) {
     let (event, number, direction, device) = place;
     let rows = report.details("clocks", event).unwrap();
@@ -116,7 +116,7 @@ fn linux_guest_clocksource_named_by_explain() {
     assert_saved(&clocks.diff);
 }
 
-/// Each clock that is a device leads the tables while it is in use, and only then.
+/// Demands that each clock that is a device leads its table while it is in use, and only then.
 fn assert_shown([hpet, acpi_pm, kvm_clock, _]: &[JsonReport; 4]) {
     assert_leads(hpet, HPET, "npf");
     assert_leads(acpi_pm, ACPI_PM, "io");
@@ -135,7 +135,7 @@ fn assert_shown([hpet, acpi_pm, kvm_clock, _]: &[JsonReport; 4]) {
     assert!(after * 2 < before, "{after} ns in place of {before} ns");
 }
 
-/// The two that cost are named, each with the remedy that fits; of the others nothing is said.
+/// Demands findings for the two clocks that cost, each with its remedy, and none for the others.
 fn assert_explained(Clocks { reports, explained, .. }: &Clocks) {
     let [hpet, acpi_pm, kvm_clock, tsc] = reports;
     let remedy = |report: &JsonReport, rule| {
@@ -144,7 +144,7 @@ fn assert_explained(Clocks { reports, explained, .. }: &Clocks) {
         println!("{rule}: up to {}% of a core", finding.field("gain_core_percent"));
         finding.remedy("linux").unwrap().clone()
     };
-    // kvm-clock is offered by all machines, and the guest told to use another.
+    // All machines offer kvm-clock, but the guest uses another clock.
     let advice = remedy(hpet, "hpet");
     assert!(advice["libvirt"].as_str().unwrap().contains("<timer name='hpet' present='no'/>"));
     assert_eq!(advice["qemu"], "-machine …,hpet=off");
@@ -168,7 +168,7 @@ fn assert_explained(Clocks { reports, explained, .. }: &Clocks) {
     }
 }
 
-/// From the PM timer to kvm-clock: the timer's port and finding are gone, and what it cost is saved.
+/// Demands that from the PM timer to kvm-clock the timer's port and finding are gone and its cost is saved.
 fn assert_saved(diff: &Value) {
     assert_eq!(diff["notes"], json!([]));
     let vm = &diff["vms"][0];
@@ -176,7 +176,7 @@ fn assert_saved(diff: &Value) {
     let timer = json!([ACPI_PM.1, ACPI_PM.2, ACPI_PM.3]);
     assert_eq!(json!([first["number"], first["direction"], first["device"]["name"]]), timer);
     assert!(["gone", "less"].map(Value::from).contains(&first["exits"]["verdict"]), "{first}");
-    // The timer's part of what the VM saved.
+    // The timer's share of the saved time.
     let saved = |change: &Value| -change["difference"].as_f64().unwrap();
     let (timers, all) = (saved(&first["cores"]), saved(&vm["cores"]));
     println!("saved: {all:.3} cores, {timers:.3} of them the timer's");
@@ -208,7 +208,7 @@ echo "== report"; cat /tmp/report.json
 "# + &hist_triggers::print();
     let printed = run(&script);
     let report = printed.report().unwrap();
-    // The vCPU was stopped within an exit, which may have been for something.
+    // The vCPU was stopped within an exit, which may have been an access.
     let open = report.count("/accounting/open").unwrap();
     assert!(open <= 1, "{}", report.accounting());
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
@@ -226,7 +226,7 @@ echo "== report"; cat /tmp/report.json
             ours.len()
         );
         if trigger.table == "ioport" {
-            // Asked for by the thousand, but only after the boot.
+            // Thousands of reads, but only after the boot.
             let key = (u64::from(address::PM_TIMER), false);
             let (ours, kernels) = (ours.get(&key).copied().unwrap_or(0), kernels[&key]);
             println!("PM timer: {ours} of {kernels} on its row");
@@ -234,7 +234,7 @@ echo "== report"; cat /tmp/report.json
         }
         for (key, count) in ours {
             let kernels = kernels.get(&key).copied().unwrap_or(0);
-            // What found no row, and what was on one that was given up since.
+            // The rest are accesses that found no row, or were on a row that was evicted since.
             let range = count..=count + missing + other;
             assert!(range.contains(&kernels), "{key:x?}: {count} here, {kernels} in the kernel");
         }

@@ -1,5 +1,4 @@
-//! The agent on this machine's own KVM. Where that does not emit `kvm_exit` the ports are still
-//! counted, and just as exactly.
+//! The agent on this machine's KVM. Where KVM does not emit `kvm_exit`, port accesses are still counted exactly.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,13 +23,13 @@ use vmexit_tests::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The eBPF programs of an agent, as the kernel lists them, cut at 15 bytes; those on classic
-/// tracepoints have `tp_` before that.
+/// Names of an agent's eBPF programs in the kernel's list, which cuts them at 15 bytes. Programs on classic tracepoints
+/// have the prefix `tp_`.
 const PROGRAMS: [&str; 4] = ["kvm_entry", "kvm_exit", "kvm_pio", "sched_process_e"];
-/// Its large maps.
+/// Names of an agent's large maps.
 const MAPS: [&str; 2] = [".bss.vcpus", "BOOKS"];
 
-/// One at a time: the tests ask what is loaded in the whole kernel.
+/// Lock for one test at a time: the tests check the programs and maps of the whole kernel.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -42,13 +41,13 @@ fn bounded_guest_port_accesses_are_all_counted() {
     const ROUNDS: u64 = 50;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = Qemu::native("exact").paused().start(&guest).unwrap();
-    // QMP answers once the machine is there.
+    // QMP answers once the machine is complete.
     drop(running.qmp().unwrap());
     let pid = running.pid().to_string();
     let capture = RunningCapture::start(&["-d", "10m", "--vm", &pid, "-f", "json"]).unwrap();
     running.resume().unwrap();
     running.wait_dots(ROUNDS, PATIENCE).unwrap();
-    // The dot is the guest's last exit but one; let QEMU finish with it.
+    // The dot is the guest's last exit but one; QEMU must finish it.
     sleep(Duration::from_millis(300));
     let report = capture.report().unwrap();
     let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
@@ -73,7 +72,7 @@ fn running_guest_counts_keep_ratio_of_a_round() {
     assert!(rounds > 3, "{rounds} rounds in a second");
     for (&(port, direction), each) in &per_round.ports {
         let (seen, each) = (count(port, direction), each.exits);
-        // It began and ended within a round.
+        // The capture begins and ends within a round.
         let range = (rounds - 1) * each..=(rounds + 2) * each + running.missed_hlts();
         assert!(range.contains(&seen), "{port:#x} {direction:?}: {seen} in {rounds} rounds");
     }
@@ -124,7 +123,7 @@ fn trace_on_silent_host_warns_early_and_once() {
     assert_eq!(says().matches(SILENCE).count(), usize::from(is_silent), "{}", says());
     assert!(says().contains("0 exits shown, none dropped;"), "{}", says());
 
-    // One that ends before it can know says so at its end.
+    // A short trace warns at its end.
     let mut trace = agent::command(&["trace", "--slower-than", "1h", "-d", "500ms"]).unwrap();
     let said = String::from_utf8(trace.output().unwrap().stderr).unwrap();
     assert_eq!(said.matches(SILENCE).count(), usize::from(is_silent), "{said}");
@@ -133,7 +132,7 @@ fn trace_on_silent_host_warns_early_and_once() {
 #[test]
 fn printing_guest_gets_serial_port_finding() {
     let _alone = alone();
-    // Nothing but dots.
+    // The guest only prints dots.
     let mut running = Qemu::native("prints").start(&BareGuest::default()).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
     let capture = ["capture", "-q", "-d", "1s", "-f", "json", "--vm", "prints"];
@@ -177,7 +176,7 @@ fn stats_block_of_ended_vcpu_is_reused() {
     const ROUNDS: u64 = 20;
     let _alone = alone();
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
-    // Somebody has to run for a capture to begin.
+    // A capture needs a VM to start.
     let mut first = Qemu::native("first").paused().start(&guest).unwrap();
     drop(first.qmp().unwrap());
     let capture = RunningCapture::start(&["-d", "10m", "-f", "json", "--max-vcpus", "1"]).unwrap();
@@ -186,8 +185,8 @@ fn stats_block_of_ended_vcpu_is_reused() {
     for name in ["one", "two", "three", "four"] {
         let mut running = Qemu::native(name).start(&guest).unwrap();
         running.wait_dots(ROUNDS, PATIENCE).unwrap();
-        // New VMs are looked for, and books collected, twice a second: it is to be found alive, and its
-        // book free before the next one comes.
+        // The agent looks for new VMs and collects stats blocks twice a second. It must find this VM alive, and free its
+        // stats block before the next VM starts.
         sleep(Duration::from_millis(1_500));
         expected.push((name, guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts())));
         drop(running);
@@ -216,7 +215,7 @@ fn vcpus_over_limit_are_counted_as_lost() {
     assert!(warned.contains("raise --max-vcpus"), "{warned}");
     let report = JsonReport::of(&output).unwrap();
     let served = ["one", "two", "three"].map(|name| !report.ports(name).unwrap().is_empty());
-    assert_eq!(served.iter().filter(|&&served| served).count(), 1, "one book, one VM");
+    assert_eq!(served.iter().filter(|&&served| served).count(), 1, "one stats block, one VM");
     let lost = report.count("/accounting/lost/no_book").unwrap()
         + report.count("/accounting/stray_lost").unwrap();
     assert!(lost > 100, "{lost} lost of two busy guests");
@@ -425,7 +424,7 @@ fn port_table_overflow_leaves_other_vm_exact() {
     assert_eq!(samples, noisy.expected(ROUNDS).io(), "nothing is lost uncounted");
     let other: Vec<_> = rows.iter().filter(|row| row.is_other()).collect();
     assert_eq!(other.len(), 1);
-    // 36 rows at most have a key of their own, each of what a port has had since the row is its.
+    // At most 36 rows have a port. Each counts the accesses to the port since it has the row.
     assert!(rows.len() <= 37 && other[0].samples().unwrap() >= u64::from(PORTS - 36) * ROUNDS);
     for row in rows.iter().filter(|row| !row.is_other()) {
         assert!((1..=ROUNDS).contains(&row.samples().unwrap()));
@@ -454,7 +453,7 @@ fn vm_started_during_capture_is_named() {
     let capture = RunningCapture::start(&["-d", "10m", "-f", "json"]).unwrap();
     let mut late = Qemu::native("latecomer").start(&BareGuest::demo()).unwrap();
     late.wait_dots(3, PATIENCE).unwrap();
-    // Names are looked up twice a second.
+    // The agent looks up names twice a second.
     sleep(Duration::from_secs(1));
     drop(late);
     let report = capture.report().unwrap();

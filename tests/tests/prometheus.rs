@@ -1,5 +1,5 @@
-//! A real Prometheus asks a real `vmexit serve`: what it has is what the guest did, and what is shipped for
-//! it is what its own tools take.
+//! A real Prometheus scrapes a real `vmexit serve`. Its counts are those of the guest, and promtool accepts the shipped
+//! files.
 
 #![allow(
     clippy::unwrap_used,
@@ -61,7 +61,7 @@ fn prometheus_counts_match_guest_and_down_alert_fires() {
     let lint = lint.unwrap();
     assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stderr));
 
-    // Nobody answers any more.
+    // The agent no longer answers.
     assert_eq!(served.end().unwrap(), Some(0));
     let down = "ALERTS{alertname=\"VmexitDown\",alertstate=\"firing\"}";
     prometheus

@@ -1,5 +1,5 @@
-//! Recordings, end to end in the AMD lab: what is written there says here what the guest did, and what
-//! perf has recorded beside it says the same once it is imported.
+//! Recordings of the AMD lab. Reports of a recording are the same on the host as in the lab, and an imported trace of
+//! perf has the counts of a capture beside it.
 
 #![allow(
     clippy::unwrap_used,
@@ -83,7 +83,7 @@ echo "== file"; base64 /tmp/there.vmexit
 
 #[test]
 fn recording_across_clock_changes_keeps_exact_intervals() {
-    // Some intervals between the times at which it is set.
+    // Enough rounds for several intervals between the changes of the clock.
     const LONG: u64 = 10 * ROUNDS;
     let guest = BareGuest::sampler().rounds(LONG as u32);
     let [first, second] = [LONG / 3, LONG * 2 / 3];
@@ -130,7 +130,7 @@ echo "== set forth"; report --since $after
     assert_eq!(all.number("/span/unwatched_seconds").unwrap(), 0.0);
     let seconds = all.number("/span/seconds").unwrap();
     let took: f64 = printed.section("seconds").unwrap().parse().unwrap();
-    // It had begun some time before.
+    // The recording began some time before.
     println!("{seconds} s, of which {took} were looked at");
     assert!(seconds >= took - 1.0 && seconds < took + 10.0, "{seconds}, not {took} s");
     let parts = ["as it was", "set back", "set forth"]
@@ -139,7 +139,7 @@ echo "== set forth"; report --since $after
     assert_eq!(parts.iter().sum::<u64>(), all.count("/accounting/observed").unwrap());
 }
 
-/// Base64 as busybox writes it.
+/// Decodes base64 as written by busybox.
 fn decoded(text: &str) -> Vec<u8> {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits = text.bytes().filter_map(|c| DIGITS.iter().position(|&digit| digit == c));
@@ -178,7 +178,7 @@ echo "== read"; vmexit report -f json /tmp/perf.vmexit
     assert_eq!(imported.text("/host/kernel").unwrap(), ours.text("/host/kernel").unwrap());
     assert_eq!(imported.count("/accounting/unaccounted").unwrap(), 0);
 
-    // Without processes in the text all is one VM's, which is what there is.
+    // Without process IDs in the text, all events are of one VM, as here.
     assert!(printed.section("piped").unwrap().contains("-F +pid"));
     let name = imported.text("/vms/0/name").unwrap();
     for (report, name) in [(&imported, name), (&of("read"), "perf")] {
@@ -188,7 +188,7 @@ echo "== read"; vmexit report -f json /tmp/perf.vmexit
             let number = row.number().unwrap();
             let same = report.detail(name, "ioport", number, row.direction()).unwrap().unwrap();
             close(&format!("port {number:#x}"), row.samples().unwrap(), same.samples().unwrap());
-            // Both time an access from its exit to its entry.
+            // Both measure an access from its exit to its entry.
             let averages = [row, same].map(|row| row.count("avg_ns").unwrap() as f64);
             let ratio = averages[0] / averages[1];
             assert!((0.5..2.0).contains(&ratio), "port {number:#x}: {averages:?} ns");
@@ -202,7 +202,7 @@ echo "== read"; vmexit report -f json /tmp/perf.vmexit
     }
 }
 
-/// perf loses some where its buffer is full.
+/// Demands counts within one percent: perf loses events when its buffer is full.
 fn close(what: &str, ours: u64, perfs: u64) {
     assert!(ours.abs_diff(perfs) * 100 <= ours, "{what}: {ours} here, {perfs} of perf's");
 }

@@ -1,5 +1,4 @@
-//! `vmexit top` on AMD exits, in the lab: what is on the screen is what a capture beside it counts, and what
-//! the guest did.
+//! `vmexit top` in the AMD lab: the counts on the screen are those of a capture beside it, and those of the guest.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
@@ -60,7 +59,7 @@ echo "== report"; cat /tmp/report.json
     for (reason, exits) in
         [("io", expected.io()), ("cpuid", expected.cpuid), ("msr", expected.msr())]
     {
-        // Behind the rate.
+        // The word after the rate.
         let name = format!(" {reason} ");
         assert_eq!(figure(reasons, &name, 1), Some(exits), "{reason} in:\n{reasons}");
         assert_eq!(report.exits_for("shown", reason).unwrap(), exits);
@@ -69,7 +68,7 @@ echo "== report"; cat /tmp/report.json
     for (&(port, direction), accesses) in &expected.ports {
         let name =
             format!("{port:#x} {}", if direction == PortDirection::In { "IN" } else { "OUT" });
-        // Behind device and rate.
+        // The word after device and rate.
         assert_eq!(figure(ports, &name, 2), Some(accesses.exits), "{name} in:\n{ports}");
         let row = report.port("shown", port, direction).unwrap().unwrap();
         assert_eq!(row.samples().unwrap(), accesses.exits);

@@ -1,5 +1,4 @@
-//! `vmexit top` in a terminal, on this machine's KVM: keys go in, the screen comes out, and the terminal is
-//! given back, whatever ends it.
+//! `vmexit top` in a terminal on this machine: keys, screens, and the state of the terminal afterwards.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +21,7 @@ use vmexit_tests::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A guest for ever, and a terminal in which `vmexit top` shows it.
+/// Starts an endless guest, and a terminal in which `vmexit top` shows it.
 fn top(name: &str, arguments: &str) -> (RunningGuest, Tmux) {
     let mut guest = Qemu::native(name).start(&BareGuest::demo()).unwrap();
     guest.wait_dots(3, PATIENCE).unwrap();
@@ -31,7 +30,7 @@ fn top(name: &str, arguments: &str) -> (RunningGuest, Tmux) {
     (guest, tmux)
 }
 
-/// A terminal whose modes are known: `modes` says whether they are the same as before.
+/// Starts a terminal with a shell function `modes`, which prints whether the terminal modes are the initial ones.
 fn terminal() -> Tmux {
     let tmux = Tmux::start(80, 24).unwrap();
     tmux.line(
@@ -52,7 +51,7 @@ fn start(tmux: &Tmux, guest: &RunningGuest, arguments: &str) {
     assert_eq!(tmux.property("mouse_any_flag").unwrap(), "1");
 }
 
-/// The agent's process: the one that has this in its command line.
+/// Process ID of the agent, found by its command line.
 fn pid(guest: &RunningGuest) -> String {
     let of = format!("top --vm {}", guest.pid());
     let output =
@@ -64,7 +63,7 @@ fn kill(signal: &str, pid: &str) {
     assert!(Command::new("kill").args(["-s", signal, pid]).status().unwrap().success());
 }
 
-/// Demands that the terminal is as it was, and that the agent ended with this code.
+/// Demands that the agent ended with this code and has restored the terminal.
 fn ensure_given_back(tmux: &Tmux, code: i32) {
     let ended = format!("ended={code}");
     tmux.wait(&ended, |screen| screen.contains(&ended)).unwrap();
@@ -101,7 +100,7 @@ fn top_restores_terminal_however_it_ends() {
 fn top_suspends_and_resumes_with_terminal() {
     let (guest, tmux) = top("comes-and-goes", "");
     let shows = |screen: &str| screen.contains("0x608 IN");
-    // As a job: the shell goes on when it stops.
+    // As a job, so that the shell continues when the agent stops.
     tmux.press(&["q"]).unwrap();
     ensure_given_back(&tmux, 0);
     let program = agent::program().unwrap();
@@ -138,7 +137,7 @@ fn top_keys_switch_screens_and_resize_is_followed() {
     tmux.wait("a row", |screen| screen.contains("by-keys › 0x608 IN acpi-tmr")).unwrap();
     tmux.press(&["Escape"]).unwrap();
     tmux.wait("ports again", |screen| screen.contains("IO-PORT") && !screen.contains('›')).unwrap();
-    // With a key right behind it, Escape would be Alt.
+    // A key that follows Escape at once would be taken for Alt and that key.
     tmux.press(&["Escape"]).unwrap();
     tmux.wait("all ports", |screen| screen.contains("0x71")).unwrap();
     tmux.press(&["9"]).unwrap();
@@ -182,11 +181,11 @@ fn top_counts_of_bounded_guest_are_exact() {
         let exits = expected.ports[&(port, direction)].exits;
         let shown =
             format!("{port:#x} {}", if direction == PortDirection::In { "IN" } else { "OUT" });
-        // Behind it the device, the rate and the number.
+        // After the row's name come the device, the rate and the number.
         let all = |screen: &str| figure(screen, &shown, 2) == Some(exits);
         tmux.wait(&format!("{exits} of {shown}"), all).unwrap();
     }
-    // The recording that is written has the same.
+    // A recording written by a key has the same counts.
     let directory = tempfile::tempdir().unwrap();
     tmux.press(&["q"]).unwrap();
     ensure_given_back(&tmux, 0);
@@ -216,7 +215,7 @@ fn top_counts_of_bounded_guest_are_exact() {
 fn top_rates_match_capture() {
     let (guest, tmux) = top("rated", "-i 2s");
     tmux.press(&["2", "r", "c", "%"]).unwrap();
-    // Of the same guest over about the same time.
+    // A capture of the same guest over about the same time.
     let pid = guest.pid().to_string();
     let capture = ["capture", "-q", "-d", "6s", "-f", "json", "--vm", &pid];
     let report = JsonReport::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
@@ -266,7 +265,7 @@ fn top_without_terminal_prints_text_frames() {
     assert_eq!(text.matches("0x608 IN").count(), 3, "{text}");
     assert_eq!(text.matches("… and 2 more").count(), 3, "{text}");
 
-    // Nobody reads any more.
+    // The reader closes the pipe.
     let line = format!("$VMEXIT top -i 100ms --vm {pid} | head -n 1");
     let output = Command::new("sh")
         .args(["-c", &line])
@@ -282,8 +281,8 @@ fn top_without_vm_waits_on_screen_and_ends_in_batch() {
     ensure_failed(&run_isolated("$VMEXIT top --batch").unwrap(), 5, "no VM is running").unwrap();
     let tmux = Tmux::start(80, 24).unwrap();
     let program = agent::program().unwrap();
-    let apart = "unshare --mount --pid --fork --mount-proc";
-    tmux.line(&format!("{apart} {}", program.display())).unwrap();
+    let unshare = "unshare --mount --pid --fork --mount-proc";
+    tmux.line(&format!("{unshare} {}", program.display())).unwrap();
     tmux.wait("an empty list", |screen| screen.contains("no VM; those that start")).unwrap();
     tmux.press(&["q"]).unwrap();
     tmux.wait("the shell", |screen| !screen.contains("no VM; those that start")).unwrap();

@@ -1,4 +1,4 @@
-//! `vmexit trace` on AMD exits, in the lab: against the guest's own ground truth.
+//! `vmexit trace` in the AMD lab, compared with the known exits of bare guests.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
@@ -34,9 +34,9 @@ fn trace_on_classic_tracepoints_prints_every_exit() {
     assert_trace_prints_every_exit("classic");
 }
 
-/// With two others beside: one for what takes hours, one without what only waits. None ends before the
-/// guest does, for at its end an agent has the kernel copy a map: until that is done, also while the thread is
-/// preempted, the CPU runs no program on a classic tracepoint (`bpf_disable_instrumentation`,
+/// Runs two more agents beside: one for exits that take hours, and one without exits that only wait. All run until
+/// after the end of the guest. At its end an agent has the kernel copy a map; until that is done, even while the
+/// thread is preempted, the CPU runs no program on a classic tracepoint (`bpf_disable_instrumentation`,
 /// include/linux/bpf.h).
 fn assert_trace_prints_every_exit(tracepoints: &str) {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
@@ -77,7 +77,7 @@ fn assert_trace_prints_every_exit(tracepoints: &str) {
         let time = exit["time"].as_str().unwrap();
         assert!(time >= last, "{exit}");
         last = time;
-        // An offset in the segment that is the ROM; in long mode, an address in the first megabyte.
+        // In real mode RIP is an offset in the segment of the ROM; in long mode it is an address below 1 MiB.
         let rip = exit["rip"].as_str().unwrap().trim_start_matches("0x");
         let rip = usize::from_str_radix(rip, 16).unwrap();
         assert!(
@@ -86,7 +86,7 @@ fn assert_trace_prints_every_exit(tracepoints: &str) {
         );
     }
     let reads = all.iter().filter(|exit| exit["detail"]["number"] == address::PM_TIMER);
-    // QEMU's device.
+    // The device is QEMU's.
     assert!(
         reads.clone().all(|exit| exit["userspace"] == "KVM_EXIT_IO" && exit["detail"]["size"] == 4)
     );
@@ -125,7 +125,7 @@ wait_dots 1
 echo "== head"; vmexit trace --slower-than 1ns --waiting -f json 2> /tmp/said | head -n 3
 echo "== said"; cat /tmp/said
 echo "== text"; vmexit trace --slower-than 200us -n 6
-# Nobody reads until some are dropped; SIGTERM ends it all the same.
+# Nothing reads the pipe, so exits are dropped. SIGTERM must end the agent nevertheless.
 mkfifo /tmp/pipe
 sleep 1000 < /tmp/pipe &
 vmexit trace --slower-than 1ns --waiting > /tmp/pipe 2> /tmp/summary &

@@ -1,5 +1,5 @@
-//! Mode `frame`: what the live view takes for one frame of a large host, from two readings to the bytes for
-//! the terminal. The readings are made up.
+//! Mode `frame`: cost of one frame of the live view on a large host, from two snapshots to the bytes for the terminal.
+//! The snapshots are made up.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,26 +27,26 @@ use crate::{made_up, poll::cpu_ns};
 const VMS: u32 = 500;
 const VCPUS: u32 = 16;
 
-/// Ports that each vCPU accesses; with the five reasons that are made up, its rows.
+/// Ports that each vCPU accesses. Its rows are these and five made-up exit reasons.
 const PORTS: u64 = 20;
 
-/// Of the terminal.
+/// Columns and lines of the terminal.
 const SIZE: (u16, u16) = (200, 50);
 
-/// Frames that are measured.
+/// Number of measured frames.
 const FRAMES: u64 = 50;
 
-/// What a frame took.
+/// Cost of a frame.
 #[derive(Debug, Serialize)]
 pub(crate) struct Framed {
     vms: u32,
     vcpus: u32,
     rows: usize,
-    /// The list of VMs, and one VM.
+    /// CPU time by screen: the list of VMs, and one VM.
     screens: BTreeMap<&'static str, FrameStages>,
 }
 
-/// CPU time by what it was spent on, nanoseconds: the mean over all frames.
+/// Mean CPU time of the stages of a frame, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct FrameStages {
     subtract: u64,
@@ -54,7 +54,11 @@ struct FrameStages {
     draw: u64,
 }
 
-/// Draws frames of both screens.
+/// Measures frames of both screens.
+///
+/// # Errors
+///
+/// When a frame can't be drawn.
 pub(crate) fn frame() -> Result<Framed> {
     let guests: BTreeMap<u32, Vm> = (1..=VMS)
         .map(|pid| (pid, Vm { pid, name: format!("vm-{pid:03}"), ..Vm::default() }))
@@ -135,7 +139,7 @@ fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: model::Layout
     model::build(interval, sources)
 }
 
-/// A reading after so many seconds, with durations of the first VM.
+/// A snapshot after so many seconds, with durations of the first VM.
 fn snapshot(seconds: u64) -> Snapshot {
     let vcpu = |pid: u32, id: u32| VcpuReading {
         thread: Thread { pid, tid: pid * VCPUS + id, since_ns: 1 },

@@ -1,4 +1,4 @@
-//! One measurement: what KVM and the guest counted between two readings of the clock.
+//! A measurement: the counts of KVM and the guest between two readings of the clock.
 
 use std::{fs, io, path::Path, time::Instant};
 
@@ -6,26 +6,26 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use vmexit_tests::guest::GuestClock;
 
-/// Counters that go on whoever watches.
+/// Reading of the counters of KVM and the guest, which do not depend on the observer.
 pub(crate) struct CounterReading {
     exits: Option<u64>,
-    /// All that the guest has printed.
+    /// Output of the guest.
     serial: Option<Vec<u8>>,
 }
 
-/// A measurement under way.
+/// A measurement that has started.
 pub(crate) struct StartedWindow {
     counts: CounterReading,
     clock: Instant,
 }
 
-/// A measurement whose time is over.
+/// A measurement that has stopped, without the final counts.
 pub(crate) struct StoppedWindow {
     start: CounterReading,
     seconds: f64,
 }
 
-/// A measurement.
+/// A complete measurement.
 #[derive(Debug, Serialize)]
 pub(crate) struct Window {
     seconds: f64,
@@ -35,7 +35,7 @@ pub(crate) struct Window {
     smallest_cycles: Cycles,
 }
 
-/// The smallest numbers of TSC cycles that a guest with a clock measured.
+/// Smallest numbers of TSC cycles printed by a guest with a clock.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Cycles {
     pm_timer_in: Option<u32>,
@@ -43,11 +43,15 @@ struct Cycles {
 }
 
 impl CounterReading {
-    /// KVM's exits, and a guest's output.
+    /// Reads KVM's counter, if it is there, and the guest's output, if it has a file.
+    ///
+    /// # Errors
+    ///
+    /// When a file can't be read.
     pub(crate) fn read(exits: &Path, serial: Option<&Path>) -> Result<Self> {
         let exits = match fs::read_to_string(exits) {
             Ok(text) => Some(text.trim().parse().context("KVM's exits are no number")?),
-            // No debugfs, or no KVM with exits.
+            // No debugfs, or a KVM without exits.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 return Err(error).with_context(|| format!("{} can't be read", exits.display()));
@@ -60,12 +64,12 @@ impl CounterReading {
         Ok(Self { exits, serial })
     }
 
-    /// Exits since an earlier reading.
+    /// Number of exits since an earlier reading.
     pub(crate) fn exits_since(&self, start: &Self) -> Option<u64> {
         Some(self.exits?.saturating_sub(start.exits?))
     }
 
-    /// What the guest has printed since an earlier reading.
+    /// Output of the guest since an earlier reading.
     fn printed_since(&self, start: &Self) -> Option<&[u8]> {
         self.serial.as_ref()?.get(start.serial.as_ref()?.len()..)
     }
@@ -84,7 +88,7 @@ impl StartedWindow {
 }
 
 impl StoppedWindow {
-    /// The measurement, with what was read after its end.
+    /// The complete measurement, from the reading after its end.
     pub(crate) fn with(self, end: CounterReading) -> Window {
         let exits = end.exits_since(&self.start);
         let printed = end.printed_since(&self.start);
@@ -132,7 +136,7 @@ mod tests {
         let window = end.with(counts(1, &format!("{before}{within}{after}")));
         assert_eq!(window.smallest_cycles, Cycles { pm_timer_in: Some(0x20), cpuid: Some(0x40) });
         assert_eq!(window.dots, Some(3));
-        // One that prints no figures has none.
+        // A guest that prints no figures has none.
         let end = StoppedWindow { start: counts(0, "."), seconds: 1.0 };
         assert_eq!(end.with(counts(1, "...\n.\n")).smallest_cycles, Cycles::default());
     }

@@ -1,28 +1,27 @@
-//! What a guest with a clock says after each dot: how long its exits took.
+//! Durations of exits that a guest with a clock prints after each dot.
 
-/// The smallest numbers of TSC cycles from before an instruction to after it; of one round, or of many.
+/// Smallest numbers of TSC cycles from before an instruction to after it, of one round or of many.
 ///
-/// The smallest is of an exit in which nothing else happened. Where the TSC counts instructions it is
-/// exact: the same each time. It includes the guest's own instructions in between and one RDTSC.
+/// The smallest number is that of an undisturbed exit. Where the TSC counts instructions it is the same each time.
+/// It includes the guest's own instructions in between and one RDTSC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GuestClock {
-    /// Of IN from the PM timer.
+    /// Cycles of an IN from the PM timer.
     pub pm_timer_in: Option<u32>,
-    /// Of CPUID.
+    /// Cycles of a CPUID.
     pub cpuid: Option<u32>,
 }
 
 impl GuestClock {
-    /// Bytes that a round prints for it: `p` and 8 hexadecimal digits, `c` and 8 more, a newline.
+    /// Bytes that a round prints: `p` and 8 hexadecimal digits, `c` and 8 more, a newline.
     pub(super) const PRINTED: u64 = 19;
 
-    /// The smallest of all rounds that are in the text as a whole: from after its first newline to its
-    /// last.
+    /// Smallest figures of all complete rounds in the text: those between its first newline and its last.
     pub fn of(text: &[u8]) -> Self {
         let mut lines = text.split(|&byte| byte == b'\n').skip(1).peekable();
         let mut smallest = Self::default();
         while let Some(line) = lines.next() {
-            // The last has no newline.
+            // The last piece is an incomplete line.
             if lines.peek().is_some()
                 && let Some(round) = Self::of_round(line)
             {
@@ -32,7 +31,7 @@ impl GuestClock {
         smallest
     }
 
-    /// A line without its newline; before the figures are the round's dot, and dashes.
+    /// Figures in a line without its newline. The dot and dashes of the round come before them.
     fn of_round(line: &[u8]) -> Option<Self> {
         let line = std::str::from_utf8(line).ok()?;
         let (_, figures) = line.split_once('p')?;
@@ -49,7 +48,7 @@ impl GuestClock {
     }
 }
 
-/// What eight digits say; inside, nothing where the guest made no such exit.
+/// Value of eight digits. The inner `None` stands for a guest that made no such exit.
 fn figure(digits: &str) -> Option<Option<u32>> {
     if digits.len() != 8 {
         return None;

@@ -1,7 +1,7 @@
-//! What a bare guest must have made a counter show.
+//! Exact counts that an observer of a bare guest must report.
 //!
-//! An [`Expected`] is a plain sum of exits by kind and address: what a test compares, for equality,
-//! with what was counted. It is built from three parts (set-up, rounds, end) that can be added.
+//! An [`Expected`] holds sums of exits by kind and address. Tests compare it with the counts for equality. It is
+//! the sum of three parts: set-up, rounds and end.
 
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, Mul, MulAssign};
@@ -16,24 +16,24 @@ pub mod address {
     pub const PIC_MASK: u16 = 0xa1;
     /// `isa-debug-exit`: ends QEMU.
     pub const DEBUG_EXIT: u16 = 0xf4;
-    /// Serial port: one dot for each complete round, and what the guest's clock says.
+    /// Serial port: one dot per complete round, and the figures of the guest's clock.
     pub const SERIAL: u16 = 0x3f8;
-    /// ACPI PM timer, where the guest's set-up puts it.
+    /// ACPI PM timer, at the port that the guest's set-up gives it.
     pub const PM_TIMER: u16 = 0x608;
     /// PCI configuration address.
     pub const PCI_ADDRESS: u16 = 0xcf8;
     /// PCI configuration data.
     pub const PCI_DATA: u16 = 0xcfc;
 
-    /// String OUT; no machine has a device there.
+    /// Port of string OUT; no machine has a device there.
     pub const STRING_OUT: u16 = 0x5800;
-    /// String IN; no machine has a device there.
+    /// Port of string IN; no machine has a device there.
     pub const STRING_IN: u16 = 0x5801;
 
     /// HPET main counter, a guest physical address.
     pub const HPET_COUNTER: u64 = 0xfed0_00f0;
 
-    /// Where the guest's set-up puts the registers of a virtio device, a guest physical address.
+    /// Registers of a virtio device, at the guest physical address that the guest's set-up gives them.
     pub const BAR: u64 = 0xfebf_0000;
 
     /// `IA32_APIC_BASE`.
@@ -54,7 +54,7 @@ pub mod address {
     pub const EFER: u32 = 0xc000_0080;
 }
 
-/// Which way data goes, seen from the guest.
+/// Direction of a port access, seen from the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PortDirection {
     /// `IN`: the guest reads.
@@ -63,19 +63,19 @@ pub enum PortDirection {
     Out,
 }
 
-/// What a port was accessed in one direction. All three are the same but for string instructions.
+/// Accesses to a port in one direction. All three counts are the same except for string instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PortAccesses {
     /// Exits.
     pub exits: u64,
     /// `kvm_pio` events.
     pub events: u64,
-    /// Elements that were read or written.
+    /// Elements read or written.
     pub elements: u64,
 }
 
 impl PortAccesses {
-    /// So many by an instruction each.
+    /// Accesses by so many instructions that are not string instructions.
     pub const fn single(count: u64) -> Self {
         Self { exits: count, events: count, elements: count }
     }
@@ -97,12 +97,12 @@ impl MulAssign<u64> for PortAccesses {
     }
 }
 
-/// Exact numbers of exits. Kinds that did not occur are absent from the maps, never zero.
+/// Exact numbers of exits. The maps have no entries of zero.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expected {
-    /// I/O by port and direction, but for what is in `string_ends`.
+    /// I/O by port and direction, without the exits in `string_ends`.
     pub ports: BTreeMap<(u16, PortDirection), PortAccesses>,
-    /// I/O exits that access nothing: see [`super::BareGuest::per_round`].
+    /// I/O exits without an access: see [`super::BareGuest::per_round`].
     pub string_ends: u64,
     /// MMIO reads by guest physical address.
     pub mmio_reads: BTreeMap<u64, u64>,
@@ -117,27 +117,27 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// All I/O exits.
+    /// Number of I/O exits.
     pub fn io(&self) -> u64 {
         self.ports.values().map(|accesses| accesses.exits).sum::<u64>() + self.string_ends
     }
 
-    /// All MMIO reads.
+    /// Number of MMIO reads.
     pub fn mmio(&self) -> u64 {
         self.mmio_reads.values().sum()
     }
 
-    /// All RDMSR and WRMSR exits.
+    /// Number of RDMSR and WRMSR exits.
     pub fn msr(&self) -> u64 {
         self.msr_reads.values().chain(self.msr_writes.values()).sum()
     }
 
-    /// All exits that can be known, of every kind.
+    /// Number of all exits.
     pub fn total(&self) -> u64 {
         self.io() + self.mmio() + self.msr() + self.cpuid + self.hlt
     }
 
-    /// The same for a guest that reported so many HLTs as missed, each by a dash on its serial port.
+    /// Counts of a guest that missed so many HLTs and printed a dash for each on its serial port.
     #[must_use]
     pub fn with_missed_hlts(mut self, missed: u64) -> Self {
         self.hlt -= missed;

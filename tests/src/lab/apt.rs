@@ -1,6 +1,7 @@
-//! Packages from the Debian archive that the machine's own apt already uses, without root and
-//! without touching apt's state: the machine's sources go in, with other suites of the same archive
-//! where wanted, and downloaded and unpacked packages come out. Nothing is installed.
+//! Packages from the Debian archive in the host's apt sources, without root and without a change to apt's state.
+//!
+//! Packages come from the host's suite or from other suites of the same archive. They are downloaded and unpacked,
+//! but not installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,10 @@ use super::error::{DuringIo, LabError, output};
 use super::host::tool;
 use super::sources::{AptSource, parse_deb822, parse_list};
 
-/// Suites with newer packages than the machine's own; its backports come before them.
+/// Suites that may have newer packages than the host's suite. Its backports are searched before them.
 const OTHER_SUITES: [&str; 3] = ["trixie", "trixie-backports", "sid"];
 
-/// The machine's own suite and archive.
+/// Suite and archive of the host.
 #[derive(Debug)]
 pub(super) struct AptArchive {
     codename: String,
@@ -45,7 +46,7 @@ impl AptArchive {
     }
 
     fn among(sources: Vec<AptSource>, codename: String) -> Result<Self, LabError> {
-        // A machine of the unreleased suites names them by role: its release has no codename of its own.
+        // The sources of a host with an unreleased suite may have the suite's role instead of its codename.
         let names = [codename.as_str(), "stable", "testing", "unstable", "sid"];
         for name in names {
             let ours = |suite: &String| {
@@ -58,7 +59,7 @@ impl AptArchive {
                 source.suites.retain(ours);
                 !source.suites.is_empty()
             });
-            // The archive itself first: other suites are looked for beside it, not beside the updates.
+            // The entry of the archive first: other suites are in the same place, but not in that of the updates.
             own.sort_by_key(|source| !source.suites.iter().any(|suite| suite == name));
             if own.first().is_some_and(|source| source.suites.iter().any(|suite| suite == name)) {
                 return Ok(Self { codename: name.to_owned(), own });
@@ -69,20 +70,20 @@ impl AptArchive {
         )))
     }
 
-    /// The machine's own suite and where it is, as debootstrap takes them.
+    /// Name and URI of the host's suite, as debootstrap takes them.
     pub(super) fn mirror(&self) -> Option<(&str, &str)> {
         let fields = &self.own.first()?.fields;
         let (_, uris) = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("URIs"))?;
         Some((&self.codename, uris.split_whitespace().next()?))
     }
 
-    /// The machine's own suite, with its updates and security entries.
+    /// The host's suite, with its updates and security entries.
     pub(super) fn own(&self, cache: &Path) -> Suite {
         let sources = self.own.iter().map(AptSource::deb822).collect::<Vec<_>>().join("\n");
         Suite::new(cache, &self.codename, sources)
     }
 
-    /// All suites worth a search: the machine's own, its backports, and newer ones.
+    /// Suites to search, in this order: the host's, its backports, newer ones.
     pub(super) fn suites(&self, cache: &Path) -> Vec<Suite> {
         let backports = format!("{}-backports", self.codename);
         let mut names = vec![backports.as_str()];
@@ -106,7 +107,7 @@ fn codename(os_release: &str) -> Option<String> {
     Some(line.trim_matches('"').to_owned())
 }
 
-/// A suite with package lists of its own, apart from the machine's.
+/// A suite with its own package lists, separate from the host's.
 #[derive(Debug)]
 pub(super) struct Suite {
     pub(super) name: String,
@@ -121,7 +122,7 @@ impl Suite {
         Self { name: name.to_owned(), dir: cache.join("apt").join(name), sources }
     }
 
-    /// Fetches the package lists, or only asks whether they changed.
+    /// Updates the package lists.
     pub(super) fn update(&self) -> Result<(), LabError> {
         for dir in ["lists/partial", "cache/archives/partial"] {
             let dir = self.dir.join(dir);
@@ -132,26 +133,26 @@ impl Suite {
         output(self.apt("apt-get")?.arg("update")).map(drop)
     }
 
-    /// The names of all packages that start so.
+    /// Names of all packages with this prefix.
     pub(super) fn names(&self, prefix: &str) -> Result<Vec<String>, LabError> {
         let text = output(self.apt("apt-cache")?.args(["pkgnames", prefix]))?;
         Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
     }
 
-    /// The versions of a package, newest first.
+    /// Versions of a package, newest first.
     pub(super) fn versions(&self, package: &str) -> Result<Vec<String>, LabError> {
         let text = output(self.apt("apt-cache")?.args(["madison", package]))?;
         Ok(parse_madison(&String::from_utf8_lossy(&text)))
     }
 
-    /// The packages that the newest version of a package depends on, without versions.
+    /// Names of the packages that the newest version of a package depends on.
     pub(super) fn depends(&self, package: &str) -> Result<Vec<String>, LabError> {
         let text = output(self.apt("apt-cache")?.args(["show", "--no-all-versions", package]))?;
         Ok(parse_depends(&String::from_utf8_lossy(&text)))
     }
 
-    /// What an installation of these packages would bring with it here, each as `package=version`:
-    /// themselves and their dependencies, as far as this machine lacks them.
+    /// Packages that an installation of these would add to the host, each as `package=version`: the packages
+    /// themselves and their dependencies, without those that are installed.
     pub(super) fn missing(&self, packages: &[&str]) -> Result<Vec<String>, LabError> {
         let mut install = self.apt("apt-get")?;
         install.args(["install", "--simulate", "--no-install-recommends"]).args(packages);
@@ -179,7 +180,7 @@ impl Suite {
             "Dir::Etc::sourceparts=/dev/null".to_owned(),
             format!("Dir::State::Lists={dir}/lists"),
             format!("Dir::Cache={dir}/cache"),
-            // As root apt would drop to a user that may not be allowed to write here.
+            // As root, apt would switch to a user that may not write here.
             "APT::Sandbox::User=root".to_owned(),
             "APT::Update::Error-Mode=any".to_owned(),
             "Acquire::Languages=none".to_owned(),
@@ -193,13 +194,13 @@ impl Suite {
     }
 }
 
-/// Versions in lines of `package | version | where`.
+/// Versions in lines of `package | version | source`.
 fn parse_madison(text: &str) -> Vec<String> {
     let version = |line: &str| line.split('|').nth(1).map(|version| version.trim().to_owned());
     text.lines().filter_map(version).collect()
 }
 
-/// Package names of a `Depends:` field.
+/// Package names in a `Depends:` field.
 fn parse_depends(show: &str) -> Vec<String> {
     let Some(field) = show.lines().find_map(|line| line.strip_prefix("Depends:")) else {
         return Vec::new();
@@ -208,7 +209,7 @@ fn parse_depends(show: &str) -> Vec<String> {
     field.split([',', '|']).filter_map(first_word).collect()
 }
 
-/// What lines of `Inst package [installed] (version …)` say would be installed.
+/// Packages in lines of `Inst package [installed] (version …)`, each as `package=version`.
 fn parse_simulation(text: &str) -> Vec<String> {
     let package = |line: &str| {
         let rest = line.strip_prefix("Inst ")?;

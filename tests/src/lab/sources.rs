@@ -1,14 +1,13 @@
-//! The entries of apt's sources, in both spellings that Debian has had: deb822 stanzas (`*.sources`)
-//! and one-line entries (`*.list`). Text comes in, binary-package entries come out, each able to
-//! write itself as a stanza for another suite.
+//! Entries of apt's sources, in both formats of Debian: deb822 stanzas (`*.sources`) and one-line entries (`*.list`).
+//! Only entries of binary packages are read. An entry can be written as a stanza for another suite.
 
 use std::fmt::Write as _;
 
-/// One entry of apt's sources: its fields, in the deb822 spelling.
+/// An entry of apt's sources, with the field names of deb822.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AptSource {
     pub(super) suites: Vec<String>,
-    /// All other fields, URIs first among them, as they stood.
+    /// All other fields, unchanged, URIs first.
     pub(super) fields: Vec<(String, String)>,
 }
 
@@ -23,7 +22,7 @@ impl AptSource {
     }
 }
 
-/// Entries of a deb822 file (`*.sources`): stanzas of `Field: value`, values going on in indented lines.
+/// Entries of a deb822 file (`*.sources`): stanzas of `Field: value`, in which indented lines continue a value.
 pub(super) fn parse_deb822(text: &str) -> Vec<AptSource> {
     let mut sources = Vec::new();
     let uncommented: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
@@ -59,7 +58,7 @@ pub(super) fn parse_deb822(text: &str) -> Vec<AptSource> {
     sources
 }
 
-/// Entries of a classic file: `deb [option=value …] URI SUITE COMPONENT…`.
+/// Entries of a one-line file (`*.list`): `deb [option=value …] URI SUITE COMPONENT…`.
 pub(super) fn parse_list(text: &str) -> Vec<AptSource> {
     let mut sources = Vec::new();
     for line in text.lines() {

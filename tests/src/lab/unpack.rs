@@ -1,5 +1,4 @@
-//! What a lab takes out of Debian packages: a kernel's image and modules, and a static busybox. A suite
-//! and a workplace come in; files as the lab needs them come out, and the rest is thrown away.
+//! Files that a lab takes out of Debian packages: a kernel's image and modules, and a static busybox.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +10,11 @@ use super::error::{DuringIo, LabError, output};
 use super::host::tool;
 use super::kernel::MODULES;
 
-/// Unpacks a kernel and gathers what a lab needs of it in one directory, which it returns.
+/// Unpacks a kernel and copies its image and modules to one directory, whose path it returns.
 pub(super) fn kernel(suite: &Suite, release: &str, work: &Workplace) -> Result<PathBuf, LabError> {
     let image = format!("linux-image-{release}");
     let mut packages = vec![image.clone()];
-    // From 7.x on the image package only stands for these.
+    // Since 7.x the image package is a meta package for these.
     let parts = [format!("linux-binary-{release}"), format!("linux-modules-{release}")];
     packages.extend(suite.depends(&image)?.into_iter().filter(|package| parts.contains(package)));
 
@@ -41,7 +40,7 @@ pub(super) fn kernel(suite: &Suite, release: &str, work: &Workplace) -> Result<P
     Ok(ready)
 }
 
-/// The first file in a tree whose name fits.
+/// First file in a tree whose name matches.
 fn find(dir: &Path, fits: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path()).collect();
@@ -57,7 +56,7 @@ fn find(dir: &Path, fits: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
     })
 }
 
-/// A module's contents: newer releases ship them compressed, and busybox's insmod takes them plain only.
+/// Contents of a module, uncompressed: newer releases compress them, which busybox's insmod does not support.
 fn uncompressed(path: &Path) -> Result<Vec<u8>, LabError> {
     let (program, package) = match path.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => ("xz", "xz-utils"),
@@ -68,7 +67,7 @@ fn uncompressed(path: &Path) -> Result<Vec<u8>, LabError> {
     output(Command::new(tool(program, package)?).arg("-dc").arg(path))
 }
 
-/// A static busybox, downloaded once: the shell and the tools inside a lab.
+/// Path of a static busybox, downloaded on first use. It is the shell of a lab.
 pub(super) fn busybox(cache: &Path) -> Result<PathBuf, LabError> {
     let place = cache.join("busybox");
     if place.is_file() {

@@ -1,16 +1,16 @@
-//! How a lab ended, read from its console: one verdict line with the run's token, or the traces of a
-//! crash. The console's text and the emulator's end come in; the script's exit code or a `LabError` comes out.
+//! The verdict of a run, from the console and the end of the emulator: the script's exit code or a `LabError`. The
+//! console has one verdict line with the run's token, or messages of a crash.
 
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::error::LabError;
 
-/// What every verdict line starts with, before the token.
+/// Beginning of a verdict line, before the token.
 const MARK: &str = "vmexit-lab";
 
-/// What the kernel prints only when it is broken. With `oops=panic` most of these are its last words,
-/// but a soft lockup passes, and what was measured during it is worth nothing.
+/// Messages that the kernel prints only when it is broken. With `oops=panic` most of these are its last ones. The
+/// kernel survives a soft lockup, but measurements during one are worthless.
 const CRASHES: [&str; 8] = [
     "Kernel panic",
     "Oops: ",
@@ -22,21 +22,21 @@ const CRASHES: [&str; 8] = [
     "unable to handle",
 ];
 
-/// The kernel's last words before a reboot, which not every emulator takes for an orderly end.
+/// The kernel's last message before a reboot, which not every emulator treats as an orderly end.
 const REBOOT: &str = "reboot: Restarting system";
 
-/// How the emulator ended.
+/// End of the emulator.
 #[derive(Debug)]
 pub(super) enum MachineEnd {
-    /// In order, with its machine.
+    /// The machine powered off.
     SwitchedOff,
-    /// By itself, for a reason of its own.
+    /// The emulator ended by itself.
     Died { emulator: &'static str, status: ExitStatus, stderr: String },
-    /// It was killed, because this much time was over.
+    /// The emulator was killed at the time-out.
     Killed { limit: Duration },
 }
 
-/// What a verdict line says.
+/// Contents of a verdict line.
 #[derive(Debug, PartialEq, Eq)]
 enum LabVerdict {
     Exit(i32),
@@ -60,12 +60,12 @@ fn verdicts(console: &str, token: &str) -> Vec<LabVerdict> {
     .collect()
 }
 
-/// Whether the lab has said its last word.
+/// Whether the console has a verdict or a panic.
 pub(super) fn is_over(console: &str, token: &str) -> bool {
     console.contains(&format!("{MARK} {token} ")) || console.contains("Kernel panic")
 }
 
-/// The script's exit code, or why there is none.
+/// Exit code of the script, or the error if there is none.
 pub(super) fn judge(
     console: &str,
     token: &str,
@@ -91,7 +91,7 @@ pub(super) fn judge(
     }
 }
 
-/// The console from the first line of a crash on.
+/// Console output from the first line of a crash.
 fn crash(console: &str) -> Option<String> {
     let lines: Vec<&str> = console.lines().collect();
     let first = lines.iter().position(|line| CRASHES.iter().any(|crash| line.contains(crash)))?;
@@ -99,7 +99,7 @@ fn crash(console: &str) -> Option<String> {
     Some(excerpt.join("\n"))
 }
 
-/// The last lines of a text, under a heading; nothing for an empty text.
+/// Last lines of a text under a heading; empty for an empty text.
 pub(super) fn tail(heading: &str, text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let lines: Vec<&str> = text.lines().collect();
@@ -131,7 +131,7 @@ mod tests {
     fn verdict_gives_exit_code() {
         let console = "boot\n[    3.1] vmexit-lab t0k exit 7\n[    3.2] reboot: Power down\n";
         assert!(matches!(judged(console, MachineEnd::SwitchedOff), Ok(7)));
-        // The machine said how it ended before it got stuck.
+        // The verdict came before the machine hung.
         assert!(matches!(judged(console, MachineEnd::Killed { limit: Duration::ZERO }), Ok(7)));
     }
 
