@@ -1,5 +1,4 @@
-//! The agent under test, run as its users run it: a command line in, text or JSON and an exit code
-//! out.
+//! The program under test, run as users run it: by its command line.
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +14,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
-    guest::{BareGuest, Direction, Expected},
-    hist::Accesses,
+    guest::{BareGuest, Expected, PortDirection},
+    hist_triggers::AccessCounts,
 };
 
-/// The agent's program: `VMEXIT`, which `cargo xtask test` sets to what it has just built, else the
-/// one beside the tests.
+/// Path of the agent: that in `VMEXIT`, which `cargo xtask test` sets, or the one beside the tests.
+///
+/// # Errors
+///
+/// When there is no file at that path.
 pub fn program() -> Result<PathBuf> {
     let path = match env::var_os("VMEXIT") {
         Some(path) => PathBuf::from(path),
@@ -34,23 +36,31 @@ pub fn program() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The agent with these arguments, to be started.
+/// Command that runs the agent with these arguments.
+///
+/// # Errors
+///
+/// See [`program`].
 pub fn command(arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(program()?);
     command.args(arguments);
     Ok(command)
 }
 
-/// A capture that runs in the background and is known to count.
-pub struct Capture {
+/// A capture that runs in the background, with all its programs attached.
+pub struct RunningCapture {
     child: Child,
 }
 
-/// Links of attached programs, with all events: `vmexit doctor` lists the tracepoints.
+/// Number of links of an agent with all events. `vmexit doctor` lists the tracepoints.
 pub const LINKS: usize = 13;
 
-impl Capture {
-    /// Starts it and waits until all its programs are attached.
+impl RunningCapture {
+    /// Starts a capture and waits until all its programs are attached.
+    ///
+    /// # Errors
+    ///
+    /// When the capture ends early, or has not attached within 30 s.
     pub fn start(arguments: &[&str]) -> Result<Self> {
         let mut command = command(&["capture", "--quiet"])?;
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -72,7 +82,7 @@ impl Capture {
         Ok(capture)
     }
 
-    /// Links to tracepoints that the process holds (`Documentation/filesystems/proc.rst`, fdinfo).
+    /// Number of links to tracepoints that the process holds (`Documentation/filesystems/proc.rst`, fdinfo).
     fn links(&self) -> usize {
         let fds = fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).into_iter().flatten();
         fds.flatten()
@@ -80,12 +90,16 @@ impl Capture {
             .count()
     }
 
-    /// Its process id.
+    /// Process ID of the capture.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it a signal by name, such as `INT`.
+    /// Sends the capture a signal by name, such as `INT`.
+    ///
+    /// # Errors
+    ///
+    /// When `kill` fails.
     pub fn signal(&self, name: &str) -> Result<()> {
         let pid = self.pid().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().context("run kill")?;
@@ -93,76 +107,116 @@ impl Capture {
         Ok(())
     }
 
-    /// Its output once it has ended.
+    /// Waits for the end of the capture and returns its output.
+    ///
+    /// # Errors
+    ///
+    /// When the wait fails.
     pub fn output(self) -> Result<Output> {
         self.child.wait_with_output().context("wait for vmexit")
     }
 
-    /// Ends it by SIGINT, as ctrl-c does, and returns its JSON report.
-    pub fn report(self) -> Result<Report> {
+    /// Ends the capture by SIGINT, as ctrl-c does, and returns its JSON report.
+    ///
+    /// # Errors
+    ///
+    /// When the capture fails or its output is not JSON.
+    pub fn report(self) -> Result<JsonReport> {
         self.signal("INT")?;
-        Report::of(&self.output()?)
+        JsonReport::of(&self.output()?)
     }
 }
 
-/// Tables by what exits are for.
+/// Names of the detail tables.
 const DETAILS: [&str; 7] = ["ioport", "mmio", "msr", "cpuid", "hypercall", "fault", "userspace"];
 
-/// A JSON report, asked by name. A missing field is an error, so that no test passes for want of
-/// what it tests.
+/// A JSON report with access by name. A missing field is an error, so that no test passes because the figure it
+/// tests is absent.
 #[derive(Debug)]
-pub struct Report(Value);
+pub struct JsonReport(Value);
 
-impl Report {
-    /// From a run that must have succeeded.
+impl JsonReport {
+    /// Report on the standard output of a run.
+    ///
+    /// # Errors
+    ///
+    /// When the run failed or its output is not JSON.
     pub fn of(output: &Output) -> Result<Self> {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "vmexit ended with {}: {said}", output.status);
         Self::parse(&output.stdout)
     }
 
-    /// From JSON.
+    /// Report from JSON.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not JSON.
     pub fn parse(json: &[u8]) -> Result<Self> {
         Ok(Self(serde_json::from_slice(json).context("the report is not JSON")?))
     }
 
-    /// A string by JSON pointer.
+    /// String at a JSON pointer.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
     pub fn text(&self, pointer: &str) -> Result<&str> {
         let value = self.0.pointer(pointer).and_then(Value::as_str);
         value.with_context(|| format!("the report has no text at {pointer}"))
     }
 
-    /// A number by JSON pointer.
+    /// Number at a JSON pointer.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
     pub fn number(&self, pointer: &str) -> Result<f64> {
         let value = self.0.pointer(pointer).and_then(Value::as_f64);
         value.with_context(|| format!("the report has no number at {pointer}"))
     }
 
-    /// A count by JSON pointer.
+    /// Unsigned integer at a JSON pointer.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
     pub fn count(&self, pointer: &str) -> Result<u64> {
         let value = self.0.pointer(pointer).and_then(Value::as_u64);
         value.with_context(|| format!("the report has no count at {pointer}"))
     }
 
-    /// The VM's exit reasons.
-    pub fn exits(&self, vm: &str) -> Result<Vec<Row<'_>>> {
+    /// Rows of the VM's exit reasons.
+    ///
+    /// # Errors
+    ///
+    /// When the report has no such VM.
+    pub fn exits(&self, vm: &str) -> Result<Vec<JsonRow<'_>>> {
         let rows = self.vm(vm)?["exits"].as_array().context("the VM has no exits")?;
-        Ok(rows.iter().map(Row).collect())
+        Ok(rows.iter().map(JsonRow).collect())
     }
 
-    /// The VM's exits of one reason; none is 0.
+    /// Number of the VM's exits with one reason; 0 without a row.
+    ///
+    /// # Errors
+    ///
+    /// When the report has no such VM.
     pub fn exits_for(&self, vm: &str, reason: &str) -> Result<u64> {
         let exits = self.exits(vm)?;
-        exits.iter().find(|row| row.reason() == Some(reason)).map_or(Ok(0), Row::samples)
+        exits.iter().find(|row| row.reason() == Some(reason)).map_or(Ok(0), JsonRow::samples)
     }
 
-    /// Demands that what the VM did over time adds up to its exits, reason by reason.
+    /// Demands that the VM's series over time adds up to its exits, reason by reason.
+    ///
+    /// # Errors
+    ///
+    /// When it does not, or a field is missing.
     pub fn ensure_series(&self, vm: &str) -> Result<()> {
         let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
         let steps = self.vm(vm)?["series"].as_array().context("the VM has no series")?;
         for part in steps.iter().filter_map(|step| step["parts"].as_array()).flatten() {
             let name = part["name"].as_str().context("a part has no name")?;
-            *sums.entry(name).or_default() += Row(part).samples()?;
+            *sums.entry(name).or_default() += JsonRow(part).samples()?;
         }
         let exits = self.exits(vm)?;
         let exits: BTreeMap<&str, u64> = exits
@@ -173,31 +227,48 @@ impl Report {
         Ok(())
     }
 
-    /// The VM's row of one port and direction.
-    pub fn port(&self, vm: &str, port: u16, direction: Direction) -> Result<Option<Row<'_>>> {
+    /// Row of one port and direction.
+    ///
+    /// # Errors
+    ///
+    /// When the report has no such VM.
+    pub fn port(
+        &self,
+        vm: &str,
+        port: u16,
+        direction: PortDirection,
+    ) -> Result<Option<JsonRow<'_>>> {
         let direction = match direction {
-            Direction::In => "in",
-            Direction::Out => "out",
+            PortDirection::In => "in",
+            PortDirection::Out => "out",
         };
         self.detail(vm, "ioport", port.into(), Some(direction))
     }
 
-    /// The VM's row of something that it did, in a table that goes by its event.
+    /// Row with this number and direction in the table of an event.
+    ///
+    /// # Errors
+    ///
+    /// When the report has no such VM.
     pub fn detail(
         &self,
         vm: &str,
         event: &str,
         number: u64,
         direction: Option<&str>,
-    ) -> Result<Option<Row<'_>>> {
+    ) -> Result<Option<JsonRow<'_>>> {
         let rows = self.details(vm, event)?;
         Ok(rows
             .into_iter()
             .find(|row| row.number() == Some(number) && row.direction() == direction))
     }
 
-    /// Demands that the VM's ports are just those of `expected`, each with its exact counts. Where the
-    /// host's KVM reports no exits, samples are events.
+    /// Demands that the VM has exactly the ports of `expected`, each with its exact counts. Where the host's KVM
+    /// reports no exits, samples are events.
+    ///
+    /// # Errors
+    ///
+    /// When a port is missing or too many, a count differs, or a histogram is not complete.
     pub fn ensure_ports(&self, vm: &str, expected: &Expected) -> Result<()> {
         let by_exits = self.text("/source")? == "exits";
         for (&(port, direction), &accesses) in &expected.ports {
@@ -215,10 +286,17 @@ impl Report {
         ensure!(rows == expected.ports.len(), "{rows} ports, not {}", expected.ports.len());
         let all =
             DETAILS.iter().map(|event| self.details(vm, event)).collect::<Result<Vec<_>>>()?;
-        self.exits(vm)?.iter().chain(all.iter().flatten()).try_for_each(Row::ensure_all_durations)
+        self.exits(vm)?
+            .iter()
+            .chain(all.iter().flatten())
+            .try_for_each(JsonRow::ensure_all_durations)
     }
 
-    /// Demands the same of what the guest read in memory, of its MSRs and of CPUID.
+    /// Demands the exact counts of MMIO reads, MSR accesses and CPUID.
+    ///
+    /// # Errors
+    ///
+    /// When a row is missing or a count differs.
     pub fn ensure_registers(&self, vm: &str, expected: &Expected) -> Result<()> {
         let reads =
             expected.mmio_reads.iter().map(|(&at, &count)| ("mmio", at, Some("read"), count));
@@ -246,12 +324,16 @@ impl Report {
         Ok(())
     }
 
-    /// Demands that a guest's ports add up, and that those of its rounds have rows of their own, though its
-    /// set-up filled the table: [`BareGuest::boot`] did that once.
+    /// Demands that a guest's port accesses add up, and that the ports of its rounds got rows of their own although
+    /// its set-up, that of [`BareGuest::boot`], had filled the table.
+    ///
+    /// # Errors
+    ///
+    /// When the sum differs, a port has no row, or too many accesses came before the rows were evicted.
     pub fn ensure_rows_for(&self, vm: &str, guest: &BareGuest, rounds: u64) -> Result<()> {
         let all = guest.expected(rounds).io();
         let rows = self.ports(vm)?;
-        let samples = rows.iter().map(Row::samples).sum::<Result<u64>>()?;
+        let samples = rows.iter().map(JsonRow::samples).sum::<Result<u64>>()?;
         ensure!(samples == all, "{samples} accesses to ports, not {all}");
         let mut own = 0;
         for (&(port, direction), accesses) in &(guest.per_round() * rounds).ports {
@@ -262,27 +344,39 @@ impl Report {
         }
         let late = (guest.per_round() * rounds).io() - own;
         println!("{late} accesses before the ports had rows");
-        // Each row is looked at twice, 8 at a time, once in 32 accesses; and some more until those that
-        // were given up are where they are needed.
+        // The idle scan must pass each row twice: 8 rows at a time, once in 32 accesses. The rest is for the
+        // accesses until the evicted rows are in use again.
         ensure!(late <= 2 * 128 / 8 * 32 + 512, "{late} accesses before the ports had rows");
         Ok(())
     }
 
-    /// All of the VM's ports.
-    pub fn ports(&self, vm: &str) -> Result<Vec<Row<'_>>> {
+    /// Rows of the VM's ports.
+    ///
+    /// # Errors
+    ///
+    /// When the report has no such VM.
+    pub fn ports(&self, vm: &str) -> Result<Vec<JsonRow<'_>>> {
         self.details(vm, "ioport")
     }
 
-    /// All of one of the VM's tables; empty where it has none of that event.
-    pub fn details(&self, vm: &str, event: &str) -> Result<Vec<Row<'_>>> {
+    /// Rows of the VM's table of an event; none without such a table.
+    ///
+    /// # Errors
+    ///
+    /// When the report has no such VM.
+    pub fn details(&self, vm: &str, event: &str) -> Result<Vec<JsonRow<'_>>> {
         let details = self.vm(vm)?["details"].as_object().context("the VM has no details")?;
         let rows = details.get(event).and_then(Value::as_array);
-        Ok(rows.map_or_else(Vec::new, |rows| rows.iter().map(Row).collect()))
+        Ok(rows.map_or_else(Vec::new, |rows| rows.iter().map(JsonRow).collect()))
     }
 
-    /// What one of the VM's tables counts as accessed, row by row, and what found no row.
-    pub fn accesses(&self, vm: &str, event: &str) -> Result<(Accesses, u64)> {
-        let (mut accesses, mut other) = (Accesses::new(), 0);
+    /// Accesses in the VM's table of an event, by number and direction, and those on `other`.
+    ///
+    /// # Errors
+    ///
+    /// When the report has no such VM or a row has no count.
+    pub fn accesses(&self, vm: &str, event: &str) -> Result<(AccessCounts, u64)> {
+        let (mut accesses, mut other) = (AccessCounts::new(), 0);
         for row in self.details(vm, event)? {
             let count = row.count("accesses")?;
             let written = matches!(row.direction(), Some("out" | "write"));
@@ -294,31 +388,43 @@ impl Report {
         Ok((accesses, other))
     }
 
-    /// What is worth a change by the report, by rule, what costs most first.
-    pub fn findings(&self, vm: &str) -> Result<Vec<Finding<'_>>> {
+    /// Findings of the VM, the most expensive first.
+    ///
+    /// # Errors
+    ///
+    /// When the report has no such VM.
+    pub fn findings(&self, vm: &str) -> Result<Vec<JsonFinding<'_>>> {
         let findings = self.vm(vm)?["findings"].as_array().context("the VM has no findings")?;
-        Ok(findings.iter().map(Finding).collect())
+        Ok(findings.iter().map(JsonFinding).collect())
     }
 
-    /// The finding of a rule.
-    pub fn finding(&self, vm: &str, rule: &str) -> Result<Finding<'_>> {
+    /// Finding of a rule.
+    ///
+    /// # Errors
+    ///
+    /// When the VM has no such finding.
+    pub fn finding(&self, vm: &str, rule: &str) -> Result<JsonFinding<'_>> {
         let findings = self.findings(vm)?;
         let found = findings.iter().find(|finding| finding.rule() == rule).copied();
         found.with_context(|| format!("no finding {rule} among {findings:?}"))
     }
 
-    /// The rules by which something is busy and fine.
+    /// IDs of the rules that found busy but healthy patterns.
+    ///
+    /// # Errors
+    ///
+    /// When the report has no such VM.
     pub fn healthy(&self, vm: &str) -> Result<Vec<&str>> {
         let healthy = self.vm(vm)?["healthy"].as_array().context("the VM has no list of these")?;
         Ok(healthy.iter().filter_map(|healthy| healthy["rule"].as_str()).collect())
     }
 
-    /// Where every exit went, to be shown when a count is not as expected.
+    /// The accounting as JSON, for messages.
     pub fn accounting(&self) -> String {
         self.0["accounting"].to_string()
     }
 
-    /// A VM by name.
+    /// VM with this name.
     fn vm(&self, name: &str) -> Result<&Value> {
         let vms = self.0["vms"].as_array().context("the report has no vms")?;
         let vm = vms.iter().find(|vm| vm["name"] == name);
@@ -326,22 +432,26 @@ impl Report {
     }
 }
 
-/// One finding of a report.
+/// A finding of a report.
 #[derive(Clone, Copy, Debug)]
-pub struct Finding<'a>(&'a Value);
+pub struct JsonFinding<'a>(&'a Value);
 
-impl<'a> Finding<'a> {
-    /// The rule's id; empty if it has none.
+impl<'a> JsonFinding<'a> {
+    /// ID of the rule; empty if the field is missing.
     pub fn rule(&self) -> &'a str {
         self.0["rule"].as_str().unwrap_or_default()
     }
 
-    /// A field, null if it is not there.
+    /// Value of a field; null if it is missing.
     pub fn field(&self, name: &str) -> &'a Value {
         &self.0[name]
     }
 
-    /// The remedy for `windows`, `linux`, or `unknown`: all.
+    /// Remedy for `windows`, `linux`, or `unknown`, which is for all.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
     pub fn remedy(&self, os: &str) -> Result<&'a Value> {
         let mut remedies = self.0["remedies"].as_array().into_iter().flatten();
         let remedy = remedies.find(|remedy| remedy["os"] == os);
@@ -349,37 +459,41 @@ impl<'a> Finding<'a> {
     }
 }
 
-/// One row of a report.
+/// A row of a table in a report.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'a>(&'a Value);
+pub struct JsonRow<'a>(&'a Value);
 
-impl Row<'_> {
+impl JsonRow<'_> {
     /// Name of an exit reason.
     pub fn reason(&self) -> Option<&str> {
         self.0["reason"].as_str()
     }
 
-    /// The port, address, register or leaf; none where it is the row of what found none of its own.
+    /// Port, address, register or leaf; none in the row `other`.
     pub fn number(&self) -> Option<u64> {
         self.0["number"].as_u64()
     }
 
-    /// `in` or `out`, `read` or `write`.
+    /// Direction: `in` or `out`, `read` or `write`.
     pub fn direction(&self) -> Option<&str> {
         self.0["direction"].as_str()
     }
 
-    /// Name of the device that has the port or address, known or guessed.
+    /// Name of the device at the port or address, asked or guessed.
     pub fn device_name(&self) -> Option<&str> {
         self.0["device"]["name"].as_str()
     }
 
-    /// Whether it is the row of what found none of its own.
+    /// Whether this is the row `other`.
     pub fn is_other(&self) -> bool {
         self.0["number"].is_null() && self.0["code"].is_null()
     }
 
-    /// Demands that each timed exit is in the histogram: the two are counted apart.
+    /// Demands that each timed exit is in the histogram, which is counted separately.
+    ///
+    /// # Errors
+    ///
+    /// When the two numbers differ or a field is missing.
     pub fn ensure_all_durations(&self) -> Result<()> {
         let buckets = self.0["histogram"].as_array().context("a row has no histogram")?;
         let durations: u64 = buckets.iter().filter_map(|bucket| bucket["count"].as_u64()).sum();
@@ -387,17 +501,25 @@ impl Row<'_> {
         Ok(())
     }
 
-    /// Exits, or events where there are no exits.
+    /// Number of exits, or of events on a host that reports no exits.
+    ///
+    /// # Errors
+    ///
+    /// When the field is missing.
     pub fn samples(&self) -> Result<u64> {
         self.count("samples")
     }
 
-    /// The device that it belongs to; null where nobody knows.
+    /// Device at the port or address; null if it is unknown.
     pub fn device(&self) -> &Value {
         &self.0["device"]
     }
 
-    /// A count by name.
+    /// Value of a field that is a count.
+    ///
+    /// # Errors
+    ///
+    /// When the field is missing.
     pub fn count(&self, field: &str) -> Result<u64> {
         self.0[field].as_u64().with_context(|| format!("no count '{field}' in {}", self.0))
     }

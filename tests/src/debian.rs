@@ -1,6 +1,7 @@
-//! A Debian to install into: at rest, as a directory, or booted by its own systemd. All that happens to it
-//! is in memory. Mounts and processes are in namespaces that a process holds which ends with this value, or
-//! with this process however that ends.
+//! A Debian to install packages in: a plain directory tree, or booted by its own systemd.
+//!
+//! All changes are in memory. Its mounts and processes are in namespaces held by one process. That process
+//! ends when the value is dropped, and when the test process ends for whatever reason.
 
 use std::{
     fs,
@@ -16,10 +17,10 @@ use tempfile::TempDir;
 
 use crate::lab;
 
-/// How long it may take to boot.
+/// Longest time to boot.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A fresh Debian over the one that is kept, `$at/root`; changes are in memory.
+/// Mounts a fresh Debian at `$at/root`: an overlay in memory over the cached one.
 const FRESH: &str = "
 set -e
 mount -t tmpfs tmpfs $at
@@ -27,7 +28,7 @@ mkdir $at/changes $at/work $at/root
 mount -t overlay overlay -o lowerdir=$base,upperdir=$at/changes,workdir=$at/work $at/root
 ";
 
-/// With the host's processes and tracepoints, and `$packages` in `/packages`.
+/// Setup of a Debian that is not booted: the host's processes and tracepoints, and `$packages` at `/packages`.
 const AT_REST: &str = "
 mount -t proc proc $at/root/proc
 mount --rbind /sys $at/root/sys
@@ -37,9 +38,11 @@ echo ready
 exec cat
 ";
 
-/// Booted, in a group of its own (cgroups(7)): nspawn wants version 2 alone, and would ask for the host's
-/// systemd. A network of its own takes most of `/sys` away; its capabilities and system calls are those of
-/// a host. What ends when standard input does takes all others with it.
+/// Setup of a Debian that is booted by systemd-nspawn, in a control group of its own (cgroups(7)).
+///
+/// nspawn needs cgroup version 2 alone, and would ask the host's systemd for a group. The private network
+/// hides most of `/sys`. Capabilities and system calls are those of a host. The shell ends with its standard
+/// input, and with it all processes of the namespace.
 const BOOTED: &str = "
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
@@ -58,25 +61,29 @@ echo ready
 cat
 ";
 
-/// Takes the groups away that a booted one has left, empty as they are.
+/// Removes the empty control groups that a booted Debian leaves behind.
 const FORGET: &str = "
 mount -t cgroup2 cgroup2 $at
 [ ! -d $at/$group ] || find $at/$group -depth -type d -exec rmdir {} +
 ";
 
-/// One that can be installed into.
+/// A Debian in which packages can be installed.
 #[derive(Debug)]
 pub struct Debian {
     holder: Child,
-    /// What keeps the holder.
+    /// Standard input of the holder; closing it ends the holder.
     stdin: Option<ChildStdin>,
-    /// What comes before a command that runs inside.
+    /// Command line before that of a command to run inside.
     enter: Vec<String>,
     directory: TempDir,
 }
 
 impl Debian {
-    /// Nothing runs in it; the host's processes and tracepoints can be seen. `packages` is in `/packages`.
+    /// A Debian that is not booted. It sees the host's processes and tracepoints; `packages` is at `/packages`.
+    ///
+    /// # Errors
+    ///
+    /// When the cached Debian can't be made or the namespaces can't be created.
     pub fn at_rest(packages: &Path) -> Result<Self> {
         let (mut debian, pid) = Self::hold(&["--mount"], AT_REST, packages)?;
         let root = debian.directory.path().join("root").display().to_string();
@@ -85,13 +92,17 @@ impl Debian {
         Ok(debian)
     }
 
-    /// Its systemd runs it, with processes and a network of its own.
+    /// A Debian booted by its own systemd, with its own processes and network.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::at_rest`]; and when it has not booted within a minute. The error has its console then.
     pub fn booted(packages: &Path) -> Result<Self> {
         let apart = ["--mount", "--pid", "--fork", "--kill-child"];
         let (mut debian, pid) = Self::hold(&apart, BOOTED, packages)?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            // Of unshare, a shell, and nspawn.
+            // Chain of children: unshare, the shell, nspawn, init.
             let init = child(&pid, "sh").and_then(|shell| child(&shell, "systemd-nspawn"));
             if let Some(init) = init.and_then(|nspawn| child(&nspawn, "systemd")) {
                 debian.enter = ["nsenter", "--target", &init, "--all"].map(Into::into).into();
@@ -106,7 +117,7 @@ impl Debian {
         bail!("it has not booted within {PATIENCE:?}: {said}");
     }
 
-    /// A process that has made namespaces as a script says, and its id.
+    /// Starts the holder, which sets its namespaces up by a script; the Debian, and the process ID of the holder.
     fn hold(apart: &[&str], script: &str, packages: &Path) -> Result<(Self, String)> {
         let directory = tempfile::Builder::new().prefix("vmexit-debian-").tempdir()?;
         let mut command = Command::new("unshare");
@@ -127,17 +138,25 @@ impl Debian {
         Ok((debian, pid))
     }
 
-    /// Runs a shell line in it.
+    /// Output of a shell line that runs inside.
+    ///
+    /// # Errors
+    ///
+    /// When the shell can't be started. A line that fails is no error.
     pub fn output(&self, line: &str) -> Result<Output> {
         let (program, arguments) = self.enter.split_first().context("it has not started")?;
         let mut command = Command::new(program);
         command.args(arguments).args(["bash", "-c", line]).stdin(Stdio::null());
-        // Not what cargo sets for tests.
+        // Without the variables that cargo sets for tests.
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
         command.output().with_context(|| format!("run {line}"))
     }
 
-    /// The same of one that must succeed; what it has written to standard output.
+    /// Standard output of a shell line that must succeed.
+    ///
+    /// # Errors
+    ///
+    /// When the line fails or its output is not UTF-8.
     pub fn run(&self, line: &str) -> Result<String> {
         let output = self.output(line)?;
         let [said, warned] = [output.stdout, output.stderr].map(String::from_utf8);
@@ -146,7 +165,11 @@ impl Debian {
         Ok(said)
     }
 
-    /// A program of the host among the processes of one that is booted.
+    /// Command that runs a program of the host in the process namespace of a booted Debian.
+    ///
+    /// # Errors
+    ///
+    /// When the Debian has not started.
     pub fn beside(&self, program: &str) -> Result<Command> {
         let init = self.enter.get(2).context("it has not started")?;
         let mut command = Command::new("nsenter");
@@ -166,18 +189,18 @@ impl Drop for Debian {
     }
 }
 
-/// What a booted one says, in a file beside the directory, which is hidden from us.
+/// File with the console of a booted Debian. It is beside the directory, whose contents only the holder sees.
 fn console(directory: &TempDir) -> PathBuf {
     directory.path().with_extension("console")
 }
 
-/// What scripts call the directory and the group.
+/// Sets the variables of the scripts: `at`, the directory, and `group`, the control group.
 fn with_names<'a>(command: &'a mut Command, directory: &TempDir) -> &'a mut Command {
     let group = directory.path().file_name().unwrap_or_default();
     command.env("at", directory.path()).env("group", group)
 }
 
-/// A child of a process that has this name.
+/// Process ID of the child with this name.
 fn child(pid: &str, name: &str) -> Option<String> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     let named = |child: &&str| {

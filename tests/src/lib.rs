@@ -1,17 +1,21 @@
-//! Guests that know how many exits they made, and labs that turn them into real ones.
+//! Support library of the end-to-end tests.
 //!
-//! `guest` builds ROMs with a known round of exits and starts them under QEMU; `lab` boots a stock
-//! kernel under emulation, so that KVM's exit tracepoints fire on a machine without VT-x or SVM;
-//! `agent` runs the program under test, `scenario` a guest and the agent together in a lab;
-//! `hist` has the kernel add up the same events, `tmux` is a terminal, `served` asks over HTTP, `prometheus` has
-//! Debian's; `debian` is one to install into, `packages` what is installed.
+//! - `guest`: guests with a known number of exits per round, and QEMU to run them.
+//! - `lab`: a stock kernel under emulation. KVM's exit tracepoints fire there on any machine, with or without
+//!   VT-x or SVM.
+//! - `agent`: the program under test, run as a command.
+//! - `scenario`: scripts that run a guest and the agent together in a lab.
+//! - `hist_triggers`: the kernel's own sums of the same events.
+//! - `namespaces`: commands in namespaces without a VM.
+//! - `tmux`: terminals. `served`: HTTP client for `vmexit serve`. `prometheus`: Debian's Prometheus.
+//! - `packages`: the packages that are shipped. `debian`: a Debian to install them in.
 
 pub mod agent;
-pub mod apart;
 pub mod debian;
 pub mod guest;
-pub mod hist;
+pub mod hist_triggers;
 pub mod lab;
+pub mod namespaces;
 pub mod packages;
 pub mod prometheus;
 pub mod scenario;

@@ -1,4 +1,4 @@
-//! What is shipped, and what `cargo xtask dist` makes of it.
+//! Files that are shipped, and the packages that `cargo xtask dist` makes of them.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,22 +7,26 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// A directory of what is shipped beside the program.
+/// A path in `packaging/`, the files that are shipped beside the program.
 pub fn packaging(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("packaging").join(name)
 }
 
-/// The packages, made from the sources as they are now.
+/// Packages made from the current sources.
 #[derive(Debug)]
 pub struct Packages {
-    /// The Debian package.
+    /// Path of the Debian package.
     pub debian: PathBuf,
-    /// The archive.
+    /// Path of the tar archive.
     pub archive: PathBuf,
 }
 
 impl Packages {
-    /// Makes them.
+    /// Makes the packages.
+    ///
+    /// # Errors
+    ///
+    /// When `cargo xtask dist` fails or does not print the paths of both packages.
     pub fn make() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("");
         let mut dist = Command::new(env!("CARGO"));
@@ -37,7 +41,11 @@ impl Packages {
         Ok(Self { debian: package(".deb")?, archive: package(".tar.gz")? })
     }
 
-    /// Where they are.
+    /// Directory of the packages.
+    ///
+    /// # Errors
+    ///
+    /// When the path of the Debian package has no parent.
     pub fn directory(&self) -> Result<&Path> {
         self.debian.parent().context("a package is in a directory")
     }

@@ -1,4 +1,4 @@
-//! Debian's Prometheus, unpacked and not installed: the package would start it for the whole machine.
+//! Debian's Prometheus, unpacked but not installed: the package would start it as a service of the machine.
 
 use std::{
     fs,
@@ -16,13 +16,17 @@ use tempfile::TempDir;
 use crate::{
     lab::{LabError, default_cache, unpack_package},
     packages::packaging,
-    served::Series,
+    served::MetricSample,
 };
 
-/// How long something may take to show.
+/// Longest wait for a query to give the wanted answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where `prometheus` and `promtool` are; downloaded the first time.
+/// Directory of `prometheus` and `promtool`, downloaded on first use.
+///
+/// # Errors
+///
+/// When the package can't be downloaded or unpacked.
 pub fn programs() -> Result<PathBuf, LabError> {
     let cache = default_cache();
     let unpacked = cache.join("prometheus");
@@ -33,12 +37,20 @@ pub fn programs() -> Result<PathBuf, LabError> {
     Ok(programs)
 }
 
-/// One of them.
+/// Command that runs one of these programs.
+///
+/// # Errors
+///
+/// See [`programs`].
 pub fn program(name: &str) -> Result<Command> {
     Ok(Command::new(programs()?.join(name)))
 }
 
-/// What promtool says, if it finds no fault.
+/// Runs promtool and returns its standard output.
+///
+/// # Errors
+///
+/// When promtool can't be run or reports a fault.
 pub fn promtool(arguments: &[&str]) -> Result<String> {
     let output = program("promtool")?.args(arguments).output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -50,7 +62,7 @@ pub fn promtool(arguments: &[&str]) -> Result<String> {
     Ok(said)
 }
 
-/// A Prometheus that asks agents each second, by what is shipped.
+/// A Prometheus that scrapes agents each second, with the configuration and rules that are shipped.
 pub struct Prometheus {
     child: Child,
     address: String,
@@ -58,7 +70,12 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that asks at these addresses.
+    /// Starts a Prometheus that scrapes these addresses.
+    ///
+    /// # Errors
+    ///
+    /// When the shipped files are not as expected, promtool refuses the configuration, or Prometheus does not
+    /// start.
     pub fn start(agents: &[SocketAddr]) -> Result<Self> {
         let directory = TempDir::new()?;
         let scrape = fs::read_to_string(packaging("prometheus/scrape.yml"))?;
@@ -67,7 +84,7 @@ impl Prometheus {
         let scrape = scrape
             .replace("\"127.0.0.1:9762\"", &agents.join(", "))
             .replace("scrape_interval: 15s", "scrape_interval: 1s");
-        // Alarms that wait for minutes are tested by promtool; one does not wait here.
+        // promtool tests how long alerts wait. Here the alert must fire at once.
         let rules = fs::read_to_string(packaging("prometheus/vmexit.rules.yml"))?;
         ensure!(rules.contains("for: 5m"));
         fs::write(directory.path().join("rules.yml"), rules.replace("for: 5m", "for: 1s"))?;
@@ -77,7 +94,7 @@ impl Prometheus {
         let file = directory.path().join("prometheus.yml");
         fs::write(&file, config)?;
         promtool(&["check", "config", &file.display().to_string()])?;
-        // Somebody else could take it in between; then it says so, and the test fails.
+        // If another process takes the port in between, Prometheus ends and the test fails.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let child = program("prometheus")?
             .arg(format!("--config.file={}", file.display()))
@@ -89,8 +106,12 @@ impl Prometheus {
         Ok(Self { child, address, _directory: directory })
     }
 
-    /// An instant query's series: labels and value.
-    pub fn query(&self, query: &str) -> Result<Vec<Series>> {
+    /// Result of an instant query.
+    ///
+    /// # Errors
+    ///
+    /// When promtool fails or its answer is not JSON.
+    pub fn query(&self, query: &str) -> Result<Vec<MetricSample>> {
         let server = format!("http://{}", self.address);
         let answer = promtool(&["query", "instant", "-o", "json", &server, query])?;
         let answer: Value = serde_json::from_str(&answer)?;
@@ -101,11 +122,15 @@ impl Prometheus {
         Ok(answer.as_array().into_iter().flatten().filter_map(one).collect())
     }
 
-    /// Asks until it is so.
-    pub fn wait(&self, query: &str, is: impl Fn(&[Series]) -> bool) -> Result<()> {
+    /// Repeats a query until its result is as wanted.
+    ///
+    /// # Errors
+    ///
+    /// When that takes longer than a minute; the error has the last result.
+    pub fn wait(&self, query: &str, is: impl Fn(&[MetricSample]) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // It is no fault of the query that nobody answers yet.
+            // Errors are expected until Prometheus listens.
             let answer = self.query(query);
             if answer.as_ref().is_ok_and(|series| is(series)) {
                 return Ok(());

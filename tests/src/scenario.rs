@@ -1,5 +1,4 @@
-//! A guest and the agent side by side in a lab: scripts that run them, and the sections of output
-//! that these print.
+//! Scripts that run a guest and the agent side by side in a lab, and the sections of output that they print.
 
 use std::path::Path;
 
@@ -8,36 +7,47 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     agent,
     guest::{BareGuest, LinuxGuest, Qemu},
-    lab::{Kernel, Lab, Vendor, default_cache},
+    lab::{Lab, LabKernel, LabVendor, default_cache},
 };
 
 /// A lab with QEMU, the guest's ROM and the agent, as `vmexit`.
 ///
-/// Its kernel is Debian's own, or a newer one for those who ask: `VMEXIT_LAB_KERNEL=6.12`.
-pub fn lab(vendor: Vendor, guest: &BareGuest) -> Result<Lab> {
+/// The kernel is that of the Debian release, or the version in `VMEXIT_LAB_KERNEL`, such as `6.12`.
+///
+/// # Errors
+///
+/// When the kernel can't be found or downloaded, or the agent is not built.
+pub fn lab(vendor: LabVendor, guest: &BareGuest) -> Result<Lab> {
     Ok(without_guest(vendor)?.file(format!("/tmp/{}", Qemu::ROM), guest.rom(), 0o644))
 }
 
-/// A lab with QEMU, what a [`LinuxGuest`] boots from, and the agent, as `vmexit`. The guest's kernel is the
-/// lab's own.
-pub fn linux_lab(vendor: Vendor) -> Result<Lab> {
+/// A lab with QEMU, the kernel and initramfs of a [`LinuxGuest`], and the agent, as `vmexit`. The guest's kernel
+/// is that of the lab.
+///
+/// # Errors
+///
+/// See [`lab`].
+pub fn linux_lab(vendor: LabVendor) -> Result<Lab> {
     let lab = without_guest(vendor)?.kernel_image(format!("/tmp/{}", Qemu::KERNEL));
     Ok(lab.initramfs(format!("/tmp/{}", Qemu::INITRAMFS), LinuxGuest::INIT))
 }
 
-fn without_guest(vendor: Vendor) -> Result<Lab> {
+fn without_guest(vendor: LabVendor) -> Result<Lab> {
     let version = std::env::var("VMEXIT_LAB_KERNEL").ok();
-    let kernel = Kernel::find(&default_cache(), version.as_deref())?;
+    let kernel = LabKernel::find(&default_cache(), version.as_deref())?;
     Ok(Lab::new(kernel).vendor(vendor).qemu().binary("/usr/bin/vmexit", agent::program()?))
 }
 
-/// Starts the guest, halted until something says `cont` to file descriptor 3, and defines what the
-/// scripts below use: `kvm`, KVM's own directory of this VM, and waiting for the guest and the agent.
+/// Script that starts the guest, paused until `cont` is written to file descriptor 3. It defines:
+///
+/// - `kvm`: KVM's debugfs directory of the VM; `pid`: the process ID of QEMU.
+/// - `dots`, `missed`, `wait_dots N`: the guest's rounds and missed HLTs so far, and the wait for so many rounds.
+/// - `wait_attached`: see [`wait_attached`].
 pub fn start(name: &str) -> String {
     start_on(Qemu::nested(name))
 }
 
-/// The same on a QEMU with more devices.
+/// Script like that of [`start`] for a QEMU with further options.
 pub fn start_on(qemu: Qemu) -> String {
     let qemu = qemu.paused().arg("-monitor").arg("stdio").shell(Path::new("/tmp"));
     format!(
@@ -57,8 +67,8 @@ wait_dots() {{ until [ "$(dots)" -ge "$1" ]; do sleep 0.2; done; }}
     ) + &wait_attached()
 }
 
-/// Defines `wait_attached`, to be told an agent's process id: waits until it counts. It is also told how many
-/// links the agent makes, if not all.
+/// Script that defines `wait_attached PID [LINKS]`: it waits until the agent with this process ID counts, which
+/// is when it holds so many links; all, by default.
 pub fn wait_attached() -> String {
     format!(
         r#"
@@ -69,8 +79,8 @@ wait_attached() {{ until attached "$@"; do kill -0 "$1"; sleep 0.1; done; sleep 
     )
 }
 
-/// Has `vmexit capture` and `perf kvm stat record` watch a guest of so many rounds from its first exit to its
-/// last, and leaves what they saw in `/tmp/report.json` and `/tmp/perf.data`.
+/// Script in which `vmexit capture` and `perf kvm stat record` watch a guest of so many rounds, from its first
+/// exit to its last. The results are in `/tmp/report.json` and `/tmp/perf.data`.
 pub fn beside_perf(guest: &str, rounds: u64) -> String {
     start(guest)
         + &format!(
@@ -94,13 +104,13 @@ wait $perf || true
         )
 }
 
-/// Has agents watch a guest of so many rounds from its first exit to its last: names and arguments, as a shell
-/// takes them. Prints the sections `dots`, `missed` (HLTs that the guest reported as such), `exits` (KVM's own
+/// Script in which agents watch a guest of so many rounds, from its first exit to its last. `agents` are names
+/// and shell arguments. The script prints the sections `dots`, `missed` (missed HLTs), `exits` (KVM's own
 /// count), and for each agent `NAME`, its standard output, and `NAME said`, its standard error.
 pub fn watch(guest: &str, rounds: u64, agents: &[(&str, String)]) -> String {
     let (mut attach, mut print) = (String::new(), String::new());
     for (name, arguments) in agents {
-        // Counting alone takes a program less.
+        // Without timing the agent has one program less.
         let links = agent::LINKS - usize::from(arguments.contains("--timing off"));
         attach += &format!(
             r#"
@@ -137,22 +147,26 @@ echo "== exits"; echo $((after - before))
         )
 }
 
-/// [`watch`] by one capture with these options more, in the section `report`.
+/// Script like that of [`watch`] for one capture with these further options; its section is `report`.
 pub fn capture_all(name: &str, rounds: u64, options: &str) -> String {
     watch(name, rounds, &[("report", capture(options))])
 }
 
-/// Arguments of a capture for [`watch`], with these options more: it goes on until it is ended.
+/// Arguments of a capture for [`watch`] with these further options. It runs until SIGINT.
 pub fn capture(options: &str) -> String {
     format!("capture -q -d 10m -f json {options}")
 }
 
-/// What a script printed: sections under headings of the form `== name`.
+/// Output of a script: sections under headings of the form `== name`.
 #[derive(Debug)]
 pub struct Printed(String);
 
 impl Printed {
-    /// Runs a script that must succeed.
+    /// Runs a script in a lab and returns its output.
+    ///
+    /// # Errors
+    ///
+    /// When the lab fails, the script ends with another code than 0, or its output is not UTF-8.
     pub fn by(lab: &Lab, script: &str) -> Result<Self> {
         let run = lab.run(script)?;
         let stdout = String::from_utf8(run.stdout).context("the script's output is not text")?;
@@ -161,27 +175,39 @@ impl Printed {
         Ok(Self(stdout))
     }
 
-    /// The text of a section.
+    /// Text of a section.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such section.
     pub fn section(&self, name: &str) -> Result<&str> {
         let heading = format!("== {name}\n");
         let (_, rest) = self
             .0
             .split_once(&heading)
             .with_context(|| format!("no section '{name}' in {}", self.0))?;
-        // An empty one ends at once.
+        // An empty section is followed by the next heading at once.
         let empty = rest.starts_with("== ");
         Ok(if empty { "" } else { rest.split("\n== ").next().unwrap_or(rest).trim() })
     }
 
-    /// A section that is a number.
+    /// Number in a section.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such section or it is not a number.
     pub fn number(&self, name: &str) -> Result<u64> {
         let text = self.section(name)?;
         text.parse().with_context(|| format!("'{text}' in section '{name}' is no number"))
     }
 
-    /// The section `report`.
-    pub fn report(&self) -> Result<agent::Report> {
-        agent::Report::parse(self.section("report")?.as_bytes())
+    /// Report in the section `report`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such section or it is not JSON.
+    pub fn report(&self) -> Result<agent::JsonReport> {
+        agent::JsonReport::parse(self.section("report")?.as_bytes())
     }
 }
 
@@ -190,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sections_end_where_the_next_begins() {
+    fn printed_sections_end_at_next_heading() {
         let printed = Printed("noise\n== a\n1\n== none\n== b\ntwo\nlines\n".to_owned());
         assert_eq!(printed.number("a").unwrap(), 1);
         assert_eq!(printed.section("none").unwrap(), "");

@@ -1,5 +1,5 @@
-//! Terminals for what needs one: tmux on this machine, to be driven by keys and read like a screen, and
-//! the same as shell functions for a lab's script.
+//! Terminals for programs that need one: a tmux session on this machine, and shell functions for the same in a
+//! lab.
 
 use std::{
     process::Command,
@@ -10,17 +10,21 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-/// How often the screen is looked at while waiting.
+/// Time between two checks of the screen while waiting.
 const POLL: Duration = Duration::from_millis(50);
 
-/// A shell in a terminal of its own. It ends when this is dropped.
+/// A tmux session with a shell. It ends when the value is dropped.
 #[derive(Debug)]
 pub struct Tmux {
     directory: TempDir,
 }
 
 impl Tmux {
-    /// Starts a shell in a terminal of so many columns and lines.
+    /// Starts a session with so many columns and lines.
+    ///
+    /// # Errors
+    ///
+    /// When tmux can't be run.
     pub fn start(columns: u16, lines: u16) -> Result<Self> {
         let tmux = Self { directory: tempfile::Builder::new().prefix("vmexit-tmux-").tempdir()? };
         let (columns, lines) = (columns.to_string(), lines.to_string());
@@ -28,40 +32,68 @@ impl Tmux {
         Ok(tmux)
     }
 
-    /// Presses keys, by tmux's names for them.
+    /// Sends keys, by tmux's names for them.
+    ///
+    /// # Errors
+    ///
+    /// When tmux fails.
     pub fn press(&self, keys: &[&str]) -> Result<()> {
         self.run(&[&["send-keys"], keys].concat()).map(drop)
     }
 
-    /// Types a line.
+    /// Types a line and Enter.
+    ///
+    /// # Errors
+    ///
+    /// When tmux fails.
     pub fn line(&self, line: &str) -> Result<()> {
         self.press(&["-l", "--", line])?;
         self.press(&["Enter"])
     }
 
-    /// What is on the screen, without blanks at the ends of lines.
+    /// Text on the screen, without blanks at the ends of lines.
+    ///
+    /// # Errors
+    ///
+    /// When tmux fails.
     pub fn screen(&self) -> Result<String> {
         self.run(&["capture-pane", "-p"])
     }
 
-    /// The same with all that has scrolled out of sight, which the alternate screen has not.
+    /// Text on the screen with all scrollback. The alternate screen has none.
+    ///
+    /// # Errors
+    ///
+    /// When tmux fails.
     pub fn history(&self) -> Result<String> {
         self.run(&["capture-pane", "-p", "-S", "-"])
     }
 
-    /// Changes its size.
+    /// Changes the size of the terminal.
+    ///
+    /// # Errors
+    ///
+    /// When tmux fails.
     pub fn resize(&self, columns: u16, lines: u16) -> Result<()> {
         let (columns, lines) = (columns.to_string(), lines.to_string());
         self.run(&["resize-window", "-x", &columns, "-y", &lines]).map(drop)
     }
 
-    /// A property of the terminal, by tmux's name for it: `alternate_on`, `mouse_any_flag` …
+    /// Value of a tmux format variable of the terminal, such as `alternate_on` or `mouse_any_flag`.
+    ///
+    /// # Errors
+    ///
+    /// When tmux fails.
     pub fn property(&self, name: &str) -> Result<String> {
         let format = format!("#{{{name}}}");
         Ok(self.run(&["display-message", "-p", &format])?.trim().to_owned())
     }
 
-    /// Waits until the screen is as wanted; the screen then, or an error that shows it.
+    /// Waits until the screen is as wanted, and returns its text.
+    ///
+    /// # Errors
+    ///
+    /// When that takes longer than 30 s; the error has the text on the screen.
     pub fn wait(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -76,7 +108,7 @@ impl Tmux {
 
     fn run(&self, arguments: &[&str]) -> Result<String> {
         let mut tmux = Command::new("tmux");
-        // A server of its own, with nobody's configuration.
+        // A separate server without a configuration file.
         tmux.arg("-u")
             .arg("-S")
             .arg(self.directory.path().join("socket"))
@@ -90,20 +122,23 @@ impl Tmux {
 
 impl Drop for Tmux {
     fn drop(&mut self) {
-        // It may have ended with its shell.
+        // The server may have ended with its shell.
         let _ = self.run(&["kill-server"]);
     }
 }
 
-/// A number of a table on a screen: so many words behind the first place where a row's name is.
+/// Number in a table on a screen: the word at this index after the first occurrence of the row's name.
 pub fn figure(screen: &str, row: &str, words: usize) -> Option<u64> {
     let behind = screen.lines().find_map(|line| line.split_once(row))?.1;
     behind.split_whitespace().nth(words)?.replace(',', "").parse().ok()
 }
 
-/// For a lab's script: `terminal COLUMNS LINES COMMAND` starts a command in a terminal, `press KEY…` presses
-/// keys, `screen` prints what is on the screen, `screen -e` with its colours, and `wait_screen PATTERN` waits
-/// until that is on it.
+/// Shell functions for a lab's script:
+///
+/// - `terminal COLUMNS LINES COMMAND` starts a command in a terminal.
+/// - `press KEY…` sends keys.
+/// - `screen` prints the text on the screen; `screen -e` with its colours.
+/// - `wait_screen PATTERN` waits until the pattern is on the screen.
 pub fn functions() -> &'static str {
     r#"
 export LC_CTYPE=C.UTF-8

@@ -1,5 +1,5 @@
-//! The agent on AMD exits, in the lab: against the guest's own ground truth, KVM's own counter, the
-//! kernel's own sums and `perf kvm stat`.
+//! The agent in the AMD lab, compared with the known exits of bare guests, KVM's own counter, the kernel's histogram
+//! triggers and `perf kvm stat`.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,26 +10,26 @@
 use std::time::Duration;
 
 use vmexit_tests::{
-    agent::{Report, Row},
-    guest::{BareGuest, Direction, Expected, Qemu, address},
-    hist,
-    lab::{Lab, Vendor},
+    agent::{JsonReport, JsonRow},
+    guest::{BareGuest, Expected, PortDirection, Qemu, address},
+    hist_triggers,
+    lab::{Lab, LabVendor},
     scenario::{self, Printed, beside_perf, capture, capture_all, start, watch},
 };
 
 const ROUNDS: u64 = 60;
 
 fn run(guest: &BareGuest, lab: impl FnOnce(Lab) -> Lab, script: &str) -> Printed {
-    let lab = lab(scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(240)));
+    let lab = lab(scenario::lab(LabVendor::Amd, guest).unwrap().timeout(Duration::from_secs(240)));
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-fn samples(row: Option<Row<'_>>) -> u64 {
+fn samples(row: Option<JsonRow<'_>>) -> u64 {
     row.map_or(0, |row| row.samples().unwrap())
 }
 
-/// Every exit that a guest can't avoid, by the names that Linux has for them on AMD.
-fn assert_exact(report: &Report, vm: &str, expected: &Expected) {
+/// Demands exact counts of ports, registers and exit reasons, by Linux's names for AMD.
+fn assert_exact(report: &JsonReport, vm: &str, expected: &Expected) {
     report.ensure_ports(vm, expected).unwrap();
     report.ensure_registers(vm, expected).unwrap();
     for (reason, count) in
@@ -40,25 +40,25 @@ fn assert_exact(report: &Report, vm: &str, expected: &Expected) {
 }
 
 #[test]
-fn counts_on_raw_tracepoints_are_the_guests_own_and_kvms_own() {
-    counts_are_the_guests_own_and_kvms_own("raw");
+fn exit_counts_on_raw_tracepoints_match_guest_and_kvm() {
+    assert_exit_counts_match_guest_and_kvm("raw");
 }
 
 #[test]
-fn counts_on_classic_tracepoints_are_the_guests_own_and_kvms_own() {
-    counts_are_the_guests_own_and_kvms_own("classic");
+fn exit_counts_on_classic_tracepoints_match_guest_and_kvm() {
+    assert_exit_counts_match_guest_and_kvm("classic");
 }
 
 #[test]
-fn rows_that_a_boot_filled_are_given_up_for_what_comes_after() {
+fn port_rows_filled_by_boot_are_evicted_for_later_ports() {
     const ROUNDS: u64 = 1_000;
     let guest = BareGuest::boot().rounds(ROUNDS as u32);
     let printed = run(&guest, |lab| lab, &capture_all("boot", ROUNDS, ""));
     let report = printed.report().unwrap();
     report.ensure_rows_for("boot", &guest, ROUNDS).unwrap();
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
-    // Not one that was given up is missing a duration.
-    let timed = |row: &Row<'_>| row.count("timed").unwrap();
+    // No evicted row has lost a duration.
+    let timed = |row: &JsonRow<'_>| row.count("timed").unwrap();
     let rows = report.ports("boot").unwrap();
     assert_eq!(rows.iter().map(timed).sum::<u64>(), guest.expected(ROUNDS).io());
     let other = rows.iter().find(|row| row.is_other()).unwrap();
@@ -66,7 +66,7 @@ fn rows_that_a_boot_filled_are_given_up_for_what_comes_after() {
     other.ensure_all_durations().unwrap();
 }
 
-/// Of everything but its dots so much that it costs more than a hundredth of a core.
+/// A guest in which every kind of exit except the dots costs more than 1 % of a core.
 const BUSY: BareGuest = BareGuest {
     rounds: 0,
     pm_timer_in: 10,
@@ -81,7 +81,7 @@ const BUSY: BareGuest = BareGuest {
 };
 
 #[test]
-fn findings_are_what_the_guest_does() {
+fn findings_of_busy_guest_match_its_accesses() {
     let debug = "isa-debugcon,chardev=debug,iobase=0x5800";
     let qemu = Qemu::nested("busy").arg("-device").arg(Qemu::VIRTIO);
     let qemu = qemu.arg("-chardev").arg("null,id=debug").arg("-device").arg(debug);
@@ -95,7 +95,7 @@ for way in ask guess; do
 done
 "#;
     let printed = run(&BUSY, |lab| lab, &script);
-    let report = |way| Report::parse(printed.section(way).unwrap().as_bytes()).unwrap();
+    let report = |way| JsonReport::parse(printed.section(way).unwrap().as_bytes()).unwrap();
     let (asked, guessed) = (report("ask"), report("guess"));
     for rule in [
         "acpi-pm-timer",
@@ -112,11 +112,11 @@ done
     assert!(asked.healthy("busy").unwrap().contains(&"idle"));
     let device = guessed.finding("busy", "emulated-device").unwrap();
     assert_eq!(device.field("evidence")[0]["number"], address::BAR);
-    assert!(asked.finding("busy", "emulated-device").is_err(), "QEMU has told which it is");
-    assert!(guessed.finding("busy", "debug-console").is_err(), "nobody knows of it");
+    assert!(asked.finding("busy", "emulated-device").is_err(), "QEMU has named the device");
+    assert!(guessed.finding("busy", "debug-console").is_err(), "only QEMU knows the device");
 }
 
-fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
+fn assert_exit_counts_match_guest_and_kvm(tracepoints: &str) {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let script = capture_all("exact", ROUNDS, &format!("--tracepoints {tracepoints}"));
     let printed = run(&guest, |lab| lab, &script);
@@ -146,15 +146,15 @@ fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
 }
 
 #[test]
-fn counts_stay_exact_whatever_is_timed() {
+fn exit_counts_with_timing_off_or_sampled_stay_exact() {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let agents = [("off", capture("--timing off")), ("some", capture("--timing 1/16"))];
     let script = watch("untimed", ROUNDS, &agents);
     let printed = run(&guest, |lab| lab, &script);
     let mut expected = guest.expected(ROUNDS).with_missed_hlts(printed.number("missed").unwrap());
-    // The last never ends.
+    // The last HLT never ends.
     expected.hlt -= 1;
-    let off = Report::parse(printed.section("off").unwrap().as_bytes()).unwrap();
+    let off = JsonReport::parse(printed.section("off").unwrap().as_bytes()).unwrap();
     assert_exact(&off, "untimed", &expected);
     assert_eq!(off.exits_for("untimed", "hlt").unwrap(), expected.hlt);
     assert_eq!(off.count("/accounting/unaccounted").unwrap(), 0);
@@ -162,7 +162,7 @@ fn counts_stay_exact_whatever_is_timed() {
     assert!(off.ports("untimed").unwrap().iter().all(|row| row.count("stray").unwrap() == 0));
     assert!(off.exits("untimed").unwrap().iter().all(|row| row.count("timed").unwrap() == 0));
 
-    let some = Report::parse(printed.section("some").unwrap().as_bytes()).unwrap();
+    let some = JsonReport::parse(printed.section("some").unwrap().as_bytes()).unwrap();
     assert_exact(&some, "untimed", &expected);
     assert_eq!(some.count("/accounting/unaccounted").unwrap(), 0);
     let exits = some.exits("untimed").unwrap();
@@ -175,21 +175,22 @@ fn counts_stay_exact_whatever_is_timed() {
 }
 
 #[test]
-fn accesses_are_the_kernels_own_sums() {
+fn access_counts_match_kernel_hist_triggers() {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
-    let script = hist::start() + &capture_all("summed", ROUNDS, "") + &hist::print();
+    let script =
+        hist_triggers::start() + &capture_all("summed", ROUNDS, "") + &hist_triggers::print();
     let printed = run(&guest, |lab| lab, &script);
     let report = printed.report().unwrap();
-    for hist in hist::ALL {
-        let (ours, other) = report.accesses("summed", hist.table).unwrap();
-        println!("{}, by number and whether written: {ours:x?}", hist.table);
-        assert!(!ours.is_empty(), "no {}", hist.table);
-        assert_eq!((ours, other), (hist.accesses(&printed).unwrap(), 0), "{}", hist.table);
+    for trigger in hist_triggers::ALL {
+        let (ours, other) = report.accesses("summed", trigger.table).unwrap();
+        println!("{}, by number and whether written: {ours:x?}", trigger.table);
+        assert!(!ours.is_empty(), "no {}", trigger.table);
+        assert_eq!((ours, other), (trigger.accesses(&printed).unwrap(), 0), "{}", trigger.table);
     }
 }
 
 #[test]
-fn a_running_guest_keeps_its_ratio() {
+fn running_guest_counts_keep_ratio_of_a_round() {
     let guest = BareGuest::demo();
     let script = start("endless")
         + "
@@ -203,12 +204,12 @@ echo '== report'; cat /tmp/report.json
     let report = printed.report().unwrap();
     let port = |port, direction| samples(report.port("endless", port, direction).unwrap());
     let each = guest.per_round();
-    let rtc = (address::RTC_INDEX, Direction::Out);
+    let rtc = (address::RTC_INDEX, PortDirection::Out);
     let rounds = port(rtc.0, rtc.1) / each.ports[&rtc].exits;
     assert!(rounds > 3, "{rounds} rounds in 5 s");
     let missed = printed.number("missed").unwrap();
     let near = |what: &str, seen: u64, each: u64| {
-        // It began and ended within a round; a dash on the serial port stands for a HLT.
+        // The capture begins and ends within a round; a dash on the serial port stands for a HLT.
         let range = (rounds - 1) * each - missed..=(rounds + 2) * each + missed;
         assert!(range.contains(&seen), "{what}: {seen} in {rounds} rounds of {each}");
     };
@@ -220,7 +221,7 @@ echo '== report'; cat /tmp/report.json
     }
 }
 
-/// `perf kvm stat report`'s rows: name, samples, and the average time in µs.
+/// Rows of `perf kvm stat report`: name, samples, average time in µs.
 fn perf_rows(report: &str) -> Vec<(String, u64, f64)> {
     report
         .lines()
@@ -237,7 +238,7 @@ fn perf_rows(report: &str) -> Vec<(String, u64, f64)> {
 }
 
 #[test]
-fn perf_agrees_on_counts_and_not_on_the_time_of_a_port_read() {
+fn perf_kvm_stat_agrees_on_counts_not_on_port_read_time() {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
     let script = beside_perf("beside-perf", ROUNDS)
         + r#"
@@ -254,7 +255,7 @@ echo "== report"; cat /tmp/report.json
     let by_reason = perf_rows(printed.section("vmexit").unwrap());
     assert!(by_reason.len() >= 5, "perf's report: {printed:?}");
     for (reason, samples, _) in &by_reason {
-        // One of a handful is more than a percent.
+        // With fewer samples, a difference of one is more than a percent.
         if *samples >= 100 {
             close(reason, report.exits_for("beside-perf", reason).unwrap(), *samples);
         }
@@ -265,20 +266,20 @@ echo "== report"; cat /tmp/report.json
     for (name, perfs, average_us) in by_port {
         let (number, direction) = name.split_once(':').unwrap();
         let number = u16::from_str_radix(number.trim_start_matches("0x"), 16).unwrap();
-        let direction = if direction == "PIN" { Direction::In } else { Direction::Out };
+        let direction = if direction == "PIN" { PortDirection::In } else { PortDirection::Out };
         let ours = samples(report.port("beside-perf", number, direction).unwrap());
         close(&name, ours, perfs);
-        if (number, direction) == (address::PM_TIMER, Direction::In) {
+        if (number, direction) == (address::PM_TIMER, PortDirection::In) {
             perf_read_us = Some(average_us);
         }
     }
 
-    // perf's clock for a port starts at kvm_pio, which a read reports when QEMU has answered.
-    let average = |row: Row<'_>| row.count("avg_ns").unwrap() as f64 / 1e3;
+    // perf times a port from kvm_pio, which fires for a read only after QEMU has answered.
+    let average = |row: JsonRow<'_>| row.count("avg_ns").unwrap() as f64 / 1e3;
     let exits = report.exits("beside-perf").unwrap();
     let io = average(*exits.iter().find(|row| row.reason() == Some("io")).unwrap());
     let read =
-        average(report.port("beside-perf", address::PM_TIMER, Direction::In).unwrap().unwrap());
+        average(report.port("beside-perf", address::PM_TIMER, PortDirection::In).unwrap().unwrap());
     let perf = perf_read_us.expect("perf has 0x608:PIN");
     println!("average of IN 0x608: {read:.1} µs, of io {io:.1} µs; perf says {perf:.1} µs");
     assert!((0.5..2.0).contains(&(read / io)), "a read takes {read} µs, an io exit {io} µs");

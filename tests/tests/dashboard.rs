@@ -1,5 +1,5 @@
-//! Each panel of the Grafana dashboard shows something: a real Prometheus answers its queries, of a guest that
-//! runs here, and of a recording where exits were timed, told as if it went on and on.
+//! The Grafana dashboard. A real Prometheus answers the queries of each panel, with metrics of a guest on this machine,
+//! and of a recording with timed exits that is repeated endlessly.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +27,7 @@ use vmexit_tests::{
 };
 use vmexit_view::metrics::{Own, Totals, expose};
 
-/// What the dashboard's variables stand for here.
+/// Values of the dashboard's variables.
 const VARIABLES: &[(&str, &str)] = &[
     ("${datasource}", "prometheus"),
     ("$__rate_interval", "5s"),
@@ -36,10 +36,10 @@ const VARIABLES: &[(&str, &str)] = &[
     ("$vm", ".*"),
 ];
 
-/// Panels without data where all is well, and why.
+/// Panels that have no data in this test, and why.
 const EMPTY: &[(&str, &str)] = &[("On `other`", "no guest here has more than 24 of a kind")];
 
-/// Somebody who answers as an agent would whose guest does the same again and again.
+/// Address of a server with the metrics of an agent whose guest repeats a recording with each request.
 fn replayed() -> SocketAddr {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .with_file_name("vmexit-agent")
@@ -87,11 +87,11 @@ fn queries(dashboard: &Value) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_panel_has_data() {
+fn dashboard_panels_all_have_data() {
     let guest = Qemu::native("panels").start(&BareGuest::sampler()).unwrap();
     let served = Served::start(&["-i", "500ms"]).unwrap();
     let prometheus = Prometheus::start(&[served.address, replayed()]).unwrap();
-    // Rates take two readings.
+    // A rate needs two samples.
     prometheus
         .wait("count_over_time(vmexit_intervals_total[5s]) > 2", |both| both.len() == 2)
         .unwrap();
@@ -103,7 +103,7 @@ fn every_panel_has_data() {
     }
     let expected = EMPTY.iter().map(|&(title, _)| title.to_owned()).collect();
     assert_eq!(empty, expected);
-    // And what there is to choose from.
+    // Queries of the variables.
     for name in
         ["vmexit_intervals_total", "vmexit_vm_info{vm=\"panels\"}", "vmexit_vm_info{vm=\"demo\"}"]
     {
@@ -112,11 +112,11 @@ fn every_panel_has_data() {
     drop(guest);
 }
 
-/// Panels that Grafana has, and not only had.
+/// Panel types that current Grafana supports.
 const PANELS: [&str; 5] = ["heatmap", "row", "stat", "state-timeline", "timeseries"];
 
 #[test]
-fn it_can_be_imported_as_it_is() {
+fn dashboard_json_imports_without_edits() {
     let dashboard = dashboard();
     assert!(dashboard.get("__inputs").is_none() && dashboard.get("id").is_none());
     assert_eq!((&dashboard["uid"], &dashboard["refresh"]), (&"vmexit".into(), &"30s".into()));

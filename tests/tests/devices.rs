@@ -1,20 +1,19 @@
-//! Devices by name: a bare guest reads and writes known registers of a real QEMU, which the agent asks
-//! what is there.
+//! Device names. A bare guest accesses known registers of a real QEMU, and the agent asks QEMU for the devices.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{thread::sleep, time::Duration};
 
 use vmexit_tests::{
-    agent::{self, Capture, Report, Row},
-    apart::ensure_failed,
-    guest::{BareGuest, Machine, Qemu, RunningGuest, address},
+    agent::{self, JsonReport, JsonRow, RunningCapture},
+    guest::{BareGuest, Qemu, QemuMachine, RunningGuest, address},
+    namespaces::ensure_failed,
 };
 
 const ROUNDS: u64 = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Port or address, its event and direction, and the device: QEMU's name and the offset in it.
+/// Event, port or address, direction, QEMU's name of the device, and the offset in it.
 const DEVICES: [(&str, u64, &str, &str, u64); 8] = [
     ("ioport", address::PM_TIMER as u64, "in", "acpi-tmr", 0),
     ("ioport", address::RTC_INDEX as u64, "out", "rtc-index", 0),
@@ -30,19 +29,20 @@ fn guest() -> BareGuest {
     BareGuest { bar_read: 4, ..BareGuest::sampler().rounds(ROUNDS as u32) }
 }
 
-/// The guest, halted.
+/// Starts the guest, paused.
 fn start(qemu: Qemu) -> RunningGuest {
     let qemu = qemu.paused().arg("-device").arg(Qemu::VIRTIO);
     let mut running = qemu.start(&guest()).unwrap();
-    // QMP answers once the machine is there; one at a time may ask.
+    // QMP answers once the machine is complete. It serves one client at a time.
     drop(running.qmp().unwrap());
     running
 }
 
-fn captured(mut running: RunningGuest, arguments: &[&str]) -> Report {
+fn captured(mut running: RunningGuest, arguments: &[&str]) -> JsonReport {
     let pid = running.pid().to_string();
     let capture =
-        Capture::start(&[&["-d", "10m", "--vm", &pid, "-f", "json"], arguments].concat()).unwrap();
+        RunningCapture::start(&[&["-d", "10m", "--vm", &pid, "-f", "json"], arguments].concat())
+            .unwrap();
     running.resume().unwrap();
     running.wait_dots(ROUNDS, PATIENCE).unwrap();
     sleep(Duration::from_millis(300));
@@ -52,7 +52,7 @@ fn captured(mut running: RunningGuest, arguments: &[&str]) -> Report {
     report
 }
 
-fn row<'a>(report: &'a Report, event: &str, number: u64, direction: &str) -> Row<'a> {
+fn row<'a>(report: &'a JsonReport, event: &str, number: u64, direction: &str) -> JsonRow<'a> {
     report.detail("devices", event, number, Some(direction)).unwrap().unwrap()
 }
 
@@ -83,22 +83,22 @@ fn assert_guessed(running: RunningGuest, arguments: &[&str]) {
 }
 
 #[test]
-fn a_pc_says_what_its_registers_are() {
+fn pc_machine_devices_are_named_by_qemu() {
     assert_named_by_qemu(start(Qemu::native("devices")), &[]);
 }
 
 #[test]
-fn a_q35_says_what_its_registers_are() {
-    assert_named_by_qemu(start(Qemu::native("devices").machine(Machine::Q35)), &[]);
+fn q35_machine_devices_are_named_by_qemu() {
+    assert_named_by_qemu(start(Qemu::native("devices").machine(QemuMachine::Q35)), &[]);
 }
 
 #[test]
-fn who_is_not_asked_is_guessed() {
+fn devices_with_guess_option_are_marked_as_guesses() {
     assert_guessed(start(Qemu::native("devices")), &["--devices", "guess"]);
 }
 
 #[test]
-fn a_socket_that_the_command_line_does_not_tell() {
+fn devices_behind_hidden_qmp_socket_need_qmp_option() {
     let hidden = || start(Qemu::native("devices").hidden_qmp());
     assert_guessed(hidden(), &[]);
     let running = hidden();
@@ -107,7 +107,7 @@ fn a_socket_that_the_command_line_does_not_tell() {
 }
 
 #[test]
-fn a_socket_is_one_vms() {
+fn qmp_option_with_two_vms_is_refused() {
     let [_one, _two] = ["twins"; 2].map(|name| start(Qemu::native(name)));
     for command in ["capture", "trace"] {
         let arguments = [command, "-d", "1s", "--vm", "twins", "--qmp", "/run/qmp"];

@@ -1,5 +1,4 @@
-//! The packages, where they are installed: a Debian that has nothing of ours, and one that its own systemd
-//! has booted.
+//! The packages, installed in a fresh Debian and in one booted by its own systemd.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,8 +20,8 @@ use vmexit_tests::{debian::Debian, packages::Packages, served};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Exposure of the unit as `systemd-analyze security` has it, tenths: 1.9 of 10. That is left for a port, and
-/// for what it takes to load programs and to see everybody's VMs.
+/// Threshold for `systemd-analyze security`, in tenths. The exposure of the unit is 1.9 of 10: a port, and the
+/// capabilities to load programs and to inspect the VMs of all users.
 const EXPOSURE: &str = "20";
 
 static PACKAGES: LazyLock<Packages> = LazyLock::new(|| Packages::make().unwrap());
@@ -32,7 +31,7 @@ fn at_rest() -> Debian {
 }
 
 #[test]
-fn the_archives_program_needs_no_other_file() {
+fn archive_program_is_static_and_runs_alone() {
     let directory = tempfile::tempdir().unwrap();
     let tar = Command::new("tar")
         .args(["--strip-components=1", "-xf"])
@@ -45,26 +44,26 @@ fn the_archives_program_needs_no_other_file() {
     let elf = Command::new("readelf").args(["-lWd"]).arg(&program).output().unwrap();
     let elf = String::from_utf8(elf.stdout).unwrap();
     assert!(elf.contains("LOAD") && !elf.contains("INTERP") && !elf.contains("NEEDED"), "{elf}");
-    // Nothing in it tells where it was built.
+    // The program has no path of the machine that built it.
     let text = fs::read(&program).unwrap();
     let text = String::from_utf8_lossy(&text);
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().display().to_string();
     for place in ["/.cargo/", "/.rustup/", "/registry/src/", &sources] {
         assert!(!text.contains(place), "{place}");
     }
-    // And in a root where there is nothing but it.
+    // It runs in a root directory with no other file.
     let mut alone = Command::new("chroot");
     let version = alone.arg(directory.path()).args(["/bin/vmexit", "--version"]).output().unwrap();
     assert_eq!(version.stdout, format!("vmexit {}\n", env!("CARGO_PKG_VERSION")).as_bytes());
 }
 
-/// All files but those of dpkg's own book-keeping.
+/// All files except those of dpkg's own data.
 fn files(debian: &Debian) -> BTreeSet<String> {
     let find = "find / -xdev -path /var/lib/dpkg -prune -o -path /var/log -prune -o -print";
     debian.run(find).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// The commands of a help text.
+/// Commands in a help text.
 fn commands(help: &str) -> Vec<String> {
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let names = lines.take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));
@@ -73,7 +72,7 @@ fn commands(help: &str) -> Vec<String> {
 }
 
 #[test]
-fn installed_without_systemd_it_is_whole_and_removed_it_is_gone() {
+fn deb_without_systemd_installs_whole_and_purges_clean() {
     let debian = at_rest();
     debian.run("dpkg --purge systemd-sysv systemd").unwrap();
     let before = files(&debian);
@@ -82,7 +81,7 @@ fn installed_without_systemd_it_is_whole_and_removed_it_is_gone() {
 
     let version = debian.run("vmexit --version").unwrap();
     assert_eq!(version, format!("vmexit {}\n", env!("CARGO_PKG_VERSION")));
-    // It meets this host's KVM.
+    // It checks this host's KVM.
     let doctor = debian.run("vmexit doctor").unwrap();
     for check in ["permission ", "tracefs ", "kvm_exit ", "kvm_entry ", "kvm_pio ", "programs "] {
         assert!(doctor.contains(&format!(" {check}")), "no {check}in {doctor}");
@@ -104,7 +103,7 @@ fn installed_without_systemd_it_is_whole_and_removed_it_is_gone() {
         assert!(pages.contains(format!("vmexit-{command}.1.gz").as_str()), "{command}: {pages:?}");
         assert!(completions.iter().all(|script| script.contains(command)), "{command}");
     }
-    // As bash does on tab.
+    // Completion as by bash on tab.
     let tab = format!(
         "source {bash}; COMP_WORDS=(vmexit ser) COMP_CWORD=1; _vmexit vmexit ser vmexit; echo $COMPREPLY"
     );
@@ -129,7 +128,7 @@ fn installed_without_systemd_it_is_whole_and_removed_it_is_gone() {
     assert_eq!(debian.run("find /var/lib/dpkg/info -name 'vmexit*'").unwrap(), "");
 }
 
-/// Asks until it is so.
+/// Waits until a condition holds.
 fn wait(debian: &Debian, is: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is() {
@@ -143,7 +142,7 @@ fn wait(debian: &Debian, is: impl Fn() -> bool) {
 }
 
 #[test]
-fn systemd_runs_it_as_a_user_that_can_do_little_else() {
+fn deb_service_runs_as_restricted_user_under_systemd() {
     let debian = Debian::booted(PACKAGES.directory().unwrap()).unwrap();
     let run = |line: &str| debian.run(line).unwrap();
     let property = |name: &str| {
@@ -162,7 +161,7 @@ fn systemd_runs_it_as_a_user_that_can_do_little_else() {
     run("systemd-analyze verify --man=no vmexit.service");
     run(&format!("systemd-analyze security --no-pager --threshold={EXPOSURE} vmexit.service"));
 
-    // Active once it counts, and it does.
+    // The service is active once it counts.
     run("systemctl enable --now vmexit");
     assert_eq!(property("ActiveState"), "active");
     assert_eq!(property("StatusText"), "counting");
@@ -181,7 +180,7 @@ fn systemd_runs_it_as_a_user_that_can_do_little_else() {
     assert_ne!(field("Uid").split('\t').next(), Some("0"));
     assert_eq!((field("NoNewPrivs").as_str(), field("Seccomp").as_str()), ("1", "2"));
 
-    // It sees other users' VMs, sandbox or not.
+    // In its sandbox it sees VMs of other users.
     let mut vcpus = debian.beside(env!("CARGO_BIN_EXE_vmexit-vcpus")).unwrap();
     let mut vcpus = vcpus.arg("2").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     run("echo 'OPTIONS=\"-i 200ms\"' >/etc/default/vmexit; systemctl restart vmexit");
@@ -190,9 +189,9 @@ fn systemd_runs_it_as_a_user_that_can_do_little_else() {
         vms.iter().any(|(labels, _)| labels["vm"] == "vmexit-vcpus" && labels["vmm"] == "other")
     };
     wait(&debian, has_vm);
-    // The threads are known by their numbers outside.
+    // It identifies threads by their IDs on the host.
     wait(&debian, || served::samples(&exposition(), "vmexit_accesses_total").len() >= 20);
-    // A reload begins a new file of recordings, without an end to the counting.
+    // A reload starts a new recording file and does not interrupt the counting.
     let files =
         || run("find /var/lib/vmexit/ -name '*.vmexit' | wc -l").trim().parse::<u32>().unwrap();
     wait(&debian, || files() > 0);
@@ -205,7 +204,8 @@ fn systemd_runs_it_as_a_user_that_can_do_little_else() {
     drop(vcpus.stdin.take());
     assert!(vcpus.wait().unwrap().success());
 
-    // An upgrade, here to the same, has it run again; the watchdog ends one that hangs, and systemd starts it.
+    // An upgrade, here to the same version, restarts the service. The watchdog ends a service that hangs, and systemd
+    // restarts it.
     let first = property("MainPID");
     run("dpkg --install /packages/*.deb");
     assert_eq!(property("ActiveState"), "active");

@@ -1,4 +1,4 @@
-//! What goes wrong around the agent, and what it does then: docs/faults.md has a row for each test.
+//! Faults around the agent and its reactions. docs/faults.md has a row for each test.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,20 +19,20 @@ use std::{
 
 use serde_json::json;
 use vmexit_tests::{
-    agent::{self, Capture, Report},
-    apart::ensure_failed,
-    guest::{BareGuest, Direction, Expected, Qemu, RunningGuest, address},
+    agent::{self, JsonReport, RunningCapture},
+    guest::{BareGuest, Expected, PortDirection, Qemu, RunningGuest, address},
+    namespaces::ensure_failed,
     served::{Served, ports},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ROUNDS: u64 = 40;
-/// The last dot is not the guest's last exit: QEMU has to finish with it.
+/// Time for the guest's last exits: the last dot is not the last exit.
 const A_MOMENT: Duration = Duration::from_millis(300);
-/// A capture that is ended by its test.
+/// Arguments of a capture that its test ends.
 const CAPTURE: [&str; 4] = ["-d", "10m", "-f", "json"];
 
-/// One at a time: agents see all VMs, and are asked for all that they say.
+/// Lock for one test at a time: agents see the VMs of all tests, and tests check all messages of an agent.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -42,14 +42,14 @@ fn guest() -> BareGuest {
     BareGuest::sampler().rounds(ROUNDS as u32)
 }
 
-/// One that has not begun.
+/// Starts the guest, paused.
 fn paused(name: &str) -> RunningGuest {
     let mut running = Qemu::native(name).paused().start(&guest()).unwrap();
     drop(running.qmp().unwrap());
     running
 }
 
-/// Lets it run to its end.
+/// Lets the guest run to its end.
 fn finish(running: &mut RunningGuest) {
     running.resume().unwrap();
     wait(running);
@@ -64,54 +64,54 @@ fn expected(running: &RunningGuest) -> Expected {
     guest().expected(ROUNDS).with_missed_hlts(running.missed_hlts())
 }
 
-/// Ends a capture that must succeed; its report, and what it has said.
-fn end(capture: Capture) -> (Report, String) {
+/// Ends a capture that must succeed. Returns its report and its standard error.
+fn end(capture: RunningCapture) -> (JsonReport, String) {
     capture.signal("INT").unwrap();
     let output = capture.output().unwrap();
-    (Report::of(&output).unwrap(), String::from_utf8(output.stderr).unwrap())
+    (JsonReport::of(&output).unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// Demands that a guest's accesses are there, each once.
+/// Demands exact counts of a guest's accesses.
 fn assert_served(served: &Served, running: &RunningGuest, vm: &str) {
     served.wait_intervals(2).unwrap();
     let accesses = served.samples("vmexit_accesses_total").unwrap();
     assert_eq!(ports(&accesses, vm), served.expected_ports(&expected(running)).unwrap());
 }
 
-/// Demands that just one warning says that the VM can't be asked.
+/// Demands exactly one warning that a VM can't be asked.
 fn assert_warned_once(said: &str) {
     assert_eq!(said.matches("can't be asked for").count(), 1, "{said}");
 }
 
-/// Whether it is a guess what the guest's clock is.
-fn is_guessed(report: &Report, vm: &str) -> bool {
-    let clock = report.port(vm, address::RTC_INDEX, Direction::Out).unwrap().unwrap();
+/// Whether the device of the guest's RTC is a guess.
+fn is_guessed(report: &JsonReport, vm: &str) -> bool {
+    let clock = report.port(vm, address::RTC_INDEX, PortDirection::Out).unwrap().unwrap();
     clock.device()["guess"].as_bool().unwrap()
 }
 
 #[test]
-fn a_killed_vm_is_reported_up_to_its_end() {
+fn killed_vm_is_reported_up_to_its_end() {
     let _alone = alone();
     let mut running = paused("killed");
-    let capture = Capture::start(&CAPTURE).unwrap();
+    let capture = RunningCapture::start(&CAPTURE).unwrap();
     finish(&mut running);
     let expected = expected(&running);
     running.signal("KILL").unwrap();
     running.wait_exit(PATIENCE).unwrap();
     let (report, said) = end(capture);
     report.ensure_ports("killed", &expected).unwrap();
-    // It had answered.
+    // QEMU answered while it ran.
     assert!(!is_guessed(&report, "killed"));
     assert_eq!(said, "");
 }
 
 #[test]
-fn a_monitor_that_is_gone_costs_names_and_one_warning() {
+fn missing_qmp_socket_costs_names_and_one_warning() {
     let _alone = alone();
     let mut running = paused("mute");
     let mut qmp = running.qmp().unwrap();
     fs::remove_file(running.qmp_socket()).unwrap();
-    let capture = Capture::start(&CAPTURE).unwrap();
+    let capture = RunningCapture::start(&CAPTURE).unwrap();
     let served = Served::start(&["-i", "100ms"]).unwrap();
     qmp.execute("cont", json!({})).unwrap();
     wait(&mut running);
@@ -119,7 +119,7 @@ fn a_monitor_that_is_gone_costs_names_and_one_warning() {
     report.ensure_ports("mute", &expected(&running)).unwrap();
     assert!(is_guessed(&report, "mute"));
     assert_warned_once(&said);
-    // However often it is asked again.
+    // Further attempts add no warning.
     for _ in 0..4 {
         served.signal("HUP").unwrap();
         served.wait_intervals(8).unwrap();
@@ -130,21 +130,21 @@ fn a_monitor_that_is_gone_costs_names_and_one_warning() {
 }
 
 #[test]
-fn a_monitor_that_goes_later_leaves_what_is_known() {
+fn qmp_socket_removed_later_keeps_known_names() {
     let _alone = alone();
     let mut running = paused("once-asked");
-    let capture = Capture::start(&CAPTURE).unwrap();
+    let capture = RunningCapture::start(&CAPTURE).unwrap();
     finish(&mut running);
     fs::remove_file(running.qmp_socket()).unwrap();
     let (report, said) = end(capture);
     report.ensure_ports("once-asked", &expected(&running)).unwrap();
     assert!(!is_guessed(&report, "once-asked"));
-    // For it accesses ports where nothing was when it was asked.
+    // Accesses to ports without a device make the agent ask again.
     assert_warned_once(&said);
 }
 
 #[test]
-fn a_stopped_qemu_keeps_nobody_waiting() {
+fn stopped_qemu_does_not_block_agent() {
     let _alone = alone();
     let mut running = paused("stopped");
     running.signal("STOP").unwrap();
@@ -153,7 +153,7 @@ fn a_stopped_qemu_keeps_nobody_waiting() {
     served.wait_intervals(30).unwrap();
     assert_warned_once(&served.said());
     running.signal("CONT").unwrap();
-    let capture = Capture::start(&CAPTURE).unwrap();
+    let capture = RunningCapture::start(&CAPTURE).unwrap();
     finish(&mut running);
     assert_served(&served, &running, "stopped");
     assert_warned_once(&served.said());
@@ -164,8 +164,8 @@ fn a_stopped_qemu_keeps_nobody_waiting() {
     assert_eq!(served.end().unwrap(), Some(0));
 }
 
-/// The agent in a mount namespace of its own, to be told what to do.
-fn apart(arguments: &[&str]) -> Command {
+/// Command that runs the agent in a new mount namespace.
+fn in_mount_namespace(arguments: &[&str]) -> Command {
     let mut command = Command::new("unshare");
     command.arg("--mount").arg(agent::program().unwrap()).args(arguments);
     command
@@ -178,12 +178,14 @@ fn beside(pid: u32, command: &[&str]) -> Output {
 }
 
 #[test]
-fn tracefs_may_go_once_it_counts() {
+fn tracefs_unmounted_after_attach_keeps_counting() {
     let _alone = alone();
     const TRACEFS: &str = "/sys/kernel/tracing";
     let classic = ["--tracepoints", "classic"];
     let mut running = paused("untraced");
-    let served = Served::start_by(apart(&[]), &[&["-i", "100ms"], &classic[..]].concat()).unwrap();
+    let served =
+        Served::start_by(in_mount_namespace(&[]), &[&["-i", "100ms"], &classic[..]].concat())
+            .unwrap();
     let unmounted = beside(served.pid(), &["umount", "--lazy", TRACEFS]);
     assert!(unmounted.status.success(), "{unmounted:?}");
     let program = agent::program().unwrap();
@@ -194,9 +196,9 @@ fn tracefs_may_go_once_it_counts() {
     assert_served(&served, &running, "untraced");
     assert_eq!(served.end().unwrap(), Some(0));
 
-    // One that attaches for each window has to say that it can't.
+    // A capture that attaches for each window fails at the next one.
     let windows = [&["capture", "-d", "1m", "--duty", "50ms/100ms"], &classic[..]].concat();
-    let windows = apart(&windows).stderr(Stdio::piped()).spawn().unwrap();
+    let windows = in_mount_namespace(&windows).stderr(Stdio::piped()).spawn().unwrap();
     sleep(Duration::from_secs(1));
     let unmounted = beside(windows.id(), &["umount", "--lazy", TRACEFS]);
     assert!(unmounted.status.success(), "{unmounted:?}");
@@ -204,11 +206,11 @@ fn tracefs_may_go_once_it_counts() {
 }
 
 #[test]
-fn agents_beside_one_another_count_the_same() {
+fn concurrent_agents_count_the_same() {
     let _alone = alone();
     let mut running = paused("shared");
     let served = [["-i", "100ms"], ["-i", "300ms"]].map(|every| Served::start(&every).unwrap());
-    let capture = Capture::start(&CAPTURE).unwrap();
+    let capture = RunningCapture::start(&CAPTURE).unwrap();
     finish(&mut running);
     let (report, said) = end(capture);
     report.ensure_ports("shared", &expected(&running)).unwrap();
@@ -218,20 +220,20 @@ fn agents_beside_one_another_count_the_same() {
     }
 }
 
-/// `kernel.bpf_stats_enabled`, which somebody switches on and off until this ends; then it is as it was found.
-struct Switched {
+/// A thread that switches `kernel.bpf_stats_enabled` on and off until the value is dropped, which restores the setting.
+struct StatsToggler {
     found: String,
     ends: Arc<AtomicBool>,
-    somebody: Option<JoinHandle<()>>,
+    toggler: Option<JoinHandle<()>>,
 }
 
-impl Switched {
+impl StatsToggler {
     const SETTING: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
     fn start() -> Self {
         let found = Self::get();
         let ends = Arc::<AtomicBool>::default();
-        let somebody = thread::spawn({
+        let toggler = thread::spawn({
             let ends = ends.clone();
             move || {
                 while !ends.load(Ordering::Relaxed) {
@@ -242,7 +244,7 @@ impl Switched {
                 }
             }
         });
-        Self { found, ends, somebody: Some(somebody) }
+        Self { found, ends, toggler: Some(toggler) }
     }
 
     fn get() -> String {
@@ -255,20 +257,20 @@ impl Switched {
 
     fn stop(&mut self) {
         self.ends.store(true, Ordering::Relaxed);
-        if let Some(somebody) = self.somebody.take() {
-            somebody.join().unwrap();
+        if let Some(toggler) = self.toggler.take() {
+            toggler.join().unwrap();
         }
     }
 }
 
-impl Drop for Switched {
+impl Drop for StatsToggler {
     fn drop(&mut self) {
         self.stop();
         Self::set(&self.found);
     }
 }
 
-/// Whether it keeps the kernel's statistics on.
+/// Whether the agent keeps the kernel's statistics enabled.
 fn holds_statistics(served: &Served) -> bool {
     let files = fs::read_dir(format!("/proc/{}/fd", served.pid())).unwrap().flatten();
     let mut links = files.filter_map(|file| fs::read_link(file.path()).ok());
@@ -276,12 +278,12 @@ fn holds_statistics(served: &Served) -> bool {
 }
 
 #[test]
-fn statistics_that_others_switch_change_nothing() {
+fn bpf_stats_toggled_by_others_changes_no_count() {
     let _alone = alone();
-    let mut switched = Switched::start();
+    let mut toggler = StatsToggler::start();
     let mut running = paused("budgeted");
     let served = Served::start(&["-i", "200ms", "--budget", "50%"]).unwrap();
-    let capture = Capture::start(&[&CAPTURE[..], &["--budget", "50%"]].concat()).unwrap();
+    let capture = RunningCapture::start(&[&CAPTURE[..], &["--budget", "50%"]].concat()).unwrap();
     finish(&mut running);
     assert_served(&served, &running, "budgeted");
     assert_eq!(served.sum("vmexit_unwatched_seconds_total").unwrap(), 0.0);
@@ -292,11 +294,11 @@ fn statistics_that_others_switch_change_nothing() {
     println!("{cost} %");
     assert!(cost > 0.0 && cost < 50.0, "{cost}");
 
-    switched.stop();
+    toggler.stop();
     for setting in ["1", "0"] {
-        Switched::set(setting);
+        StatsToggler::set(setting);
         let budget = ["capture", "-q", "-d", "300ms", "--budget", "50%"];
         assert!(agent::command(&budget).unwrap().output().unwrap().status.success());
-        assert_eq!(Switched::get(), setting);
+        assert_eq!(StatsToggler::get(), setting);
     }
 }

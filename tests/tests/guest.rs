@@ -1,14 +1,16 @@
-//! Bare guests on this machine's KVM: they run to their end, and say so.
+//! Bare guests on this machine's KVM.
 
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use vmexit_tests::guest::{AtEnd, BareGuest, Clock, Machine, Qemu, kvm_usable, vcpus::Vcpus};
+use vmexit_tests::guest::{
+    AtEnd, BareGuest, GuestClock, Qemu, QemuMachine, kvm_usable, vcpus::Vcpus,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ROUNDS: u32 = 10;
 
-/// Runs a guest from a paused start to its power-off, and demands one dot a round.
+/// Runs a guest from a paused start to its power-off, and demands one dot per round.
 fn run(qemu: &Qemu, guest: BareGuest) -> Result<()> {
     let guest = guest.rounds(ROUNDS).at_end(AtEnd::PowerOff);
     let mut running = qemu.clone().paused().start(&guest)?;
@@ -24,48 +26,48 @@ fn run(qemu: &Qemu, guest: BareGuest) -> Result<()> {
 }
 
 #[test]
-fn kvm_is_there() -> Result<()> {
+fn kvm_is_usable() -> Result<()> {
     kvm_usable().context("tests with real guests cannot run")
 }
 
 #[test]
-fn every_kind_of_exit_on_both_machines() -> Result<()> {
-    for machine in [Machine::Pc, Machine::Q35] {
+fn sampler_guest_on_kvm_runs_to_power_off() -> Result<()> {
+    for machine in [QemuMachine::Pc, QemuMachine::Q35] {
         run(&Qemu::native("sampler").machine(machine), BareGuest::sampler())?;
     }
     Ok(())
 }
 
 #[test]
-fn every_kind_of_exit_but_hlt_without_kvm() -> Result<()> {
-    for machine in [Machine::Pc, Machine::Q35] {
+fn sampler_guest_without_kvm_runs_to_power_off() -> Result<()> {
+    for machine in [QemuMachine::Pc, QemuMachine::Q35] {
         run(&Qemu::emulated("sampler").machine(machine), BareGuest::sampler().without_hlt())?;
     }
     Ok(())
 }
 
 #[test]
-fn a_clock_says_what_each_round_took() -> Result<()> {
-    let measured = |guest: BareGuest| -> Result<Clock> {
+fn guest_clock_prints_cycles_of_each_round() -> Result<()> {
+    let measured = |guest: BareGuest| -> Result<GuestClock> {
         let mut running = Qemu::native("clock").start(&guest.rounds(ROUNDS))?;
         running.wait_dots(u64::from(ROUNDS), PATIENCE)?;
-        Ok(Clock::of(&fs::read(running.directory().join(Qemu::SERIAL))?))
+        Ok(GuestClock::of(&fs::read(running.directory().join(Qemu::SERIAL))?))
     };
     let guest = BareGuest { pm_timer_in: 50, cpuid: 50, clock: true, ..BareGuest::default() };
-    let Clock { pm_timer_in: Some(read), cpuid: Some(cpuid) } = measured(guest)? else {
+    let GuestClock { pm_timer_in: Some(read), cpuid: Some(cpuid) } = measured(guest)? else {
         anyhow::bail!("the guest printed no figures");
     };
-    // An exit takes longer than a handful of instructions; and QEMU's answer longer than KVM's.
+    // An exit takes longer than a few instructions, and one to QEMU longer than one to KVM.
     assert!(cpuid > 100 && read > cpuid && read < 1 << 30, "{read} and {cpuid} cycles");
     let of_nothing = measured(BareGuest { cpuid: 0, ..guest })?;
     assert_eq!(of_nothing.cpuid, None);
     assert!(of_nothing.pm_timer_in.is_some());
-    assert_eq!(measured(BareGuest { clock: false, ..guest })?, Clock::default());
+    assert_eq!(measured(BareGuest { clock: false, ..guest })?, GuestClock::default());
     Ok(())
 }
 
 #[test]
-fn demo_never_ends_and_can_be_paused() -> Result<()> {
+fn demo_guest_pauses_and_resumes() -> Result<()> {
     let mut running = Qemu::native("demo").vcpus(2).start(&BareGuest::demo())?;
     running.wait_dots(5, PATIENCE)?;
     running.pause()?;
@@ -78,7 +80,7 @@ fn demo_never_ends_and_can_be_paused() -> Result<()> {
 }
 
 #[test]
-fn halted_guest_stays_and_ends_when_dropped() -> Result<()> {
+fn halted_guest_stays_until_dropped() -> Result<()> {
     let mut running = Qemu::native("halt").start(&BareGuest::pm_timer(10).rounds(3))?;
     assert_eq!(running.wait_dots(3, PATIENCE)?, 3);
     let process = format!("/proc/{}", running.pid());
@@ -91,7 +93,7 @@ fn halted_guest_stays_and_ends_when_dropped() -> Result<()> {
 }
 
 #[test]
-fn qemu_that_does_not_start_says_why() -> Result<()> {
+fn qemu_start_failure_reports_its_cause() -> Result<()> {
     let mut running = Qemu::native("broken").arg("-no-such-option").start(&BareGuest::demo())?;
     let error = running.wait_dots(1, PATIENCE).unwrap_err().to_string();
     assert!(error.contains("no-such-option"), "{error}");
@@ -99,8 +101,8 @@ fn qemu_that_does_not_start_says_why() -> Result<()> {
 }
 
 #[test]
-fn pm_timer_answers_where_the_guest_put_it() -> Result<()> {
-    for machine in [Machine::Pc, Machine::Q35] {
+fn pm_timer_is_mapped_at_configured_port() -> Result<()> {
+    for machine in [QemuMachine::Pc, QemuMachine::Q35] {
         let mut running =
             Qemu::native("timer").machine(machine).start(&BareGuest::pm_timer(10).rounds(1))?;
         running.wait_dots(1, PATIENCE)?;
@@ -112,7 +114,7 @@ fn pm_timer_answers_where_the_guest_put_it() -> Result<()> {
 }
 
 #[test]
-fn many_vcpus_are_eight_to_a_vm_and_end_together() -> Result<()> {
+fn vcpus_program_runs_eight_per_vm_and_ends_all() -> Result<()> {
     let vcpus = Vcpus::start(Path::new(env!("CARGO_BIN_EXE_vmexit-vcpus")), 19)?;
     let list = |path: String| fs::read_to_string(&path).with_context(|| path);
     let pid = vcpus.pid();

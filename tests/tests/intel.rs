@@ -1,32 +1,31 @@
-//! The Intel lab, and the agent on its exits: against the guest's own ground truth and KVM's own
-//! counter.
+//! The Intel lab, and the agent in it, compared with the known exits of bare guests and KVM's own counter.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use serde_json::Value;
 use vmexit_tests::{
-    agent::Finding,
+    agent::JsonFinding,
     guest::BareGuest,
-    lab::{Kernel, Lab, LabError, Vendor, default_cache},
+    lab::{Lab, LabError, LabKernel, LabVendor, default_cache},
     scenario::{self, Printed, capture_all, start, watch},
 };
 
-/// Few, because everything takes long here.
+/// Rounds of a guest; few, because this lab is slow.
 const ROUNDS: u64 = 20;
 
 #[test]
-fn counts_on_raw_tracepoints_are_the_guests_own_and_kvms_own() {
-    counts_are_the_guests_own_and_kvms_own("raw");
+fn exit_counts_on_raw_tracepoints_match_guest_and_kvm() {
+    assert_exit_counts_match_guest_and_kvm("raw");
 }
 
 #[test]
-fn counts_on_classic_tracepoints_are_the_guests_own_and_kvms_own() {
-    counts_are_the_guests_own_and_kvms_own("classic");
+fn exit_counts_on_classic_tracepoints_match_guest_and_kvm() {
+    assert_exit_counts_match_guest_and_kvm("classic");
 }
 
-fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
+fn assert_exit_counts_match_guest_and_kvm(tracepoints: &str) {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
-    let lab = scenario::lab(Vendor::Intel, &guest).unwrap();
+    let lab = scenario::lab(LabVendor::Intel, &guest).unwrap();
     let script = capture_all("exact", ROUNDS, &format!("--tracepoints {tracepoints}"));
     let printed = Printed::by(&lab, &script).unwrap_or_else(|error| panic!("{error:#}"));
     let report = printed.report().unwrap();
@@ -59,8 +58,8 @@ fn counts_are_the_guests_own_and_kvms_own(tracepoints: &str) {
     assert_eq!(observed, exits, "KVM's own counter");
 }
 
-/// What a Windows guest without Hyper-V's timers did in 10 s: 158,788 reads of the PM timer, 48,975 and
-/// 47,791 accesses to the RTC by index and data, and 1,184 writes of its data.
+/// The proportions of a Windows guest without Hyper-V's timers. In 10 s it made 158,788 reads of the PM timer, 48,975
+/// writes of the RTC's index, 47,791 reads and 1,184 writes of its data.
 const WINDOWS: BareGuest = BareGuest {
     pm_timer_in: 134,
     rtc_out: 41,
@@ -70,8 +69,8 @@ const WINDOWS: BareGuest = BareGuest {
 };
 
 #[test]
-fn a_windows_guest_is_told_of_its_clock() {
-    let lab = scenario::lab(Vendor::Intel, &WINDOWS).unwrap();
+fn windows_guest_gets_pm_timer_and_rtc_findings() {
+    let lab = scenario::lab(LabVendor::Intel, &WINDOWS).unwrap();
     let script = start("win10")
         + r#"
 echo cont >&3
@@ -89,7 +88,7 @@ echo "== explained"; vmexit explain /tmp/win10.vmexit
         assert!(explained.contains(words), "{words}");
     }
     let findings = report.findings("win10").unwrap();
-    let rules: Vec<&str> = findings.iter().map(Finding::rule).collect();
+    let rules: Vec<&str> = findings.iter().map(JsonFinding::rule).collect();
     assert_eq!(rules[..2], ["acpi-pm-timer", "rtc"], "{findings:?}");
     for finding in &findings[..2] {
         let (share, gain) = (finding.field("exits_percent"), finding.field("gain_core_percent"));
@@ -105,20 +104,20 @@ echo "== explained"; vmexit explain /tmp/win10.vmexit
 }
 
 #[test]
-fn every_exit_is_a_line_on_raw_tracepoints() {
-    every_exit_is_a_line("raw");
+fn trace_on_raw_tracepoints_prints_every_exit() {
+    assert_trace_prints_every_exit("raw");
 }
 
 #[test]
-fn every_exit_is_a_line_on_classic_tracepoints() {
-    every_exit_is_a_line("classic");
+fn trace_on_classic_tracepoints_prints_every_exit() {
+    assert_trace_prints_every_exit("classic");
 }
 
-/// One way at a time: the record of a classic tracepoint has KVM read RIP, for all who look.
-fn every_exit_is_a_line(tracepoints: &str) {
+/// Runs with one kind of tracepoint at a time: a classic tracepoint makes KVM read RIP for all observers.
+fn assert_trace_prints_every_exit(tracepoints: &str) {
     let rounds = 3;
     let guest = BareGuest::sampler().rounds(rounds);
-    let lab = scenario::lab(Vendor::Intel, &guest).unwrap();
+    let lab = scenario::lab(LabVendor::Intel, &guest).unwrap();
     let trace = format!("trace -f json --slower-than 1ns --waiting --tracepoints {tracepoints}");
     let script = watch("slow", rounds.into(), &[("lines", trace)]);
     let printed = Printed::by(&lab, &script).unwrap_or_else(|error| panic!("{error:#}"));
@@ -129,7 +128,7 @@ fn every_exit_is_a_line(tracepoints: &str) {
     println!("{tracepoints}: RIP known of {known} of {}", exits.len());
     // The last HLT never ends.
     assert_eq!(exits.len() as u64, printed.number("exits").unwrap() - 1, "KVM's own counter");
-    // KVM moves it past an instruction that it has carried out.
+    // KVM reads RIP to skip an instruction that it has emulated.
     let instructions = ["IO_INSTRUCTION", "CPUID", "MSR_READ", "MSR_WRITE", "HLT"];
     for exit in exits.iter().filter(|exit| exit["rip"].is_null()) {
         assert_eq!(tracepoints, "raw", "the record always has it: {exit}");
@@ -138,29 +137,29 @@ fn every_exit_is_a_line(tracepoints: &str) {
 }
 
 fn bare_lab() -> Lab {
-    Lab::new(Kernel::find(&default_cache(), None).unwrap()).vendor(Vendor::Intel)
+    Lab::new(LabKernel::find(&default_cache(), None).unwrap()).vendor(LabVendor::Intel)
 }
 
 #[test]
-fn a_script_gives_its_streams_and_its_exit_code() {
+fn lab_script_returns_streams_and_exit_code() {
     let script = "cat /root/bytes; cat /root/bytes >&2; test -c /dev/kvm || exit 1; \
                   test -r /sys/kernel/btf/kvm_intel || exit 2; sleep 1000 & exit 7";
     let bytes: Vec<u8> = (0..=255).cycle().take(10_000).collect();
     let run = bare_lab().file("/root/bytes", bytes.clone(), 0o644).run(script).unwrap();
     assert_eq!(run.code, 7, "{run:?}");
-    // To the last byte, though the machine is switched off right after it.
+    // All bytes arrive, although the machine powers off right after the last one.
     assert_eq!(run.stdout, bytes);
     assert_eq!(run.stderr, bytes);
 }
 
 #[test]
-fn a_crash_is_not_an_exit_code() {
+fn lab_crash_is_an_error() {
     let error = bare_lab().run("echo c > /proc/sysrq-trigger; exit 0").unwrap_err();
     assert!(matches!(error, LabError::Crashed { .. }), "{error}");
 }
 
 #[test]
-fn a_reboot_is_no_second_run() {
+fn lab_reboot_has_no_verdict() {
     let error = bare_lab().run("echo last words; reboot -f").unwrap_err();
     assert!(matches!(error, LabError::NoVerdict { .. }), "{error}");
     assert!(error.to_string().contains("last words"), "{error}");

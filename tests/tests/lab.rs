@@ -1,17 +1,17 @@
-//! Labs that really boot: what comes out of one, and how each way of going wrong is told.
+//! The AMD lab: the result of a run, and each kind of failure.
 //!
-//! They need QEMU, and the network on the first run; without these they fail.
+//! These tests need QEMU, and the network on the first run. They fail without.
 
 use std::time::{Duration, Instant};
 
-use vmexit_tests::lab::{Kernel, Lab, LabError, Stream, default_cache};
+use vmexit_tests::lab::{Lab, LabError, LabKernel, Stream, default_cache};
 
 fn lab() -> Result<Lab, LabError> {
-    Ok(Lab::new(Kernel::find(&default_cache(), None)?))
+    Ok(Lab::new(LabKernel::find(&default_cache(), None)?))
 }
 
 #[test]
-fn a_script_gives_its_streams_and_its_exit_code() {
+fn lab_script_returns_streams_and_exit_code() {
     let script = "cat /root/bytes; echo to stderr >&2; test -c /dev/kvm || exit 1; \
                   test -r /sys/kernel/btf/kvm || exit 2; test -d /sys/kernel/tracing/events/kvm || exit 3; \
                   sleep 1000 & exit 7";
@@ -33,7 +33,7 @@ fn a_script_gives_its_streams_and_its_exit_code() {
 }
 
 #[test]
-fn a_script_that_hangs_is_stopped() {
+fn lab_script_over_time_limit_is_stopped() {
     let limit = Duration::from_secs(15);
     let begin = Instant::now();
     let error = lab().unwrap().timeout(limit).run("echo started; sleep 1000").unwrap_err();
@@ -43,20 +43,20 @@ fn a_script_that_hangs_is_stopped() {
 }
 
 #[test]
-fn a_crash_is_not_an_exit_code() {
+fn lab_crash_is_an_error() {
     let error = lab().unwrap().run("echo c > /proc/sysrq-trigger; exit 0").unwrap_err();
     assert!(matches!(error, LabError::Crashed { .. }), "{error}");
     assert!(error.to_string().contains("sysrq triggered crash"), "{error}");
 }
 
 #[test]
-fn a_lab_that_goes_down_early_has_no_verdict() {
+fn lab_early_power_off_has_no_verdict() {
     let error = lab().unwrap().run("echo last words; poweroff -f").unwrap_err();
     assert!(matches!(error, LabError::NoVerdict { .. }), "{error}");
 }
 
 #[test]
-fn by_the_instruction_clock_a_sleep_takes_no_time_outside() {
+fn lab_instruction_clock_sleep_takes_no_host_time() {
     let begin = Instant::now();
     let script = "before=$(cut -d. -f1 /proc/uptime); sleep 1000; \
                   echo $(($(cut -d. -f1 /proc/uptime) - before))";

@@ -1,5 +1,5 @@
-//! Domains of a real libvirt, asked through it. Its daemon runs in name spaces of its own, with nothing
-//! but empty directories: it sees no domain of this machine, and ends with the test.
+//! Memory trees of libvirt domains, through a real libvirt. Its daemon runs in namespaces of its own with empty
+//! directories: it sees no domain of this machine, and ends with the test.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,14 +16,14 @@ use std::{
 use vmexit::monitor::{self, Failure, LibvirtError, MonitorError, Options, Virsh};
 use vmexit_core::vm::{self, Monitor, Vm};
 
-/// Set for the part of a test that is inside.
+/// Environment variable that is set in the inner half of a test.
 const INSIDE: &str = "VMEXIT_TEST_INSIDE";
 
-/// What libvirt writes to, and where it and the tests would meet the machine's own.
+/// Directories that libvirt writes to. They must not be those of the machine.
 const DIRECTORIES: [&str; 5] =
     ["/run", "/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt"];
 
-/// No log daemon, no cgroups, no other user: none of them is what is tested.
+/// Configuration without log daemon, cgroups and other users, which are not under test.
 const CONFIGURATION: &str = r#"
 user = "root"
 group = "root"
@@ -34,12 +34,11 @@ namespaces = []
 remember_owner = 0
 "#;
 
-/// Runs a test's inner half, which has this name, in mount, network and process name spaces that end
-/// with it.
+/// Runs the inner half of a test, by name, in new mount, network and process namespaces that end with it.
 fn inside(test: &str) {
     let output = Command::new("unshare")
         .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        // The first process there has to collect those that libvirt daemonizes, as a shell does.
+        // The first process must reap the daemons of libvirt, as a shell does.
         .args(["sh", "-c", "\"$0\" \"$@\"; exit $?"])
         .arg(env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
@@ -63,7 +62,7 @@ fn virsh(arguments: &[&str]) -> String {
     run("virsh", &[&["--quiet", "--connect", "qemu:///system"], arguments].concat())
 }
 
-/// Starts the daemon. Only inside: this hides directories of whoever calls it.
+/// Starts the daemon. For the inner half only, since it hides directories from its caller.
 fn start_libvirt() {
     assert!(env::var_os(INSIDE).is_some(), "this is the inner half of another test");
     for directory in DIRECTORIES {
@@ -72,7 +71,7 @@ fn start_libvirt() {
     }
     fs::create_dir("/run/libvirt").unwrap();
     fs::write("/etc/libvirt/qemu.conf", CONFIGURATION).unwrap();
-    // Its default, which must exist also where another user is configured.
+    // The default user of libvirt must exist even if another one is configured.
     for (file, line) in [
         ("/etc/passwd", "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin"),
         ("/etc/group", "libvirt-qemu:x:64055:"),
@@ -82,11 +81,11 @@ fn start_libvirt() {
         run("mount", &["--bind", "/run/users", file]);
         fs::remove_file("/run/users").unwrap();
     }
-    // Returns once its socket is there.
+    // Returns once the socket exists.
     run("libvirtd", &["--daemon"]);
 }
 
-/// Starts a domain that stays stopped; its VM.
+/// Starts a paused domain and returns its VM.
 fn start_domain(name: &str, mib: u32) -> Vm {
     let xml = format!(
         "<domain type='kvm'><name>{name}</name><memory unit='MiB'>{mib}</memory>\
@@ -110,7 +109,7 @@ fn patient() -> Options {
     Options { patience: Duration::from_secs(10), ..Options::default() }
 }
 
-/// Where the guest's memory ends in its tree.
+/// Size of the guest's memory in its memory tree, MiB.
 fn memory_of(vm: &Vm) -> u64 {
     let tree = ask(vm, patient()).unwrap();
     let ram = tree.lines().filter(|line| line.trim_end().contains("ram): pc.ram"));
@@ -126,15 +125,15 @@ fn failure(result: Result<String, MonitorError>) -> LibvirtError {
 }
 
 #[test]
-fn domains_are_asked_through_libvirt() {
-    inside("inner_domains");
+fn libvirt_domains_answer_with_their_memory_tree() {
+    inside("libvirt_domains_inner_half");
 }
 
 #[test]
 #[ignore = "the inner half of another test"]
-fn inner_domains() {
+fn libvirt_domains_inner_half() {
     start_libvirt();
-    // Names that virsh takes for the other one's id, and for an option.
+    // Names that virsh could take for the ID of the other domain, or for an option.
     let first = start_domain("2", 16);
     let second = start_domain("1", 32);
     let odd = start_domain("--help ;$(id),x=%", 48);
@@ -147,7 +146,7 @@ fn inner_domains() {
     assert_eq!([&first, &second, &odd].map(memory_of), [16, 32, 48]);
     assert!(log(&first).unwrap().contains("custom-monitor"));
 
-    // A process that says it is a domain which another one is.
+    // A process that claims the name of another domain.
     let pretends = Vm { pid: second.pid, ..first.clone() };
     let unknown = failure(ask(&pretends, Options::default()));
     assert!(matches!(unknown, LibvirtError::Unknown(_)), "{unknown}");
@@ -156,7 +155,7 @@ fn inner_domains() {
     let gone = failure(ask(&odd, Options::default()));
     assert!(matches!(gone, LibvirtError::Unknown(_)), "{gone}");
 
-    // The daemon hangs, then it is gone.
+    // The daemon hangs, then it is killed.
     let daemon = fs::read_to_string("/run/libvirtd.pid").unwrap();
     run("kill", &["-STOP", daemon.trim()]);
     let begun = Instant::now();

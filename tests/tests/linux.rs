@@ -1,5 +1,5 @@
-//! The agent on a Linux guest in the AMD lab: which device a guest's clock is, that the cure is seen, and
-//! that nothing of a boot is missing.
+//! The agent on a Linux guest in the AMD lab: findings for its clocksource, their disappearance with kvm-clock, and
+//! complete counts of a boot.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,27 +11,27 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmexit_tests::{
-    agent::Report,
+    agent::JsonReport,
     guest::{LinuxGuest, address},
-    hist,
-    lab::Vendor,
+    hist_triggers,
+    lab::LabVendor,
     scenario::{self, Printed, wait_attached},
 };
 
 const CLOCKS: [&str; 4] = ["hpet", "acpi_pm", "kvm-clock", "tsc"];
 
-/// Where a clock shows: table, number, direction, device.
-type Place = (&'static str, u64, &'static str, &'static str);
+/// Row that shows a clock: table, number, direction, device.
+type ClockRow = (&'static str, u64, &'static str, &'static str);
 
-const HPET: Place = ("mmio", address::HPET_COUNTER, "read", "hpet");
-const ACPI_PM: Place = ("ioport", address::PM_TIMER as u64, "in", "acpi-tmr");
+const HPET: ClockRow = ("mmio", address::HPET_COUNTER, "read", "hpet");
+const ACPI_PM: ClockRow = ("ioport", address::PM_TIMER as u64, "in", "acpi-tmr");
 
-/// Now and then QEMU's SVM gets the base of GS wrong when an interrupt hits the guest's kernel on its way in,
-/// and the kernel ends so. There is no measurement then, and it is made again.
+/// Message of a rare crash: QEMU's SVM can get the base of GS wrong when an interrupt arrives while the guest enters
+/// its kernel. The run is then repeated, because there is no measurement.
 const CRASH_OF_THE_EMULATED: &str = "BUG: ENTRY_TRAMPOLINE stack guard page was hit";
 
 fn run(script: &str) -> Printed {
-    let lab = scenario::linux_lab(Vendor::Amd).unwrap().timeout(Duration::from_secs(240));
+    let lab = scenario::linux_lab(LabVendor::Amd).unwrap().timeout(Duration::from_secs(240));
     for _ in 0..2 {
         match Printed::by(&lab, script) {
             Err(error) if format!("{error:#}").contains(CRASH_OF_THE_EMULATED) => {
@@ -43,13 +43,13 @@ fn run(script: &str) -> Printed {
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// What is known of one guest, whose clock is changed while it runs, and which does nothing but read it.
+/// Measurements of a guest that only reads its clock, while its clocksource is changed.
 struct Clocks {
-    /// By clock, as in [`CLOCKS`].
-    reports: [Report; 4],
-    /// What `vmexit explain` says of each.
+    /// Reports by clock, in the order of [`CLOCKS`].
+    reports: [JsonReport; 4],
+    /// Output of `vmexit explain` by clock.
     explained: [String; 4],
-    /// What differs from the PM timer to kvm-clock.
+    /// Output of `vmexit diff` from the PM timer to kvm-clock.
     diff: Value,
 }
 
@@ -60,7 +60,7 @@ fn clocks() -> Clocks {
         + &format!(
             r#"
 tell 'cd /sys/devices/system/clocksource/clocksource0'
-# No program is started for it: the shell reads the clock itself.
+# The shell reads the clock without starting a program.
 tell 'while :; do : $EPOCHREALTIME; done &'
 for clock in {clocks}; do
     tell "echo $clock > current_clocksource"
@@ -81,19 +81,19 @@ echo "== diff"; vmexit diff -f json /tmp/acpi_pm.vmexit /tmp/kvm-clock.vmexit
     }
     println!("# acpi_pm to kvm-clock\n{}", section("text".into()));
     Clocks {
-        reports: CLOCKS.map(|clock| Report::parse(section(clock.into()).as_bytes()).unwrap()),
+        reports: CLOCKS.map(|clock| JsonReport::parse(section(clock.into()).as_bytes()).unwrap()),
         explained: CLOCKS.map(|clock| section(format!("explained {clock}")).to_owned()),
         diff: serde_json::from_str(section("diff".into())).unwrap(),
     }
 }
 
-fn samples(report: &Report, (event, number, direction, _): Place) -> u64 {
+fn samples(report: &JsonReport, (event, number, direction, _): ClockRow) -> u64 {
     let row = report.detail("clocks", event, number, Some(direction)).unwrap();
     row.map_or(0, |row| row.samples().unwrap())
 }
 
-/// Demands that the place has nearly all samples of its table, and its exit reason of all exits.
-fn assert_leads(report: &Report, place: Place, reason: &str) {
+/// Demands that the row has nearly all samples of its table, and that its exit reason is the most frequent one.
+fn assert_leads(report: &JsonReport, place: ClockRow, reason: &str) {
     let (event, number, direction, device) = place;
     let rows = report.details("clocks", event).unwrap();
     let first = rows.first().unwrap_or_else(|| panic!("no {event}"));
@@ -109,15 +109,15 @@ fn assert_leads(report: &Report, place: Place, reason: &str) {
 }
 
 #[test]
-fn a_clock_shows_as_its_device_is_explained_and_goes_with_it() {
+fn linux_guest_clocksource_named_by_explain() {
     let clocks = clocks();
     assert_shown(&clocks.reports);
     assert_explained(&clocks);
     assert_saved(&clocks.diff);
 }
 
-/// Each clock that is a device leads the tables while it is in use, and only then.
-fn assert_shown([hpet, acpi_pm, kvm_clock, _]: &[Report; 4]) {
+/// Demands that each clock that is a device leads its table while it is in use, and only then.
+fn assert_shown([hpet, acpi_pm, kvm_clock, _]: &[JsonReport; 4]) {
     assert_leads(hpet, HPET, "npf");
     assert_leads(acpi_pm, ACPI_PM, "io");
     for (report, place, in_use) in [
@@ -129,22 +129,22 @@ fn assert_shown([hpet, acpi_pm, kvm_clock, _]: &[Report; 4]) {
         let (rest, before) = (samples(report, place), samples(in_use, place));
         assert!(rest * 100 < before, "{}: {rest} samples left of {before}", place.3);
     }
-    let handled = |report: &Report| report.count("/vms/0/total/handled_ns").unwrap();
+    let handled = |report: &JsonReport| report.count("/vms/0/total/handled_ns").unwrap();
     let [before, after] = [hpet, kvm_clock].map(handled);
     println!("handled in 3 s: {before} ns with the HPET, {after} ns with kvm-clock");
     assert!(after * 2 < before, "{after} ns in place of {before} ns");
 }
 
-/// The two that cost are named, each with the remedy that fits; of the others nothing is said.
+/// Demands findings for the two clocks that cost, each with its remedy, and none for the others.
 fn assert_explained(Clocks { reports, explained, .. }: &Clocks) {
     let [hpet, acpi_pm, kvm_clock, tsc] = reports;
-    let remedy = |report: &Report, rule| {
+    let remedy = |report: &JsonReport, rule| {
         assert_eq!(report.findings("clocks").unwrap()[0].rule(), rule, "what costs most");
         let finding = report.finding("clocks", rule).unwrap();
         println!("{rule}: up to {}% of a core", finding.field("gain_core_percent"));
         finding.remedy("linux").unwrap().clone()
     };
-    // kvm-clock is offered by all machines, and the guest told to use another.
+    // All machines offer kvm-clock, but the guest uses another clock.
     let advice = remedy(hpet, "hpet");
     assert!(advice["libvirt"].as_str().unwrap().contains("<timer name='hpet' present='no'/>"));
     assert_eq!(advice["qemu"], "-machine …,hpet=off");
@@ -168,7 +168,7 @@ fn assert_explained(Clocks { reports, explained, .. }: &Clocks) {
     }
 }
 
-/// From the PM timer to kvm-clock: the timer's port and finding are gone, and what it cost is saved.
+/// Demands that from the PM timer to kvm-clock the timer's port and finding are gone and its cost is saved.
 fn assert_saved(diff: &Value) {
     assert_eq!(diff["notes"], json!([]));
     let vm = &diff["vms"][0];
@@ -176,7 +176,7 @@ fn assert_saved(diff: &Value) {
     let timer = json!([ACPI_PM.1, ACPI_PM.2, ACPI_PM.3]);
     assert_eq!(json!([first["number"], first["direction"], first["device"]["name"]]), timer);
     assert!(["gone", "less"].map(Value::from).contains(&first["exits"]["verdict"]), "{first}");
-    // The timer's part of what the VM saved.
+    // The timer's share of the saved time.
     let saved = |change: &Value| -change["difference"].as_f64().unwrap();
     let (timers, all) = (saved(&first["cores"]), saved(&vm["cores"]));
     println!("saved: {all:.3} cores, {timers:.3} of them the timer's");
@@ -188,8 +188,8 @@ fn assert_saved(diff: &Value) {
 }
 
 #[test]
-fn a_boot_adds_up_to_the_kernels_own_sums() {
-    let script = hist::start()
+fn linux_boot_counts_match_kernel_hist_triggers() {
+    let script = hist_triggers::start()
         + &LinuxGuest::new("boot").begin()
         + &wait_attached()
         + r#"
@@ -205,28 +205,28 @@ sleep 1
 kill -INT $agent
 wait $agent
 echo "== report"; cat /tmp/report.json
-"# + &hist::print();
+"# + &hist_triggers::print();
     let printed = run(&script);
     let report = printed.report().unwrap();
-    // The vCPU was stopped within an exit, which may have been for something.
+    // The vCPU was stopped within an exit, which may have been an access.
     let open = report.count("/accounting/open").unwrap();
     assert!(open <= 1, "{}", report.accounting());
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
     let mut all_missing = 0;
-    for hist in hist::ALL {
-        let (ours, other) = report.accesses("boot", hist.table).unwrap();
-        let kernels = hist.accesses(&printed).unwrap();
+    for trigger in hist_triggers::ALL {
+        let (ours, other) = report.accesses("boot", trigger.table).unwrap();
+        let kernels = trigger.accesses(&printed).unwrap();
         let (all, own) = (kernels.values().sum::<u64>(), ours.values().sum::<u64>());
         let missing = all.checked_sub(own + other).expect("not more than there were");
         all_missing += missing;
         println!(
             "{}: {all} accesses to {} things, {own} of them on {} rows of their own",
-            hist.table,
+            trigger.table,
             kernels.len(),
             ours.len()
         );
-        if hist.table == "ioport" {
-            // Asked for by the thousand, but only after the boot.
+        if trigger.table == "ioport" {
+            // Thousands of reads, but only after the boot.
             let key = (u64::from(address::PM_TIMER), false);
             let (ours, kernels) = (ours.get(&key).copied().unwrap_or(0), kernels[&key]);
             println!("PM timer: {ours} of {kernels} on its row");
@@ -234,7 +234,7 @@ echo "== report"; cat /tmp/report.json
         }
         for (key, count) in ours {
             let kernels = kernels.get(&key).copied().unwrap_or(0);
-            // What found no row, and what was on one that was given up since.
+            // The rest are accesses that found no row, or were on a row that was evicted since.
             let range = count..=count + missing + other;
             assert!(range.contains(&kernels), "{key:x?}: {count} here, {kernels} in the kernel");
         }

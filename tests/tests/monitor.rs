@@ -1,5 +1,5 @@
-//! Real QEMUs asked for their memory tree, in every way that their command line offers; libvirt.rs has
-//! those that belong to libvirt.
+//! Memory trees of real QEMUs, through QMP sockets in every form of the command line. libvirt.rs has domains of
+//! libvirt.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,15 +19,15 @@ use vmexit::monitor::{self, Failure, MonitorError, Options, QmpError, SocketErro
 use vmexit_core::vm::{self, Vm};
 use vmexit_tests::guest::{BareGuest, Qemu};
 
-/// A VM without vCPUs that run.
+/// Arguments of a VM whose vCPUs do not run.
 const MACHINE: [&str; 10] =
     ["-accel", "kvm", "-cpu", "qemu64,-pni", "-m", "16", "-display", "none", "-nodefaults", "-S"];
 
-/// A QEMU that ends with the test.
-struct Started(Child);
+/// A QEMU process that ends when the value is dropped.
+struct StartedQemu(Child);
 
-impl Started {
-    /// QEMU with these arguments more, in this directory.
+impl StartedQemu {
+    /// Starts QEMU with these further arguments in this directory.
     fn here(directory: &Path, arguments: &[&str]) -> Self {
         let mut qemu = Command::new("qemu-system-x86_64");
         Self::by(qemu.current_dir(directory).args(MACHINE).args(arguments))
@@ -37,7 +37,7 @@ impl Started {
         Self(command.stdin(Stdio::null()).spawn().unwrap())
     }
 
-    /// The VM, once it is one.
+    /// Waits for the VM.
     fn vm(&mut self) -> Vm {
         let begun = Instant::now();
         loop {
@@ -51,7 +51,7 @@ impl Started {
     }
 }
 
-impl Drop for Started {
+impl Drop for StartedQemu {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -68,15 +68,15 @@ fn signal(name: &str, pid: &str) {
     assert!(Command::new("kill").args([name, pid]).status().unwrap().success());
 }
 
-/// It must answer with its own tree, and still be stopped.
+/// Demands that QEMU answers with its memory tree and that its vCPUs have not run.
 fn assert_answers(vm: &Vm) {
     let tree = ask(vm, monitor::PATIENCE * 5).unwrap();
-    // The firmware has not run yet: no device is where only that puts it.
+    // The firmware has not run yet, so only devices with fixed addresses are mapped.
     let found = tree.lines().find(|line| line.contains(": fwcfg ")).unwrap_or_default();
     assert!(found.contains("0510-") && found.contains("(prio 0, i/o)"), "{found} in {tree}");
 }
 
-/// The way that was tried, and why it failed.
+/// Failure of the only monitor that was tried.
 fn failure(result: Result<String, MonitorError>) -> Failure {
     let mut error = result.expect_err("no answer was to be had");
     assert_eq!(error.tried.len(), 1, "{error}");
@@ -84,7 +84,7 @@ fn failure(result: Result<String, MonitorError>) -> Failure {
 }
 
 #[test]
-fn every_way_to_write_a_socket() {
+fn qmp_socket_in_every_command_line_form_answers() {
     let directory = tempfile::tempdir().unwrap();
     let absolute = directory.path().join("absolute");
     let absolute = format!("unix:{},server=on,wait=off", absolute.display());
@@ -101,7 +101,7 @@ fn every_way_to_write_a_socket() {
         &["-chardev", "socket,id=c,path=a,,b=c,server=on,wait=off", control[0], control[1]],
         &["-qmp", "chardev:d", "-chardev", "socket,path=d,id=d,server=on,wait=off"],
     ];
-    let mut all: Vec<_> = ways.iter().map(|way| Started::here(directory.path(), way)).collect();
+    let mut all: Vec<_> = ways.iter().map(|way| StartedQemu::here(directory.path(), way)).collect();
     for (started, way) in all.iter_mut().zip(ways) {
         let vm = started.vm();
         assert_eq!(vm.monitors.len(), 1, "{way:?}: {:?}", vm.monitors);
@@ -109,9 +109,9 @@ fn every_way_to_write_a_socket() {
     }
 }
 
-/// A file system that only this QEMU sees, with a link that leads nowhere for others.
+/// The socket is in a file system that only this QEMU sees, some behind a link that is dangling for others.
 #[test]
-fn a_container_of_its_own() {
+fn qmp_socket_in_other_mount_namespace_answers() {
     let directory = tempfile::tempdir().unwrap();
     for socket in ["$PWD/link/q", "link/q", "../own/real/q"] {
         let line = format!(
@@ -119,12 +119,12 @@ fn a_container_of_its_own() {
              exec qemu-system-x86_64 {} -qmp unix:{socket},server=on,wait=off",
             MACHINE.join(" ")
         );
-        let mut apart = Command::new("unshare");
-        apart.args(["--mount", "sh", "-c", &line]).current_dir(directory.path());
-        let mut started = Started::by(&mut apart);
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh", "-c", &line]).current_dir(directory.path());
+        let mut started = StartedQemu::by(&mut unshare);
         let vm = started.vm();
         if socket == "link/q" {
-            // Followed from our root: the one path that can't be had.
+            // An absolute link is followed from the agent's root, so this path can't work.
             assert!(matches!(failure(ask(&vm, monitor::PATIENCE)), Failure::Socket(_)));
         } else {
             assert_answers(&vm);
@@ -134,12 +134,12 @@ fn a_container_of_its_own() {
 }
 
 #[test]
-fn one_that_runs_in_the_background() {
+fn qmp_socket_of_daemonized_qemu_answers() {
     let directory = tempfile::tempdir().unwrap();
     let [socket, pid] = ["q", "pid"].map(|name| directory.path().join(name));
     let qmp = format!("unix:{},server=on,wait=off", socket.display());
     let arguments = ["-qmp", &qmp, "-daemonize", "-pidfile", "pid"];
-    let mut started = Started::here(directory.path(), &arguments);
+    let mut started = StartedQemu::here(directory.path(), &arguments);
     assert!(started.0.wait().unwrap().success());
     let pid = fs::read_to_string(pid).unwrap().trim().to_owned();
     let answer = guest::find(pid.parse().unwrap()).map(|vm| ask(&vm, monitor::PATIENCE));
@@ -148,14 +148,14 @@ fn one_that_runs_in_the_background() {
 }
 
 #[test]
-fn a_socket_that_another_program_holds() {
+fn qmp_socket_held_by_other_program_fails_in_time() {
     let patience = Duration::from_millis(300);
     let mut running = Qemu::native("held").paused().start(&BareGuest::demo()).unwrap();
     let held = running.qmp().unwrap();
     let vm = guest::find(running.pid()).unwrap();
     let begun = Instant::now();
     let (mut waited, mut refused) = (0, false);
-    // Those that gave up stay in QEMU's queue until it looks.
+    // Connections that timed out stay in QEMU's queue until it accepts them.
     while !refused {
         match failure(ask(&vm, patience)) {
             Failure::Qmp(error @ QmpError::NoGreeting(_)) => {
@@ -183,12 +183,12 @@ fn has_stopped(pid: u32) -> bool {
 }
 
 #[test]
-fn a_qemu_that_hangs() {
+fn qmp_socket_of_stopped_qemu_times_out() {
     let mut running = Qemu::native("hangs").paused().start(&BareGuest::demo()).unwrap();
     drop(running.qmp().unwrap());
     let vm = guest::find(running.pid()).unwrap();
     signal("-STOP", &vm.pid.to_string());
-    // Each of its threads for itself; the one that greets may be the last.
+    // Threads stop one by one; the one that greets may be the last.
     while !has_stopped(vm.pid) {
         sleep(Duration::from_millis(10));
     }
@@ -198,13 +198,13 @@ fn a_qemu_that_hangs() {
     assert_answers(&vm);
 }
 
-/// A command line that names another VM's socket gets no answer from it.
+/// The command line names the socket of another VM.
 #[test]
-fn the_socket_of_another_vm() {
+fn qmp_socket_of_other_vm_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let mut victim = Started::here(directory.path(), &["-qmp", "unix:q,server=on,wait=off"]);
+    let mut victim = StartedQemu::here(directory.path(), &["-qmp", "unix:q,server=on,wait=off"]);
     let named = victim.vm();
-    let mut other = Started::here(directory.path(), &["-qmp", "unix:p,server=on,wait=off"]);
+    let mut other = StartedQemu::here(directory.path(), &["-qmp", "unix:p,server=on,wait=off"]);
     let pretends = Vm { monitors: named.monitors.clone(), ..other.vm() };
     match failure(ask(&pretends, monitor::PATIENCE)) {
         Failure::Socket(SocketError::Foreign(Some(pid))) => assert_eq!(pid as u32, named.pid),

@@ -1,5 +1,4 @@
-//! The agent on this machine's own KVM. Where that does not emit `kvm_exit` the ports are still
-//! counted, and just as exactly.
+//! The agent on this machine's KVM. Where KVM does not emit `kvm_exit`, port accesses are still counted exactly.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,38 +16,38 @@ use std::{
 
 use aya::{maps::loaded_maps, programs::loaded_programs};
 use vmexit_tests::{
-    agent::{self, Capture, Report},
-    apart::{apart, ensure_failed},
-    guest::{BareGuest, Direction, Qemu, address},
+    agent::{self, JsonReport, RunningCapture},
+    guest::{BareGuest, PortDirection, Qemu, address},
+    namespaces::{ensure_failed, run_isolated},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The eBPF programs of an agent, as the kernel lists them, cut at 15 bytes; those on classic
-/// tracepoints have `tp_` before that.
+/// Names of an agent's eBPF programs in the kernel's list, which cuts them at 15 bytes. Programs on classic tracepoints
+/// have the prefix `tp_`.
 const PROGRAMS: [&str; 4] = ["kvm_entry", "kvm_exit", "kvm_pio", "sched_process_e"];
-/// Its large maps.
+/// Names of an agent's large maps.
 const MAPS: [&str; 2] = [".bss.vcpus", "VCPU_STATS"];
 
-/// One at a time: the tests ask what is loaded in the whole kernel.
+/// Lock for one test at a time: the tests check the programs and maps of the whole kernel.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[test]
-fn every_port_access_of_a_bounded_guest_is_counted() {
+fn bounded_guest_port_accesses_are_all_counted() {
     let _alone = alone();
     const ROUNDS: u64 = 50;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = Qemu::native("exact").paused().start(&guest).unwrap();
-    // QMP answers once the machine is there.
+    // QMP answers once the machine is complete.
     drop(running.qmp().unwrap());
     let pid = running.pid().to_string();
-    let capture = Capture::start(&["-d", "10m", "--vm", &pid, "-f", "json"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "--vm", &pid, "-f", "json"]).unwrap();
     running.resume().unwrap();
     running.wait_dots(ROUNDS, PATIENCE).unwrap();
-    // The dot is the guest's last exit but one; let QEMU finish with it.
+    // The dot is the guest's last exit but one; QEMU must finish it.
     sleep(Duration::from_millis(300));
     let report = capture.report().unwrap();
     let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
@@ -57,35 +56,35 @@ fn every_port_access_of_a_bounded_guest_is_counted() {
 }
 
 #[test]
-fn a_running_guest_keeps_its_ratio() {
+fn running_guest_counts_keep_ratio_of_a_round() {
     let _alone = alone();
     let guest = BareGuest::demo();
     let mut running = Qemu::native("endless").start(&guest).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
     let output = agent::command(&["capture", "-q", "-d", "1s", "-f", "json"]).unwrap().output();
-    let report = Report::of(&output.unwrap()).unwrap();
+    let report = JsonReport::of(&output.unwrap()).unwrap();
     let count = |port, direction| {
         report.port("endless", port, direction).unwrap().map_or(0, |row| row.samples().unwrap())
     };
     let per_round = guest.per_round();
-    let rtc = (address::RTC_INDEX, Direction::Out);
+    let rtc = (address::RTC_INDEX, PortDirection::Out);
     let rounds = count(rtc.0, rtc.1) / per_round.ports[&rtc].exits;
     assert!(rounds > 3, "{rounds} rounds in a second");
     for (&(port, direction), each) in &per_round.ports {
         let (seen, each) = (count(port, direction), each.exits);
-        // It began and ended within a round.
+        // The capture begins and ends within a round.
         let range = (rounds - 1) * each..=(rounds + 2) * each + running.missed_hlts();
         assert!(range.contains(&seen), "{port:#x} {direction:?}: {seen} in {rounds} rounds");
     }
 }
 
 #[test]
-fn a_silent_host_is_told_apart_from_an_idle_one() {
+fn silent_host_is_reported_as_silent_not_idle() {
     let _alone = alone();
     let mut running = Qemu::native("speaks").start(&BareGuest::demo()).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
     let json = agent::command(&["capture", "-q", "-d", "500ms", "-f", "json"]).unwrap().output();
-    let report = Report::of(&json.unwrap()).unwrap();
+    let report = JsonReport::of(&json.unwrap()).unwrap();
     let text = agent::command(&["capture", "-q", "-d", "500ms"]).unwrap().output().unwrap();
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("0x608 IN"), "{text}");
@@ -97,13 +96,13 @@ fn a_silent_host_is_told_apart_from_an_idle_one() {
 }
 
 #[test]
-fn a_trace_says_early_and_once_that_no_exit_comes() {
+fn trace_on_silent_host_warns_early_and_once() {
     const SILENCE: &str = "never emitted kvm_exit";
     let _alone = alone();
     let mut running = Qemu::native("traced").start(&BareGuest::demo()).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
     let json = agent::command(&["capture", "-q", "-d", "500ms", "-f", "json"]).unwrap().output();
-    let is_silent = Report::of(&json.unwrap()).unwrap().text("/source").unwrap() == "silent";
+    let is_silent = JsonReport::of(&json.unwrap()).unwrap().text("/source").unwrap() == "silent";
 
     let directory = tempfile::tempdir().unwrap();
     let said = directory.path().join("said");
@@ -124,20 +123,20 @@ fn a_trace_says_early_and_once_that_no_exit_comes() {
     assert_eq!(says().matches(SILENCE).count(), usize::from(is_silent), "{}", says());
     assert!(says().contains("0 exits shown, none dropped;"), "{}", says());
 
-    // One that ends before it can know says so at its end.
+    // A short trace warns at its end.
     let mut trace = agent::command(&["trace", "--slower-than", "1h", "-d", "500ms"]).unwrap();
     let said = String::from_utf8(trace.output().unwrap().stderr).unwrap();
     assert_eq!(said.matches(SILENCE).count(), usize::from(is_silent), "{said}");
 }
 
 #[test]
-fn a_guest_that_prints_is_told_so() {
+fn printing_guest_gets_serial_port_finding() {
     let _alone = alone();
-    // Nothing but dots.
+    // The guest only prints dots.
     let mut running = Qemu::native("prints").start(&BareGuest::default()).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
     let capture = ["capture", "-q", "-d", "1s", "-f", "json", "--vm", "prints"];
-    let report = Report::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
+    let report = JsonReport::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
     let finding = report.finding("prints", "serial-port").unwrap();
     println!("{} dots in a second", finding.field("samples"));
     let silent = report.text("/source").unwrap() == "silent";
@@ -148,24 +147,24 @@ fn a_guest_that_prints_is_told_so() {
 }
 
 #[test]
-fn a_filter_leaves_the_neighbour_out() {
+fn vm_filter_excludes_other_vms() {
     let _alone = alone();
     let mut wanted = Qemu::native("wanted").start(&BareGuest::demo()).unwrap();
     let mut other = Qemu::native("other").start(&BareGuest::demo()).unwrap();
     wanted.wait_dots(3, PATIENCE).unwrap();
     other.wait_dots(3, PATIENCE).unwrap();
     let capture = ["capture", "-q", "-d", "500ms", "-f", "json", "--vm", "wanted"];
-    let report = Report::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
+    let report = JsonReport::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
     assert!(!report.ports("wanted").unwrap().is_empty());
     assert!(report.ports("other").is_err(), "the neighbour is in the report");
 }
 
 #[test]
-fn a_vm_that_ends_is_still_reported() {
+fn ended_vm_is_still_reported() {
     let _alone = alone();
     let mut running = Qemu::native("short-lived").start(&BareGuest::demo()).unwrap();
     running.wait_dots(3, PATIENCE).unwrap();
-    let capture = Capture::start(&["-d", "10m", "-f", "json"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "-f", "json"]).unwrap();
     sleep(Duration::from_millis(500));
     drop(running);
     let report = capture.report().unwrap();
@@ -173,21 +172,21 @@ fn a_vm_that_ends_is_still_reported() {
 }
 
 #[test]
-fn a_book_goes_from_a_thread_that_ends_to_the_next() {
+fn stats_block_of_ended_vcpu_is_reused() {
     const ROUNDS: u64 = 20;
     let _alone = alone();
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
-    // Somebody has to run for a capture to begin.
+    // A capture needs a VM to start.
     let mut first = Qemu::native("first").paused().start(&guest).unwrap();
     drop(first.qmp().unwrap());
-    let capture = Capture::start(&["-d", "10m", "-f", "json", "--max-vcpus", "1"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "-f", "json", "--max-vcpus", "1"]).unwrap();
     drop(first);
     let mut expected = Vec::new();
     for name in ["one", "two", "three", "four"] {
         let mut running = Qemu::native(name).start(&guest).unwrap();
         running.wait_dots(ROUNDS, PATIENCE).unwrap();
-        // New VMs are looked for, and books collected, twice a second: it is to be found alive, and its
-        // book free before the next one comes.
+        // The agent looks for new VMs and collects stats blocks twice a second. It must find this VM alive, and free its
+        // stats block before the next VM starts.
         sleep(Duration::from_millis(1_500));
         expected.push((name, guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts())));
         drop(running);
@@ -203,7 +202,7 @@ fn a_book_goes_from_a_thread_that_ends_to_the_next() {
 }
 
 #[test]
-fn vcpus_without_room_are_counted_as_lost() {
+fn vcpus_over_limit_are_counted_as_lost() {
     let _alone = alone();
     let mut guests =
         ["one", "two", "three"].map(|name| Qemu::native(name).start(&BareGuest::demo()).unwrap());
@@ -214,9 +213,9 @@ fn vcpus_without_room_are_counted_as_lost() {
     let output = agent::command(&capture).unwrap().output().unwrap();
     let warned = String::from_utf8_lossy(&output.stderr);
     assert!(warned.contains("raise --max-vcpus"), "{warned}");
-    let report = Report::of(&output).unwrap();
+    let report = JsonReport::of(&output).unwrap();
     let served = ["one", "two", "three"].map(|name| !report.ports(name).unwrap().is_empty());
-    assert_eq!(served.iter().filter(|&&served| served).count(), 1, "one book, one VM");
+    assert_eq!(served.iter().filter(|&&served| served).count(), 1, "one stats block, one VM");
     let lost = report.count("/accounting/lost/no_book").unwrap()
         + report.count("/accounting/stray_lost").unwrap();
     assert!(lost > 100, "{lost} lost of two busy guests");
@@ -224,7 +223,7 @@ fn vcpus_without_room_are_counted_as_lost() {
 }
 
 #[test]
-fn a_killed_agent_leaves_nothing_behind() {
+fn killed_agent_leaves_no_programs_and_maps() {
     let _alone = alone();
     let ours = || -> usize {
         let programs = loaded_programs().flatten();
@@ -239,7 +238,7 @@ fn a_killed_agent_leaves_nothing_behind() {
     assert_eq!(ours(), 0, "another agent is running");
     let mut running = Qemu::native("survivor").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
-    let capture = Capture::start(&["-d", "10m"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m"]).unwrap();
     assert_eq!(ours(), PROGRAMS.len() + MAPS.len());
     capture.signal("KILL").unwrap();
     assert!(!capture.output().unwrap().status.success());
@@ -253,11 +252,11 @@ fn a_killed_agent_leaves_nothing_behind() {
 }
 
 #[test]
-fn ctrl_c_ends_early_and_still_reports() {
+fn capture_ended_by_sigint_still_reports() {
     let _alone = alone();
     let mut running = Qemu::native("impatient").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
-    let capture = Capture::start(&["-d", "10m"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m"]).unwrap();
     sleep(Duration::from_millis(300));
     capture.signal("INT").unwrap();
     let output = capture.output().unwrap();
@@ -267,7 +266,7 @@ fn ctrl_c_ends_early_and_still_reports() {
 }
 
 #[test]
-fn a_file_is_whole_or_not_there() {
+fn capture_output_file_is_whole_or_absent() {
     let _alone = alone();
     let mut running = Qemu::native("filed").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
@@ -276,7 +275,7 @@ fn a_file_is_whole_or_not_there() {
     let path = file.to_str().unwrap();
     let mut capture = agent::command(&["capture", "-q", "-d", "300ms", "-f", "json", "-o", path]);
     assert!(capture.as_mut().unwrap().output().unwrap().status.success());
-    let report = Report::parse(&fs::read(&file).unwrap()).unwrap();
+    let report = JsonReport::parse(&fs::read(&file).unwrap()).unwrap();
     assert!(!report.ports("filed").unwrap().is_empty());
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "a temporary file is left");
 
@@ -289,13 +288,13 @@ fn a_file_is_whole_or_not_there() {
 }
 
 #[test]
-fn no_vm_is_a_clear_answer() {
+fn capture_without_vm_exits_with_5() {
     let _alone = alone();
-    ensure_failed(&apart("$VMEXIT capture -d 1s").unwrap(), 5, "no VM is running").unwrap();
+    ensure_failed(&run_isolated("$VMEXIT capture -d 1s").unwrap(), 5, "no VM is running").unwrap();
 }
 
 #[test]
-fn an_unknown_vm_is_named_beside_those_that_run() {
+fn capture_of_unknown_vm_lists_running_vms() {
     let _alone = alone();
     let mut running = Qemu::native("present").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
@@ -305,7 +304,7 @@ fn an_unknown_vm_is_named_beside_those_that_run() {
 }
 
 #[test]
-fn missing_rights_are_named() {
+fn capture_without_capabilities_names_them() {
     let _alone = alone();
     let output = Command::new("setpriv")
         .args(["--bounding-set", "-all", "--inh-caps", "-all", "--"])
@@ -317,7 +316,7 @@ fn missing_rights_are_named() {
 }
 
 #[test]
-fn rights_in_a_user_namespace_are_not_enough() {
+fn capture_in_user_namespace_is_not_permitted() {
     let _alone = alone();
     let mut running = Qemu::native("out-of-reach").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
@@ -331,18 +330,18 @@ fn rights_in_a_user_namespace_are_not_enough() {
 }
 
 #[test]
-fn a_host_that_cannot_be_traced_says_why() {
+fn capture_without_kvm_or_tracefs_names_the_cause() {
     let _alone = alone();
     let empty = "mkdir -p /tmp/vmexit-empty && mount --bind /tmp/vmexit-empty";
-    let output = apart(&format!("{empty} /sys/module && $VMEXIT capture -d 1s")).unwrap();
+    let output = run_isolated(&format!("{empty} /sys/module && $VMEXIT capture -d 1s")).unwrap();
     ensure_failed(&output, 4, "no KVM").unwrap();
     let capture = "$VMEXIT capture -d 1s --tracepoints classic";
-    let output = apart(&format!("{empty} /sys/kernel/tracing && {capture}")).unwrap();
+    let output = run_isolated(&format!("{empty} /sys/kernel/tracing && {capture}")).unwrap();
     ensure_failed(&output, 4, "tracefs is not mounted").unwrap();
 }
 
 #[test]
-fn a_missing_tracepoint_is_named() {
+fn capture_without_tracepoint_names_it() {
     let _alone = alone();
     let mut running = Qemu::native("untraceable").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
@@ -360,7 +359,7 @@ fn a_missing_tracepoint_is_named() {
 }
 
 #[test]
-fn wrong_usage_ends_with_2() {
+fn wrong_usage_exits_with_2() {
     let output = agent::command(&["capture", "-d", "never"]).unwrap().output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let help = agent::command(&["--help"]).unwrap().output().unwrap();
@@ -368,7 +367,7 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
-fn doctor_says_how_a_capture_would_fare() {
+fn doctor_on_working_host_reports_no_problem() {
     let _alone = alone();
     let mut running = Qemu::native("patient").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
@@ -389,18 +388,18 @@ fn doctor_says_how_a_capture_would_fare() {
 }
 
 #[test]
-fn doctor_ends_with_4_where_a_capture_would_fail() {
+fn doctor_without_kvm_exits_with_4() {
     let _alone = alone();
     let line = "mkdir -p /tmp/vmexit-empty && mount --bind /tmp/vmexit-empty /sys/module && \
                 $VMEXIT doctor";
-    let output = apart(line).unwrap();
+    let output = run_isolated(line).unwrap();
     assert_eq!(output.status.code(), Some(4));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().any(|line| line.starts_with("PROBLEM  kvm ")), "{text}");
 }
 
 #[test]
-fn a_guest_that_fills_its_table_takes_nothing_from_its_neighbour() {
+fn port_table_overflow_leaves_other_vm_exact() {
     let _alone = alone();
     const ROUNDS: u64 = 30;
     const PORTS: u32 = 500;
@@ -409,7 +408,7 @@ fn a_guest_that_fills_its_table_takes_nothing_from_its_neighbour() {
     let mut neighbour = Qemu::native("neighbour").paused().start(&quiet).unwrap();
     let mut sprayer = Qemu::native("sprayer").paused().start(&noisy).unwrap();
     drop((neighbour.qmp().unwrap(), sprayer.qmp().unwrap()));
-    let capture = Capture::start(&["-d", "10m", "-f", "json"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "-f", "json"]).unwrap();
     neighbour.resume().unwrap();
     sprayer.resume().unwrap();
     neighbour.wait_dots(ROUNDS, PATIENCE).unwrap();
@@ -425,7 +424,7 @@ fn a_guest_that_fills_its_table_takes_nothing_from_its_neighbour() {
     assert_eq!(samples, noisy.expected(ROUNDS).io(), "nothing is lost uncounted");
     let other: Vec<_> = rows.iter().filter(|row| row.is_other()).collect();
     assert_eq!(other.len(), 1);
-    // 36 rows at most have a key of their own, each of what a port has had since the row is its.
+    // At most 36 rows have a port. Each counts the accesses to the port since it has the row.
     assert!(rows.len() <= 37 && other[0].samples().unwrap() >= u64::from(PORTS - 36) * ROUNDS);
     for row in rows.iter().filter(|row| !row.is_other()) {
         assert!((1..=ROUNDS).contains(&row.samples().unwrap()));
@@ -433,13 +432,13 @@ fn a_guest_that_fills_its_table_takes_nothing_from_its_neighbour() {
 }
 
 #[test]
-fn rows_that_a_boot_filled_are_given_up_for_what_comes_after() {
+fn port_rows_filled_by_boot_are_evicted_for_later_ports() {
     let _alone = alone();
     const ROUNDS: u64 = 1_000;
     let guest = BareGuest::boot().rounds(ROUNDS as u32);
     let mut qemu = Qemu::native("boot").paused().start(&guest).unwrap();
     drop(qemu.qmp().unwrap());
-    let capture = Capture::start(&["-d", "10m", "-f", "json"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "-f", "json"]).unwrap();
     qemu.resume().unwrap();
     qemu.wait_dots(ROUNDS, PATIENCE).unwrap();
     sleep(Duration::from_millis(300));
@@ -447,14 +446,14 @@ fn rows_that_a_boot_filled_are_given_up_for_what_comes_after() {
 }
 
 #[test]
-fn a_vm_that_starts_meanwhile_is_named() {
+fn vm_started_during_capture_is_named() {
     let _alone = alone();
     let mut first = Qemu::native("first").start(&BareGuest::demo()).unwrap();
     first.wait_dots(1, PATIENCE).unwrap();
-    let capture = Capture::start(&["-d", "10m", "-f", "json"]).unwrap();
+    let capture = RunningCapture::start(&["-d", "10m", "-f", "json"]).unwrap();
     let mut late = Qemu::native("latecomer").start(&BareGuest::demo()).unwrap();
     late.wait_dots(3, PATIENCE).unwrap();
-    // Names are looked up twice a second.
+    // The agent looks up names twice a second.
     sleep(Duration::from_secs(1));
     drop(late);
     let report = capture.report().unwrap();

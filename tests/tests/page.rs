@@ -1,4 +1,4 @@
-//! The report as a page, in a real browser: what is drawn, in light and dark, and what is printed.
+//! The HTML report in a real browser: rendering in light and dark colours, and printing.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -12,14 +12,14 @@ use std::{
 use tempfile::TempDir;
 use vmexit_tests::agent;
 
-/// What the AMD lab's demo guest did, with all that a recording can have.
+/// Recording of the AMD lab's demo guest. It has every kind of data.
 const RECORDING: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../vmexit-agent/tests/fixtures/recording/1-demo.vmexit");
 
-/// Of the window, pixels.
+/// Size of the window, pixels.
 const SIZE: (u32, u32) = (1_200, 5_000);
 
-/// The page of the recording.
+/// Writes the page of the recording and returns its path.
 fn page(directory: &TempDir) -> PathBuf {
     let page = directory.path().join("page.html");
     let arguments = ["report", RECORDING, "--format", "html", "--output", page.to_str().unwrap()];
@@ -28,7 +28,7 @@ fn page(directory: &TempDir) -> PathBuf {
     page
 }
 
-/// Runs Chromium on the page, without a network.
+/// Runs Chromium on the page, without network access.
 fn chromium(directory: &TempDir, page: &Path, arguments: &[String]) {
     let mut chromium = Command::new("chromium");
     chromium
@@ -42,7 +42,7 @@ fn chromium(directory: &TempDir, page: &Path, arguments: &[String]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A picture: RGB, row by row.
+/// A screenshot: RGB pixels, row by row.
 struct Picture {
     width: u32,
     pixels: Vec<[u8; 3]>,
@@ -71,12 +71,12 @@ impl Picture {
         }
     }
 
-    /// How many pixels have exactly this colour, `#rrggbb`.
+    /// Number of pixels with exactly this colour, `#rrggbb`.
     fn count(&self, colour: &str) -> usize {
         self.pixels.iter().filter(|pixel| **pixel == rgb(colour)).count()
     }
 
-    /// The first line with so many pixels of a colour.
+    /// First line with so many pixels of a colour.
     fn first(&self, colour: &str, least: usize) -> Option<usize> {
         let mut lines = self.pixels.chunks(self.width as usize);
         lines.position(|line| line.iter().filter(|pixel| **pixel == rgb(colour)).count() >= least)
@@ -89,7 +89,7 @@ fn rgb(colour: &str) -> [u8; 3] {
     [red, green, blue]
 }
 
-/// The page's colours, from its own style sheet: by name, those of light, those of dark.
+/// Colours by name in the page's style sheet: those of light, those of dark.
 fn colours(page: &Path) -> [Vec<(String, String)>; 2] {
     let page = fs::read_to_string(page).unwrap();
     let of = |start: &str| {
@@ -109,7 +109,7 @@ fn colours(page: &Path) -> [Vec<(String, String)>; 2] {
 }
 
 #[test]
-fn a_browser_shows_findings_charts_and_tables_in_light_and_dark() {
+fn html_page_in_browser_shows_findings_charts_and_tables() {
     let directory = TempDir::new().unwrap();
     let page = page(&directory);
     let [light, dark] = colours(&page);
@@ -125,25 +125,25 @@ fn a_browser_shows_findings_charts_and_tables_in_light_and_dark() {
             "dark: {is_dark}; pixels: {:?}",
             ["paper", "panel", "exits", "time", "c0", "c1"].map(|name| (name, area(name)))
         );
-        // Most is paper, with text on it; bars and columns are full of their colours.
+        // Most of the page is background. Text, bars and columns have large areas of their colours.
         assert!(area("paper") * 2 > picture.pixels.len());
         assert!(area("ink") > 1_000);
         for bars in ["exits", "time", "c0", "c1"] {
             assert!(area(bars) > 1_000, "{bars}");
         }
-        // Findings come before the chart over time, and that before shares.
+        // Findings are above the chart over time, which is above the shares.
         let line = |name, least| picture.first(colour(name), least).unwrap();
         let (findings, over_time, shares) =
             (line("panel", 500), line("c0", 100), line("exits", 100));
         assert!(findings < over_time && over_time < shares, "{findings} {over_time} {shares}");
-        // All of the page is in the picture: paper alone comes last.
+        // The screenshot has all of the page: its last line is only background.
         let last = picture.pixels.rchunks(picture.width as usize).next().unwrap();
         assert!(last.iter().all(|pixel| *pixel == rgb(colour("paper"))));
     }
 }
 
 #[test]
-fn what_is_printed_is_all_there_and_in_order() {
+fn html_page_in_print_is_complete_and_in_order() {
     let directory = TempDir::new().unwrap();
     let page = page(&directory);
     let pdf = directory.path().join("page.pdf");

@@ -1,5 +1,5 @@
-//! A real Prometheus asks a real `vmexit serve`: what it has is what the guest did, and what is shipped for
-//! it is what its own tools take.
+//! A real Prometheus scrapes a real `vmexit serve`. Its counts are those of the guest, and promtool accepts the shipped
+//! files.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,20 +17,20 @@ use vmexit_tests::{
     guest::{BareGuest, Qemu},
     packages::packaging,
     prometheus::{Prometheus, program, promtool},
-    served::{self, Series, Served},
+    served::{self, MetricSample, Served},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
-fn its_rules_hold() {
+fn prometheus_rules_pass_promtool() {
     let rules = |name: &str| packaging("prometheus").join(name).display().to_string();
     promtool(&["check", "rules", &rules("vmexit.rules.yml")]).unwrap();
     promtool(&["test", "rules", &rules("vmexit.rules.test.yml")]).unwrap();
 }
 
 #[test]
-fn it_has_the_guests_own_counts_and_its_alarms_go_off() {
+fn prometheus_counts_match_guest_and_down_alert_fires() {
     const ROUNDS: u64 = 40;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = Qemu::native("scraped").paused().start(&guest).unwrap();
@@ -45,7 +45,7 @@ fn it_has_the_guests_own_counts_and_its_alarms_go_off() {
 
     let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
     let query = "vmexit_accesses_total{vm=\"scraped\",event=\"ioport\",what!=\"other\"}";
-    let is_exact = |series: &[Series]| {
+    let is_exact = |series: &[MetricSample]| {
         served::ports(series, "scraped") == served.expected_ports(&expected).unwrap()
     };
     prometheus.wait(query, is_exact).unwrap();
@@ -61,7 +61,7 @@ fn it_has_the_guests_own_counts_and_its_alarms_go_off() {
     let lint = lint.unwrap();
     assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stderr));
 
-    // Nobody answers any more.
+    // The agent no longer answers.
     assert_eq!(served.end().unwrap(), Some(0));
     let down = "ALERTS{alertname=\"VmexitDown\",alertstate=\"firing\"}";
     prometheus

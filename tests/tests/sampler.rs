@@ -1,5 +1,5 @@
-//! Counting at times only, and within a budget, in the AMD lab: what is counted is what happened in the windows,
-//! what is estimated is near what KVM counted itself, and what it costs is what was allowed.
+//! Sampling in the AMD lab, by a duty and by a budget: counts are those of the windows, estimates are near KVM's own
+//! counter, and the cost is within the budget.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,24 +10,24 @@
 use std::{ops::Range, time::Duration};
 
 use vmexit_tests::{
-    agent::Report,
+    agent::JsonReport,
     guest::BareGuest,
-    lab::{Lab, Vendor},
+    lab::{Lab, LabVendor},
     scenario::{self, Printed, start},
 };
 
 fn run(guest: &BareGuest, lab: impl FnOnce(Lab) -> Lab, script: &str) -> Printed {
-    let lab = lab(scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(420)));
+    let lab = lab(scenario::lab(LabVendor::Amd, guest).unwrap().timeout(Duration::from_secs(420)));
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// How far a figure is from another, percent.
+/// Difference of a figure from another, percent.
 fn off(figure: f64, from: f64) -> f64 {
     100.0 * (figure - from).abs() / from
 }
 
 #[test]
-fn windows_have_what_happened_in_them() {
+fn duty_windows_count_exits_within_them() {
     let guest = BareGuest { rtc_out: 20, rtc_in: 20, cpuid: 40, ..BareGuest::pm_timer(40) };
     let mut script =
         start("windows") + MEASURE + "echo cont >&3\nwait_dots 3\necho '== rate'; measure 2\n";
@@ -42,21 +42,21 @@ fn windows_have_what_happened_in_them() {
     let printed = run(&guest, Lab::instruction_clock, &script);
     let kvms = printed.number("rate").unwrap() as f64 / 1e3;
     for (name, _) in ways {
-        let report = Report::parse(printed.section(name).unwrap().as_bytes()).unwrap();
+        let report = JsonReport::parse(printed.section(name).unwrap().as_bytes()).unwrap();
         let count = |field: &str| report.count(&format!("/accounting/{field}")).unwrap();
         println!("{name}: {}", report.accounting());
         assert!(count("observed") > 1_000);
         for none in ["lost/no_entry", "lost/no_book", "lost/unreadable", "unaccounted", "torn"] {
             assert_eq!(count(none), 0, "{name}: {none}");
         }
-        // One for each time that a window was opened, in an exit.
+        // At most one for each window, if it opened within an exit.
         assert!(count("stray") <= 9, "{name}: {} strays", count("stray"));
         let watched = report.number("/span/seconds").unwrap();
         let unwatched = report.number("/span/unwatched_seconds").unwrap();
         assert!((0.9..1.8).contains(&watched), "{name}: {watched}");
         assert!((4.5..5.5).contains(&(watched + unwatched)), "{name}: {unwatched}");
-        // What it costs while a window is open makes the guest so much slower: classic tracepoints by two fifths
-        // (docs/overhead.md, beside perf).
+        // The cost in open windows slows the guest down: classic tracepoints by two fifths (docs/overhead.md, beside
+        // perf).
         let rate = report.number("/vms/0/total/per_second").unwrap();
         let error = report.number("/vms/0/total/rate_error_percent").unwrap();
         println!(
@@ -64,14 +64,14 @@ fn windows_have_what_happened_in_them() {
             off(rate, kvms)
         );
         assert!((0.0..10.0).contains(&error) && rate < kvms * 1.1 && off(rate, kvms) < 50.0);
-        // Ports in the proportions that the guest has.
+        // Ports have the proportions of the guest.
         let ports = report.ports("windows").unwrap();
         let samples = |port: u64| {
             let rows = ports.iter().filter(|row| row.number() == Some(port));
             rows.map(|row| row.samples().unwrap()).sum::<u64>() as f64
         };
         assert!(off(samples(0x70) * 2.0, samples(0x608)) < 3.0, "{name}");
-        // None took as long as it was not watched.
+        // No duration includes time between windows.
         for row in report.exits("windows").unwrap() {
             let longest = row.count("max_ns").unwrap_or(0);
             assert!(longest < 150_000_000, "{name}: {longest}");
@@ -79,10 +79,9 @@ fn windows_have_what_happened_in_them() {
     }
 }
 
-/// Defines `measure`: exits in so many seconds by KVM's own counter and the lab's clock, a thousand times what
-/// they are in one.
+/// Script that defines `measure SECONDS`: the rate of exits, per 1,000 s, by KVM's own counter and the lab's clock.
 const MEASURE: &str = r#"
-# Nanoseconds, where /proc/uptime has hundredths of a second.
+# Nanoseconds; /proc/uptime has only hundredths of a second.
 clock() {
     while read -r name _ value; do [ "$name" = ktime ] && break; done < /sys/kernel/debug/sched/debug
     echo "${value%.*}${value#*.}"
@@ -95,11 +94,11 @@ measure() {
 }
 "#;
 
-/// Measures how many exits a second there are without vmexit and with it, by KVM's own counter and the lab's
-/// clock: the lab has one CPU, so that all that vmexit takes, in the kernel and by itself, the guest lacks. An
-/// instruction takes 2 ns there, some four times as long as elsewhere.
+/// Measures the rate of exits without and with vmexit, by KVM's own counter and the lab's clock. The lab has one CPU,
+/// so all time that vmexit takes, in the kernel and in its process, is lost to the guest. An instruction takes 2 ns,
+/// some four times as long as on real hardware.
 ///
-/// Any time as long as an interval has all that belongs to one: a reading, a window, a file.
+/// The measurement is as long as an interval, so it includes one reading, one window and one write of a file.
 fn cost(name: &str, rate: Range<f64>, guest: &BareGuest) {
     let script = start("busy")
         + MEASURE
@@ -121,7 +120,7 @@ echo "== report"; vmexit report /tmp/kept -f json
     let per_second = |section: &str| printed.number(section).unwrap() as f64 / 1e3;
     let (without, with) = (per_second("without"), per_second("with"));
     let cost = 100.0 * (1.0 - with / without);
-    let report = Report::parse(printed.section("report").unwrap().as_bytes()).unwrap();
+    let report = JsonReport::parse(printed.section("report").unwrap().as_bytes()).unwrap();
     let of = |field: &str| report.number(field).unwrap();
     println!(
         "{name}: {without:.0} exits/s, cost {cost:.3} % by the clock; it says {:.3} %: kernel {:.2} ms, \
@@ -142,14 +141,14 @@ echo "== report"; vmexit report /tmp/kept -f json
 }
 
 #[test]
-fn a_budget_is_kept_at_ten_thousand_exits_a_second() {
-    // In small rounds: the last one, which may just be in the measurement or not, is a fiftieth of the budget.
+fn budget_is_kept_at_10k_exits_per_second() {
+    // Small rounds: one round more or less in the measurement is a fiftieth of the budget.
     let guest = BareGuest { compute: 230_000, ..BareGuest::pm_timer(10) };
     cost("10 k", 8e3..13e3, &guest);
 }
 
 #[test]
-fn a_budget_is_kept_at_a_hundred_thousand_exits_a_second() {
+fn budget_is_kept_at_100k_exits_per_second() {
     let guest = BareGuest { cpuid: 300, ..BareGuest::pm_timer(100) };
     cost("100 k", 1e5..2e5, &guest);
 }

@@ -1,4 +1,4 @@
-//! `vmexit serve` on this machine: what Prometheus gets is what guests did, whoever else asks.
+//! `vmexit serve` on this machine: exact metrics, hostile clients, capabilities, and systemd's protocol.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,21 +24,21 @@ use vmexit_tests::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A guest of so many rounds that has not begun.
+/// Starts a guest, paused.
 fn paused(name: &str, guest: &BareGuest) -> RunningGuest {
     let mut running = Qemu::native(name).paused().start(guest).unwrap();
     drop(running.qmp().unwrap());
     running
 }
 
-/// Demands that its ports are counted as the guest made the accesses.
+/// Demands exact counts of a guest's port accesses.
 fn assert_exact(served: &Served, vm: &str, expected: &Expected) {
     let accesses = served.samples("vmexit_accesses_total").unwrap();
     assert_eq!(ports(&accesses, vm), served.expected_ports(expected).unwrap());
 }
 
 #[test]
-fn counters_are_the_guests_own() {
+fn metrics_match_guest_counts() {
     const ROUNDS: u64 = 40;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = paused("served", &guest);
@@ -74,12 +74,12 @@ fn counters_are_the_guests_own() {
 }
 
 #[test]
-fn hostile_clients_cost_nothing() {
+fn serve_with_hostile_clients_stays_exact_and_small() {
     const ROUNDS: u64 = 200;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = paused("besieged", &guest);
     let served = Served::start(&["-i", "100ms"]).unwrap();
-    // More than are let in; none of them says anything, or all of it.
+    // More connections than are accepted, all with an incomplete request.
     let mut slow: Vec<TcpStream> =
         (0..1_000).filter_map(|_| TcpStream::connect(served.address).ok()).collect();
     for stream in &mut slow {
@@ -88,7 +88,7 @@ fn hostile_clients_cost_nothing() {
     running.resume().unwrap();
     running.wait_dots(ROUNDS, PATIENCE).unwrap();
     drop(slow);
-    // A head that does not end, and a body that nobody wants.
+    // An endless request line, and a large body.
     let address = served.address;
     let flood = std::thread::spawn(move || {
         let piece = vec![b'a'; 1 << 16];
@@ -104,7 +104,7 @@ fn hostile_clients_cost_nothing() {
     flood.join().unwrap();
     let begun = Instant::now();
     let answered = loop {
-        // Until those who were let in are gone.
+        // Refused until the accepted connections are closed.
         if let Ok(mut stream) = TcpStream::connect(address) {
             let _ =
                 stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -131,22 +131,22 @@ fn hostile_clients_cost_nothing() {
     assert_eq!(served.end().unwrap(), Some(0));
 }
 
-/// The bits of capabilities (include/uapi/linux/capability.h).
+/// Capability bits (include/uapi/linux/capability.h).
 const DAC_OVERRIDE: u64 = 1 << 1;
 const DAC_READ_SEARCH: u64 = 1 << 2;
 const SYS_PTRACE: u64 = 1 << 19;
 const BPF: u64 = 1 << 39;
-/// What it takes to see whose VMs there are.
+/// Capabilities to identify the VMs of all users.
 const NAME: u64 = SYS_PTRACE | DAC_READ_SEARCH;
 
-/// All that it may, and all that it could ever get.
+/// Effective, permitted and bounding set of capabilities.
 fn capabilities(served: &Served) -> [u64; 3] {
     ["CapEff", "CapPrm", "CapBnd"]
         .map(|set| u64::from_str_radix(&served.status(set).unwrap(), 16).unwrap())
 }
 
 #[test]
-fn what_attaching_took_is_given_up() {
+fn serve_after_attach_drops_capabilities() {
     let served = Served::start(&["-i", "100ms"]).unwrap();
     assert_eq!(capabilities(&served), [BPF | NAME | DAC_OVERRIDE; 3]);
     drop(served);
@@ -156,11 +156,11 @@ fn what_attaching_took_is_given_up() {
 }
 
 #[test]
-fn a_user_with_four_capabilities_will_do() {
+fn serve_as_user_with_four_capabilities_stays_exact() {
     const ROUNDS: u64 = 20;
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let mut running = paused("unprivileged", &guest);
-    // Where any user may run it.
+    // A copy that any user may run.
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("vmexit");
     fs::copy(agent::program().unwrap(), &program).unwrap();
@@ -185,7 +185,7 @@ fn a_user_with_four_capabilities_will_do() {
 }
 
 #[test]
-fn the_service_manager_is_told() {
+fn serve_notifies_systemd_of_ready_watchdog_and_stop() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -199,7 +199,7 @@ fn the_service_manager_is_told() {
         String::from_utf8_lossy(&message[..length]).into_owned()
     };
     assert!(next().contains("READY=1"));
-    // Told twice as often as it must be, whatever the interval.
+    // Watchdog messages come at half the required time, whatever the interval.
     let begun = Instant::now();
     for _ in 0..5 {
         assert!(next().contains("WATCHDOG=1"));

@@ -1,5 +1,5 @@
-//! `vmexit serve` while vCPUs and VMs come and go: after hundreds it has what it had after the first few, and
-//! has counted every access.
+//! `vmexit serve` during a long churn of vCPUs and VMs: memory and file descriptors do not grow, and all accesses are
+//! counted.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,57 +16,58 @@ use std::{
 
 use tempfile::TempDir;
 use vmexit_tests::{
-    agent::{self, Report},
-    guest::{BareGuest, Expected, Qemu, RunningGuest, kvm_usable, vcpus::Here},
+    agent::{self, JsonReport},
+    guest::{BareGuest, Expected, Qemu, RunningGuest, kvm_usable, vcpus::InProcessVm},
     served::{Ports, Served, ports},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// vCPUs at once, and there are no more books than that: each is somebody else's in the next round.
-const BOOKS: u32 = 8;
+/// Number of vCPUs at once, and of stats blocks: each block goes to another vCPU in the next round.
+const STATS_BLOCKS: u32 = 8;
 
-/// Rounds until memory is what it will be.
+/// Rounds until the memory has its final size.
 const WARM_UP: u64 = 5;
 
-/// More memory than after that, KiB.
+/// Limit of growth after that, KiB.
 const GROWTH: u64 = 1 << 10;
 
-/// One at a time: each takes all books.
+/// Lock for one test at a time: each takes all stats blocks.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An agent with just so many books, that records too.
+/// Starts an agent with so many stats blocks that also records.
 fn serve(directory: &TempDir) -> Served {
-    let (books, directory) = (BOOKS.to_string(), directory.path().to_str().unwrap());
-    let arguments = ["-i", "100ms", "--max-vcpus", &books, "--record", directory, "--size", "4MiB"];
+    let (blocks, directory) = (STATS_BLOCKS.to_string(), directory.path().to_str().unwrap());
+    let arguments =
+        ["-i", "100ms", "--max-vcpus", &blocks, "--record", directory, "--size", "4MiB"];
     Served::start(&arguments).unwrap()
 }
 
-/// What the agent had taken.
-struct Taken {
+/// Resources of the agent.
+struct Footprint {
     descriptors: usize,
     resident_kib: u64,
 }
 
-impl Taken {
-    /// Before any VM.
+impl Footprint {
+    /// Resources before the first VM.
     fn by(served: &Served) -> Self {
         served.wait_intervals(2).unwrap();
         let descriptors = served.descriptors().unwrap();
         Self { descriptors, resident_kib: served.resident_kib().unwrap() }
     }
 
-    /// After the first few.
+    /// Updates the memory, after the first rounds.
     fn has_warmed_up(&mut self, served: &Served) {
         self.resident_kib = served.resident_kib().unwrap();
     }
 
-    /// Demands that no more is taken now.
+    /// Demands that the resources have not grown.
     fn assert_still(&self, served: &Served) {
-        // Those that QEMU is asked by are closed in their own time.
+        // Connections to QEMU are closed later.
         let deadline = Instant::now() + PATIENCE;
         while served.descriptors().unwrap() > self.descriptors && Instant::now() < deadline {
             sleep(Duration::from_millis(50));
@@ -79,7 +80,7 @@ impl Taken {
     }
 }
 
-/// Demands that nothing was lost, and that these are all VMs that there were.
+/// Demands that nothing was lost and that there were no other VMs.
 fn assert_none_but(served: &Served, names: &[&str]) {
     for metric in ["vmexit_lost_total", "vmexit_missed_total"] {
         let lost = served.samples(metric).unwrap();
@@ -95,18 +96,18 @@ fn accesses(served: &Served, vm: &str) -> Ports {
 }
 
 #[test]
-fn stats_blocks_go_from_vcpu_to_vcpu_and_back() {
+fn churn_of_vcpus_keeps_counts_exact() {
     const BURSTS: u64 = 60;
     const TIMES: u32 = 20;
     let _alone = alone();
     kvm_usable().unwrap();
-    let mut here = Here::create().unwrap();
+    let mut local = InProcessVm::create().unwrap();
     let directory = TempDir::new().unwrap();
     let served = serve(&directory);
-    let mut taken = Taken::by(&served);
+    let mut taken = Footprint::by(&served);
     for burst in 0..BURSTS {
-        here.burst(BOOKS, TIMES).unwrap();
-        // Read for the last time, and given back.
+        local.burst(STATS_BLOCKS, TIMES).unwrap();
+        // Time for the last reading of the stats blocks and their return.
         served.wait_intervals(2).unwrap();
         if burst == WARM_UP {
             taken.has_warmed_up(&served);
@@ -116,31 +117,31 @@ fn stats_blocks_go_from_vcpu_to_vcpu_and_back() {
     let name = std::fs::read_to_string("/proc/self/comm").unwrap();
     let name = name.trim_end();
     assert_none_but(&served, &[name]);
-    let each = BURSTS * u64::from(BOOKS * TIMES);
+    let each = BURSTS * u64::from(STATS_BLOCKS * TIMES);
     let expected: Ports =
-        Here::ports().map(|port| ((format!("{port:#x}"), "out".to_owned()), each)).collect();
+        InProcessVm::ports().map(|port| ((format!("{port:#x}"), "out".to_owned()), each)).collect();
     assert_eq!(accesses(&served, name), expected);
     assert_eq!(served.end().unwrap(), Some(0));
 
     let recorded = ["report", directory.path().to_str().unwrap(), "--format", "json"];
-    let report = Report::of(&agent::command(&recorded).unwrap().output().unwrap()).unwrap();
+    let report = JsonReport::of(&agent::command(&recorded).unwrap().output().unwrap()).unwrap();
     let rows = report.ports(name).unwrap();
     assert_eq!(rows.len(), expected.len());
     assert!(rows.iter().all(|row| row.samples().unwrap() == each), "{rows:?}");
 }
 
 #[test]
-fn two_hundred_guests_come_and_go() {
+fn churn_of_200_guests_keeps_counts_exact() {
     const GUESTS: u64 = 200;
     const ROUNDS: u64 = 20;
-    let names: Vec<String> = (0..BOOKS).map(|number| format!("soak-{number}")).collect();
+    let names: Vec<String> = (0..STATS_BLOCKS).map(|number| format!("soak-{number}")).collect();
     let _alone = alone();
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let directory = TempDir::new().unwrap();
     let served = serve(&directory);
     let mut made: BTreeMap<&str, Expected> = BTreeMap::new();
-    let mut taken = Taken::by(&served);
-    for batch in 0..GUESTS / u64::from(BOOKS) {
+    let mut taken = Footprint::by(&served);
+    for batch in 0..GUESTS / u64::from(STATS_BLOCKS) {
         let start = |name| (name, Qemu::native(name).start(&guest).unwrap());
         let mut guests: Vec<(&str, RunningGuest)> = names.iter().map(|name| start(name)).collect();
         for (name, running) in &mut guests {
@@ -148,10 +149,10 @@ fn two_hundred_guests_come_and_go() {
             let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
             *made.entry(name).or_default() += expected;
         }
-        // Who has come and gone between two readings has no name.
+        // A VM that starts and ends between two readings has no name.
         served.wait_intervals(2).unwrap();
         for (number, (_, running)) in guests.iter_mut().enumerate() {
-            // Shuts down; the others are killed.
+            // This one shuts down; the others are killed.
             if number % 2 == 0 {
                 running.signal("TERM").unwrap();
                 running.wait_exit(PATIENCE).unwrap();

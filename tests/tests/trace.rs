@@ -1,4 +1,4 @@
-//! `vmexit trace` on AMD exits, in the lab: against the guest's own ground truth.
+//! `vmexit trace` in the AMD lab, compared with the known exits of bare guests.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
@@ -9,15 +9,15 @@ use std::{
 
 use serde_json::Value;
 use vmexit_tests::{
-    guest::{BareGuest, Direction, ROM_SIZE, address},
-    lab::{Lab, Vendor},
+    guest::{BareGuest, PortDirection, ROM_SIZE, address},
+    lab::{Lab, LabVendor},
     scenario::{self, Printed, start, watch},
 };
 
 const ROUNDS: u64 = 20;
 
 fn lab(guest: &BareGuest) -> Lab {
-    scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(240))
+    scenario::lab(LabVendor::Amd, guest).unwrap().timeout(Duration::from_secs(240))
 }
 
 fn run(guest: &BareGuest, script: &str) -> Printed {
@@ -25,20 +25,20 @@ fn run(guest: &BareGuest, script: &str) -> Printed {
 }
 
 #[test]
-fn every_exit_is_a_line_on_raw_tracepoints() {
-    every_exit_is_a_line("raw");
+fn trace_on_raw_tracepoints_prints_every_exit() {
+    assert_trace_prints_every_exit("raw");
 }
 
 #[test]
-fn every_exit_is_a_line_on_classic_tracepoints() {
-    every_exit_is_a_line("classic");
+fn trace_on_classic_tracepoints_prints_every_exit() {
+    assert_trace_prints_every_exit("classic");
 }
 
-/// With two others beside: one for what takes hours, one without what only waits. None ends before the
-/// guest does, for at its end an agent has the kernel copy a map: until that is done, also while the thread is
-/// preempted, the CPU runs no program on a classic tracepoint (`bpf_disable_instrumentation`,
+/// Runs two more agents beside: one for exits that take hours, and one without exits that only wait. All run until
+/// after the end of the guest. At its end an agent has the kernel copy a map; until that is done, even while the
+/// thread is preempted, the CPU runs no program on a classic tracepoint (`bpf_disable_instrumentation`,
 /// include/linux/bpf.h).
-fn every_exit_is_a_line(tracepoints: &str) {
+fn assert_trace_prints_every_exit(tracepoints: &str) {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
     let agents = [
         ("all", "--slower-than 1ns --waiting"),
@@ -77,7 +77,7 @@ fn every_exit_is_a_line(tracepoints: &str) {
         let time = exit["time"].as_str().unwrap();
         assert!(time >= last, "{exit}");
         last = time;
-        // An offset in the segment that is the ROM; in long mode, an address in the first megabyte.
+        // In real mode RIP is an offset in the segment of the ROM; in long mode it is an address below 1 MiB.
         let rip = exit["rip"].as_str().unwrap().trim_start_matches("0x");
         let rip = usize::from_str_radix(rip, 16).unwrap();
         assert!(
@@ -86,7 +86,7 @@ fn every_exit_is_a_line(tracepoints: &str) {
         );
     }
     let reads = all.iter().filter(|exit| exit["detail"]["number"] == address::PM_TIMER);
-    // QEMU's device.
+    // The device is QEMU's.
     assert!(
         reads.clone().all(|exit| exit["userspace"] == "KVM_EXIT_IO" && exit["detail"]["size"] == 4)
     );
@@ -105,10 +105,11 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
-fn by_port(exits: &[Value]) -> BTreeMap<(u16, Direction), u64> {
+fn by_port(exits: &[Value]) -> BTreeMap<(u16, PortDirection), u64> {
     let mut ports = BTreeMap::new();
     for detail in exits.iter().map(|exit| &exit["detail"]).filter(|what| what["kind"] == "port") {
-        let direction = if detail["direction"] == "in" { Direction::In } else { Direction::Out };
+        let direction =
+            if detail["direction"] == "in" { PortDirection::In } else { PortDirection::Out };
         let port = u16::try_from(number(&detail["number"])).unwrap();
         *ports.entry((port, direction)).or_default() += 1;
     }
@@ -116,7 +117,7 @@ fn by_port(exits: &[Value]) -> BTreeMap<(u16, Direction), u64> {
 }
 
 #[test]
-fn a_reader_may_be_slow_or_go_away() {
+fn trace_with_slow_or_closed_reader_ends_cleanly() {
     let script = start("pipes")
         + r#"
 echo cont >&3
@@ -124,7 +125,7 @@ wait_dots 1
 echo "== head"; vmexit trace --slower-than 1ns --waiting -f json 2> /tmp/said | head -n 3
 echo "== said"; cat /tmp/said
 echo "== text"; vmexit trace --slower-than 200us -n 6
-# Nobody reads until some are dropped; SIGTERM ends it all the same.
+# Nothing reads the pipe, so exits are dropped. SIGTERM must end the agent nevertheless.
 mkfifo /tmp/pipe
 sleep 1000 < /tmp/pipe &
 vmexit trace --slower-than 1ns --waiting > /tmp/pipe 2> /tmp/summary &

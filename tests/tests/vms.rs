@@ -1,4 +1,4 @@
-//! `vmexit vms` with real VMs: QEMU under KVM, and a VMM of our own.
+//! `vmexit vms` with real VMs: QEMU under KVM, and the minimal VMM of these tests.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,12 +11,12 @@ use std::path::Path;
 use serde_json::Value;
 use vmexit_tests::{
     agent,
-    apart::{apart, ensure_failed},
-    guest::{BareGuest, Machine, Qemu, kvm_usable, vcpus::Vcpus},
+    guest::{BareGuest, Qemu, QemuMachine, kvm_usable, vcpus::Vcpus},
+    namespaces::{ensure_failed, run_isolated},
 };
 
-/// What must not reach a terminal: escapes and other controls, what ends lines, reorders text, is
-/// invisible, or piles up.
+/// Characters that must not reach a terminal: escapes and other controls, line ends, and characters that reorder text,
+/// are invisible, or combine.
 const HOSTILE: &str =
     "\u{1b}]0;owned\u{7}\u{1b}[2J\n\r\t\"quoted\"\\,\u{7f}\u{9b}31m\u{202e}\u{2028}\u{200b}";
 
@@ -27,13 +27,13 @@ fn vms(format: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The VM of that process, as JSON.
+/// VM with this process ID.
 fn vm(list: &Value, pid: u32) -> &Value {
     let vms = list["vms"].as_array().unwrap();
     vms.iter().find(|vm| vm["pid"] == pid).unwrap_or_else(|| panic!("no VM {pid} in {list}"))
 }
 
-/// The VM's line of a table, whose second column is the process id.
+/// Line of a table with this process ID in its second column.
 fn line(table: &str, pid: u32) -> &str {
     let pid = format!(" {pid} ");
     let mut lines = table.lines().filter(|line| line.contains(&pid));
@@ -43,13 +43,13 @@ fn line(table: &str, pid: u32) -> &str {
 }
 
 #[test]
-fn qemu_with_a_hostile_name() {
+fn vms_with_hostile_name_escapes_it() {
     let name =
         format!("{HOSTILE}{}{}", "e\u{301}\u{301}\u{301}\u{301}".repeat(100), "x".repeat(10_000));
-    let qemu = Qemu::native(&name).machine(Machine::Q35).vcpus(2).paused();
+    let qemu = Qemu::native(&name).machine(QemuMachine::Q35).vcpus(2).paused();
     let uuid = "C7A5FDBD-EDAF-9455-926A-D65C16DB1809";
     let mut running = qemu.arg("-uuid").arg(uuid).start(&BareGuest::demo()).unwrap();
-    // QMP answers once the machine is there.
+    // QMP answers once the machine is complete.
     drop(running.qmp().unwrap());
     let socket = running.qmp_socket().to_string_lossy().into_owned();
 
@@ -88,7 +88,7 @@ fn qemu_with_a_hostile_name() {
 }
 
 #[test]
-fn a_vmm_that_is_not_qemu() {
+fn vms_with_other_vmm_lists_it() {
     kvm_usable().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_vmexit-vcpus"));
     let (small, large) = (Vcpus::start(program, 3).unwrap(), Vcpus::start(program, 10).unwrap());
@@ -99,11 +99,11 @@ fn a_vmm_that_is_not_qemu() {
     assert_eq!(found["vmm"], "other");
     assert_eq!(found["machine"], Value::Null);
     assert_eq!(found["vcpus"], 3);
-    // It names them as QEMU does.
+    // vCPU threads have the same names as QEMU's.
     assert_eq!(found["threads"].as_array().unwrap().len(), 3);
     assert_eq!(found["monitors"], Value::Array(Vec::new()));
     assert_eq!(found["no_monitor"], "not QEMU");
-    // Its children hold the VMs.
+    // The VMs are those of its child processes.
     let pids: Vec<u64> =
         list["vms"].as_array().unwrap().iter().map(|vm| vm["pid"].as_u64().unwrap()).collect();
     assert!(!pids.contains(&large.pid().into()), "{list}");
@@ -119,10 +119,10 @@ fn a_vmm_that_is_not_qemu() {
 }
 
 #[test]
-fn without_a_vm_it_says_so() {
+fn vms_without_vm_exits_with_5() {
     for format in ["text", "json"] {
         ensure_failed(
-            &apart(&format!("\"$VMEXIT\" vms -f {format}")).unwrap(),
+            &run_isolated(&format!("\"$VMEXIT\" vms -f {format}")).unwrap(),
             5,
             "no VM is running",
         )
@@ -131,8 +131,8 @@ fn without_a_vm_it_says_so() {
 }
 
 #[test]
-fn who_may_not_look_is_told_so() {
-    // All are root's, but whoever has fewer rights than they have may not look into them.
+fn vms_without_ptrace_capability_names_it() {
+    // The user is the same, but a process with fewer capabilities may not inspect the others.
     let line = "sleep 60 & sleep 60 & setpriv --inh-caps=-all --bounding-set=-all \"$VMEXIT\" vms";
-    ensure_failed(&apart(line).unwrap(), 3, "CAP_SYS_PTRACE").unwrap();
+    ensure_failed(&run_isolated(line).unwrap(), 3, "CAP_SYS_PTRACE").unwrap();
 }

@@ -73,7 +73,7 @@ fn summed(recordings: impl IntoIterator<Item = Measurement>) -> Measurement {
 }
 
 #[test]
-fn a_period_is_the_sum_of_its_intervals() {
+fn archive_period_is_sum_of_its_intervals() {
     let directory = tempfile::tempdir().unwrap();
     let mut recorder = Recorder::open(directory.path(), DAY).unwrap();
     for second in (0..60).step_by(10) {
@@ -106,7 +106,7 @@ fn a_period_is_the_sum_of_its_intervals() {
 }
 
 #[test]
-fn killed_at_any_byte_it_loses_the_last_interval_at_most() {
+fn archive_cut_at_any_byte_loses_only_last_interval() {
     let directory = tempfile::tempdir().unwrap();
     let mut recorder = Recorder::open(directory.path(), DAY).unwrap();
     let mut ends = Vec::new();
@@ -136,7 +136,7 @@ fn killed_at_any_byte_it_loses_the_last_interval_at_most() {
 }
 
 #[test]
-fn the_oldest_goes_when_there_is_enough_of_it() {
+fn archive_retention_deletes_oldest_files() {
     let directory = tempfile::tempdir().unwrap();
     let limits = Limits { keep: Duration::from_secs(600), ..DAY };
     let mut recorder = Recorder::open(directory.path(), limits).unwrap();
@@ -156,7 +156,7 @@ fn the_oldest_goes_when_there_is_enough_of_it() {
 }
 
 #[test]
-fn there_are_never_more_bytes_than_allowed() {
+fn archive_size_never_exceeds_limit() {
     let directory = tempfile::tempdir().unwrap();
     let one = vmexit::store::file::write(&at(0)).unwrap().len() as u64;
     let limits = Limits { bytes: one * 50, ..DAY };
@@ -180,7 +180,7 @@ fn there_are_never_more_bytes_than_allowed() {
 }
 
 #[test]
-fn two_do_not_record_into_one_directory() {
+fn archive_second_recorder_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let first = Recorder::open(directory.path(), DAY).unwrap();
     let error = Recorder::open(directory.path(), DAY).unwrap_err();
@@ -190,7 +190,7 @@ fn two_do_not_record_into_one_directory() {
 }
 
 #[test]
-fn what_somebody_else_has_put_there_is_left() {
+fn archive_foreign_files_are_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let (alien, damaged) = (directory.path().join("notes.txt"), "000001-20260102T030405Z.vmexit");
     fs::write(&alien, "mine").unwrap();
@@ -207,7 +207,7 @@ fn what_somebody_else_has_put_there_is_left() {
 }
 
 #[test]
-fn a_gap_is_known_whatever_the_clock_was_set_to() {
+fn archive_gap_across_clock_change_is_exact() {
     // Ten seconds of which nobody knows, while the clock was set forth by an hour.
     let mut later = at(20);
     later.start = later.start.map(|start| start + Duration::from_secs(3_600));
@@ -229,7 +229,7 @@ fn a_gap_is_known_whatever_the_clock_was_set_to() {
 }
 
 #[test]
-fn a_period_is_found_whatever_the_clock_was_set_to() {
+fn archive_period_across_clock_change_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let mut recorder = Recorder::open(directory.path(), DAY).unwrap();
     // What the clock says and when, by one that nobody sets: it is put forth by an hour, then back by two.
@@ -247,7 +247,7 @@ fn a_period_is_found_whatever_the_clock_was_set_to() {
 }
 
 #[test]
-fn a_process_id_may_come_back() {
+fn archive_reused_pid_is_separate_vms() {
     let other = |seconds, name: &str| {
         let mut recording = at(seconds);
         recording.vms = vec![vm::Vm { name: name.into(), ..recording.vms[0].clone() }];
@@ -271,7 +271,7 @@ fn a_process_id_may_come_back() {
 }
 
 #[test]
-fn a_day_has_few_steps() {
+fn archive_sum_of_a_day_has_bounded_steps() {
     let day = (0..8_640).map(|n| {
         let mut interval = at(10 * n);
         interval.interval.vcpus.truncate(1);
@@ -287,7 +287,7 @@ fn a_day_has_few_steps() {
 }
 
 #[test]
-fn shares_that_were_timed_may_differ() {
+fn archive_sum_of_differing_timing_weighs_times() {
     let mut some = at(10);
     some.timing = Timing::OneIn(10);
     for vcpu in &mut some.interval.vcpus {

@@ -66,7 +66,7 @@ fn scanned(view: &View, address: u64) -> Option<(&str, u64)> {
 }
 
 #[test]
-fn every_line_is_read() {
+fn mtree_region_lines_are_all_parsed() {
     for recorded in &ALL {
         let tree = recorded.tree();
         let (io, memory) = (recorded.lines("I/O"), recorded.lines("memory"));
@@ -96,7 +96,7 @@ fn every_line_is_read() {
 }
 
 #[test]
-fn ports_lead_to_devices() {
+fn mtree_ports_resolve_to_devices() {
     for recorded in &ALL {
         let io = &recorded.tree().io;
         assert_eq!(at(io, 0x70), Some(("rtc-index", 0)), "{}", recorded.name);
@@ -115,7 +115,7 @@ fn ports_lead_to_devices() {
 }
 
 #[test]
-fn addresses_lead_to_devices() {
+fn mtree_addresses_resolve_to_devices() {
     for recorded in &ALL {
         let memory = &recorded.tree().memory;
         let name = recorded.name;
@@ -139,7 +139,7 @@ fn addresses_lead_to_devices() {
 }
 
 #[test]
-fn owners_are_told_by_id() {
+fn mtree_owners_are_named_by_id() {
     for recorded in ALL.iter().filter(|recorded| recorded.name.ends_with("owners")) {
         let tree = recorded.tree();
         let owner = |view: &'_ View, address| match view.find(address) {
@@ -163,7 +163,7 @@ fn device(name: &str) -> &str {
 }
 
 #[test]
-fn guesses_are_what_real_machines_have() {
+fn well_known_devices_match_real_machines() {
     for recorded in ALL.iter().filter(|recorded| !recorded.is_microvm()) {
         let tree = recorded.tree();
         for port in 0..=u16::MAX {
@@ -186,7 +186,7 @@ fn guesses_are_what_real_machines_have() {
 }
 
 #[test]
-fn real_machines_devices_are_guessed() {
+fn well_known_devices_cover_real_machines() {
     // Whose ports the firmware hands out, and what has another name on each machine.
     let unknown = ["virtio-pci", "piix-bmdma", "bmdma", "ahci-idp"];
     for recorded in ALL.iter().filter(|recorded| !recorded.is_microvm()) {
@@ -203,7 +203,7 @@ fn real_machines_devices_are_guessed() {
 }
 
 #[test]
-fn other_texts_are_errors() {
+fn mtree_of_other_text_is_an_error() {
     let empty = MemoryTree::parse("").unwrap_err();
     assert!(matches!(empty, MtreeError::NoFlatView { .. }));
     let other = MemoryTree::parse("unknown command: 'info \u{1b}[31mmtree'\r\n").unwrap_err();
@@ -219,7 +219,7 @@ fn other_texts_are_errors() {
 }
 
 #[test]
-fn views_are_told_apart_by_their_names_alone() {
+fn mtree_views_are_selected_by_name_only() {
     let text = "FlatView #0\n AS \"memory-x\", root: a\n  0000000000000000-000000000000000f (prio 0, i/o): no\n\
                 FlatView #1\n AS \"x\", root: a\n AS \"memory\", root: b\n Root memory region: b\n\
                 \x20 0000000000000010-000000000000001f (prio 0, i/o): b\n\
@@ -241,7 +241,7 @@ const HEAD: &str =
     "FlatView #0\n AS \"I/O\", root: io\nFlatView #1\n AS \"memory\", root: system\n";
 
 #[test]
-fn large_texts_take_no_longer_than_their_size() {
+fn mtree_large_text_takes_linear_time() {
     let region = "  0000000000000000-0000000000000fff (prio 0, i/o): x";
     let pieces = [
         "x".to_owned(),
@@ -294,14 +294,14 @@ fn change() -> impl Strategy<Value = (Index, usize, String)> {
 
 proptest! {
     #[test]
-    fn any_text_is_read_or_refused(text in "(?s).{0,400}", addresses: [u64; 4]) {
+    fn mtree_any_text_does_not_panic(text in "(?s).{0,400}", addresses: [u64; 4]) {
         if let Ok(tree) = MemoryTree::parse(&text) {
             ask(&tree, &addresses);
         }
     }
 
     #[test]
-    fn any_lines_are_read(
+    fn mtree_any_region_lines_are_parsed(
         lines in prop::collection::vec(
             "  [0-9a-f]{16}-[0-9a-f]{16} \\(prio -?[0-9]{1,3}, (nv-)?(ram|i/o|\\PC{0,4})\\): \\PC{0,300}( @[0-9a-f]{16})?( KVM)?",
             0..40,
@@ -318,7 +318,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_recordings_are_read_or_refused(
+    fn mtree_damaged_text_does_not_panic(
         which in 0..ALL.len(),
         changes in prop::collection::vec(change(), 1..12),
         addresses: [u64; 4],

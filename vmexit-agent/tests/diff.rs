@@ -44,7 +44,7 @@ fn text(diff: &Diff) -> String {
 }
 
 #[test]
-fn a_clock_that_is_read_no_more_is_gone_and_saves_its_time() {
+fn diff_of_unused_clock_is_gone_with_time_saved() {
     let (before, after) = (guest("win10", 150_000, 500), guest("win10", 0, 500));
     let diff = Diff::between(&before, &after, None);
     let timer = port(&diff, 0x608);
@@ -61,7 +61,7 @@ fn a_clock_that_is_read_no_more_is_gone_and_saves_its_time() {
 }
 
 #[test]
-fn findings_go_come_and_stay() {
+fn diff_findings_are_gone_new_or_kept() {
     let (slow, fast) = (guest("win10", 150_000, 500), guest("win10", 0, 500));
     let said = |diff: &Diff| {
         let found = diff.vms[0].findings.iter();
@@ -80,14 +80,14 @@ fn findings_go_come_and_stay() {
 }
 
 #[test]
-fn the_other_way_round_it_costs_more() {
+fn diff_of_added_clock_costs_more() {
     let diff = Diff::between(&guest("a", 0, 500), &guest("a", 150_000, 500), None);
     assert_eq!(port(&diff, 0x608).exits.verdict, Verdict::New);
     assert!(text(&diff).contains("0.09 cores more"), "{}", text(&diff));
 }
 
 #[test]
-fn nothing_changed_is_nothing_saved() {
+fn diff_of_same_load_is_noise() {
     let diff = Diff::between(&guest("a", 150_000, 500), &guest("a", 150_300, 510), None);
     let rows = diff.vms[0].tables.values().flatten();
     assert!(rows.clone().count() >= 5);
@@ -97,7 +97,7 @@ fn nothing_changed_is_nothing_saved() {
 }
 
 #[test]
-fn spans_may_differ() {
+fn diff_of_different_spans_compares_rates() {
     let (before, mut after) = (guest("a", 150_000, 500), guest("a", 15_000, 50));
     after.interval.span_ns = SECOND;
     let timer = &Diff::between(&before, &after, None);
@@ -107,7 +107,7 @@ fn spans_may_differ() {
 }
 
 #[test]
-fn waiting_is_neither_saved_nor_spent() {
+fn diff_of_waiting_changes_no_cost() {
     let diff = Diff::between(&guest("a", 1_000, 5_000), &guest("a", 1_000, 50), None);
     let halt = diff.vms[0].tables[&Event::Vmexit].iter().find(|row| row.waits).unwrap();
     assert_eq!((halt.exits.verdict, halt.cores.is_none()), (Verdict::Less, true));
@@ -115,7 +115,7 @@ fn waiting_is_neither_saved_nor_spent() {
 }
 
 #[test]
-fn times_that_one_lacks_are_not_compared() {
+fn diff_with_times_missing_compares_counts_only() {
     let (before, mut after) = (guest("a", 150_000, 500), guest("a", 0, 500));
     after.timing = Timing::Off;
     let diff = Diff::between(&before, &after, None);
@@ -126,7 +126,7 @@ fn times_that_one_lacks_are_not_compared() {
 }
 
 #[test]
-fn what_differs_is_said() {
+fn diff_notes_name_host_and_event_differences() {
     let before = guest("a", 150_000, 500);
     let mut after = guest("a", 150_000, 500);
     after.host.kernel = "6.12.0".into();
@@ -158,7 +158,7 @@ fn matches(diff: &Diff) -> Vec<(&str, Option<By>)> {
 }
 
 #[test]
-fn a_vm_is_found_by_name_then_uuid_then_process() {
+fn diff_matches_vms_by_name_then_uuid_then_pid() {
     let vm = |name: &str| guest(name, 1_000, 10);
     let same_name = together(vm("a"), vm("b"), 7);
     let mut others = together(vm("b"), vm("c"), 8);
@@ -188,7 +188,7 @@ fn a_vm_is_found_by_name_then_uuid_then_process() {
 }
 
 #[test]
-fn a_vm_that_is_in_one_only_is_said_and_not_added_up() {
+fn diff_vm_on_one_side_is_listed_but_not_summed() {
     let (alone, both) =
         (guest("a", 1_000, 10), together(guest("a", 1_000, 10), guest("new", 150_000, 10), 7));
     let diff = Diff::between(&alone, &both, None);
@@ -198,7 +198,7 @@ fn a_vm_that_is_in_one_only_is_said_and_not_added_up() {
 }
 
 #[test]
-fn a_table_has_no_more_rows_than_asked_for() {
+fn diff_tables_keep_row_limit() {
     let diff = Diff::between(&guest("a", 150_000, 10), &guest("a", 0, 10), Some(1));
     let vm = &diff.vms[0];
     assert!(vm.tables.values().all(|rows| rows.len() == 1));
@@ -207,7 +207,7 @@ fn a_table_has_no_more_rows_than_asked_for() {
 }
 
 #[test]
-fn without_exits_other_events_are_compared() {
+fn diff_without_exits_compares_other_events() {
     let diff = Diff::between(&made_up::silent(), &made_up::silent(), None);
     assert_eq!(diff.notes, ["KVM reported no exits in either: compared are its other events."]);
     assert_eq!(port(&diff, 0x608).exits.before, 100.0);
@@ -216,7 +216,7 @@ fn without_exits_other_events_are_compared() {
 }
 
 #[test]
-fn nothing_at_all_can_be_compared() {
+fn diff_of_empty_recordings_is_empty() {
     let mut nothing = guest("a", 0, 0);
     nothing.keep_vms(&[].into());
     nothing.interval.span_ns = 0;
@@ -227,7 +227,7 @@ fn nothing_at_all_can_be_compared() {
 }
 
 #[test]
-fn every_json_field_is_documented() {
+fn diff_json_fields_are_documented() {
     let docs = include_str!("../../docs/json.md");
     let diff = Diff::between(&guest("a", 150_000, 10), &guest("a", 0, 10), Some(1));
     let json = vmexit_view::diff(&diff, Format::Json).unwrap();

@@ -173,7 +173,7 @@ fn says(assessment: &Assessment, id: &str) -> bool {
 }
 
 #[test]
-fn each_rule_knows_its_guest_from_one_that_looks_like_it() {
+fn rules_match_their_guest_but_not_its_lookalike() {
     let mut tried = BTreeSet::new();
     for (id, its, other) in cases() {
         let (its, other) = (its.assessed(), other.assessed());
@@ -189,7 +189,7 @@ fn each_rule_knows_its_guest_from_one_that_looks_like_it() {
 }
 
 #[test]
-fn nothing_is_said_of_a_handful() {
+fn rules_below_minimum_samples_find_nothing() {
     for (id, mut its, _) in cases() {
         // As much time as before, so that it costs enough.
         let keys = its.details.len().max(1) as u64;
@@ -216,7 +216,7 @@ fn rules_are_complete() {
 }
 
 #[test]
-fn figures_are_those_of_the_rows() {
+fn finding_figures_are_those_of_its_rows() {
     let assessment =
         each(&[Key::pio(0x70, 1, 1), Key::pio(0x71, 0, 1), input(0x608)], MANY).assessed();
     let rtc = finding(&assessment, "rtc").unwrap();
@@ -229,9 +229,8 @@ fn figures_are_those_of_the_rows() {
 }
 
 #[test]
-fn without_times_counts_have_to_do() {
-    let pm_timer =
-        |count| vec![unmatched(input(0x608), count), unmatched(Key::pio(0x80, 1, 1), count)];
+fn findings_without_times_rest_on_counts() {
+    let pm_timer = |count| vec![unmatched(input(0x608), count), unmatched(Key::pio(0x80, 1, 1), count)];
     let silent = |count| Capture::of(None, "guest", vec![vcpu(0, Vec::new(), pm_timer(count))]);
     let found = assessed(silent(20_000));
     let timer = finding(&found, "acpi-pm-timer").unwrap();
@@ -245,7 +244,7 @@ fn without_times_counts_have_to_do() {
 }
 
 #[test]
-fn a_handful_that_was_timed_says_nothing_of_all() {
+fn findings_with_few_timed_samples_have_no_gain() {
     let timed = |timed: u64| {
         let mut did = many(input(0x608));
         for row in did.reasons.iter_mut().chain(&mut did.details) {
@@ -261,7 +260,7 @@ fn a_handful_that_was_timed_says_nothing_of_all() {
 }
 
 #[test]
-fn what_is_cut_from_the_tables_still_counts() {
+fn findings_include_rows_cut_from_tables() {
     let keys = [input(0x608), Key::pio(0x70, 1, 1), input(0x71)];
     let layout = Layout { top: Some(1), ..Layout::default() };
     let found = assessed(Capture { layout, ..each(&keys, MANY).capture() });
@@ -287,7 +286,7 @@ fn advice(capture: Capture, rule: &str, os: Os) -> Option<Advice> {
 }
 
 #[test]
-fn windows_is_offered_what_it_lacks() {
+fn windows_remedy_lists_missing_enlightenments() {
     use Feature::{HvStimer, HvSynic, HvTime, HvVpindex};
     let remedy = |features: &[(Feature, bool)]| {
         advice(offered(features, many(input(0x608))), "acpi-pm-timer", Os::Windows).unwrap()
@@ -311,7 +310,7 @@ fn windows_is_offered_what_it_lacks() {
 }
 
 #[test]
-fn no_setting_that_is_made_is_recommended() {
+fn remedies_omit_settings_already_made() {
     use Feature::*;
     let all = [
         HvTime,
@@ -343,7 +342,7 @@ fn no_setting_that_is_made_is_recommended() {
 }
 
 #[test]
-fn a_guest_gets_the_remedies_that_fit_it() {
+fn remedies_match_guest_os() {
     let oses = |features: &[(Feature, bool)], more: &[Key]| {
         let keys: Vec<Key> = [&[read(0xfed0_00f0)], more].concat();
         let found = assessed(offered(features, each(&keys, MANY)));
@@ -362,7 +361,7 @@ fn a_guest_gets_the_remedies_that_fit_it() {
 }
 
 #[test]
-fn linux_is_rid_of_the_hpet_and_windows_is_not() {
+fn hpet_remedy_removes_hpet_on_linux_only() {
     let hpet = |os| {
         let capture = offered(&[(Feature::Kvmclock, true)], many(read(0xfed0_00f0)));
         advice(capture, "hpet", os).unwrap()
@@ -374,7 +373,7 @@ fn linux_is_rid_of_the_hpet_and_windows_is_not() {
 }
 
 #[test]
-fn other_vmms_have_no_domain_xml() {
+fn remedies_for_other_vmms_have_no_domain_xml() {
     let mut capture = many(input(0x608)).capture();
     capture.guest.vmm = vmexit::vm::Vmm::CloudHypervisor;
     let advice = advice(capture, "acpi-pm-timer", Os::Windows).unwrap();
@@ -405,12 +404,12 @@ fn windows() -> Report {
 }
 
 #[test]
-fn an_explanation_in_full() {
+fn explain_of_windows_guest_in_full() {
     insta::assert_snapshot!(vmexit_view::explain(&windows()));
 }
 
 #[test]
-fn an_explanation_of_nothing() {
+fn explain_without_findings() {
     let quiet = many(plain(Kind::FastMmio, 0xfe00_3000)).capture().report();
     insta::assert_snapshot!(vmexit_view::explain(&quiet));
     let silent = vcpu(0, Vec::new(), vec![unmatched(input(0x608), 10)]);
@@ -420,7 +419,7 @@ fn an_explanation_of_nothing() {
 }
 
 #[test]
-fn a_capture_has_a_line_for_each_finding() {
+fn report_text_has_a_line_per_finding() {
     let text = vmexit_view::render(&windows(), ReportFormat::Text).unwrap();
     let text = String::from_utf8(text.to_vec()).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("finding:")).collect();

@@ -83,7 +83,7 @@ fn capital(text: &str) -> String {
 }
 
 #[test]
-fn the_page_is_what_the_rules_say() {
+fn findings_page_matches_rules() {
     let document = document();
     if env::var_os("VMEXIT_UPDATE").is_some() {
         fs::write(PATH, &document).unwrap();

@@ -66,7 +66,7 @@ this is no event
 ";
 
 #[test]
-fn an_exit_is_booked_whole_at_its_entry() {
+fn import_counts_exit_at_its_entry() {
     let imported = imported(INTEL);
     let report = report(&imported);
     assert_eq!((report.source, report.host.vendor), (Source::Exits, Some(Vendor::Vmx)));
@@ -107,7 +107,7 @@ fn an_exit_is_booked_whole_at_its_entry() {
 }
 
 #[test]
-fn without_processes_all_is_one_vm() {
+fn import_without_pids_is_one_vm() {
     let imported = imported(&INTEL.replace("2471/", "").replace("90/", ""));
     assert!(!imported.has_pids);
     let report = report(&imported);
@@ -115,7 +115,7 @@ fn without_processes_all_is_one_vm() {
 }
 
 #[test]
-fn an_exit_without_a_name_is_on_other() {
+fn import_of_unnamed_exit_counts_as_other() {
     let text = "q 1/2 [0] 1.0: kvm:kvm_exit: vcpu 0 reason news rip 0xf\n\
                 q 1/2 [0] 2.0: kvm:kvm_entry: vcpu 0, rip 0xf\n";
     let imported = imported(text);
@@ -124,7 +124,7 @@ fn an_exit_without_a_name_is_on_other() {
 }
 
 #[test]
-fn what_is_imported_can_be_written() {
+fn import_round_trips_through_file() {
     for text in [INTEL, &real()] {
         let imported = imported(text);
         let back = file::read(file::write(&imported.recording).unwrap().as_slice()).unwrap();
@@ -133,7 +133,7 @@ fn what_is_imported_can_be_written() {
 }
 
 #[test]
-fn a_real_trace() {
+fn import_of_real_trace_matches_its_events() {
     let text = real();
     let imported = imported(&text);
     assert_eq!((imported.not_understood, imported.unnamed), (0, 0), "{:?}", imported.example);
@@ -148,7 +148,7 @@ fn a_real_trace() {
 }
 
 #[test]
-fn other_files_are_told_apart() {
+fn import_of_other_file_is_an_error() {
     assert!(matches!(perf(b"PERFILE2\x68\0\0\0".as_slice()), Err(ImportError::Binary)));
     for text in
         ["", "\n\n", "# hostname : x\n", "some text\nin lines", "q 1 [0] 1.0: kvm:kvm_apic: x"]
@@ -158,7 +158,7 @@ fn other_files_are_told_apart() {
 }
 
 #[test]
-fn a_line_without_end_is_not_kept() {
+fn import_of_endless_line_keeps_no_text() {
     let text = INTEL.as_bytes().chain(std::io::repeat(b'x').take(64 << 20)).chain(b"\n".as_slice());
     let imported = perf(std::io::BufReader::new(text)).unwrap();
     assert_eq!(imported.not_understood, 2);
@@ -166,7 +166,7 @@ fn a_line_without_end_is_not_kept() {
 }
 
 #[test]
-fn a_guest_can_not_fill_memory_by_its_ports() {
+fn import_of_many_ports_is_bounded() {
     let mut text = String::new();
     for port in 0..5_000 {
         text += &format!(
@@ -238,17 +238,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+    fn import_of_any_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
         show_if_imported(&bytes);
     }
 
     #[test]
-    fn nearly_right_lines_are_read_without_a_panic(lines in prop::collection::vec(nearly(), 1..40)) {
+    fn import_of_nearly_valid_lines_does_not_panic(lines in prop::collection::vec(nearly(), 1..40)) {
         show_if_imported(lines.join("\n").as_bytes());
     }
 
     #[test]
-    fn a_text_with_other_bytes_is_read_without_a_panic(
+    fn import_of_mutated_text_does_not_panic(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..30),
     ) {
         let mut text = INTEL.as_bytes().to_vec();

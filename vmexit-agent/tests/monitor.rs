@@ -107,7 +107,7 @@ async fn ask(peer: Peer) -> (Result<String, MonitorError>, usize, Duration) {
 }
 
 #[tokio::test]
-async fn every_bad_peer_is_one_error_in_time_and_bounds() {
+async fn qmp_bad_peers_fail_within_time_and_size_limits() {
     type Is = fn(&QmpError) -> bool;
     let floods = |answers, with| Peer { answers, then: Then::Floods(with) };
     let hangs = |answers| Peer { answers, then: Then::Hangs };
@@ -171,7 +171,7 @@ async fn every_bad_peer_is_one_error_in_time_and_bounds() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_tree() {
+async fn qmp_answer_without_tree_is_an_error() {
     let answers: &[&[u8]] =
         &[GREETING, READY, b"{\"return\": \"unknown option -f\\r\\n\", \"id\": 2}"];
     let (answer, ..) = ask(Peer { answers, then: Then::Hangs }).await;
@@ -180,7 +180,7 @@ async fn an_answer_that_is_no_tree() {
 }
 
 #[tokio::test]
-async fn the_next_way_is_tried_and_every_failure_told() {
+async fn memory_tree_tries_all_monitors_and_reports_failures() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("qmp");
     let [missing, plain] = ["missing", "plain"].map(|name| directory.path().join(name));
@@ -202,7 +202,7 @@ async fn the_next_way_is_tried_and_every_failure_told() {
 }
 
 #[tokio::test]
-async fn a_vm_without_a_monitor_is_told_how_to_have_one() {
+async fn memory_tree_without_monitor_names_the_option() {
     let says = memory_tree(&vm(Vec::new()), &options(LONG)).await.unwrap_err().to_string();
     assert!(says.contains("no QMP socket") && says.contains("-qmp unix:PATH"), "{says}");
 }

@@ -18,7 +18,7 @@ fn find(names: &[(u32, String)], code: u32) -> Option<&str> {
 }
 
 #[test]
-fn real_kernels_name_all_their_reasons() {
+fn print_fmt_of_real_kernels_names_all_reasons() {
     for (kernel, line, vmx, svm) in KERNELS {
         let names = ReasonNames::parse(line);
         assert_eq!((names.vmx.len(), names.svm.len()), (vmx, svm), "{kernel}");
@@ -34,7 +34,7 @@ fn real_kernels_name_all_their_reasons() {
 }
 
 #[test]
-fn the_names_built_in_are_the_kernels() {
+fn built_in_reason_names_match_kernels() {
     for (kernel, line, ..) in KERNELS {
         let names = ReasonNames::parse(line);
         for (vendor, names) in [(Vendor::Vmx, names.vmx), (Vendor::Svm, names.svm)] {
@@ -47,7 +47,7 @@ fn the_names_built_in_are_the_kernels() {
 
 /// Ways to write the same two tables.
 #[test]
-fn spelling_does_not_matter() {
+fn print_fmt_spellings_parse_the_same() {
     let same = [
         // 5.4, with all of the file around it.
         r#"name: kvm_exit
@@ -72,7 +72,7 @@ print fmt: "reason %s rip 0x%lx info %llx %llx", (REC->isa == 1) ? __print_symbo
 }
 
 #[test]
-fn what_is_not_said_is_not_guessed() {
+fn print_fmt_without_clear_tables_has_no_names() {
     for text in [
         "",
         "print fmt:",
@@ -89,7 +89,7 @@ fn what_is_not_said_is_not_guessed() {
 }
 
 #[test]
-fn tables_and_nesting_have_bounds() {
+fn print_fmt_tables_and_nesting_are_bounded() {
     let rows: String = (0..100_000).map(|code| format!(", {{ {code}, \"n\" }}")).collect();
     let names = ReasonNames::parse(&format!("isa == 1 ? __print_symbolic(exit_reason{rows}) : 0"));
     assert_eq!(names.vmx.len(), 1024);
@@ -104,12 +104,12 @@ fn tables_and_nesting_have_bounds() {
 
 proptest! {
     #[test]
-    fn any_text_is_survived(text in "\\PC*") {
+    fn print_fmt_of_any_text_does_not_panic(text in "\\PC*") {
         ReasonNames::parse(&text);
     }
 
     #[test]
-    fn any_words_of_the_language_are_survived(words in prop::collection::vec(
+    fn print_fmt_of_any_tokens_does_not_panic(words in prop::collection::vec(
         prop::sample::select(vec![
             "__print_symbolic", "__print_flags", "(", ")", "{", "}", ",", "?", ":", "isa", "==",
             "1", "2", "-1", "0x", "09", "exit_reason", "\"n\"", "\"", "\\", "&&", "+", "<<", "~",
@@ -120,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn any_damage_to_a_kernels_line_is_survived(
+    fn print_fmt_of_damaged_line_invents_no_names(
         at in any::<Index>(),
         gone in 0usize..40,
         junk in "[ -~é]{0,8}",

@@ -92,7 +92,7 @@ fn with_devices() -> Measurement {
 }
 
 #[test]
-fn what_is_read_shows_as_what_was_written() {
+fn recording_round_trip_renders_the_same() {
     for recording in [made_up::windows(), made_up::silent(), with_devices()] {
         let file = file::write(&recording).unwrap();
         let back = file::read(file.as_slice()).unwrap();
@@ -106,7 +106,7 @@ fn what_is_read_shows_as_what_was_written() {
 }
 
 #[test]
-fn devices_are_those_that_were_met() {
+fn recording_keeps_only_accessed_devices() {
     let recording = with_devices();
     let tree = include_str!("fixtures/mtree/7.2-q35.txt");
     let all = Map::Asked(MemoryTree::parse(tree).unwrap());
@@ -121,7 +121,7 @@ fn devices_are_those_that_were_met() {
 }
 
 #[test]
-fn a_file_says_first_what_it_is() {
+fn recording_file_starts_with_format_and_version() {
     let text = text(&file::write(&made_up::windows()).unwrap());
     assert!(
         text.starts_with(r#"{"format":"vmexit recording","version":1,"vmexit":""#),
@@ -131,7 +131,7 @@ fn a_file_says_first_what_it_is() {
 }
 
 #[test]
-fn no_command_line_is_written() {
+fn recording_file_has_no_command_line() {
     let mut recording = made_up::windows();
     recording.vms[0].arguments = vec!["-object".into(), "secret,data=hush".into()];
     let file = file::write(&recording).unwrap();
@@ -140,7 +140,7 @@ fn no_command_line_is_written() {
 }
 
 #[test]
-fn samples_of_all_versions_are_read() {
+fn recording_samples_of_all_versions_are_read() {
     for path in samples() {
         let file = fs::read(&path).unwrap();
         let recording =
@@ -159,7 +159,7 @@ fn samples_of_all_versions_are_read() {
 }
 
 #[test]
-fn fewer_vms_and_events_are_as_if_there_were_no_others() {
+fn recording_filters_drop_other_vms_and_events() {
     let mut recording = made_up::windows();
     recording.keep_events(&[Event::Vmexit, Event::Msr].into());
     let report = recording.report(Layout::default());
@@ -170,7 +170,7 @@ fn fewer_vms_and_events_are_as_if_there_were_no_others() {
 }
 
 #[test]
-fn one_table_for_spreadsheets_has_what_json_has() {
+fn csv_has_the_rows_of_json() {
     const FIGURES: [&str; 16] = [
         "samples",
         "samples_percent",
@@ -240,7 +240,7 @@ fn is_same(cell: &str, value: &Value) -> bool {
 }
 
 #[test]
-fn every_column_is_documented() {
+fn csv_columns_are_documented() {
     let docs = include_str!("../../docs/csv.md");
     let csv = shown(&made_up::windows(), Layout::default(), ReportFormat::Csv);
     let columns = csv.lines().next().unwrap().split(',');
@@ -250,7 +250,7 @@ fn every_column_is_documented() {
 }
 
 #[test]
-fn other_files_are_told_apart() {
+fn recording_of_other_format_is_refused() {
     let report = shown(&made_up::windows(), Layout::default(), ReportFormat::Json);
     for foreign in [
         b"".as_slice(),
@@ -276,7 +276,7 @@ fn other_files_are_told_apart() {
 }
 
 #[test]
-fn a_file_without_its_end_says_so() {
+fn recording_cut_short_is_truncated() {
     let file = file::write(&with_devices()).unwrap();
     for length in [11, 100, file.len() / 2, file.len() - 9, file.len() - 8, file.len() - 1] {
         let error = file::read(&file[..length]).unwrap_err();
@@ -285,7 +285,7 @@ fn a_file_without_its_end_says_so() {
 }
 
 #[test]
-fn what_no_recording_has_is_damage() {
+fn recording_with_invalid_values_is_damaged() {
     type Change = fn(&mut Value);
     let changes: [(&str, Change); 13] = [
         ("key", |value| {
@@ -334,7 +334,7 @@ fn what_no_recording_has_is_damage() {
 }
 
 #[test]
-fn a_small_file_can_not_become_a_large_one() {
+fn recording_expanded_size_is_bounded() {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     let spaces = vec![b' '; 1 << 20];
     (0..257).for_each(|_| gzip.write_all(&spaces).unwrap());
@@ -347,7 +347,7 @@ fn a_small_file_can_not_become_a_large_one() {
 }
 
 #[test]
-fn depth_is_no_danger() {
+fn recording_with_deep_nesting_is_refused() {
     for open in ["[", r#"{"a":"#] {
         let nested = format!(
             r#"{{"format":"vmexit recording","version":1,"interval":{}"#,
@@ -420,14 +420,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+    fn recording_of_any_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
         prop_assert!(file::read(bytes.as_slice()).is_err());
         prop_assert!(file::read([b"\x1f\x8b\x08\0".as_slice(), &bytes].concat().as_slice()).is_err());
         prop_assert!(file::read(compressed(&bytes).as_slice()).is_err());
     }
 
     #[test]
-    fn a_file_with_other_bytes_is_read_without_a_panic(
+    fn recording_with_mutated_bytes_does_not_panic(
         which in any::<prop::sample::Index>(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in prop::option::of(any::<prop::sample::Index>()),
@@ -444,7 +444,7 @@ proptest! {
     }
 
     #[test]
-    fn a_file_with_other_values_is_read_without_a_panic(
+    fn recording_with_mutated_values_does_not_panic(
         which in any::<prop::sample::Index>(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), piece()), 1..6),
     ) {

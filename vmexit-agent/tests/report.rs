@@ -30,22 +30,22 @@ fn rendered(report: &Report, format: ReportFormat) -> String {
 }
 
 #[test]
-fn text_of_a_busy_guest() {
+fn report_text_of_busy_guest() {
     insta::assert_snapshot!(rendered(&windows(), ReportFormat::Text));
 }
 
 #[test]
-fn text_of_a_silent_host() {
+fn report_text_of_silent_host() {
     insta::assert_snapshot!(rendered(&silent(), ReportFormat::Text));
 }
 
 #[test]
-fn json_of_a_busy_guest() {
+fn report_json_of_busy_guest() {
     insta::assert_snapshot!(rendered(&windows(), ReportFormat::Json));
 }
 
 #[test]
-fn what_exits_are_mostly_for_is_known_without_tables() {
+fn report_leading_reason_and_detail_match_tables() {
     let busy = windows().vms.remove(0);
     let (reason, detail) = (busy.leading.reason.unwrap(), busy.leading.detail.unwrap());
     let first = &busy.tables.exits[0];
@@ -63,12 +63,12 @@ fn what_exits_are_mostly_for_is_known_without_tables() {
 }
 
 #[test]
-fn page_of_a_busy_guest() {
+fn report_page_of_busy_guest() {
     insta::assert_snapshot!(vmexit_view::page(&windows()));
 }
 
 #[test]
-fn a_page_needs_nothing_and_believes_nobody() {
+fn report_page_fetches_nothing_and_escapes_names() {
     for report in [windows(), silent()] {
         let page = vmexit_view::page(&report);
         // Sources of findings are named, and nothing is fetched from them.
@@ -84,7 +84,7 @@ fn a_page_needs_nothing_and_believes_nobody() {
 }
 
 #[test]
-fn every_exit_is_accounted_for() {
+fn report_accounting_adds_up() {
     let report = windows();
     let accounting = &report.accounting;
     let rows: u64 = report.vms[0].tables.exits.iter().map(|exit| exit.stats.samples).sum();
@@ -96,7 +96,7 @@ fn every_exit_is_accounted_for() {
 }
 
 #[test]
-fn waiting_is_no_cost() {
+fn report_waiting_is_not_handled_time() {
     let vm = &windows().vms[0];
     let halted = vm.tables.exits.last().unwrap();
     assert_eq!((halted.reason.as_str(), halted.waits), ("HLT", true));
@@ -107,7 +107,7 @@ fn waiting_is_no_cost() {
 }
 
 #[test]
-fn a_silent_host_is_not_taken_for_an_idle_one() {
+fn report_of_silent_host_is_not_idle() {
     let report = silent();
     assert_eq!(report.source, Source::Silent);
     let port = &report.vms[0].tables.details[&Event::Ioport][0].stats;
@@ -115,7 +115,7 @@ fn a_silent_host_is_not_taken_for_an_idle_one() {
 }
 
 #[test]
-fn every_json_field_is_documented() {
+fn report_json_fields_are_documented() {
     let docs = include_str!("../../docs/json.md");
     let mut names = std::collections::BTreeSet::new();
     made_up::fields(&serde_json::to_value(windows()).unwrap(), &mut names);
@@ -126,7 +126,7 @@ fn every_json_field_is_documented() {
 }
 
 #[test]
-fn an_access_whose_exit_began_before_the_capture_is_no_sample() {
+fn report_unmatched_access_is_no_sample() {
     let mut port = row(Key::pio(0x608, 0, 4), &[(6_000, 10)]);
     port.row.unmatched = 1;
     let reasons = vec![row(Key::reason(30), &[(6_000, 10)])];

@@ -166,7 +166,7 @@ impl Agent {
 }
 
 #[test]
-fn ten_thousand_intervals_leave_nothing_behind() {
+fn churn_of_10k_intervals_keeps_memory_bounded() {
     // In memory, for the disk's sake.
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let mut agent = Agent {

@@ -154,7 +154,7 @@ fn agree(recording: &Measurement) {
 }
 
 #[test]
-fn all_views_of_a_recording_say_the_same() {
+fn views_of_one_recording_agree() {
     agree(&made_up::windows());
     agree(&made_up::silent());
     for name in ["1-amd.vmexit", "1-demo.vmexit", "1-silent.vmexit"] {

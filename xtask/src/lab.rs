@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use clap::ValueEnum;
-use vmexit_tests::lab::{self, Kernel, Lab, Stream, default_cache};
+use vmexit_tests::lab::{self, Lab, LabKernel, Stream, default_cache};
 
 use crate::{build, matrix, setup};
 
@@ -69,9 +69,9 @@ pub(crate) fn lab(args: &Args) -> Result<ExitCode> {
     }
     let lab = with_agent(args.kernel.as_deref())?.timeout(Duration::from_secs(args.timeout));
     let lab = match args.vendor {
-        Vendor::Amd => lab.vendor(lab::Vendor::Amd).perf(),
+        Vendor::Amd => lab.vendor(lab::LabVendor::Amd).perf(),
         // perf would take minutes to start.
-        Vendor::Intel => lab.vendor(lab::Vendor::Intel),
+        Vendor::Intel => lab.vendor(lab::LabVendor::Intel),
     };
     match lab
         .run_streaming(&script(&args.command), |stream, bytes| pass_on(stream, bytes, args.console))
@@ -87,7 +87,7 @@ pub(crate) fn lab(args: &Args) -> Result<ExitCode> {
 /// A lab that has the agent, as `vmexit`, and QEMU for guests of its own.
 pub(crate) fn with_agent(kernel: Option<&str>) -> Result<Lab> {
     let agent = build::agent(false)?;
-    let kernel = Kernel::find(&default_cache(), kernel)?;
+    let kernel = LabKernel::find(&default_cache(), kernel)?;
     Ok(Lab::new(kernel).qemu().binary("/usr/bin/vmexit", agent))
 }
 

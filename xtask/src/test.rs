@@ -45,7 +45,7 @@ pub(crate) fn test(args: &Args) -> Result<ExitCode> {
         "--test",
         "trace",
         "--test",
-        "screen",
+        "top_lab",
     ]);
     newest.env("VMEXIT", agent).env("VMEXIT_LAB_KERNEL", NEWEST);
     Ok(exit_code(status(&mut newest)?))

@@ -1,4 +1,4 @@
-//! Mode `command`: another program that watches exits, known to be attached before it is measured.
+//! Mode `command`: another program that watches exits. The measurement starts once the program is attached.
 
 use std::{
     ffi::OsString,
@@ -12,28 +12,32 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
-/// Longer than any agent needs, even in an emulator.
+/// Longest wait for a program to attach, even in an emulator.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Between two looks at whether it is attached: rare, for it may have but this CPU to start on.
+/// Time between two checks whether the program is attached. It is long because the program may share its only CPU.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Where the descriptor of a perf event leads to (`perf_event_open`, kernel/events/core.c).
+/// Link target of the file descriptor of a perf event (`perf_event_open`, kernel/events/core.c).
 const PERF_EVENT: &str = "anon_inode:[perf_event]";
 
-/// A running program; it gets SIGINT when this is dropped, and is waited for.
+/// A running program. Dropping the value sends SIGINT and waits for its end.
 pub(crate) struct Watcher {
     child: Child,
     name: String,
 }
 
 impl Watcher {
-    /// Starts it and waits until it watches: it holds two things of the kernel's at least that are
-    /// attached to events, none has come since the last look, and its own threads are quiet.
+    /// Starts a program and waits until it watches. It watches when it holds at least two links or perf events, has
+    /// made no new one since the last check, and its threads are idle.
+    ///
+    /// # Errors
+    ///
+    /// When the program can't be started, ends, or has attached nothing in time.
     pub(crate) async fn start(command: &[OsString]) -> Result<Self> {
         let (program, arguments) = command.split_first().context("no command")?;
         let name = program.to_string_lossy().into_owned();
-        // What it says is not what is measured.
+        // Its output is not part of the measurement.
         let child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -61,7 +65,7 @@ impl Watcher {
         }
     }
 
-    /// eBPF links (`Documentation/filesystems/proc.rst`, fdinfo) and perf events that it holds.
+    /// Number of eBPF links (`Documentation/filesystems/proc.rst`, fdinfo) and perf events that the program holds.
     fn held(&self) -> usize {
         let process = PathBuf::from(format!("/proc/{}", self.child.id()));
         let fds = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
@@ -73,7 +77,7 @@ impl Watcher {
         .count()
     }
 
-    /// Nanoseconds for which its threads have run, on any CPU (`Documentation/scheduler/sched-stats.rst`).
+    /// CPU time of its threads, nanoseconds (`Documentation/scheduler/sched-stats.rst`).
     pub(crate) fn cpu_ns(&self) -> Option<u64> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
         let ran = tasks.flatten().map(|task| {
@@ -83,7 +87,11 @@ impl Watcher {
         ran.sum()
     }
 
-    /// An error if it has ended.
+    /// Checks that the program is running.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
     pub(crate) fn ensure_running(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended too early, with {status}", self.name);
@@ -94,7 +102,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
+        // Both fail only if the program has ended already.
         let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
         let _ = self.child.wait();
     }
@@ -105,7 +113,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_command_that_watches_nothing_is_not_measured() {
+    async fn command_that_watches_nothing_is_not_measured() {
         let error = Watcher::start(&["true".into()]).await.err().unwrap();
         assert!(error.to_string().contains("ended too early"), "{error}");
         assert!(Watcher::start(&["/no/such/program".into()]).await.is_err());

@@ -1,5 +1,4 @@
-//! The comparators: which programs and maps belong to a mode, loaded and attached, and what they have
-//! counted.
+//! The comparators: eBPF programs and maps of each mode, and their counts.
 
 use std::{fs, path::Path};
 
@@ -14,11 +13,12 @@ use crate::Mode;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vmexit-bench-ebpf"));
 
-/// A program and its tracepoint.
-type Attachment = (&'static str, &'static str);
+/// Names of a program and of its tracepoint.
+type ComparatorProgram = (&'static str, &'static str);
 
-/// The ends of exits first, so that no beginning is left open.
-fn programs(mode: Mode, on_amd: bool) -> &'static [Attachment] {
+/// Programs of a mode in the order of attachment. Those on the end of an exit come first, so that no exit stays in
+/// flight.
+fn programs(mode: Mode, on_amd: bool) -> &'static [ComparatorProgram] {
     match mode {
         Mode::Nothing | Mode::Command | Mode::Ftrace | Mode::Poll | Mode::Frame => &[],
         Mode::Floor => &[("floor_entry", "kvm_entry"), ("floor_exit", "kvm_exit")],
@@ -40,7 +40,7 @@ fn programs(mode: Mode, on_amd: bool) -> &'static [Attachment] {
     }
 }
 
-/// Attached programs; dropping it detaches them.
+/// Attached programs. Dropping the value detaches them.
 pub(crate) struct Comparator {
     mode: Mode,
     on_amd: bool,
@@ -48,11 +48,15 @@ pub(crate) struct Comparator {
 }
 
 impl Comparator {
-    /// Loads and attaches what belongs to the mode.
+    /// Loads and attaches the programs of a mode.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a program or has another layout of `kvm_exit`.
     pub(crate) fn start(mode: Mode) -> Result<Self> {
         let on_amd = on_amd()?;
         let mut loader = EbpfLoader::new();
-        // The one large map; 8 MB for each CPU.
+        // The only large map: 8 MB per CPU.
         if mode != Mode::Bcc || !on_amd {
             loader.map_max_entries("BCC_SVM_STAT", 1);
         }
@@ -70,7 +74,11 @@ impl Comparator {
         Ok(Self { mode, on_amd, ebpf })
     }
 
-    /// Exits in its maps.
+    /// Number of exits in the maps; none for modes that do not count.
+    ///
+    /// # Errors
+    ///
+    /// When a map can't be read.
     pub(crate) fn counted(&self) -> Result<Option<u64>> {
         Ok(match self.mode {
             Mode::Bcc if self.on_amd => Some(self.counted_by_bcc::<0x405, 0x404>("SVM")?),
@@ -95,7 +103,8 @@ impl Comparator {
         })
     }
 
-    /// A thread's counts are in the cache of a CPU, which is then right, or in the hash table.
+    /// Number of exits in the maps of the bcc programs. The counts of a thread are in the cache of a CPU, which is
+    /// then the current one, or in the hash table.
     fn counted_by_bcc<const CACHE: usize, const COUNTS: usize>(&self, vendor: &str) -> Result<u64> {
         let map = |name| self.map(&format!("BCC_{vendor}_{name}"));
         let cache = PerCpuArray::<_, [u64; CACHE]>::try_from(map("CACHE")?)?;
@@ -142,7 +151,7 @@ fn on_amd() -> Result<bool> {
     Ok(cpus.contains("AuthenticAMD"))
 }
 
-/// The programs know where the reason is, as if compiled for this kernel; some kernels have it elsewhere.
+/// Checks that the exit reason is at the offset that the programs have compiled in.
 fn check_layout(tracefs: &Path) -> Result<()> {
     let path = tracefs.join("events/kvm/kvm_exit/format");
     let format =
@@ -154,24 +163,24 @@ fn check_layout(tracefs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Names for the reasons that `kvmexits.bt` has names for; what they say makes no difference.
+/// Fills in names of the reasons that `kvmexits.bt` names. The text makes no difference to the cost.
 fn name_reasons(ebpf: &mut Ebpf) -> Result<()> {
     const NAMELESS: [u64; 9] = [3, 4, 5, 6, 11, 17, 35, 38, 42];
     let map = ebpf.map_mut("BT_NAME").context("no map BT_NAME")?;
-    let mut names = HashMap::<&mut MapData, u64, Name>::try_from(map)?;
+    let mut names = HashMap::<&mut MapData, u64, BpftraceReasonName>::try_from(map)?;
     for reason in (0..=58).filter(|reason| !NAMELESS.contains(reason)) {
         let mut name = [0; 20];
         for (to, from) in name.iter_mut().zip(format!("REASON_{reason}").bytes()) {
             *to = from;
         }
-        names.insert(reason, Name(name), 0)?;
+        names.insert(reason, BpftraceReasonName(name), 0)?;
     }
     Ok(())
 }
 
 #[derive(Clone, Copy)]
 #[repr(C, align(4))]
-struct Name([u8; 20]);
+struct BpftraceReasonName([u8; 20]);
 
 // SAFETY: bytes without gaps.
-unsafe impl Pod for Name {}
+unsafe impl Pod for BpftraceReasonName {}

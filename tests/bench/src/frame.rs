@@ -1,5 +1,5 @@
-//! Mode `frame`: what the live view takes for one frame of a large host, from two readings to the bytes for
-//! the terminal. The readings are made up.
+//! Mode `frame`: cost of one frame of the live view on a large host, from two snapshots to the bytes for the terminal.
+//! The snapshots are made up.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,34 +29,38 @@ use crate::{made_up, poll::cpu_ns};
 const VMS: u32 = 500;
 const VCPUS: u32 = 16;
 
-/// Ports that each vCPU accesses; with the five reasons that are made up, its rows.
+/// Ports that each vCPU accesses. Its rows are these and five made-up exit reasons.
 const PORTS: u64 = 20;
 
-/// Of the terminal.
+/// Columns and lines of the terminal.
 const SIZE: (u16, u16) = (200, 50);
 
-/// Frames that are measured.
+/// Number of measured frames.
 const FRAMES: u64 = 50;
 
-/// What a frame took.
+/// Cost of a frame.
 #[derive(Debug, Serialize)]
 pub(crate) struct Framed {
     vms: u32,
     vcpus: u32,
     rows: usize,
-    /// The list of VMs, and one VM.
-    screens: BTreeMap<&'static str, Stages>,
+    /// CPU time by screen: the list of VMs, and one VM.
+    screens: BTreeMap<&'static str, FrameStages>,
 }
 
-/// CPU time by what it was spent on, nanoseconds: the mean over all frames.
+/// Mean CPU time of the stages of a frame, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Stages {
+struct FrameStages {
     subtract: u64,
     build: u64,
     draw: u64,
 }
 
-/// Draws frames of both screens.
+/// Measures frames of both screens.
+///
+/// # Errors
+///
+/// When a frame can't be drawn.
 pub(crate) fn frame() -> Result<Framed> {
     let guests: BTreeMap<u32, Vm> = (1..=VMS)
         .map(|pid| (pid, Vm { pid, name: format!("vm-{pid:03}"), ..Vm::default() }))
@@ -70,7 +74,11 @@ pub(crate) fn frame() -> Result<Framed> {
     Ok(Framed { vms: VMS, vcpus: VMS * VCPUS, rows, screens })
 }
 
-fn frames(readings: &[Snapshot; 2], guests: &BTreeMap<u32, Vm>, opens: bool) -> Result<Stages> {
+fn frames(
+    readings: &[Snapshot; 2],
+    guests: &BTreeMap<u32, Vm>,
+    opens: bool,
+) -> Result<FrameStages> {
     let [before, after] = readings;
     let interval = Interval::between(before, after);
     let look = |report| Look {
@@ -88,7 +96,7 @@ fn frames(readings: &[Snapshot; 2], guests: &BTreeMap<u32, Vm>, opens: bool) -> 
     let backend = CrosstermBackend::new(io::sink());
     let viewport = Viewport::Fixed(Rect::new(0, 0, SIZE.0, SIZE.1));
     let mut terminal = Terminal::with_options(backend, TerminalOptions { viewport })?;
-    let (theme, mut sum) = (Theme::default(), Stages::default());
+    let (theme, mut sum) = (Theme::default(), FrameStages::default());
     for _ in 0..FRAMES {
         let start = cpu_ns();
         let interval = Interval::between(before, after);
@@ -102,7 +110,11 @@ fn frames(readings: &[Snapshot; 2], guests: &BTreeMap<u32, Vm>, opens: bool) -> 
         sum.draw += cpu_ns() - built;
     }
     let mean = |ns: u64| ns.checked_div(FRAMES).context("no frame");
-    Ok(Stages { subtract: mean(sum.subtract)?, build: mean(sum.build)?, draw: mean(sum.draw)? })
+    Ok(FrameStages {
+        subtract: mean(sum.subtract)?,
+        build: mean(sum.build)?,
+        draw: mean(sum.draw)?,
+    })
 }
 
 fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: report::Layout) -> Report {
@@ -129,7 +141,7 @@ fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: report::Layou
     report::build(interval, sources)
 }
 
-/// A reading after so many seconds, with durations of the first VM.
+/// A snapshot after so many seconds, with durations of the first VM.
 fn snapshot(seconds: u64) -> Snapshot {
     let vcpu = |pid: u32, id: u32| VcpuReading {
         thread: Thread { pid, tid: pid * VCPUS + id, since_ns: 1 },

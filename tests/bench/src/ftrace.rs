@@ -1,4 +1,4 @@
-//! Mode `ftrace`: the kernel's own tracer writes the events into a ring buffer that nobody reads.
+//! Mode `ftrace`: the kernel's tracer writes the events to a ring buffer without a reader.
 
 use std::{
     fs,
@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 
-/// Of the group `kvm`: those that vmexit is on.
+/// Events of the group `kvm` to trace: those of the agent.
 const EVENTS: [&str; 3] = ["kvm_entry", "kvm_pio", "kvm_exit"];
 
-/// A trace instance with these events on. It is gone when this process is, even by SIGKILL.
+/// A trace instance with these events enabled. It is removed when this process ends, even by SIGKILL.
 pub(crate) struct Ftrace {
     instance: PathBuf,
     remover: Child,
@@ -22,13 +22,18 @@ pub(crate) struct Ftrace {
 }
 
 impl Ftrace {
-    /// Makes the instance, and switches the events on. The oldest are overwritten when its buffer is
-    /// full, whose size is the kernel's default.
+    /// Creates the instance and enables the events. A full buffer overwrites its oldest events. Its size is the
+    /// kernel's default.
+    ///
+    /// # Errors
+    ///
+    /// When tracefs is not mounted or the instance can't be created.
     pub(crate) fn start() -> Result<Self> {
         let instance = Path::new(TRACEFS).join(format!("instances/bench-{}", std::process::id()));
         let missing = format!("{TRACEFS} has no place for instances: is tracefs mounted there?");
         ensure!(instance.parent().is_some_and(Path::is_dir), missing);
-        // What removes it comes first. In a group of its own, so that ctrl-c does not end it.
+        // The process that removes the instance starts first. It has its own process group, so that ctrl-c does not
+        // end it.
         let mut remover = Command::new("sh");
         remover.args(["-c", "cat > /dev/null; rmdir \"$0\""]);
         remover.arg(&instance).process_group(0).stdin(Stdio::piped()).stdout(Stdio::null());
@@ -48,7 +53,11 @@ impl Ftrace {
         fs::write(&path, text).with_context(|| format!("{} can't be written", path.display()))
     }
 
-    /// Events written so far, those overwritten since included.
+    /// Number of events so far, including those overwritten.
+    ///
+    /// # Errors
+    ///
+    /// When the statistics can't be read.
     pub(crate) fn counted(&self) -> Result<u64> {
         let mut sum = 0;
         for cpu in fs::read_dir(self.instance.join("per_cpu"))? {
@@ -61,13 +70,13 @@ impl Ftrace {
 impl Drop for Ftrace {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // It was waited for already, at worst.
+        // This fails only if the process was waited for already.
         let _ = self.remover.wait();
     }
 }
 
-/// In a CPU's `stats`: the events in the buffer and those overwritten
-/// (`tracing_stats_read`, kernel/trace/trace.c).
+/// Number of events in a CPU's `stats`: those in the buffer and those overwritten (`tracing_stats_read`,
+/// kernel/trace/trace.c).
 fn written(stats: &str) -> u64 {
     let counts = stats.lines().filter_map(|line| {
         let (name, value) = line.split_once(": ")?;
@@ -81,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overwritten_events_were_written_too() {
+    fn ftrace_overwritten_events_are_counted() {
         let stats = "entries: 1200\noverrun: 34\ncommit overrun: 5\nbytes: 9\n\
                      oldest event ts:   167.1\nnow ts:   168.2\ndropped events: 6\nread events: 7\n";
         assert_eq!(written(stats), 1_234);

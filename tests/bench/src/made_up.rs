@@ -1,5 +1,4 @@
-//! Exits with times, made up from events without: what a reading would hold on a host whose KVM
-//! reports exits, for hosts that report port accesses alone.
+//! Made-up exits with times, for hosts whose KVM reports port accesses but no exits.
 
 use vmexit_common::key::Key;
 use vmexit_core::counters::{Durations, RowReading, Snapshot, VcpuReading};
@@ -7,14 +6,14 @@ use vmexit_core::counters::{Durations, RowReading, Snapshot, VcpuReading};
 /// Exit codes of SVM (`arch/x86/include/uapi/asm/svm.h`): msr, io, npf, cpuid, interrupt.
 const CODES: [u32; 5] = [0x07c, 0x07b, 0x400, 0x072, 0x060];
 
-/// The shortest duration, nanoseconds; the others are longer by a third each.
+/// Shortest duration, nanoseconds. Each further one is longer by a third.
 const SHORTEST_NS: f64 = 3_000.0;
 
-/// Different durations of a row's exits.
+/// Number of different durations in a row.
 const DURATIONS: u32 = 8;
 
-/// Turns the events of each row into as many exits, and books the sum on each of some reasons too. From
-/// reading to reading all counters only grow.
+/// Turns the events of each row into exits, and counts their sum for each of some exit reasons. All counters grow from
+/// snapshot to snapshot.
 pub(crate) fn add_times(snapshot: &mut Snapshot) {
     for VcpuReading { observed, reasons, details, .. } in &mut snapshot.vcpus {
         let mut exits = 0;
@@ -39,7 +38,7 @@ pub(crate) fn add_times(snapshot: &mut Snapshot) {
     }
 }
 
-/// Spreads a row's exits over durations, to each the same share.
+/// Distributes a row's exits evenly over the durations.
 fn time(reading: &mut RowReading) {
     let row = &mut reading.row;
     let mut durations = Durations::default();
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn all_exits_are_timed_and_accounted_for() {
+    fn made_up_times_cover_all_exits() {
         let interval = Interval::between(&snapshot(1_001), &snapshot(1_013));
         let vcpu = &interval.vcpus[0];
         assert_eq!((vcpu.reasons.len(), vcpu.details.len()), (CODES.len(), 2));

@@ -1,8 +1,8 @@
-//! `vmexit-bench`: what it costs a guest that somebody watches its exits.
+//! `vmexit-bench`: the cost to a guest of an observer of its exits.
 //!
-//! Attaches one way of watching, sleeps, and says how many exits there were in how much time. A guest
-//! that does nothing but exit makes fewer of them the more each costs; the difference to `nothing` is
-//! the cost. Where the clock counts instructions, as under an emulator, that is exact.
+//! Attaches an observer, sleeps, and prints the number of exits and the time. The more an exit costs, the fewer exits
+//! a guest makes that does nothing else. The difference to mode `nothing` is the cost. It is exact where the clock
+//! counts instructions, as under an emulator.
 
 mod command;
 mod comparator;
@@ -26,24 +26,23 @@ use tokio::{
 };
 
 use self::{
-    runs::{Counting, Others, Runs},
-    subject::Subject,
-    window::{Counts, Window},
+    runs::{EnabledStatistics, OtherPrograms, ProgramRuns},
+    subject::BenchSubject,
+    window::{CounterReading, Window},
 };
 
-/// Measure what watching KVM's exits costs
+/// Measure the cost of watching KVM's exits
 ///
-/// Prints one line of JSON: the time of the measurement, the exits that KVM itself counted in it, the
-/// dots that the guest printed, the nanoseconds from exit to exit, the smallest numbers of cycles that a
-/// guest with a clock printed, and what the watching programs counted (where they count), or how long a
-/// command's own threads ran. After the measurement, "check"
-/// says how often each eBPF program ran and for how long, and KVM's exits of that time; the kernel's
-/// statistics for this would disturb before.
+/// Prints one line of JSON: the length of the measurement, KVM's own count of exits, the guest's dots, the
+/// nanoseconds from exit to exit, the smallest numbers of cycles printed by a guest with a clock, the count of
+/// the programs if they count, and the CPU time of a command's threads. "check" has the number and duration of
+/// runs of each eBPF program after the measurement, and KVM's exits of that time; the kernel's statistics of
+/// runs would disturb the measurement itself.
 ///
-/// The modes on classic tracepoints keep the events from perf while they run.
+/// While modes on classic tracepoints run, perf gets no events from these tracepoints.
 ///
-/// Mode poll measures itself instead: CPU time and memory of polling as a live view does. So does mode frame:
-/// CPU time of one frame.
+/// Mode poll measures this process: CPU time and memory of polling like the live view. So does mode frame: CPU
+/// time of one frame.
 #[derive(Parser)]
 #[command(after_help = "\
 Examples:
@@ -51,39 +50,39 @@ Examples:
   vmexit-bench bpftrace --seconds 8 --serial guest.serial
   vmexit-bench command --seconds 8 --serial guest.serial -- vmexit capture --quiet -o report.txt
   vmexit-bench poll --seconds 20 --vcpus 10")]
-struct Args {
-    /// How exits are watched
+struct BenchArgs {
+    /// Way to watch exits
     mode: Mode,
 
-    /// How long to measure [default: until SIGINT or SIGTERM]
+    /// Length of the measurement, in seconds [default: until SIGINT or SIGTERM]
     #[arg(long, value_name = "N", required_if_eq("mode", "poll"))]
     seconds: Option<f64>,
 
-    /// From attaching to measuring, in seconds
+    /// Time between attaching and measuring, in seconds
     #[arg(long, value_name = "N", default_value_t = 1.0)]
     settle: f64,
 
-    /// What the guest prints, a dot for each of its rounds
+    /// File with the guest's serial output, which has a dot per round
     #[arg(long, value_name = "FILE")]
     serial: Option<PathBuf>,
 
-    /// KVM's own count of exits: one VM's, or all VMs' together
+    /// File with KVM's own count of exits, of one VM or of all
     #[arg(long, value_name = "FILE", default_value = "/sys/kernel/debug/kvm/exits")]
     exits: PathBuf,
 
-    /// How long the programs' runs are counted after the measurement, in seconds
+    /// Time to count the programs' runs after the measurement, in seconds
     #[arg(long, value_name = "N", default_value_t = 0.5)]
     check: f64,
 
-    /// Room for vCPUs in mode poll
+    /// Maximum number of vCPUs in mode poll
     #[arg(long, value_name = "N", required_if_eq("mode", "poll"))]
     vcpus: Option<u32>,
 
-    /// Mode poll: as if KVM had reported an exit for each event
+    /// Mode poll: make up an exit with times for each event
     #[arg(long)]
     made_up_times: bool,
 
-    /// What to run in mode command; it ends by SIGINT
+    /// Command to run in mode command; it is ended by SIGINT
     #[arg(last = true)]
     command: Vec<OsString>,
 }
@@ -92,27 +91,27 @@ struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Mode {
-    /// Not at all
+    /// No observer
     Nothing,
-    /// Raw tracepoint programs on kvm_exit and kvm_entry that read the clock, and nothing else
+    /// Raw tracepoint programs on kvm_exit and kvm_entry that only read the clock
     Floor,
-    /// The same on classic tracepoints
+    /// Classic tracepoint programs on kvm_exit and kvm_entry that only read the clock
     FloorClassic,
-    /// As bcc's kvmexit counts: kvm_exit alone, no times
+    /// Programs like those of bcc's kvmexit: counts on kvm_exit, no times
     Bcc,
-    /// As kvmexits.bt measures under bpftrace: a histogram of times by reason
+    /// Programs like those of bpftrace's kvmexits.bt: a histogram of times by reason
     Bpftrace,
-    /// The obvious programs: raw tracepoints, a hash table by thread, sums by reason and port
+    /// Straightforward programs: raw tracepoints, a hash table by thread, sums by reason and port
     RawNaive,
     /// Raw tracepoint programs on kvm_pio, kvm_msr and kvm_mmio that do nothing
     Empty,
-    /// The same on classic tracepoints
+    /// Classic tracepoint programs on kvm_pio, kvm_msr and kvm_mmio that do nothing
     EmptyClassic,
-    /// The kernel's own tracer, into a ring buffer that nobody reads
+    /// The kernel's tracer, with a ring buffer without a reader
     Ftrace,
-    /// The agent's library, polled each second for its report
+    /// The agent's library, with a report each second
     Poll,
-    /// The live view's library, drawing a large host that is made up
+    /// The live view, with frames of a made-up large host
     Frame,
     /// The command after --, which attaches eBPF programs or opens perf events
     Command,
@@ -125,17 +124,17 @@ struct Outcome {
     measured: Window,
     counted: Option<u64>,
     command_cpu_ns: Option<u64>,
-    check: Check,
+    check: RunsCheck,
 }
 
 #[derive(Serialize)]
-struct Check {
+struct RunsCheck {
     exits: Option<u64>,
-    runs: BTreeMap<String, Runs>,
+    runs: BTreeMap<String, ProgramRuns>,
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = BenchArgs::parse();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -146,7 +145,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run(args: &Args) -> Result<()> {
+async fn run(args: &BenchArgs) -> Result<()> {
     ensure!(
         (args.mode == Mode::Command) != args.command.is_empty(),
         "a command is for mode command, and mode command for a command"
@@ -162,17 +161,16 @@ async fn run(args: &Args) -> Result<()> {
         println!("{}", serde_json::to_string(&frame::frame()?)?);
         return Ok(());
     }
-    let mut stop = Stop::new()?;
+    let mut stop = StopSignals::new()?;
 
-    let others = Others::now();
+    let others = OtherPrograms::now();
     let mut subject = select! {
-        subject = Subject::start(args.mode, &args.command, settle) => subject?,
+        subject = BenchSubject::start(args.mode, &args.command, settle) => subject?,
         () = stop.signalled() => bail!("interrupted before the measurement"),
     };
-    let counts = || Counts::read(&args.exits, args.serial.as_deref());
+    let counts = || CounterReading::read(&args.exits, args.serial.as_deref());
 
-    // All reading is outside of the measured time: the clock is the last thing at its start, the first
-    // at its end.
+    // All other readings are outside of the measured time: the clock is read last at its start, and first at its end.
     let counted = subject.counted()?;
     let ran = subject.cpu_ns();
     let start = counts()?.at_start();
@@ -190,12 +188,12 @@ async fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-async fn check(args: &Args, length: Duration, others: &Others) -> Result<Check> {
-    let counting = Counting::start()?;
-    let start = Counts::read(&args.exits, None)?;
+async fn check(args: &BenchArgs, length: Duration, others: &OtherPrograms) -> Result<RunsCheck> {
+    let counting = EnabledStatistics::start()?;
+    let start = CounterReading::read(&args.exits, None)?;
     sleep(length).await;
-    let end = Counts::read(&args.exits, None)?;
-    Ok(Check { exits: end.exits_since(&start), runs: counting.end(others) })
+    let end = CounterReading::read(&args.exits, None)?;
+    Ok(RunsCheck { exits: end.exits_since(&start), runs: counting.end(others) })
 }
 
 fn seconds(value: f64) -> Result<Duration> {
@@ -203,12 +201,12 @@ fn seconds(value: f64) -> Result<Duration> {
 }
 
 /// The signals that end a measurement.
-struct Stop {
+struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Stop {
+impl StopSignals {
     fn new() -> Result<Self> {
         let on = |kind| signal(kind).context("signals can't be caught");
         Ok(Self {
@@ -217,7 +215,7 @@ impl Stop {
         })
     }
 
-    /// Sleeps so long, or until a signal.
+    /// Sleeps for this time, if any, or until a signal.
     async fn after(&mut self, length: Option<Duration>) {
         select! {
             () = sleep(length.unwrap_or_default()), if length.is_some() => {}

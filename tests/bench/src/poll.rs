@@ -1,8 +1,7 @@
-//! Mode `poll`: what the agent itself takes while somebody looks at its report each second.
+//! Mode `poll`: CPU time and memory of the agent with a report each second.
 //!
-//! The work of a live view, by the agent's own library: read the maps, take the difference to the last
-//! reading, build the report, render what of it is on the screen. That is one VM, the only one whose
-//! durations are read. Only VMs of `vmexit-vcpus` are looked at.
+//! It does the work of the live view by the agent's library: read the maps, subtract the previous snapshot, build the
+//! report, render one VM, the only one whose durations are read. Only VMs of `vmexit-vcpus` are included.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,44 +31,43 @@ use vmexit_view::ReportFormat;
 
 use crate::made_up;
 
-/// From one look to the next.
+/// Time between two polls.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Looks before those that are measured: buffers have their size then.
+/// Polls before the measurement, until buffers have their final size.
 const WARM_UP: u32 = 3;
 
-/// The name of the VMs to look at.
+/// Name of the VMs to include.
 const VMM: &str = "vmexit-vcpus";
 
-/// What polling took.
+/// Cost of polling.
 #[derive(Debug, Serialize)]
 pub(crate) struct Polled {
-    /// Length of the measurement.
+    /// Length of the measurement, seconds.
     seconds: f64,
-    /// Looks in it.
+    /// Number of polls.
     polls: usize,
-    /// VMs in a report.
+    /// Number of VMs in a report.
     vms: usize,
-    /// vCPUs with events, at the look that had fewest.
+    /// Number of vCPUs with events, in the poll with fewest.
     busy_vcpus: usize,
-    /// Rows with events over all vCPUs, on average of the looks.
+    /// Number of rows with events of all vCPUs, average of all polls.
     busy_rows: usize,
-    /// Bytes of a rendered report, the last one.
+    /// Bytes of the last rendered report.
     rendered: usize,
-    /// CPU time of this process, nanoseconds; without that of making up times.
+    /// CPU time of this process, nanoseconds, without that for made-up times.
     cpu_ns: u64,
-    /// The same by what it was spent on.
-    stages_ns: Stages,
-    /// Resident memory at the end, KiB, by the kernel's names for its parts; `VmHWM` is the most that
-    /// there ever was.
+    /// CPU time by stage, nanoseconds.
+    stages_ns: PollStages,
+    /// Resident memory at the end, KiB, by the kernel's names of its parts; `VmHWM` is the peak.
     memory_kib: BTreeMap<String, u64>,
 }
 
-/// CPU time by what it was spent on, nanoseconds.
-type Stages = BTreeMap<&'static str, u64>;
+/// CPU time by stage, nanoseconds.
+type PollStages = BTreeMap<&'static str, u64>;
 
 /// A live view without a screen.
-struct View {
+struct PolledView {
     probe: Probe,
     host: Host,
     reasons: Names,
@@ -77,41 +75,44 @@ struct View {
     last: Snapshot,
     made_up_times: bool,
     made_up_ns: u64,
-    stages_ns: Stages,
+    stages_ns: PollStages,
 }
 
-/// What was seen at one look.
-struct Seen {
+/// Figures of one poll.
+struct PollFigures {
     vms: usize,
     busy_vcpus: usize,
     busy_rows: usize,
     rendered: usize,
 }
 
-/// Polls for so long, with room for so many vCPUs. With made-up times, as if KVM had reported an exit
-/// for each event.
+/// Polls for this time, with at most so many vCPUs. With made-up times, each event becomes an exit.
+///
+/// # Errors
+///
+/// When no VM of `vmexit-vcpus` runs, or the programs can't be attached or read.
 pub(crate) async fn poll(vcpus: u32, length: Duration, made_up_times: bool) -> Result<Polled> {
-    let mut view = View::start(vcpus, made_up_times)?;
+    let mut view = PolledView::start(vcpus, made_up_times)?;
     let mut tick = interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     for _ in 0..WARM_UP {
         tick.tick().await;
-        view.look()?;
+        view.poll()?;
     }
-    (view.stages_ns, view.made_up_ns) = (Stages::new(), 0);
+    (view.stages_ns, view.made_up_ns) = (PollStages::new(), 0);
     let (start, cpu_at_start) = (Instant::now(), cpu_ns());
-    let mut looks = Vec::new();
+    let mut polls = Vec::new();
     while start.elapsed() < length {
         tick.tick().await;
-        looks.push(view.look()?);
+        polls.push(view.poll()?);
     }
-    let last = looks.last().context("not one look in that time")?;
+    let last = polls.last().context("no poll in that time")?;
     Ok(Polled {
         seconds: start.elapsed().as_secs_f64(),
-        polls: looks.len(),
+        polls: polls.len(),
         vms: last.vms,
-        busy_vcpus: looks.iter().map(|look| look.busy_vcpus).min().unwrap_or(0),
-        busy_rows: looks.iter().map(|look| look.busy_rows).sum::<usize>() / looks.len(),
+        busy_vcpus: polls.iter().map(|poll| poll.busy_vcpus).min().unwrap_or(0),
+        busy_rows: polls.iter().map(|poll| poll.busy_rows).sum::<usize>() / polls.len(),
         rendered: last.rendered,
         cpu_ns: cpu_ns() - cpu_at_start - view.made_up_ns,
         stages_ns: view.stages_ns,
@@ -119,7 +120,7 @@ pub(crate) async fn poll(vcpus: u32, length: Duration, made_up_times: bool) -> R
     })
 }
 
-impl View {
+impl PolledView {
     fn start(vcpus: u32, made_up_times: bool) -> Result<Self> {
         let guests = discover::find_all()?.vms.into_iter().filter(|vm| vm.answers_to(VMM));
         let guests: BTreeMap<u32, Vm> = guests.map(|vm| (vm.pid, vm)).collect();
@@ -142,11 +143,11 @@ impl View {
             last: Snapshot::default(),
             made_up_times,
             made_up_ns: 0,
-            stages_ns: Stages::new(),
+            stages_ns: PollStages::new(),
         })
     }
 
-    fn look(&mut self) -> Result<Seen> {
+    fn poll(&mut self) -> Result<PollFigures> {
         let on_screen = *self.guests.keys().next().context("no VM")?;
         let mut now = self.timed("read", |view| view.probe.snapshot(|pid| pid == on_screen))?;
         if self.made_up_times {
@@ -180,7 +181,7 @@ impl View {
         let rendered =
             self.timed("render", |_| vmexit_view::render(&report, ReportFormat::Text))?;
         let rows = interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len());
-        let seen = Seen {
+        let figures = PollFigures {
             vms,
             busy_vcpus: rows.clone().filter(|&rows| rows > 0).count(),
             busy_rows: rows.sum(),
@@ -190,10 +191,10 @@ impl View {
             view.last = now;
             drop((interval, report, rendered));
         });
-        Ok(seen)
+        Ok(figures)
     }
 
-    /// Adds the CPU time of some work to that of its stage.
+    /// Runs some work and adds its CPU time to that of a stage.
     fn timed<T>(&mut self, stage: &'static str, work: impl FnOnce(&mut Self) -> T) -> T {
         let start = cpu_ns();
         let result = work(self);
@@ -202,7 +203,7 @@ impl View {
     }
 }
 
-/// CPU time of this process so far, all threads, nanoseconds.
+/// CPU time of all threads of this process so far, nanoseconds.
 pub(crate) fn cpu_ns() -> u64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
@@ -226,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_found_in_the_status() {
+    fn proc_status_memory_parses() {
         let status = "Name:\tx\nVmHWM:\t    9000 kB\nVmRSS:\t    8000 kB\nRssAnon:\t    7000 kB\n";
         let memory = memory_kib(status);
         assert_eq!((memory["VmHWM"], memory["VmRSS"], memory["RssAnon"]), (9_000, 8_000, 7_000));
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn cpu_time_grows_by_work() {
+    fn cpu_time_grows_with_work() {
         let start = cpu_ns();
         let sum = (0..5_000_000u64).fold(0, |sum, i| std::hint::black_box(sum ^ i));
         std::hint::black_box(sum);

@@ -1,4 +1,4 @@
-//! What is attached while it is measured, whatever kind of thing it is.
+//! The observer that is attached during a measurement.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -7,16 +7,20 @@ use tokio::time::sleep;
 
 use crate::{Mode, command::Watcher, comparator::Comparator, ftrace::Ftrace};
 
-/// A way to watch exits, which goes on while this lives.
-pub(crate) enum Subject {
+/// An attached observer. Dropping the value detaches it.
+pub(crate) enum BenchSubject {
     Nothing,
     Comparator(Comparator),
     Ftrace(Ftrace),
     Watcher(Watcher),
 }
 
-impl Subject {
-    /// Attaches it, and gives it time to settle.
+impl BenchSubject {
+    /// Attaches the observer of a mode, and waits for it to settle.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be attached.
     pub(crate) async fn start(mode: Mode, command: &[OsString], settle: Duration) -> Result<Self> {
         let subject = match mode {
             Mode::Nothing | Mode::Poll | Mode::Frame => Self::Nothing,
@@ -28,8 +32,11 @@ impl Subject {
         Ok(subject)
     }
 
-    /// Exits that it has counted since it was attached, where that can be known; of the kernel's
-    /// tracer, events.
+    /// Number of exits counted since it was attached, or of events for the kernel's tracer; none if it does not count.
+    ///
+    /// # Errors
+    ///
+    /// When the counters can't be read.
     pub(crate) fn counted(&self) -> Result<Option<u64>> {
         match self {
             Self::Comparator(comparator) => comparator.counted(),
@@ -38,7 +45,7 @@ impl Subject {
         }
     }
 
-    /// How long a command's own threads have run, nanoseconds.
+    /// CPU time of a command's threads, nanoseconds.
     pub(crate) fn cpu_ns(&self) -> Option<u64> {
         match self {
             Self::Watcher(watcher) => watcher.cpu_ns(),
@@ -46,7 +53,11 @@ impl Subject {
         }
     }
 
-    /// An error if it watches no more.
+    /// Checks that a command is running.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
     pub(crate) fn ensure_running(&mut self) -> Result<()> {
         match self {
             Self::Watcher(watcher) => watcher.ensure_running(),

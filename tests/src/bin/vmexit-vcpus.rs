@@ -1,5 +1,5 @@
-//! `vmexit-vcpus N`: so many vCPUs, each with some accesses a second to each of twenty ports, until
-//! standard input ends. See [`vmexit_tests::guest::vcpus`].
+//! `vmexit-vcpus N`: runs N vCPUs until standard input ends. Each accesses each of twenty ports several times a
+//! second. See [`vmexit_tests::guest::vcpus`].
 
 use std::env;
 

@@ -1,32 +1,32 @@
-//! A guest without firmware or kernel, whose exits can be predicted one by one.
+//! A guest without firmware or kernel, all of whose exits are known in advance.
 //!
-//! In go numbers of exits per round; out come a ROM for `qemu-system-x86_64 -bios` and, for any
-//! number of rounds, the exact counts that a correct observer must arrive at.
+//! Its input is the numbers of exits per round. It yields a ROM for `qemu-system-x86_64 -bios` and, for any number
+//! of rounds, the exact counts that a correct observer must report.
 
-use super::clock::Clock;
+use super::clock::GuestClock;
 use super::expected::address::{
     APIC_BASE, BAR, DEBUG_EXIT, EFER, HPET_COUNTER, PCI_ADDRESS, PCI_DATA, PIC_MASK, PM_TIMER,
     RTC_DATA, RTC_INDEX, SERIAL, STRING_IN, STRING_OUT, X2APIC_EOI, X2APIC_LINT0, X2APIC_SPURIOUS,
     X2APIC_TIMER, X2APIC_TIMER_COUNT, X2APIC_TIMER_DIVIDE,
 };
-use super::expected::{Accesses, Direction, Expected};
+use super::expected::{Expected, PortAccesses, PortDirection};
 use super::rom::{self, Slot};
 
-/// What a guest does after its last round.
+/// Action of a guest after its last round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AtEnd {
-    /// One last HLT that nothing ends; QEMU stays.
+    /// One HLT that no interrupt ends. QEMU goes on running.
     #[default]
     Halt,
-    /// One OUT to `isa-debug-exit`, inside which QEMU exits (with status 1, its only choice).
+    /// One OUT to `isa-debug-exit`. QEMU exits inside it, always with status 1.
     PowerOff,
 }
 
-/// How many exits of each kind the guest makes per round; a round ends with a dot on the serial
-/// port. See [`BareGuest::expected`] for what these add up to.
+/// Numbers of exits of each kind per round. A round ends with a dot on the serial port.
+/// [`BareGuest::expected`] has the sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BareGuest {
-    /// Rounds until the end, 0 = for ever.
+    /// Number of rounds; 0 for an endless guest.
     pub rounds: u32,
     /// 4-byte IN from the ACPI PM timer, port 0x608.
     pub pm_timer_in: u32,
@@ -34,42 +34,43 @@ pub struct BareGuest {
     pub rtc_out: u32,
     /// 1-byte IN from the RTC's data port 0x71.
     pub rtc_in: u32,
-    /// 1-byte OUT to the RTC's data port 0x71 (a byte of CMOS RAM that means nothing).
+    /// 1-byte OUT to the RTC's data port 0x71 (an unused byte of CMOS RAM).
     pub rtc_data_out: u32,
     /// CPUID, leaf 0.
     pub cpuid: u32,
     /// RDMSR of `IA32_APIC_BASE`, which KVM intercepts on every CPU.
     pub msr_read: u32,
-    /// HLT of some 100 µs, ended by the x2APIC timer. Each one brings two WRMSR with it: one
-    /// starts the timer, the other ends its interrupt. QEMU's CPU model must have `x2apic`.
+    /// HLT of some 100 µs, ended by the x2APIC timer. Each comes with two WRMSR: one starts the timer, the other
+    /// ends its interrupt. QEMU's CPU model must have `x2apic`.
     pub hlt: u32,
     /// 4-byte read of the HPET's main counter at 0xfed000f0.
     pub hpet_read: u32,
     /// 4-byte read of the first register of a modern virtio device in slot 5 (see [`Qemu::VIRTIO`](super::Qemu::VIRTIO)).
     pub bar_read: u32,
-    /// 1-byte IN from so many ports, each once, from 0x5001 on: what fills a table on purpose.
+    /// 1-byte IN from each of so many ports, from 0x5001 on. It fills a table of rows.
     pub port_sweep: u32,
-    /// The same ports before the first round, and so many: what a boot leaves in a table.
+    /// 1-byte IN from each of so many ports, from 0x5001 on, once before the first round. It fills a table of rows
+    /// like a boot does.
     pub boot_sweep: u32,
-    /// One `rep outsb` of so many bytes to port 0x5800, where no device is. See
-    /// [`BareGuest::per_round`] for what string instructions make.
+    /// One `rep outsb` of so many bytes to port 0x5800, which has no device. [`BareGuest::per_round`] says which
+    /// exits string instructions make.
     pub string_out: u32,
-    /// One `rep insb` of so many bytes from port 0x5801, where no device is; at most 1,024.
+    /// One `rep insb` of so many bytes from port 0x5801, which has no device; at most 1,024.
     pub string_in: u32,
-    /// One `rep outsb` of so many bytes to port 0xa1, a device in KVM; at most 1,024.
+    /// One `rep outsb` of so many bytes to port 0xa1, a device of KVM; at most 1,024.
     pub string_out_pic: u32,
-    /// So many rounds of a loop that makes no exit.
+    /// Iterations of a loop that makes no exit.
     pub compute: u32,
-    /// Whether each IN from the PM timer and each CPUID stands between two readings of the TSC, and
-    /// the round's smallest differences are printed after its dot: see [`Clock`].
+    /// Whether the guest reads the TSC before and after each IN from the PM timer and each CPUID, and prints the
+    /// smallest differences of the round after its dot: see [`GuestClock`].
     pub clock: bool,
-    /// What follows the last round.
+    /// Action after the last round.
     pub at_end: AtEnd,
 }
 
 impl BareGuest {
-    /// A lively mix for demonstrations, for ever: mostly PM timer, and something of everything
-    /// else that an idle desktop guest does.
+    /// An endless mix for demonstrations: mostly reads of the PM timer, and some of all other exits of an idle
+    /// desktop guest.
     pub const fn demo() -> Self {
         Self {
             rounds: 0,
@@ -93,7 +94,7 @@ impl BareGuest {
         }
     }
 
-    /// Every kind of exit in a number of its own, so that a mix-up of two kinds shows.
+    /// Every kind of exit, each in a different number, so that kinds that are mixed up are noticed.
     pub const fn sampler() -> Self {
         Self {
             rounds: 0,
@@ -117,7 +118,7 @@ impl BareGuest {
         }
     }
 
-    /// The case of an old Windows guest with the wrong clock: PM timer reads and nothing else.
+    /// Reads of the PM timer only, as by an old Windows guest that uses it as its clock.
     pub const fn pm_timer(per_round: u32) -> Self {
         Self {
             pm_timer_in: per_round,
@@ -130,27 +131,27 @@ impl BareGuest {
         }
     }
 
-    /// What a boot is to a table: 300 ports once, and then a few over and over.
+    /// The port accesses of a boot: 300 ports once, and then a few again and again.
     pub const fn boot() -> Self {
         Self { boot_sweep: 300, rtc_out: 3, ..Self::pm_timer(20) }
     }
 
-    /// The same guest, ending after this many rounds (0: never).
+    /// The same guest with this number of rounds; 0 for an endless one.
     pub const fn rounds(self, rounds: u32) -> Self {
         Self { rounds, ..self }
     }
 
-    /// The same guest with another end.
+    /// The same guest with this action after its last round.
     pub const fn at_end(self, at_end: AtEnd) -> Self {
         Self { at_end, ..self }
     }
 
-    /// The same guest without its HLTs: it then needs no x2APIC and writes no APIC register.
+    /// The same guest without HLTs. It needs no x2APIC and writes no APIC register.
     pub const fn without_hlt(self) -> Self {
         Self { hlt: 0, ..self }
     }
 
-    /// The ROM, to be written to a file for QEMU's `-bios`.
+    /// Contents of the ROM file for QEMU's `-bios`.
     pub fn rom(&self) -> Vec<u8> {
         let mut bytes = rom::blank();
         for (slot, value) in self.parameters() {
@@ -182,22 +183,26 @@ impl BareGuest {
         ]
     }
 
-    /// Every exit that can be known after `rounds` complete rounds: [set-up](Self::setup), that
-    /// many [rounds](Self::per_round) and, if they were the guest's last, its [end](Self::end).
+    /// Exits that are known after `rounds` complete rounds: those of the [set-up](Self::setup), of that many
+    /// [rounds](Self::per_round) and, if they were the guest's last, of its [end](Self::end).
     ///
-    /// Some exits cannot be known, and are not in it: external interrupts (the host's own, and
-    /// whatever kicks the vCPU out), interrupt windows (a timer that fires before its HLT opens
-    /// one), page faults on RAM and ROM (one or more per region, as the host maps it), control
-    /// register accesses of the set-up, and preemption timers. MMIO is exact by address; its exit
-    /// *reason* is `npf` on AMD, while Intel reports the first access as an EPT violation and
-    /// later ones as EPT misconfigurations. With APICv or AVIC the EOI writes make no exit. AMD
-    /// CPUs with idle-HLT leave out a HLT for which the interrupt is already there.
+    /// These exits can't be known and are not included:
     ///
-    /// An emulated CPU may let the interrupt in just before the HLT. The guest notices, prints a
-    /// dash instead, and is still exact: see [`Expected::with_missed_hlts`].
+    /// - external interrupts: those of the host, and those that kick the vCPU out of the guest
+    /// - interrupt windows, which a timer opens that fires before its HLT
+    /// - page faults on RAM and ROM: one or more per region, depending on how the host maps it
+    /// - control register accesses of the set-up
+    /// - preemption timers
     ///
-    /// `kvm_pio`, `kvm_msr` and `kvm_cpuid` fire once an exit, but for strings. `kvm_mmio` fires twice for a read
-    /// that userspace answers, as `unsatisfied-read` and as `read`. Not every exit reaches
+    /// MMIO is exact by address. Its exit *reason* is `npf` on AMD; Intel reports the first access as an EPT
+    /// violation and later ones as EPT misconfigurations. With APICv or AVIC the EOI writes make no exit. AMD CPUs
+    /// with idle-HLT make no exit for a HLT whose interrupt is already pending.
+    ///
+    /// An emulated CPU may deliver the interrupt just before the HLT. The guest then prints a dash instead, and the
+    /// counts are still exact: see [`Expected::with_missed_hlts`].
+    ///
+    /// `kvm_pio`, `kvm_msr` and `kvm_cpuid` fire once per exit, except for string instructions. `kvm_mmio` fires
+    /// twice for a read that userspace answers, as `unsatisfied-read` and as `read`. Not every exit reaches
     /// userspace: QEMU has KVM collect the writes to port 0x70.
     pub fn expected(&self, rounds: u64) -> Expected {
         let mut sum = self.setup();
@@ -208,11 +213,11 @@ impl BareGuest {
         sum
     }
 
-    /// Exits before the first round. Always one WRMSR of EFER; and what the round needs:
+    /// Exits before the first round: one WRMSR of EFER, and the set-up for each kind of exit in the round:
     ///
-    /// - `pm_timer_in`: 3 OUT to 0xcf8, 1 IN from 0xcfc, 2 OUT to 0xcfc (all of 4 bytes): asks
-    ///   which host bridge there is, and gives the timer its port.
-    /// - `bar_read`: 2 OUT to 0xcf8 and 2 to 0xcfc: gives the device its address.
+    /// - `pm_timer_in`: 3 OUT to 0xcf8, 1 IN from 0xcfc, 2 OUT to 0xcfc (all of 4 bytes): reads
+    ///   which host bridge there is, and sets the port of the timer.
+    /// - `bar_read`: 2 OUT to 0xcf8 and 2 to 0xcfc: sets the address of the device.
     /// - `rtc_data_out`: 1 OUT to 0x70.
     /// - `boot_sweep`: 1 IN from each of so many ports.
     /// - `hlt`: 1 WRMSR each of 0x1b, 0x80f, 0x835, 0x832 and 0x83e.
@@ -220,15 +225,19 @@ impl BareGuest {
         let mut setup = sweep(Expected::default().write_msr(EFER, 1), self.boot_sweep);
         if self.pm_timer_in > 0 {
             setup = setup
-                .port(PCI_ADDRESS, Direction::Out, 3)
-                .port(PCI_DATA, Direction::In, 1)
-                .port(PCI_DATA, Direction::Out, 2);
+                .port(PCI_ADDRESS, PortDirection::Out, 3)
+                .port(PCI_DATA, PortDirection::In, 1)
+                .port(PCI_DATA, PortDirection::Out, 2);
         }
         if self.bar_read > 0 {
-            setup = setup.port(PCI_ADDRESS, Direction::Out, 2).port(PCI_DATA, Direction::Out, 2);
+            setup = setup.port(PCI_ADDRESS, PortDirection::Out, 2).port(
+                PCI_DATA,
+                PortDirection::Out,
+                2,
+            );
         }
         if self.rtc_data_out > 0 {
-            setup = setup.port(RTC_INDEX, Direction::Out, 1);
+            setup = setup.port(RTC_INDEX, PortDirection::Out, 1);
         }
         if self.hlt > 0 {
             setup = setup
@@ -241,24 +250,23 @@ impl BareGuest {
         setup
     }
 
-    /// Exits of one round, its dot included.
+    /// Exits of one round, including its dot.
     ///
     /// KVM emulates string instructions (`handle_io`, arch/x86/kvm/vmx/vmx.c; `io_interception`,
-    /// arch/x86/kvm/svm/svm.c), and how depends on the direction and on who has the device:
+    /// arch/x86/kvm/svm/svm.c). The exits depend on the direction and on where the device is:
     ///
-    /// - INS is read ahead for up to 1,024 bytes and to the page's end at most (`pio_in_emulated`,
-    ///   arch/x86/kvm/emulate.c): one exit, and one `kvm_pio` with that count. The guest's buffer
-    ///   begins with a page.
-    /// - OUTS goes element by element (`em_out`), with a `kvm_pio` of count 1 each. KVM goes on within
-    ///   the exit where the device is its own, up to 1,024 times (`x86_emulate_insn`). Where it is
-    ///   QEMU's, the guest's instruction starts again after each element, and makes the next exit
-    ///   (`x86_emulate_instruction`, arch/x86/kvm/x86.c: the address is not yet past it).
+    /// - INS: KVM reads ahead up to 1,024 bytes, and not past the end of the page (`pio_in_emulated`,
+    ///   arch/x86/kvm/emulate.c). That is one exit, and one `kvm_pio` with that count. The guest's buffer
+    ///   begins at a page boundary.
+    /// - OUTS: KVM emulates one element at a time (`em_out`), with a `kvm_pio` of count 1 each. With a device of
+    ///   KVM, one exit covers up to 1,024 elements (`x86_emulate_insn`). With a device of QEMU, the guest restarts
+    ///   the instruction after each element, which makes the next exit (`x86_emulate_instruction`,
+    ///   arch/x86/kvm/x86.c: the instruction pointer has not moved on).
     ///
-    /// After its last element, too, KVM leaves the instruction for the guest to start again, now with a
-    /// count of 0: it looks at the count before an element, not after. That makes one more exit in both
-    /// labs, without a `kvm_pio`, for their CPUs look whether to exit before they look at the count
-    /// (`gen_ins` after `gen_check_io`, target/i386/tcg/translate.c of QEMU; `REP_INSB_YbDX` and
-    /// `allow_io`, cpu/io.cc of Bochs).
+    /// The guest restarts the instruction after its last element too, with a count of 0, because KVM checks the
+    /// count before an element, not after it. That makes one more exit in both labs, without a `kvm_pio`: their
+    /// CPUs check for an exit before they check the count (`gen_ins` after `gen_check_io`,
+    /// target/i386/tcg/translate.c of QEMU; `REP_INSB_YbDX` and `allow_io`, cpu/io.cc of Bochs).
     pub fn per_round(&self) -> Expected {
         let mut round = Expected {
             cpuid: u64::from(self.cpuid),
@@ -270,23 +278,23 @@ impl BareGuest {
             ..Expected::default()
         };
         round = sweep(round, self.port_sweep);
-        let string_in = Accesses { exits: 1, events: 1, elements: self.string_in.into() };
+        let string_in = PortAccesses { exits: 1, events: 1, elements: self.string_in.into() };
         let of_pic = u64::from(self.string_out_pic);
-        let string_out_pic = Accesses { exits: 1, events: of_pic, elements: of_pic };
+        let string_out_pic = PortAccesses { exits: 1, events: of_pic, elements: of_pic };
         if self.string_in > 0 {
-            round = round.string(STRING_IN, Direction::In, string_in);
+            round = round.string(STRING_IN, PortDirection::In, string_in);
         }
         if self.string_out_pic > 0 {
-            round = round.string(PIC_MASK, Direction::Out, string_out_pic);
+            round = round.string(PIC_MASK, PortDirection::Out, string_out_pic);
         }
-        let printed = if self.clock { 1 + Clock::PRINTED } else { 1 };
+        let printed = if self.clock { 1 + GuestClock::PRINTED } else { 1 };
         round
-            .port(STRING_OUT, Direction::Out, self.string_out.into())
-            .port(PM_TIMER, Direction::In, self.pm_timer_in.into())
-            .port(RTC_INDEX, Direction::Out, self.rtc_out.into())
-            .port(RTC_DATA, Direction::In, self.rtc_in.into())
-            .port(RTC_DATA, Direction::Out, self.rtc_data_out.into())
-            .port(SERIAL, Direction::Out, printed)
+            .port(STRING_OUT, PortDirection::Out, self.string_out.into())
+            .port(PM_TIMER, PortDirection::In, self.pm_timer_in.into())
+            .port(RTC_INDEX, PortDirection::Out, self.rtc_out.into())
+            .port(RTC_DATA, PortDirection::In, self.rtc_in.into())
+            .port(RTC_DATA, PortDirection::Out, self.rtc_data_out.into())
+            .port(SERIAL, PortDirection::Out, printed)
             .read_mmio(HPET_COUNTER, self.hpet_read.into())
             .read_mmio(BAR, self.bar_read.into())
             .read_msr(APIC_BASE, self.msr_read.into())
@@ -294,20 +302,20 @@ impl BareGuest {
             .write_msr(X2APIC_EOI, self.hlt.into())
     }
 
-    /// Exits after the last round: one HLT, or one OUT to 0xf4. Neither is followed by an entry
-    /// (the HLT not before QEMU ends), so what counts complete exit-entry pairs sees one less.
+    /// Exits after the last round: one HLT, or one OUT to 0xf4. No entry follows either of them while QEMU runs,
+    /// so an observer that counts complete pairs of exit and entry has one less.
     pub fn end(&self) -> Expected {
         match self.at_end {
             AtEnd::Halt => Expected { hlt: 1, ..Expected::default() },
-            AtEnd::PowerOff => Expected::default().port(DEBUG_EXIT, Direction::Out, 1),
+            AtEnd::PowerOff => Expected::default().port(DEBUG_EXIT, PortDirection::Out, 1),
         }
     }
 }
 
-/// Adds so many ports, each once.
+/// Adds one IN from each of so many ports.
 fn sweep(expected: Expected, ports: u32) -> Expected {
     (1..=ports).fold(expected, |expected, port| {
-        expected.port(rom::SWEEP_BASE + port as u16, Direction::In, 1)
+        expected.port(rom::SWEEP_BASE + port as u16, PortDirection::In, 1)
     })
 }
 
@@ -321,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_arrive_in_the_rom_and_nothing_else_changes() {
+    fn rom_parameters_change_only_their_slots() {
         let guest = BareGuest {
             rounds: 0x0102_0304,
             bar_read: 4,
@@ -341,13 +349,13 @@ mod tests {
 
     #[test]
     fn expected_adds_setup_rounds_and_end() {
-        use Direction::{In, Out};
+        use PortDirection::{In, Out};
         let guest = BareGuest::demo().rounds(50);
         let whole = guest.expected(50);
-        assert_eq!(whole.ports[&(PM_TIMER, In)], Accesses::single(5_000));
-        assert_eq!(whole.ports[&(RTC_INDEX, Out)], Accesses::single(500));
-        assert_eq!(whole.ports[&(RTC_DATA, In)], Accesses::single(500));
-        assert_eq!(whole.ports[&(SERIAL, Out)], Accesses::single(50));
+        assert_eq!(whole.ports[&(PM_TIMER, In)], PortAccesses::single(5_000));
+        assert_eq!(whole.ports[&(RTC_INDEX, Out)], PortAccesses::single(500));
+        assert_eq!(whole.ports[&(RTC_DATA, In)], PortAccesses::single(500));
+        assert_eq!(whole.ports[&(SERIAL, Out)], PortAccesses::single(50));
         assert_eq!(whole.io(), 5_000 + 500 + 500 + 50 + 6);
         assert_eq!((whole.cpuid, whole.hlt), (500, 101));
         assert_eq!(whole.msr_reads[&APIC_BASE], 200);
@@ -362,10 +370,10 @@ mod tests {
     }
 
     #[test]
-    fn setup_holds_only_what_the_round_needs() {
+    fn setup_covers_only_needs_of_the_round() {
         let dots = BareGuest::default();
         assert_eq!(dots.setup(), Expected::default().write_msr(EFER, 1));
-        assert_eq!(dots.per_round(), Expected::default().port(SERIAL, Direction::Out, 1));
+        assert_eq!(dots.per_round(), Expected::default().port(SERIAL, PortDirection::Out, 1));
         assert_eq!(BareGuest::pm_timer(7).setup().io(), 6);
         assert_eq!(BareGuest::pm_timer(7).per_round().io(), 8);
         assert_eq!(BareGuest::demo().without_hlt().setup().msr(), 1);
@@ -373,13 +381,16 @@ mod tests {
     }
 
     #[test]
-    fn a_string_is_one_exit_unless_qemu_writes_it() {
+    fn string_access_is_one_exit_except_writes_to_qemu() {
         let (of, round) = (BareGuest::sampler(), BareGuest::sampler().per_round());
-        let string =
-            |exits, events, elements: u32| Accesses { exits, events, elements: elements.into() };
-        assert_eq!(round.ports[&(STRING_IN, Direction::In)], string(1, 1, of.string_in));
-        assert_eq!(round.ports[&(STRING_OUT, Direction::Out)], string(15, 15, of.string_out));
-        assert_eq!(round.ports[&(PIC_MASK, Direction::Out)], string(1, 19, of.string_out_pic));
+        let string = |exits, events, elements: u32| PortAccesses {
+            exits,
+            events,
+            elements: elements.into(),
+        };
+        assert_eq!(round.ports[&(STRING_IN, PortDirection::In)], string(1, 1, of.string_in));
+        assert_eq!(round.ports[&(STRING_OUT, PortDirection::Out)], string(15, 15, of.string_out));
+        assert_eq!(round.ports[&(PIC_MASK, PortDirection::Out)], string(1, 19, of.string_out_pic));
         assert_eq!(round.string_ends, 3);
         assert_eq!(BareGuest::demo().per_round().string_ends, 0);
     }

@@ -1,28 +1,27 @@
-//! What a guest with a clock says after each dot: how long its exits took.
+//! Durations of exits that a guest with a clock prints after each dot.
 
-/// The smallest numbers of TSC cycles from before an instruction to after it; of one round, or of many.
+/// Smallest numbers of TSC cycles from before an instruction to after it, of one round or of many.
 ///
-/// The smallest is of an exit in which nothing else happened. Where the TSC counts instructions it is
-/// exact: the same each time. It includes the guest's own instructions in between and one RDTSC.
+/// The smallest number is that of an undisturbed exit. Where the TSC counts instructions it is the same each time.
+/// It includes the guest's own instructions in between and one RDTSC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Clock {
-    /// Of IN from the PM timer.
+pub struct GuestClock {
+    /// Cycles of an IN from the PM timer.
     pub pm_timer_in: Option<u32>,
-    /// Of CPUID.
+    /// Cycles of a CPUID.
     pub cpuid: Option<u32>,
 }
 
-impl Clock {
-    /// Bytes that a round prints for it: `p` and 8 hexadecimal digits, `c` and 8 more, a newline.
+impl GuestClock {
+    /// Bytes that a round prints: `p` and 8 hexadecimal digits, `c` and 8 more, a newline.
     pub(super) const PRINTED: u64 = 19;
 
-    /// The smallest of all rounds that are in the text as a whole: from after its first newline to its
-    /// last.
+    /// Smallest figures of all complete rounds in the text: those between its first newline and its last.
     pub fn of(text: &[u8]) -> Self {
         let mut lines = text.split(|&byte| byte == b'\n').skip(1).peekable();
         let mut smallest = Self::default();
         while let Some(line) = lines.next() {
-            // The last has no newline.
+            // The last piece is an incomplete line.
             if lines.peek().is_some()
                 && let Some(round) = Self::of_round(line)
             {
@@ -32,7 +31,7 @@ impl Clock {
         smallest
     }
 
-    /// A line without its newline; before the figures are the round's dot, and dashes.
+    /// Figures in a line without its newline. The dot and dashes of the round come before them.
     fn of_round(line: &[u8]) -> Option<Self> {
         let line = std::str::from_utf8(line).ok()?;
         let (_, figures) = line.split_once('p')?;
@@ -49,7 +48,7 @@ impl Clock {
     }
 }
 
-/// What eight digits say; inside, nothing where the guest made no such exit.
+/// Value of eight digits. The inner `None` stands for a guest that made no such exit.
 fn figure(digits: &str) -> Option<Option<u32>> {
     if digits.len() != 8 {
         return None;
@@ -62,34 +61,34 @@ fn figure(digits: &str) -> Option<Option<u32>> {
 mod tests {
     use super::*;
 
-    const fn clock(pm_timer_in: u32, cpuid: u32) -> Clock {
-        Clock { pm_timer_in: Some(pm_timer_in), cpuid: Some(cpuid) }
+    const fn clock(pm_timer_in: u32, cpuid: u32) -> GuestClock {
+        GuestClock { pm_timer_in: Some(pm_timer_in), cpuid: Some(cpuid) }
     }
 
     #[test]
-    fn the_smallest_of_each_is_found() {
+    fn clock_keeps_smallest_of_each_figure() {
         let text = b"\n.p0000c0dec00000a00\n--.p0000c0ddc00000a01\n";
-        assert_eq!(Clock::of(text), clock(0xc0dd, 0xa00));
+        assert_eq!(GuestClock::of(text), clock(0xc0dd, 0xa00));
     }
 
     #[test]
-    fn rounds_that_were_cut_off_do_not_count() {
+    fn clock_ignores_truncated_rounds() {
         let text = b"01c00000001\n.p00000200c00000300\n.p00000100c0000010";
-        assert_eq!(Clock::of(text), clock(0x200, 0x300));
-        assert_eq!(Clock::of(b".p00000200c00000300\n"), Clock::default());
-        assert_eq!(Clock::of(b"....\n"), Clock::default());
-        assert_eq!(Clock::of(b""), Clock::default());
+        assert_eq!(GuestClock::of(text), clock(0x200, 0x300));
+        assert_eq!(GuestClock::of(b".p00000200c00000300\n"), GuestClock::default());
+        assert_eq!(GuestClock::of(b"....\n"), GuestClock::default());
+        assert_eq!(GuestClock::of(b""), GuestClock::default());
     }
 
     #[test]
-    fn what_no_guest_prints_is_no_figure() {
+    fn clock_ignores_malformed_figures() {
         for line in
             [".p0000020c00000300", ".p00000200d00000300", ".p00000200c000003000", ".pc", "."]
         {
-            assert_eq!(Clock::of_round(line.as_bytes()), None, "{line}");
+            assert_eq!(GuestClock::of_round(line.as_bytes()), None, "{line}");
         }
-        assert!(Clock::of_round(b".p00000200c00000300").is_some());
-        let none = Clock { pm_timer_in: None, cpuid: Some(5) };
-        assert_eq!(Clock::of_round(b".pffffffffc00000005"), Some(none));
+        assert!(GuestClock::of_round(b".p00000200c00000300").is_some());
+        let none = GuestClock { pm_timer_in: None, cpuid: Some(5) };
+        assert_eq!(GuestClock::of_round(b".pffffffffc00000005"), Some(none));
     }
 }

@@ -1,7 +1,7 @@
-//! What a bare guest must have made a counter show.
+//! Exact counts that an observer of a bare guest must report.
 //!
-//! An [`Expected`] is a plain sum of exits by kind and address: what a test compares, for equality,
-//! with what was counted. It is built from three parts (set-up, rounds, end) that can be added.
+//! An [`Expected`] holds sums of exits by kind and address. Tests compare it with the counts for equality. It is
+//! the sum of three parts: set-up, rounds and end.
 
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, Mul, MulAssign};
@@ -16,24 +16,24 @@ pub mod address {
     pub const PIC_MASK: u16 = 0xa1;
     /// `isa-debug-exit`: ends QEMU.
     pub const DEBUG_EXIT: u16 = 0xf4;
-    /// Serial port: one dot for each complete round, and what the guest's clock says.
+    /// Serial port: one dot per complete round, and the figures of the guest's clock.
     pub const SERIAL: u16 = 0x3f8;
-    /// ACPI PM timer, where the guest's set-up puts it.
+    /// ACPI PM timer, at the port that the guest's set-up gives it.
     pub const PM_TIMER: u16 = 0x608;
     /// PCI configuration address.
     pub const PCI_ADDRESS: u16 = 0xcf8;
     /// PCI configuration data.
     pub const PCI_DATA: u16 = 0xcfc;
 
-    /// String OUT; no machine has a device there.
+    /// Port of string OUT; no machine has a device there.
     pub const STRING_OUT: u16 = 0x5800;
-    /// String IN; no machine has a device there.
+    /// Port of string IN; no machine has a device there.
     pub const STRING_IN: u16 = 0x5801;
 
     /// HPET main counter, a guest physical address.
     pub const HPET_COUNTER: u64 = 0xfed0_00f0;
 
-    /// Where the guest's set-up puts the registers of a virtio device, a guest physical address.
+    /// Registers of a virtio device, at the guest physical address that the guest's set-up gives them.
     pub const BAR: u64 = 0xfebf_0000;
 
     /// `IA32_APIC_BASE`.
@@ -54,34 +54,34 @@ pub mod address {
     pub const EFER: u32 = 0xc000_0080;
 }
 
-/// Which way data goes, seen from the guest.
+/// Direction of a port access, seen from the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Direction {
+pub enum PortDirection {
     /// `IN`: the guest reads.
     In,
     /// `OUT`: the guest writes.
     Out,
 }
 
-/// What a port was accessed in one direction. All three are the same but for string instructions.
+/// Accesses to a port in one direction. All three counts are the same except for string instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Accesses {
+pub struct PortAccesses {
     /// Exits.
     pub exits: u64,
     /// `kvm_pio` events.
     pub events: u64,
-    /// Elements that were read or written.
+    /// Elements read or written.
     pub elements: u64,
 }
 
-impl Accesses {
-    /// So many by an instruction each.
+impl PortAccesses {
+    /// Accesses by so many instructions that are not string instructions.
     pub const fn single(count: u64) -> Self {
         Self { exits: count, events: count, elements: count }
     }
 }
 
-impl AddAssign for Accesses {
+impl AddAssign for PortAccesses {
     fn add_assign(&mut self, other: Self) {
         self.exits += other.exits;
         self.events += other.events;
@@ -89,7 +89,7 @@ impl AddAssign for Accesses {
     }
 }
 
-impl MulAssign<u64> for Accesses {
+impl MulAssign<u64> for PortAccesses {
     fn mul_assign(&mut self, times: u64) {
         self.exits *= times;
         self.events *= times;
@@ -97,12 +97,12 @@ impl MulAssign<u64> for Accesses {
     }
 }
 
-/// Exact numbers of exits. Kinds that did not occur are absent from the maps, never zero.
+/// Exact numbers of exits. The maps have no entries of zero.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expected {
-    /// I/O by port and direction, but for what is in `string_ends`.
-    pub ports: BTreeMap<(u16, Direction), Accesses>,
-    /// I/O exits that access nothing: see [`super::BareGuest::per_round`].
+    /// I/O by port and direction, without the exits in `string_ends`.
+    pub ports: BTreeMap<(u16, PortDirection), PortAccesses>,
+    /// I/O exits without an access: see [`super::BareGuest::per_round`].
     pub string_ends: u64,
     /// MMIO reads by guest physical address.
     pub mmio_reads: BTreeMap<u64, u64>,
@@ -117,38 +117,43 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// All I/O exits.
+    /// Number of I/O exits.
     pub fn io(&self) -> u64 {
         self.ports.values().map(|accesses| accesses.exits).sum::<u64>() + self.string_ends
     }
 
-    /// All MMIO reads.
+    /// Number of MMIO reads.
     pub fn mmio(&self) -> u64 {
         self.mmio_reads.values().sum()
     }
 
-    /// All RDMSR and WRMSR exits.
+    /// Number of RDMSR and WRMSR exits.
     pub fn msr(&self) -> u64 {
         self.msr_reads.values().chain(self.msr_writes.values()).sum()
     }
 
-    /// All exits that can be known, of every kind.
+    /// Number of all exits.
     pub fn total(&self) -> u64 {
         self.io() + self.mmio() + self.msr() + self.cpuid + self.hlt
     }
 
-    /// The same for a guest that reported so many HLTs as missed, each by a dash on its serial port.
+    /// Counts of a guest that missed so many HLTs and printed a dash for each on its serial port.
     #[must_use]
     pub fn with_missed_hlts(mut self, missed: u64) -> Self {
         self.hlt -= missed;
-        self.port(address::SERIAL, Direction::Out, missed)
+        self.port(address::SERIAL, PortDirection::Out, missed)
     }
 
-    pub(super) fn port(self, port: u16, direction: Direction, count: u64) -> Self {
-        self.string(port, direction, Accesses::single(count))
+    pub(super) fn port(self, port: u16, direction: PortDirection, count: u64) -> Self {
+        self.string(port, direction, PortAccesses::single(count))
     }
 
-    pub(super) fn string(mut self, port: u16, direction: Direction, accesses: Accesses) -> Self {
+    pub(super) fn string(
+        mut self,
+        port: u16,
+        direction: PortDirection,
+        accesses: PortAccesses,
+    ) -> Self {
         if accesses.exits > 0 {
             *self.ports.entry((port, direction)).or_default() += accesses;
         }
@@ -222,18 +227,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn adds_and_multiplies_by_key() {
+    fn expected_counts_add_and_multiply_by_key() {
         let round = Expected { cpuid: 2, hlt: 1, ..Expected::default() }
-            .port(0x70, Direction::Out, 3)
-            .port(0x71, Direction::In, 0)
+            .port(0x70, PortDirection::Out, 3)
+            .port(0x71, PortDirection::In, 0)
             .read_mmio(0xfed0_00f0, 5)
             .read_msr(0x1b, 7)
             .write_msr(0x80b, 1);
-        assert!(!round.ports.contains_key(&(0x71, Direction::In)), "nothing is not an entry");
+        assert!(!round.ports.contains_key(&(0x71, PortDirection::In)), "nothing is not an entry");
         let mut sum = round.clone() * 10;
-        sum += Expected::default().port(0x70, Direction::Out, 1).port(0x70, Direction::In, 1);
-        assert_eq!(sum.ports[&(0x70, Direction::Out)], Accesses::single(31));
-        assert_eq!(sum.ports[&(0x70, Direction::In)], Accesses::single(1));
+        sum +=
+            Expected::default().port(0x70, PortDirection::Out, 1).port(0x70, PortDirection::In, 1);
+        assert_eq!(sum.ports[&(0x70, PortDirection::Out)], PortAccesses::single(31));
+        assert_eq!(sum.ports[&(0x70, PortDirection::In)], PortAccesses::single(1));
         assert_eq!((sum.io(), sum.mmio(), sum.msr(), sum.cpuid, sum.hlt), (32, 50, 80, 20, 10));
         assert_eq!(sum.total(), 192);
         let no_rounds = 0;
@@ -241,14 +247,14 @@ mod tests {
     }
 
     #[test]
-    fn a_string_counts_three_ways() {
-        let accesses = Accesses { exits: 1, events: 2, elements: 3 };
+    fn string_access_counts_exits_events_and_elements() {
+        let accesses = PortAccesses { exits: 1, events: 2, elements: 3 };
         let ends = Expected { string_ends: 4, ..Expected::default() };
-        let round = ends.string(0x5801, Direction::In, accesses);
+        let round = ends.string(0x5801, PortDirection::In, accesses);
         let mut sum = round * 10;
-        sum += Expected::default().port(0x5801, Direction::In, 1);
-        let expected = Accesses { exits: 11, events: 21, elements: 31 };
-        assert_eq!(sum.ports[&(0x5801, Direction::In)], expected);
+        sum += Expected::default().port(0x5801, PortDirection::In, 1);
+        let expected = PortAccesses { exits: 11, events: 21, elements: 31 };
+        assert_eq!(sum.ports[&(0x5801, PortDirection::In)], expected);
         assert_eq!((sum.string_ends, sum.io(), sum.total()), (40, 51, 51));
     }
 }

@@ -1,19 +1,19 @@
-//! A stock Linux kernel as the guest of a lab: not a known number of exits, but the real ones.
+//! A stock Linux kernel as the guest of a lab. Its exits are realistic, but their number is not known.
 
 use std::path::Path;
 
-use super::{Machine, Qemu};
+use super::{Qemu, QemuMachine};
 
-/// The kernel speaks up only when it is broken, lest it mix with what the shell says; then it reboots, and
-/// QEMU ends.
+/// Kernel parameters. The kernel prints only if it crashes, so that its messages do not mix with the shell's
+/// output. After a crash it reboots, which ends QEMU.
 const PARAMETERS: &str = "console=ttyS0 loglevel=1 panic=-1 oops=panic";
 
-/// No AVX, and so no XSAVE: on what KVM makes of the lab's own CPU, Linux 7.3 crashes in
+/// CPU model without AVX, and so without XSAVE. On the CPU that KVM derives from that of the lab, Linux 7.3 crashes in
 /// `fpu__init_system_xstate` (`arch/x86/kernel/fpu/xstate.c`).
 const CPU: &str = "qemu64,+x2apic";
 
-/// A Linux guest that a script in a lab starts and then tells what to do, line by line: its init is a
-/// shell on its first serial port.
+/// A Linux guest that a script in a lab starts and controls line by line. Its init is a shell on the first serial
+/// port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinuxGuest {
     qemu: Qemu,
@@ -21,17 +21,17 @@ pub struct LinuxGuest {
 }
 
 impl LinuxGuest {
-    /// Its init. It needs busybox and nothing else.
+    /// Init script of the guest. It needs only busybox.
     pub const INIT: &[u8] = include_bytes!("linux.sh");
 
-    /// A guest of this name on the lab's KVM: one vCPU, 128 MB, and nothing but the board's own devices.
+    /// A guest with this name on the lab's KVM: one vCPU, 128 MB, and only the machine's built-in devices.
     pub fn new(name: &str) -> Self {
         Self { qemu: Qemu::nested(name).cpu(CPU), parameters: PARAMETERS.to_owned() }
     }
 
-    /// The same guest on another machine than [`Machine::Pc`].
+    /// The same guest on another machine than [`QemuMachine::Pc`].
     #[must_use]
-    pub fn machine(self, machine: Machine) -> Self {
+    pub fn machine(self, machine: QemuMachine) -> Self {
         Self { qemu: self.qemu.machine(machine), ..self }
     }
 
@@ -47,18 +47,17 @@ impl LinuxGuest {
         Self { parameters: format!("{} {more}", self.parameters), ..self }
     }
 
-    /// Starts the guest, waits until it listens, and defines what [`Self::begin`] does.
+    /// Script that starts the guest and waits until it is ready. It defines the same functions as [`Self::begin`].
     pub fn start(&self) -> String {
         self.begin() + "echo cont >&4\nhear\n"
     }
 
-    /// Starts the guest, halted until something says `cont` to file descriptor 4, QEMU's monitor. Defines for
-    /// what follows in the script:
+    /// Script that starts the guest, paused until `cont` is written to file descriptor 4, QEMU's monitor. It defines:
     ///
-    /// - `qemu`: the process id.
-    /// - `hear`: waits until the guest listens.
-    /// - `tell COMMAND`: has the guest's shell run a line, waits until it is done, prints what it says
-    ///   and returns its status. A job that the line leaves in the background goes on.
+    /// - `qemu`: the process ID of QEMU.
+    /// - `hear`: waits until the guest is ready for the next line.
+    /// - `tell COMMAND`: runs a line in the guest's shell, waits for its end, prints its output and returns its
+    ///   status. Background jobs of the line go on.
     pub fn begin(&self) -> String {
         let monitor = "pipe:/tmp/monitor";
         let qemu = self.qemu.clone().paused().linux(&self.parameters).arg("-monitor").arg(monitor);
@@ -99,8 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_one_word_for_the_shell() {
-        let guest = LinuxGuest::new("a").machine(Machine::Q35).parameters("tsc=unstable");
+    fn linux_guest_parameters_are_one_shell_word() {
+        let guest = LinuxGuest::new("a").machine(QemuMachine::Q35).parameters("tsc=unstable");
         let script = guest.start();
         assert!(script.contains(" -machine q35 "), "{script}");
         assert!(script.contains(&format!(" -append '{PARAMETERS} tsc=unstable' ")), "{script}");

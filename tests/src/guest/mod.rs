@@ -1,10 +1,10 @@
-//! Bare guests: small enough to know every exit they make, real enough to run on any KVM.
+//! Bare guests: guests without firmware or kernel, for which every exit is known in advance.
 //!
-//! A [`BareGuest`] says how many exits of each kind make up a round; it becomes a 64 KiB ROM and
-//! an [`Expected`], the exact counts. A [`Qemu`] starts the ROM, here or (as an argument list) in
-//! another machine; a [`RunningGuest`] is the one that runs here, and prints a dot a round.
-//!
-//! A [`LinuxGuest`] is the other kind: a stock kernel in a lab, to be told what to do.
+//! - [`BareGuest`]: numbers of exits of each kind per round. It yields a 64 KiB ROM and an [`Expected`], the exact
+//!   counts.
+//! - [`Qemu`]: the QEMU command that runs the ROM, on this machine or, as an argument list, in a lab.
+//! - [`RunningGuest`]: a guest that runs on this machine. It prints a dot per round.
+//! - [`LinuxGuest`]: a stock Linux kernel as the guest of a lab, driven by shell commands.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -13,7 +13,7 @@
 //! # fn main() -> anyhow::Result<()> {
 //! let guest = BareGuest::demo().rounds(20);
 //! let mut running = Qemu::native("clocks").paused().start(&guest)?;
-//! // Whatever counts exits starts here, with running.pid().
+//! // An agent would start here, with running.pid().
 //! running.resume()?;
 //! running.wait_dots(20, Duration::from_secs(30))?;
 //! assert_eq!(guest.expected(20).cpuid, 200);
@@ -32,10 +32,10 @@ mod running;
 pub mod vcpus;
 
 pub use bare::{AtEnd, BareGuest};
-pub use clock::Clock;
-pub use expected::{Accesses, Direction, Expected, address};
+pub use clock::GuestClock;
+pub use expected::{Expected, PortAccesses, PortDirection, address};
 pub use linux::LinuxGuest;
-pub use qemu::{Accelerator, Machine, Qemu, kvm_usable};
+pub use qemu::{Accelerator, Qemu, QemuMachine, kvm_usable};
 pub use qmp::Qmp;
 pub use rom::ROM_SIZE;
 pub use running::RunningGuest;

@@ -1,7 +1,7 @@
-//! The QEMU command line of a guest.
+//! QEMU command line of a guest.
 //!
-//! The same builder starts a guest on this machine and yields the arguments for a shell script in
-//! another one (a lab). All files of a guest are in one directory, under fixed names.
+//! The builder starts a guest on this machine, or yields the command line for a script in a lab. All files of a
+//! guest are in one directory, under fixed names.
 
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
@@ -12,32 +12,32 @@ use anyhow::{Context, Result};
 
 use super::{BareGuest, RunningGuest};
 
-/// What executes the guest.
+/// Accelerator of QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
-    /// `/dev/kvm`: the exits are real.
+    /// KVM, with real exits.
     Kvm,
-    /// QEMU itself: no exits, but a check that the guest works at all.
+    /// QEMU's emulation, without exits. It shows whether a guest works at all.
     Tcg,
 }
 
-/// The machine that QEMU emulates.
+/// Machine type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Machine {
+pub enum QemuMachine {
     /// i440FX with PIIX.
     Pc,
     /// Q35 with ICH9.
     Q35,
 }
 
-/// A QEMU process to be: a guest's name, machine and CPU.
+/// Builder of a QEMU command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qemu {
     name: String,
     binary: PathBuf,
     accelerator: Accelerator,
     cpu: String,
-    machine: Machine,
+    machine: QemuMachine,
     vcpus: u32,
     paused: bool,
     hides_qmp: bool,
@@ -56,24 +56,24 @@ impl Qemu {
     pub const SERIAL: &str = "guest.serial";
     /// File name of the QMP socket.
     pub const QMP: &str = "guest.qmp";
-    /// File name of the options that are not in the command line, where there are any.
+    /// File name of the options that are not on the command line, if there are any.
     pub const CONFIG: &str = "guest.conf";
-    /// The device that a guest's `bar_read` is for, as `-device` takes it.
+    /// Value of `-device` for the device that a guest's `bar_read` reads.
     pub const VIRTIO: &str = "virtio-rng-pci,id=rng7,addr=5,disable-legacy=on";
-    /// File name of QEMU's own messages, where QEMU runs as a [`RunningGuest`].
+    /// File name of QEMU's messages in a [`RunningGuest`].
     pub const LOG: &str = "guest.log";
 
-    /// A guest on this machine's `/dev/kvm`, with a CPU model that every KVM can give.
+    /// A guest on this machine's KVM, with a CPU model that every KVM supports.
     pub fn native(name: &str) -> Self {
         Self::with_cpu(name, Accelerator::Kvm, "qemu64,+x2apic")
     }
 
-    /// A guest on the KVM of a lab, with whatever CPU that has.
+    /// A guest on the KVM of a lab, with the CPU of the lab.
     pub fn nested(name: &str) -> Self {
         Self::with_cpu(name, Accelerator::Kvm, "host")
     }
 
-    /// A guest without KVM. QEMU emulates no x2APIC before version 9: leave out HLT there.
+    /// A guest without KVM. QEMU emulates no x2APIC before version 9, so the guest must have no HLT.
     pub fn emulated(name: &str) -> Self {
         Self::with_cpu(name, Accelerator::Tcg, "qemu64")
     }
@@ -84,7 +84,7 @@ impl Qemu {
             binary: PathBuf::from("qemu-system-x86_64"),
             accelerator,
             cpu: cpu.to_owned(),
-            machine: Machine::Pc,
+            machine: QemuMachine::Pc,
             vcpus: 1,
             paused: false,
             hides_qmp: false,
@@ -93,57 +93,57 @@ impl Qemu {
         }
     }
 
-    /// Another QEMU than the one in `PATH`.
+    /// Sets the QEMU program; the default is the one in `PATH`.
     pub fn binary(self, binary: impl Into<PathBuf>) -> Self {
         Self { binary: binary.into(), ..self }
     }
 
-    /// Another CPU model.
+    /// Sets the CPU model.
     pub fn cpu(self, cpu: &str) -> Self {
         Self { cpu: cpu.to_owned(), ..self }
     }
 
-    /// Another machine than [`Machine::Pc`].
-    pub fn machine(self, machine: Machine) -> Self {
+    /// Sets the machine type; the default is [`QemuMachine::Pc`].
+    pub fn machine(self, machine: QemuMachine) -> Self {
         Self { machine, ..self }
     }
 
-    /// More vCPUs. A bare guest uses only the first; the others wait to be started, without exits.
+    /// Sets the number of vCPUs. A bare guest uses only the first. The others wait for their start, without exits.
     pub fn vcpus(self, vcpus: u32) -> Self {
         Self { vcpus, ..self }
     }
 
-    /// Start with the vCPUs stopped, until [`RunningGuest::resume`] or QMP's `cont`.
+    /// Starts QEMU with the vCPUs stopped, until [`RunningGuest::resume`] or QMP's `cont`.
     pub fn paused(self) -> Self {
         Self { paused: true, ..self }
     }
 
-    /// The QMP socket by [`CONFIG`](Self::CONFIG), which [`Self::start`] writes: the command line does not
-    /// tell where it is.
+    /// Defines the QMP socket in the file [`CONFIG`](Self::CONFIG), which [`Self::start`] writes, so that its path is
+    /// not on the command line.
     pub fn hidden_qmp(self) -> Self {
         Self { hides_qmp: true, ..self }
     }
 
-    /// Linux with these kernel parameters in place of the ROM. The first serial port is QEMU's standard
-    /// input and output then.
+    /// Boots Linux with these kernel parameters instead of the ROM. The first serial port is then QEMU's standard
+    /// input and output.
     pub(super) fn linux(self, parameters: &str) -> Self {
         Self { linux: Some(parameters.to_owned()), ..self }
     }
 
-    /// One more argument, after all others.
+    /// Appends an argument.
     pub fn arg(mut self, arg: &str) -> Self {
         self.extra.push(arg.to_owned());
         self
     }
 
-    /// QEMU's arguments, for a guest whose files are (or will be) in `directory`.
+    /// QEMU's arguments for a guest with its files in `directory`.
     pub fn args(&self, directory: &Path) -> Vec<String> {
         let file = |name: &str| option_value(&directory.join(name));
         let mut args = Vec::new();
         let mut option = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
         option("-name", &format!("guest={},debug-threads=on", self.name.replace(',', ",,")));
         option("-accel", if self.accelerator == Accelerator::Kvm { "kvm" } else { "tcg" });
-        option("-machine", if self.machine == Machine::Pc { "pc" } else { "q35" });
+        option("-machine", if self.machine == QemuMachine::Pc { "pc" } else { "q35" });
         option("-cpu", &self.cpu);
         option("-smp", &self.vcpus.to_string());
         let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
@@ -171,7 +171,7 @@ impl Qemu {
             option("-qmp", &format!("unix:{},server=on,wait=off", file(Self::QMP)));
         }
         option("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
-        // A broken guest resets for ever; with this it ends QEMU instead.
+        // A triple fault ends QEMU instead of resetting the guest again and again.
         args.extend(["-nodefaults", "-no-reboot"].map(str::to_owned));
         if self.paused {
             args.push("-S".to_owned());
@@ -180,7 +180,7 @@ impl Qemu {
         args
     }
 
-    /// What [`CONFIG`](Self::CONFIG) has to say, for a guest whose files are in `directory`.
+    /// Contents of [`CONFIG`](Self::CONFIG) for a guest with its files in `directory`, if it is needed.
     pub(super) fn config(&self, directory: &Path) -> Option<String> {
         let socket = directory.join(Self::QMP);
         self.hides_qmp.then(|| {
@@ -201,14 +201,14 @@ mode = "control"
         })
     }
 
-    /// The process for a guest whose ROM is in `directory`.
+    /// Command for a guest with its files in `directory`.
     pub fn command(&self, directory: &Path) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(self.args(directory));
         command
     }
 
-    /// The same as one line of shell.
+    /// Command as a line of shell.
     pub fn shell(&self, directory: &Path) -> String {
         let binary = self.binary.to_string_lossy().into_owned();
         let words: Vec<_> =
@@ -217,6 +217,10 @@ mode = "control"
     }
 
     /// Starts `guest` on this machine, in a temporary directory of its own.
+    ///
+    /// # Errors
+    ///
+    /// When KVM can't be used or QEMU can't be started.
     pub fn start(&self, guest: &BareGuest) -> Result<RunningGuest> {
         if self.accelerator == Accelerator::Kvm {
             kvm_usable()?;
@@ -233,7 +237,11 @@ mode = "control"
     }
 }
 
-/// Whether this process may use KVM; the error says what is missing.
+/// Checks that this process may use KVM.
+///
+/// # Errors
+///
+/// When `/dev/kvm` can't be opened.
 pub fn kvm_usable() -> Result<()> {
     OpenOptions::new().read(true).write(true).open("/dev/kvm").map(drop).context(
         "cannot open /dev/kvm: this needs a machine with KVM, and read and write access to it \
@@ -241,12 +249,12 @@ pub fn kvm_usable() -> Result<()> {
     )
 }
 
-/// QEMU's comma-separated options write a comma twice.
+/// A path as a value in QEMU's comma-separated options: each comma twice.
 fn option_value(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 
-/// A word that a POSIX shell leaves as it is.
+/// A word quoted for a POSIX shell.
 fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -261,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn native_command_line() {
+    fn qemu_native_command_line() {
         let args = Qemu::native("win10-2").paused().args(Path::new("/run/g"));
         assert_eq!(
             args.join(" "),
@@ -273,8 +281,8 @@ mod tests {
     }
 
     #[test]
-    fn builder_reaches_the_command_line() {
-        let qemu = Qemu::nested("a").machine(Machine::Q35).vcpus(2).arg("-L").arg("/share");
+    fn qemu_builder_options_reach_command_line() {
+        let qemu = Qemu::nested("a").machine(QemuMachine::Q35).vcpus(2).arg("-L").arg("/share");
         let args = qemu.args(Path::new("/")).join(" ");
         for part in ["-accel kvm", "-machine q35", "-cpu host", "-smp 2"] {
             assert!(args.contains(part), "{part} is not in: {args}");
@@ -286,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn shell_line_quotes_what_needs_it() {
+    fn qemu_shell_line_quotes_special_characters() {
         let line = Qemu::nested("it's, $HOME").binary("/bin/qemu").shell(Path::new("/my guest"));
         assert!(line.starts_with(r"/bin/qemu -name 'guest=it'\''s,, $HOME,debug-threads=on' "));
         assert!(line.contains(" -bios '/my guest/guest.rom' "));

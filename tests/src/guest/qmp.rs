@@ -1,7 +1,7 @@
-//! A QMP client that is just large enough to start and stop a guest.
+//! A minimal QMP client to start and stop a guest.
 //!
-//! One connection runs commands in order; events that arrive in between are skipped. Every wait
-//! ends: QEMU answers within [`Qmp::PATIENCE`] or the command is an error.
+//! A connection runs one command at a time and skips events. A command fails when QEMU does not answer within
+//! [`Qmp::PATIENCE`].
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -12,17 +12,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-/// A QMP connection after its greeting.
+/// A QMP connection that is ready for commands.
 #[derive(Debug)]
 pub struct Qmp {
     stream: BufReader<UnixStream>,
 }
 
 impl Qmp {
-    /// How long QEMU may take for one answer, and to open its socket.
+    /// Longest wait for an answer, and for the socket.
     pub const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Connects to the socket, which a QEMU that has just started may not have made yet.
+    /// Connects to a socket. Waits for the socket if QEMU has not created it yet.
+    ///
+    /// # Errors
+    ///
+    /// When there is no socket in time or QEMU does not greet.
     pub fn connect(socket: &Path) -> Result<Self> {
         let stream = Self::wait_for(socket)
             .with_context(|| format!("cannot connect to QMP at {}", socket.display()))?;
@@ -37,7 +41,11 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Runs one command and returns what it returned.
+    /// Runs a command and returns its result.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU does not answer in time or answers with an error.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments });
         writeln!(self.stream.get_mut(), "{request}")
@@ -53,12 +61,16 @@ impl Qmp {
             if let Some(error) = answer.get("error") {
                 bail!("QMP command {command} failed: {error}");
             }
-            // Anything else is an event.
+            // All other messages are events.
         }
         bail!("no answer to the QMP command {command}, only events")
     }
 
     /// Runs a command of the human monitor and returns its text.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::execute`].
     pub fn human(&mut self, line: &str) -> Result<String> {
         let text = self.execute("human-monitor-command", json!({ "command-line": line }))?;
         Ok(text.as_str().unwrap_or_default().to_owned())
@@ -115,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_skip_events_and_report_errors() {
+    fn qmp_commands_skip_events_and_report_errors() {
         let (_directory, qmp) = serve(&[
             r#"{"QMP": {}}"#,
             r#"{"return": {}}"#,
@@ -129,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_qmp_is_refused() {
+    fn qmp_connect_to_other_protocol_is_refused() {
         let (_directory, qmp) = serve(&[r#"{"hello": 1}"#]);
         assert!(qmp.unwrap_err().to_string().contains("not a QMP socket"));
     }

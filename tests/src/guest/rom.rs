@@ -1,28 +1,28 @@
-//! The bare guest's machine code, assembled into this library by the compiler itself.
+//! Machine code of the bare guest, assembled into this library by the compiler.
 //!
-//! `rom.s` becomes 64 KiB of read-only data without a relocation; what comes out of here is a copy
-//! of them in which all parameters are zero, and the offsets at which parameters belong.
+//! `rom.s` becomes 64 KiB of read-only data without relocations. This module provides a copy of it with all
+//! parameters zero, and the offsets of the parameters.
 
 use std::arch::global_asm;
 
 use super::expected::address;
 
-/// Size of the ROM: what one real-mode segment holds.
+/// Size of the ROM in bytes: one real-mode segment.
 pub const ROM_SIZE: usize = 0x1_0000;
 
-/// CPU reset: the last 16 bytes of the ROM.
+/// Offset of the reset vector: the last 16 bytes of the ROM.
 pub(super) const RESET: usize = ROM_SIZE - 16;
 
-/// Where the code begins. The parameters come before it.
+/// Offset of the code. The parameters come before it.
 pub(super) const CODE: usize = 0x100;
 
-/// What the guest's APIC timer counts down before it ends a HLT. KVM counts nanoseconds.
+/// Initial count of the guest's APIC timer, which ends a HLT. KVM counts nanoseconds.
 pub(super) const TIMER_COUNT: u32 = 100_000;
 
-/// A sweep reads the ports after this one. No machine has devices there.
+/// Port before the first one of a sweep. No machine has devices at those ports.
 pub(super) const SWEEP_BASE: u16 = 0x5000;
 
-/// Offset of each parameter in the ROM; each is a little-endian u32.
+/// Offsets of the parameters in the ROM. Each is a little-endian u32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Slot {
@@ -84,8 +84,8 @@ unsafe extern "C" {
 
 /// A copy of the ROM with all parameters zero.
 pub(super) fn blank() -> Vec<u8> {
-    // SAFETY: rom.s defines the symbol in read-only data and its last `.org` makes the section
-    // `ROM_SIZE` bytes long from there, or it would not have assembled. Nothing ever writes it.
+    // SAFETY: rom.s defines the symbol in read-only data. Its last `.org` makes the section `ROM_SIZE` bytes long
+    // from there, or it would not have assembled. Nothing writes to it.
     let rom = unsafe { &vmexit_bare_guest_rom };
     rom.to_vec()
 }

@@ -1,21 +1,20 @@
-# The bare guest: a 64 KiB ROM for QEMU's -bios that makes a known number of exits and nothing else.
+# The bare guest: a 64 KiB ROM for QEMU's -bios. It makes a known number of exits and does nothing else.
 #
-# The CPU starts in real mode at the last 16 bytes, goes straight to long mode, sets up only what
-# its parameters ask for, and repeats one round until it is told to stop. It stays in ring 0, keeps
-# interrupts off except inside the HLT block, and calls no firmware.
+# The CPU starts in real mode at the last 16 bytes and switches to long mode. It sets up only what the
+# parameters require, and repeats one round as often as they say. It stays in ring 0, keeps interrupts
+# off except inside the HLT block, and calls no firmware.
 #
-# rom.rs assembles this file into the test library's read-only data. Every address is written as a
-# distance from `vmexit_bare_guest_rom`, so there is nothing left to relocate. Words in braces are
-# filled in by rom.rs.
+# rom.rs assembles this file into the test library's read-only data. Every address is a distance from
+# `vmexit_bare_guest_rom`, so there are no relocations. rom.rs fills in the words in braces.
 
-# Where things are, as the guest sees them.
+# Addresses in the guest.
     .equ    ROM, 0xf0000                # the chipset shows the ROM here, below 1 MiB
     .equ    PML4, 0x1000                # RAM: page tables, one page each
     .equ    PDPT, 0x2000
     .equ    PD_LOW, 0x3000              # 0 to 1 GiB
     .equ    PD_HIGH, 0x4000             # 3 to 4 GiB
     .equ    STACK, 0x8000
-    .equ    BUFFER, 0x10000             # of string I/O: a page's beginning
+    .equ    BUFFER, 0x10000             # of string I/O, at a page boundary
 
 # Offsets of the parameters, u32 each, in the first 256 bytes of the ROM.
     .equ    ROUNDS, {rounds}
@@ -46,8 +45,8 @@
     .equ    MSR_EFER, 0xc0000080
     .equ    TIMER_VECTOR, 0x20
 
-# One block of a round: what stands between `times` and `done` runs as often as the parameter says,
-# with the count in %esi. A count of 0 skips it.
+# One block of a round: the code between `times` and `done` runs as often as the parameter says, with the
+# remaining count in %esi. A count of 0 skips it.
     .macro  times parameter
     movl    \parameter(%rbp), %esi
     testl   %esi, %esi
@@ -60,7 +59,7 @@
 2:
     .endm
 
-# One OUT to a port with a constant, and the same for an MSR.
+# OUT of a constant to a port, and WRMSR of a constant.
     .macro  out_l port, value
     movl    $\port, %edx
     movl    $\value, %eax
@@ -88,8 +87,8 @@
 2:
     .endm
 
-# What stands between the two takes so many cycles; \smallest keeps the smallest number of them.
-# KVM lets guests read the clock without an exit.
+# Cycles of the code between `clock` and `clocked`; \smallest keeps the smallest number. RDTSC makes no exit
+# under KVM.
     .macro  clock
     rdtsc
     movl    %eax, %r10d
@@ -101,7 +100,7 @@
     cmovbl  %eax, \smallest
     .endm
 
-# A letter and eight hexadecimal digits on the port in %edx.
+# Prints a letter and eight hexadecimal digits to the port in %edx.
     .macro  print letter, number
     movb    $\letter, %al
     outb    %al, %dx
@@ -126,7 +125,7 @@
     .hidden vmexit_bare_guest_rom
 vmexit_bare_guest_rom:
 
-# ---- 0x0000: the parameters, zero until BareGuest::rom() fills them in --------------------------
+# ---- 0x0000: the parameters, which BareGuest::rom() fills in -------------------------------------
     .org    {code}
 
 # ---- Real mode to long mode ---------------------------------------------------------------------
@@ -170,7 +169,7 @@ vmexit_bare_guest_rom:
     done
 
 # ---- Set-up: PM timer ---------------------------------------------------------------------------
-# Firmware would give the timer its port. The host bridge tells the chipset: Q35 has its power
+# Sets the port of the timer, as firmware would. The host bridge identifies the chipset: Q35 has its power
 # management in function 00:1f.0, the older i440FX in 00:01.3. Both get PMBASE 0x600.
     cmpl    $0, PM_TIMER_IN(%rbp)
     je      .Lvmexit_pm_done
@@ -192,8 +191,8 @@ vmexit_bare_guest_rom:
 .Lvmexit_pm_done:
 
 # ---- Set-up: BAR --------------------------------------------------------------------------------
-# A virtio device in slot 5 of the first bus gets an address for its registers, which are in BAR 4, and
-# is told to answer there.
+# Sets the address of BAR 4, which has the registers of the virtio device in slot 5 of the first bus, and
+# enables memory decoding.
     cmpl    $0, BAR_READ(%rbp)
     je      .Lvmexit_bar_done
     out_l   0xcf8, 0x80002820           # BAR 4
@@ -203,7 +202,7 @@ vmexit_bare_guest_rom:
 .Lvmexit_bar_done:
 
 # ---- Set-up: RTC --------------------------------------------------------------------------------
-# After reset the index points at the clock. Point it at an unused byte before data are written.
+# After reset the index is that of the clock. It must be that of an unused byte before data is written.
     cmpl    $0, RTC_DATA_OUT(%rbp)
     je      .Lvmexit_rtc_done
     movb    $0x7f, %al
@@ -211,7 +210,7 @@ vmexit_bare_guest_rom:
 .Lvmexit_rtc_done:
 
 # ---- Set-up: local APIC -------------------------------------------------------------------------
-# LINT0 may come up open to the 8259, which could wake a HLT that counts on the timer: mask it.
+# LINT0 may be open to the 8259 after reset, whose interrupt would end a HLT before the timer: mask it.
     cmpl    $0, HLT(%rbp)
     je      .Lvmexit_apic_done
     lidt    ROM + .Lvmexit_idt_pointer - vmexit_bare_guest_rom
@@ -239,7 +238,7 @@ vmexit_bare_guest_rom:
     done
     jmp     .Lvmexit_without_clock
 
-# The same by the clock, the smallest of the round in %r8d and %r9d.
+# The same two blocks with the clock. The smallest figures of the round are in %r8d and %r9d.
 .Lvmexit_by_clock:
     movl    $-1, %r8d
     times   PM_TIMER_IN
@@ -278,9 +277,9 @@ vmexit_bare_guest_rom:
     rdmsr
     done
 
-# STI holds interrupts back for one more instruction, so HLT is reached before the timer's interrupt
-# is, however early that comes. The handler continues at .Lvmexit_woken. An emulator that lets an
-# exit fall between the two can lose that hold; the handler then says so.
+# STI delays interrupts by one instruction, so the CPU reaches HLT before the timer's interrupt, however early
+# that comes. The handler continues at .Lvmexit_woken. An emulator can lose that delay when an exit falls
+# between the two instructions; the handler then prints a dash.
     times   HLT
     write_msr 0x838, {timer_count}
     sti
@@ -340,8 +339,8 @@ vmexit_bare_guest_rom:
     jmp     .Lvmexit_halt
 
 # ---- The timer's interrupt ----------------------------------------------------------------------
-# The stack is empty wherever HLT is, so dropping the frame is all an IRET would do; and it leaves
-# interrupts off, which is how the rest of the round wants them.
+# The stack is empty at each HLT, so resetting it does the same as an IRET, but leaves interrupts off, as the
+# rest of the round needs.
 .Lvmexit_timer:
     leaq    .Lvmexit_sleep(%rip), %rax
     cmpq    %rax, (%rsp)
@@ -355,8 +354,8 @@ vmexit_bare_guest_rom:
     jmp     .Lvmexit_woken
 
 # ---- Descriptors --------------------------------------------------------------------------------
-# Their accessed bits are set: the CPU would otherwise write to this ROM, and an emulated one may
-# retry that for ever.
+# Their accessed bits are set. Otherwise the CPU would write to this ROM, which an emulated CPU may retry
+# endlessly.
     .balign 16
 .Lvmexit_gdt:
     .quad   0

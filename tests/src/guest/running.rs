@@ -1,7 +1,7 @@
 //! A bare guest that runs on this machine.
 //!
-//! Its files live in a temporary directory; the process ends, and the directory goes, when the
-//! value is dropped. The dots on its serial port say how far it has come.
+//! Its files are in a temporary directory. Dropping the value ends QEMU and removes the directory. The dots on its
+//! serial port count its rounds.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use tempfile::TempDir;
 
 use super::{BareGuest, Qemu, Qmp};
 
-/// How often files and the process are looked at while waiting.
+/// Time between two checks of files and process while waiting.
 const POLL: Duration = Duration::from_millis(2);
 
-/// How long QEMU may take to be gone once it has closed its QMP connection.
+/// Longest time from the end of a QMP connection to the end of QEMU.
 const POWER_OFF: Duration = Duration::from_secs(2);
 
-/// A QEMU process with a bare guest in it.
+/// A QEMU process with a bare guest.
 #[derive(Debug)]
 pub struct RunningGuest {
     name: String,
@@ -48,47 +48,63 @@ impl RunningGuest {
         Ok(Self { name: qemu.name().to_owned(), child, directory })
     }
 
-    /// QEMU's process id.
+    /// Process ID of QEMU.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The directory with the guest's files.
+    /// Directory of the guest's files.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The QMP socket; it serves one client at a time.
+    /// Path of the QMP socket. It serves one client at a time.
     pub fn qmp_socket(&self) -> PathBuf {
         self.directory().join(Qemu::QMP)
     }
 
-    /// A new QMP connection.
+    /// Opens a QMP connection.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU has ended, or does not answer in time.
     pub fn qmp(&mut self) -> Result<Qmp> {
         let qmp = Qmp::connect(&self.qmp_socket());
-        // A QEMU that has ended explains itself better than a missing socket does.
+        // If QEMU has ended, its messages are a better explanation than a missing socket.
         if qmp.is_err() && self.child.try_wait()?.is_some() {
             bail!("{}", self.ended("answered on its QMP socket"));
         }
         qmp
     }
 
-    /// Lets the vCPUs run: the first time after [`Qemu::paused`], or again after [`Self::pause`].
+    /// Lets the vCPUs run, after [`Qemu::paused`] or [`Self::pause`].
+    ///
+    /// # Errors
+    ///
+    /// When QEMU does not answer, unless the guest has already run to its end.
     pub fn resume(&mut self) -> Result<()> {
         let answer = self.qmp()?.execute("cont", json!({}));
-        // A short guest may have powered off, QEMU included, before the answer is out.
+        // A short guest may power off, and QEMU end, before QEMU answers.
         if answer.is_err() && self.wait_exit(POWER_OFF).is_ok() && self.dots() > 0 {
             return Ok(());
         }
         answer.map(drop)
     }
 
-    /// Stops the vCPUs. All of them are out of the guest when this returns.
+    /// Stops the vCPUs. None runs in the guest any more when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU does not answer.
     pub fn pause(&mut self) -> Result<()> {
         self.qmp()?.execute("stop", json!({})).map(drop)
     }
 
     /// Sends QEMU a signal by name, such as `STOP`.
+    ///
+    /// # Errors
+    ///
+    /// When `kill` fails.
     pub fn signal(&self, name: &str) -> Result<()> {
         let pid = self.pid().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().context("run kill")?;
@@ -96,27 +112,31 @@ impl RunningGuest {
         Ok(())
     }
 
-    /// Complete rounds so far.
+    /// Number of complete rounds so far.
     pub fn dots(&self) -> u64 {
         self.printed(b'.')
     }
 
-    /// HLTs that the CPU passed over, so far: see [`BareGuest::expected`].
+    /// Number of missed HLTs so far: see [`BareGuest::expected`].
     pub fn missed_hlts(&self) -> u64 {
         self.printed(b'-')
     }
 
     fn printed(&self, wanted: u8) -> u64 {
-        // QEMU creates the file: before it has, nothing is printed.
+        // Until QEMU creates the file, nothing is printed.
         let serial = fs::read(self.directory().join(Qemu::SERIAL)).unwrap_or_default();
         serial.iter().filter(|&&byte| byte == wanted).count() as u64
     }
 
-    /// Waits for this many complete rounds; returns how many there are by then.
+    /// Waits for so many complete rounds, and returns how many there are then.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU ends before, or the time runs out.
     pub fn wait_dots(&mut self, dots: u64, timeout: Duration) -> Result<u64> {
         let deadline = Instant::now() + timeout;
         loop {
-            // In this order: all dots of a QEMU that has ended are in the file.
+            // In this order: once QEMU has ended, all its dots are in the file.
             let ended = self.child.try_wait()?.is_some();
             let seen = self.dots();
             if seen >= dots {
@@ -133,6 +153,10 @@ impl RunningGuest {
     }
 
     /// Waits until QEMU ends by itself, as it does after [`super::AtEnd::PowerOff`].
+    ///
+    /// # Errors
+    ///
+    /// When the time runs out.
     pub fn wait_exit(&mut self, timeout: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -158,7 +182,7 @@ impl RunningGuest {
 
 impl Drop for RunningGuest {
     fn drop(&mut self) {
-        // Both fail only if the process is already gone, which is what they are for.
+        // Both fail only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,9 +1,9 @@
-//! vCPUs by the thousand, for what many busy ones cost an observer: a VMM of our own, and the handle on
-//! the program `vmexit-vcpus` that runs it.
+//! A minimal VMM that runs thousands of busy vCPUs, and a handle on the program `vmexit-vcpus` that contains it.
+//! The bench measures with it what many vCPUs cost an observer.
 //!
-//! A vCPU is a thread with a guest of five instructions that writes to one port after the other: it makes
-//! five exits, then sleeps until its next fifth of a second. Eight vCPUs are a VM, and a VM is a process,
-//! for observers tell VMs apart by process.
+//! Each vCPU is a thread. Its guest has five instructions and writes to one port after the other. It makes five
+//! exits, then sleeps until its next fifth of a second. A VM has eight vCPUs. Each VM is a process of its own,
+//! because observers identify VMs by process.
 
 use std::{
     io::{self, BufRead as _, BufReader},
@@ -19,28 +19,28 @@ use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use memmap2::{MmapMut, MmapRaw};
 
-/// Ports that each vCPU writes to, all of them within any second.
+/// Number of ports that each vCPU writes to. It writes to all of them within any second.
 pub const PORTS: u16 = 20;
 
-/// The first of these ports; KVM itself has no device at any of them.
+/// First of these ports. KVM itself has no device at any of them.
 const FIRST_PORT: u16 = 0x5000;
 
-/// vCPUs of one VM, at most.
+/// Maximum number of vCPUs of one VM.
 const PER_VM: u32 = 8;
 
-/// Exits of a round.
+/// Exits per round.
 const PER_ROUND: usize = 5;
 
-/// From one round's beginning to the next one's.
+/// Time between the beginnings of two rounds.
 const ROUND: Duration = Duration::from_millis(200);
 
-/// Guest physical address of the page that is all of a guest's memory.
+/// Guest physical address of the guest's only page of memory.
 const PAGE: u64 = 0x1000;
 
-/// What the program says on standard output once all vCPUs run.
+/// Line that the program prints once all vCPUs run.
 const READY: &str = "ready";
 
-/// A running `vmexit-vcpus`. It ends when this is dropped, or when this process is killed.
+/// A running `vmexit-vcpus`. It ends when the value is dropped or this process is killed.
 #[derive(Debug)]
 pub struct Vcpus {
     child: Child,
@@ -49,6 +49,10 @@ pub struct Vcpus {
 
 impl Vcpus {
     /// Starts so many vCPUs, and waits until each has made its first round.
+    ///
+    /// # Errors
+    ///
+    /// When the program can't be started or ends before all vCPUs run.
     pub fn start(program: &Path, vcpus: u32) -> Result<Self> {
         let mut started = Self::spawn(program, vcpus)?;
         started.ready()?;
@@ -74,12 +78,12 @@ impl Vcpus {
         Ok(())
     }
 
-    /// Its process id; the VMs are its children's.
+    /// Process ID of the program. With more vCPUs than one VM has, the VMs are its child processes.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks it to end, without waiting for that.
+    /// Asks the program to end, without waiting for it.
     fn end(&mut self) {
         self.stdin = None;
     }
@@ -88,14 +92,19 @@ impl Vcpus {
 impl Drop for Vcpus {
     fn drop(&mut self) {
         self.end();
-        // This fails only if it was waited for already.
+        // This fails only if the program was waited for already.
         let _ = self.child.wait();
     }
 }
 
-/// What `vmexit-vcpus` does: runs so many vCPUs, says so, and ends when its standard input does.
+/// Main function of `vmexit-vcpus`: runs so many vCPUs, prints a line once all run, and returns when standard
+/// input ends.
 ///
-/// More than one VM's vCPUs are left to children, started by the same program.
+/// For more vCPUs than one VM has, it starts child processes of the same program, one for each VM.
+///
+/// # Errors
+///
+/// When KVM can't be used or a child process fails.
 pub fn run(program: &Path, vcpus: u32) -> Result<()> {
     let mut children = Vec::new();
     if vcpus <= PER_VM {
@@ -108,18 +117,18 @@ pub fn run(program: &Path, vcpus: u32) -> Result<()> {
     }
     println!("{READY}");
     io::copy(&mut io::stdin(), &mut io::sink())?;
-    // First all are asked, then each is waited for.
+    // All children are asked to end before the first is waited for.
     children.iter_mut().for_each(Vcpus::end);
     Ok(())
 }
 
-/// Starts a VM's vCPUs, and waits until each has made its first round. They run as long as the process.
+/// Starts the vCPUs of a VM, and waits until each has made its first round. They run until the process ends.
 fn run_vm(vcpus: u32) -> Result<()> {
-    let vm = Arc::new(Vm::create()?);
+    let vm = Arc::new(MinimalVm::create()?);
     let (done, rounds) = mpsc::channel();
     for number in 0..vcpus {
         let (vm, done) = (vm.clone(), done.clone());
-        // QEMU's name for such a thread.
+        // QEMU's name for a vCPU thread.
         let thread = thread::Builder::new().name(format!("CPU {number}/KVM"));
         thread.spawn(move || {
             if let Err(error) = run_vcpu(&vm, number, &done) {
@@ -132,19 +141,27 @@ fn run_vm(vcpus: u32) -> Result<()> {
     Ok(())
 }
 
-/// A VM of this very process, whose vCPUs come and go.
-pub struct Here {
-    vm: Vm,
+/// A VM of this process, whose vCPUs start and end.
+pub struct InProcessVm {
+    vm: MinimalVm,
     next: u32,
 }
 
-impl Here {
-    /// Without a vCPU.
+impl InProcessVm {
+    /// A VM without a vCPU.
+    ///
+    /// # Errors
+    ///
+    /// When KVM can't create it.
     pub fn create() -> Result<Self> {
-        Ok(Self { vm: Vm::create()?, next: 0 })
+        Ok(Self { vm: MinimalVm::create()?, next: 0 })
     }
 
-    /// So many vCPUs at once, each of which writes so many times to each of its ports and ends, with its thread.
+    /// Runs so many vCPUs at once. Each writes so many times to each of its ports, and ends with its thread.
+    ///
+    /// # Errors
+    ///
+    /// When KVM can't create or run a vCPU.
     pub fn burst(&mut self, vcpus: u32, times: u32) -> Result<()> {
         let numbers = self.next..self.next + vcpus;
         self.next = numbers.end;
@@ -161,21 +178,21 @@ impl Here {
         })
     }
 
-    /// The ports that they write to.
+    /// Ports that the vCPUs write to.
     pub fn ports() -> impl Iterator<Item = u16> {
         FIRST_PORT..FIRST_PORT + PORTS
     }
 }
 
-/// Runs one vCPU, for ever if nothing fails.
-fn run_vcpu(vm: &Vm, number: u32, done: &mpsc::Sender<()>) -> Result<()> {
+/// Runs one vCPU. Returns only on an error.
+fn run_vcpu(vm: &MinimalVm, number: u32, done: &mpsc::Sender<()>) -> Result<()> {
     let mut vcpu = vm.vcpu(number)?;
-    // Not all at the same moment.
+    // Rounds of the vCPUs are spread over time.
     let mut next = Instant::now() + ROUND * number / PER_VM;
     let mut first = true;
     loop {
         sleep(next.saturating_duration_since(Instant::now()));
-        // One that comes late does not hurry afterwards.
+        // A late round does not shorten the time to the next one.
         next = next.max(Instant::now()) + ROUND;
         for _ in 0..PER_ROUND {
             exit_once(&mut vcpu)?;
@@ -195,14 +212,14 @@ fn exit_once(vcpu: &mut VcpuFd) -> Result<()> {
     }
 }
 
-/// A VM with one page of memory, and the guest in it.
-struct Vm {
-    // In this order: the VM uses the memory.
+/// A VM with one page of memory that holds the guest.
+struct MinimalVm {
+    // Drop order: the VM uses the memory.
     vm: VmFd,
     _memory: MmapRaw,
 }
 
-impl Vm {
+impl MinimalVm {
     fn create() -> Result<Self> {
         let vm = Kvm::new().and_then(|kvm| kvm.create_vm()).context("KVM makes no VM")?;
         let mut memory = MmapMut::map_anon(4096)?;
@@ -216,12 +233,12 @@ impl Vm {
             memory_size: memory.len() as u64,
             userspace_addr: memory.as_ptr() as u64,
         };
-        // SAFETY: the mapping lives as long as the VM, and nothing here reads or writes it any more.
+        // SAFETY: the mapping lives as long as the VM, and this process no longer reads or writes it.
         unsafe { vm.set_user_memory_region(region) }.context("KVM takes no memory")?;
         Ok(Self { vm, _memory: memory })
     }
 
-    /// A vCPU in real mode at the guest's first instruction.
+    /// A new vCPU, in real mode, at the guest's first instruction.
     fn vcpu(&self, number: u32) -> Result<VcpuFd> {
         let vcpu = self.vm.create_vcpu(number.into()).context("KVM makes no vCPU")?;
         let mut segments = vcpu.get_sregs()?;
@@ -236,7 +253,7 @@ impl Vm {
     }
 }
 
-/// The guest's machine code, without an address in it.
+/// Machine code of the guest, position independent.
 #[rustfmt::skip]
 fn code() -> Vec<u8> {
     let [port, port_high] = FIRST_PORT.to_le_bytes();

@@ -1,6 +1,7 @@
-//! Packages from the Debian archive that the machine's own apt already uses, without root and
-//! without touching apt's state: the machine's sources go in, with other suites of the same archive
-//! where wanted, and downloaded and unpacked packages come out. Nothing is installed.
+//! Packages from the Debian archive in the host's apt sources, without root and without a change to apt's state.
+//!
+//! Packages come from the host's suite or from other suites of the same archive. They are downloaded and unpacked,
+//! but not installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,19 +9,19 @@ use std::process::Command;
 
 use super::error::{DuringIo, LabError, output};
 use super::host::tool;
-use super::sources::{Source, parse_deb822, parse_list};
+use super::sources::{AptSource, parse_deb822, parse_list};
 
-/// Suites with newer packages than the machine's own; its backports come before them.
+/// Suites that may have newer packages than the host's suite. Its backports are searched before them.
 const OTHER_SUITES: [&str; 3] = ["trixie", "trixie-backports", "sid"];
 
-/// The machine's own suite and archive.
+/// Suite and archive of the host.
 #[derive(Debug)]
-pub(super) struct Archive {
+pub(super) struct AptArchive {
     codename: String,
-    own: Vec<Source>,
+    own: Vec<AptSource>,
 }
 
-impl Archive {
+impl AptArchive {
     /// Reads `/etc/apt` and `/etc/os-release`.
     pub(super) fn of_this_machine() -> Result<Self, LabError> {
         let release =
@@ -44,8 +45,8 @@ impl Archive {
         Self::among(sources, codename)
     }
 
-    fn among(sources: Vec<Source>, codename: String) -> Result<Self, LabError> {
-        // A machine of the unreleased suites names them by role: its release has no codename of its own.
+    fn among(sources: Vec<AptSource>, codename: String) -> Result<Self, LabError> {
+        // The sources of a host with an unreleased suite may have the suite's role instead of its codename.
         let names = [codename.as_str(), "stable", "testing", "unstable", "sid"];
         for name in names {
             let ours = |suite: &String| {
@@ -58,7 +59,7 @@ impl Archive {
                 source.suites.retain(ours);
                 !source.suites.is_empty()
             });
-            // The archive itself first: other suites are looked for beside it, not beside the updates.
+            // The entry of the archive first: other suites are in the same place, but not in that of the updates.
             own.sort_by_key(|source| !source.suites.iter().any(|suite| suite == name));
             if own.first().is_some_and(|source| source.suites.iter().any(|suite| suite == name)) {
                 return Ok(Self { codename: name.to_owned(), own });
@@ -69,20 +70,20 @@ impl Archive {
         )))
     }
 
-    /// The machine's own suite and where it is, as debootstrap takes them.
+    /// Name and URI of the host's suite, as debootstrap takes them.
     pub(super) fn mirror(&self) -> Option<(&str, &str)> {
         let fields = &self.own.first()?.fields;
         let (_, uris) = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("URIs"))?;
         Some((&self.codename, uris.split_whitespace().next()?))
     }
 
-    /// The machine's own suite, with its updates and security entries.
+    /// The host's suite, with its updates and security entries.
     pub(super) fn own(&self, cache: &Path) -> Suite {
-        let sources = self.own.iter().map(Source::deb822).collect::<Vec<_>>().join("\n");
+        let sources = self.own.iter().map(AptSource::deb822).collect::<Vec<_>>().join("\n");
         Suite::new(cache, &self.codename, sources)
     }
 
-    /// All suites worth a search: the machine's own, its backports, and newer ones.
+    /// Suites to search, in this order: the host's, its backports, newer ones.
     pub(super) fn suites(&self, cache: &Path) -> Vec<Suite> {
         let backports = format!("{}-backports", self.codename);
         let mut names = vec![backports.as_str()];
@@ -96,7 +97,7 @@ impl Archive {
     /// Another suite of the same archive.
     fn other(&self, cache: &Path, name: &str) -> Option<Suite> {
         let fields = self.own.first()?.fields.clone();
-        let source = Source { suites: vec![name.to_owned()], fields };
+        let source = AptSource { suites: vec![name.to_owned()], fields };
         Some(Suite::new(cache, name, source.deb822()))
     }
 }
@@ -106,7 +107,7 @@ fn codename(os_release: &str) -> Option<String> {
     Some(line.trim_matches('"').to_owned())
 }
 
-/// A suite with package lists of its own, apart from the machine's.
+/// A suite with its own package lists, separate from the host's.
 #[derive(Debug)]
 pub(super) struct Suite {
     pub(super) name: String,
@@ -121,7 +122,7 @@ impl Suite {
         Self { name: name.to_owned(), dir: cache.join("apt").join(name), sources }
     }
 
-    /// Fetches the package lists, or only asks whether they changed.
+    /// Updates the package lists.
     pub(super) fn update(&self) -> Result<(), LabError> {
         for dir in ["lists/partial", "cache/archives/partial"] {
             let dir = self.dir.join(dir);
@@ -132,26 +133,26 @@ impl Suite {
         output(self.apt("apt-get")?.arg("update")).map(drop)
     }
 
-    /// The names of all packages that start so.
+    /// Names of all packages with this prefix.
     pub(super) fn names(&self, prefix: &str) -> Result<Vec<String>, LabError> {
         let text = output(self.apt("apt-cache")?.args(["pkgnames", prefix]))?;
         Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
     }
 
-    /// The versions of a package, newest first.
+    /// Versions of a package, newest first.
     pub(super) fn versions(&self, package: &str) -> Result<Vec<String>, LabError> {
         let text = output(self.apt("apt-cache")?.args(["madison", package]))?;
         Ok(parse_madison(&String::from_utf8_lossy(&text)))
     }
 
-    /// The packages that the newest version of a package depends on, without versions.
+    /// Names of the packages that the newest version of a package depends on.
     pub(super) fn depends(&self, package: &str) -> Result<Vec<String>, LabError> {
         let text = output(self.apt("apt-cache")?.args(["show", "--no-all-versions", package]))?;
         Ok(parse_depends(&String::from_utf8_lossy(&text)))
     }
 
-    /// What an installation of these packages would bring with it here, each as `package=version`:
-    /// themselves and their dependencies, as far as this machine lacks them.
+    /// Packages that an installation of these would add to the host, each as `package=version`: the packages
+    /// themselves and their dependencies, without those that are installed.
     pub(super) fn missing(&self, packages: &[&str]) -> Result<Vec<String>, LabError> {
         let mut install = self.apt("apt-get")?;
         install.args(["install", "--simulate", "--no-install-recommends"]).args(packages);
@@ -179,7 +180,7 @@ impl Suite {
             "Dir::Etc::sourceparts=/dev/null".to_owned(),
             format!("Dir::State::Lists={dir}/lists"),
             format!("Dir::Cache={dir}/cache"),
-            // As root apt would drop to a user that may not be allowed to write here.
+            // As root, apt would switch to a user that may not write here.
             "APT::Sandbox::User=root".to_owned(),
             "APT::Update::Error-Mode=any".to_owned(),
             "Acquire::Languages=none".to_owned(),
@@ -193,13 +194,13 @@ impl Suite {
     }
 }
 
-/// Versions in lines of `package | version | where`.
+/// Versions in lines of `package | version | source`.
 fn parse_madison(text: &str) -> Vec<String> {
     let version = |line: &str| line.split('|').nth(1).map(|version| version.trim().to_owned());
     text.lines().filter_map(version).collect()
 }
 
-/// Package names of a `Depends:` field.
+/// Package names in a `Depends:` field.
 fn parse_depends(show: &str) -> Vec<String> {
     let Some(field) = show.lines().find_map(|line| line.strip_prefix("Depends:")) else {
         return Vec::new();
@@ -208,7 +209,7 @@ fn parse_depends(show: &str) -> Vec<String> {
     field.split([',', '|']).filter_map(first_word).collect()
 }
 
-/// What lines of `Inst package [installed] (version …)` say would be installed.
+/// Packages in lines of `Inst package [installed] (version …)`, each as `package=version`.
 fn parse_simulation(text: &str) -> Vec<String> {
     let package = |line: &str| {
         let rest = line.strip_prefix("Inst ")?;
@@ -238,8 +239,8 @@ Suites: bookworm bookworm-updates
 ";
 
     #[test]
-    fn the_archive_is_the_entry_of_the_suite_itself() {
-        let archive = Archive::among(parse_deb822(SOURCES), "bookworm".to_owned()).unwrap();
+    fn apt_archive_is_entry_of_own_suite() {
+        let archive = AptArchive::among(parse_deb822(SOURCES), "bookworm".to_owned()).unwrap();
         let cache = Path::new("/c");
         let suites = archive.suites(cache);
         let names: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
@@ -252,36 +253,36 @@ Suites: bookworm bookworm-updates
     }
 
     #[test]
-    fn a_machine_without_its_suite_is_told_so() {
-        let error = Archive::among(Vec::new(), "bookworm".to_owned()).unwrap_err();
+    fn apt_without_own_suite_is_an_error() {
+        let error = AptArchive::among(Vec::new(), "bookworm".to_owned()).unwrap_err();
         assert!(error.to_string().contains("bookworm"), "{error}");
     }
 
     #[test]
-    fn dependencies() {
+    fn apt_depends_field_parses() {
         let show =
             "Package: p\nDepends: a (= 1), b | c (>= 2), linux-binary-7.3.4+deb13\nSection: x\n";
         assert_eq!(parse_depends(show), ["a", "b", "c", "linux-binary-7.3.4+deb13"]);
     }
 
     #[test]
-    fn a_newer_machine_is_not_searched_twice() {
+    fn apt_suites_on_newer_release_are_unique() {
         let sources = parse_deb822(&SOURCES.replace("bookworm", "trixie"));
-        let archive = Archive::among(sources, "trixie".to_owned()).unwrap();
+        let archive = AptArchive::among(sources, "trixie".to_owned()).unwrap();
         let suites = archive.suites(Path::new("/c"));
         let names: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
         assert_eq!(names, ["trixie", "trixie-backports", "sid"]);
     }
 
     #[test]
-    fn versions() {
+    fn apt_madison_versions_parse() {
         let text =
             " p | 1.95.0+dfsg1-2~bpo13+1 | http://a.example x/main amd64 Packages\n p | 1.63 | y\n";
         assert_eq!(parse_madison(text), ["1.95.0+dfsg1-2~bpo13+1", "1.63"]);
     }
 
     #[test]
-    fn simulations() {
+    fn apt_simulation_parses() {
         let text = "NOTE: This is only a simulation!\n\
                     Inst bochs-term (2.7+dfsg-4 Debian:12.15/oldstable [amd64]) []\n\
                     Inst xorriso [1.5.4-3] (1.5.4-4 Debian:12.15/oldstable [amd64])\n\
@@ -290,7 +291,7 @@ Suites: bookworm bookworm-updates
     }
 
     #[test]
-    fn os_release() {
+    fn os_release_codename_parses() {
         assert_eq!(codename("ID=debian\nVERSION_CODENAME=bookworm\n").as_deref(), Some("bookworm"));
     }
 }

@@ -1,45 +1,44 @@
-//! The machine with VMX: Bochs, from Debian packages that are unpacked and not installed. A kernel, an
-//! initramfs and serial ports come in; a bootable CD, which is how Bochs takes them, and a command come
-//! out.
+//! The emulator with VMX: Bochs, from Debian packages that are unpacked but not installed. Kernel and initramfs go on
+//! a bootable CD.
 //!
-//! Time in there is a count of instructions, a hundred to the microsecond, whatever the machine
-//! outside does: what is measured in this lab is the same run after run.
+//! The clock counts instructions, a hundred per microsecond, whatever the host does. Measurements in this lab are
+//! therefore the same in each run.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::Archive;
+use super::apt::AptArchive;
 use super::cache::Workplace;
 use super::error::{DuringIo, LabError, output};
 use super::machine::{Guest, KERNEL_ARGUMENTS, Program};
 
-/// Bochs with a screen for terminals, firmware, a boot loader, and what writes it on a CD.
+/// Bochs with its terminal display, firmware, a boot loader, and a program that writes CDs.
 const PACKAGES: [&str; 7] =
     ["bochs", "bochs-term", "bochsbios", "isolinux", "syslinux-common", "vgabios", "xorriso"];
 
-/// Without the self-tests of ciphers, which take longer than all the rest of the boot; a reboot becomes a
-/// triple fault, which ends Bochs. Mitigations stay as stock: nothing here changes what an exit costs.
+/// Kernel parameters for Bochs: no self-tests of ciphers, which take longer than the rest of the boot, and a reboot
+/// by a triple fault, which ends Bochs. None of them changes the cost of an exit; mitigations are as by default.
 const BOOT_ARGUMENTS: &str = "cryptomgr.notests reboot=triple";
 
-/// What Bochs says at an orderly end, which it calls a panic too.
+/// Message of Bochs when the machine powers off. It calls that a panic, too.
 const SWITCHED_OFF: &str = "ACPI control: soft power off";
 
-/// Files of packages: from the host, if it has them, else from where the lab unpacked them.
+/// Files of the packages: those that the lab unpacked, or else those of the host.
 #[derive(Debug)]
 pub(super) struct Bochs {
     unpacked: PathBuf,
 }
 
 impl Bochs {
-    /// Downloads what the host lacks, once.
+    /// Downloads packages that the host lacks, unless they are cached.
     pub(super) fn get(cache: &Path) -> Result<Self, LabError> {
         let unpacked = cache.join("bochs");
         if !unpacked.is_dir() {
             let work = Workplace::enter(cache)?;
             if !unpacked.is_dir() {
-                let suite = Archive::of_this_machine()?.own(cache);
+                let suite = AptArchive::of_this_machine()?.own(cache);
                 suite.update()?;
                 let tree = work.path("tree");
                 fs::create_dir(&tree).during(|| format!("create {}", tree.display()))?;
@@ -50,13 +49,13 @@ impl Bochs {
                 work.finish(&tree, &unpacked)?;
             }
         }
-        // Plugins are not looked for by relative paths.
+        // Bochs does not find plugins by relative paths.
         let unpacked =
             fs::canonicalize(&unpacked).during(|| format!("find {}", unpacked.display()))?;
         Ok(Self { unpacked })
     }
 
-    /// A file of one of the packages, by its path without the leading slash.
+    /// Path of a file of one of the packages, from its path without the leading slash.
     fn file(&self, path: &str) -> Result<PathBuf, LabError> {
         let places = [&self.unpacked, Path::new("/")].map(|root| root.join(path));
         places.into_iter().find(|place| place.is_file()).ok_or_else(|| LabError::MissingFile {
@@ -65,14 +64,14 @@ impl Bochs {
         })
     }
 
-    /// A program of one of the packages, with its libraries in reach.
+    /// Command that runs a program of one of the packages, with the path to its libraries.
     fn program(&self, path: &str) -> Result<Command, LabError> {
         let mut command = Command::new(self.file(path)?);
         command.env("LD_LIBRARY_PATH", self.unpacked.join("usr/lib/x86_64-linux-gnu"));
         Ok(command)
     }
 
-    /// Writes the CD and the settings for a guest into its directory; returns how to start it.
+    /// Writes the CD and the configuration for a guest into its directory, and returns the program to start.
     pub(super) fn prepare(&self, guest: &Guest<'_>) -> Result<Program, LabError> {
         let cd = guest.dir.join("cd");
         self.burn(guest, &cd)?;
@@ -80,16 +79,16 @@ impl Bochs {
         let log = guest.dir.join("log");
         fs::write(&settings, self.settings(guest, &cd, &log)?)
             .during(|| format!("write {}", settings.display()))?;
-        // Debian's Bochs has a debugger in it, which would wait for somebody to say "continue".
+        // The debugger in Debian's Bochs waits for the command "continue".
         let debugger = guest.dir.join("debugger");
         fs::write(&debugger, "continue\n").during(|| format!("write {}", debugger.display()))?;
 
         let mut command = self.program("usr/bin/bochs-bin")?;
         command.arg("-q").arg("-f").arg(settings).arg("-rc").arg(debugger);
         command.env("LTDL_LIBRARY_PATH", self.plugins());
-        // It draws its screen on a pseudo-terminal that nobody reads, and stands still when that is full,
-        // some 20 kB on. A terminal that cannot hide its cursor does not blink (curs_set in Bochs's
-        // gui/term.cc), and of one character there is little else to draw.
+        // Bochs draws its screen on a pseudo-terminal that nobody reads, and stops when its buffer of some 20 kB
+        // is full. On a terminal that can't hide its cursor there is no blinking (curs_set in Bochs's
+        // gui/term.cc), and a screen of one character hardly changes.
         command.env("TERM", "vt100").env("LINES", "1").env("COLUMNS", "1");
         Ok(Program {
             name: "Bochs",
@@ -100,7 +99,7 @@ impl Bochs {
         })
     }
 
-    /// Where Bochs's devices are: Debian has them in packages apart, so it may be two places.
+    /// Search path of Bochs's plugins. Debian has devices in separate packages, so there may be two places.
     fn plugins(&self) -> OsString {
         let directory = "usr/lib/x86_64-linux-gnu/bochs/plugins";
         let mut places = self.unpacked.join(directory).into_os_string();
@@ -134,7 +133,7 @@ impl Bochs {
             xorriso.arg(graft);
         }
         output(&mut xorriso)?;
-        // It is on the CD now, and not needed twice.
+        // The CD has a copy of it.
         fs::remove_file(guest.initramfs).during(|| format!("remove {}", guest.initramfs.display()))
     }
 
@@ -167,7 +166,7 @@ impl Bochs {
     }
 }
 
-/// What Bochs said last, which is why it ended; before that it is about this machine's sound card.
+/// Bochs's last message, which says why it ended. Messages before it are about the host's sound card.
 fn complaints(said: &str) -> String {
     let (_, reason) = said.rsplit_once("exiting with the following message:").unwrap_or(("", said));
     let lines = reason.lines().filter(|line| !line.starts_with("===") && !line.is_empty());
@@ -179,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reason_of_an_end_is_found_in_the_noise() {
+    fn bochs_log_yields_reason_of_end() {
         let said = "ALSA lib confmisc.c:855: cannot find card '0'\n=====\n\
                     Bochs is exiting with the following message:\n[CPU0  ] oh\n=====\n";
         assert_eq!(complaints(said), "[CPU0  ] oh");
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn files_come_from_where_they_were_unpacked() {
+    fn bochs_files_come_from_unpacked_packages() {
         let dir = tempfile::tempdir().unwrap();
         let bochs = Bochs { unpacked: dir.path().to_owned() };
         fs::write(dir.path().join("here"), "").unwrap();

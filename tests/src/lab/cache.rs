@@ -1,12 +1,12 @@
-//! The lab's cache: things appear in it whole or not at all, made by one process at a time in a
-//! workplace of its own and then moved. Whatever a killed process left in the workplace is cleared.
+//! The labs' cache. Entries are made in a working directory and then moved, so that they are never incomplete. One
+//! process at a time has the working directory; the next one clears the remains of a killed process.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::error::{DuringIo, LabError};
 
-/// An empty directory in the cache, and the right to add to the cache, until dropped.
+/// An empty working directory in the cache, with the lock of the cache until dropped.
 #[derive(Debug)]
 pub(super) struct Workplace {
     dir: PathBuf,
@@ -14,7 +14,7 @@ pub(super) struct Workplace {
 }
 
 impl Workplace {
-    /// Waits until no other process works in the cache.
+    /// Waits for the lock of the cache and clears the working directory.
     pub(super) fn enter(cache: &Path) -> Result<Self, LabError> {
         fs::create_dir_all(cache).during(|| format!("create {}", cache.display()))?;
         let path = cache.join("lock");
@@ -28,12 +28,12 @@ impl Workplace {
         Ok(Self { dir, _lock: lock })
     }
 
-    /// A path in it.
+    /// Path of a file in the working directory.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// Moves something finished to its place in the cache.
+    /// Moves a finished entry to its place in the cache.
     pub(super) fn finish(&self, made: &Path, place: &Path) -> Result<(), LabError> {
         fs::rename(made, place).during(|| format!("move {} to its place", place.display()))
     }
@@ -41,7 +41,7 @@ impl Workplace {
 
 impl Drop for Workplace {
     fn drop(&mut self) {
-        // If this fails, the next one to enter clears it.
+        // If this fails, the next process clears the directory.
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_finished_is_cleared() {
+    fn cache_clears_unfinished_work() {
         let cache = tempfile::tempdir().unwrap();
         let killed = cache.path().join("unfinished/kernel");
         fs::create_dir_all(&killed).unwrap();
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn one_at_a_time() {
+    fn cache_admits_one_writer_at_a_time() {
         let cache = tempfile::tempdir().unwrap();
         let place = Workplace::enter(cache.path()).unwrap();
         let second = File::open(cache.path().join("lock")).unwrap();

@@ -1,17 +1,21 @@
-//! A Debian in a directory, of the machine's own suite. It is made once, and must be left as it is.
+//! A Debian of the host's suite in a directory. It is made once and must not be changed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::Archive;
+use super::apt::AptArchive;
 use super::cache::Workplace;
 use super::error::{LabError, output};
 use super::host::tool;
 
-/// What it has besides the essential packages: systemd, to be booted.
+/// Packages besides the essential ones: systemd, so that the Debian can be booted.
 const INCLUDE: &str = "systemd-sysv";
 
-/// The directory; downloaded the first time, as root.
+/// Path of the directory, which is made on first use. That needs root.
+///
+/// # Errors
+///
+/// When debootstrap is missing or fails.
 pub fn debian(cache: &Path) -> Result<PathBuf, LabError> {
     let place = cache.join("debian");
     if place.is_dir() {
@@ -21,11 +25,11 @@ pub fn debian(cache: &Path) -> Result<PathBuf, LabError> {
     if place.is_dir() {
         return Ok(place);
     }
-    let archive = Archive::of_this_machine()?;
+    let archive = AptArchive::of_this_machine()?;
     let (suite, mirror) =
         archive.mirror().ok_or_else(|| LabError::Sources("an entry has no URI".to_owned()))?;
     let made = work.path("debian");
-    // In a namespace, so that what it mounts is gone when it is, however it ends.
+    // In a mount namespace, so that its mounts end with it.
     let mut debootstrap = Command::new(tool("unshare", "util-linux")?);
     debootstrap.arg("--mount").arg(tool("debootstrap", "debootstrap")?);
     debootstrap.args(["--variant=minbase", &format!("--include={INCLUDE}"), suite]);

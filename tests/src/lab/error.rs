@@ -1,127 +1,127 @@
-//! What can go wrong with a lab, as opposed to with the script that runs in it. Each variant says
-//! what happened and, where the user can do something about it, what to do next.
+//! Errors of a lab, as opposed to those of the script in it. Each message says what happened and, if possible, what
+//! the user can do.
 
 use std::io;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-/// A lab that did not do its work. A script that ended with a non-zero code is not one of these.
+/// Failure of a lab. A script that ends with a code other than 0 is none.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// A program of the host that the lab needs.
+    /// A program that the lab needs is missing on the host.
     #[error("`{tool}` was not found on this machine: install it with `apt-get install {package}`")]
     MissingTool {
-        /// Its name.
+        /// Name of the program.
         tool: String,
-        /// The Debian package that has it.
+        /// Debian package of the program.
         package: &'static str,
     },
-    /// A file that belongs to a program is not there.
+    /// A file of a program is missing.
     #[error("{what} was not found: {hint}")]
     MissingFile {
-        /// The file.
+        /// Description of the file.
         what: String,
-        /// What to do.
+        /// Advice to the user.
         hint: String,
     },
-    /// The archive that apt uses could not be told from its sources.
+    /// apt's sources have no usable entry for the archive.
     #[error("no Debian archive in apt's sources: {0}")]
     Sources(String),
-    /// No kernel of that version in the suites that were searched.
+    /// The suites have no kernel of that version.
     #[error("no cloud kernel {wanted} was found; searched: {searched}")]
     NoKernel {
-        /// The version asked for.
+        /// Requested version.
         wanted: String,
-        /// The suites, and what went wrong with each that could not be read.
+        /// Suites that were searched, with the error of each that can't be read.
         searched: String,
     },
-    /// No such version of a package in the suites that were searched.
+    /// The suites have no such version of a package.
     #[error("no package {wanted} was found; searched: {searched}")]
     NoPackage {
-        /// The package and the start of its version.
+        /// Package and prefix of its version.
         wanted: String,
-        /// The suites.
+        /// Suites that were searched.
         searched: String,
     },
     /// A command of the host failed.
     #[error("`{command}` ended with {status}: {stderr}")]
     Command {
-        /// The command line.
+        /// Command line.
         command: String,
-        /// How it ended.
+        /// Exit status.
         status: ExitStatus,
-        /// What it said.
+        /// Standard error.
         stderr: String,
     },
-    /// A path inside the lab that is not absolute and plain, or where nothing can be put.
+    /// A path in the lab is not absolute, has `..`, or is reserved.
     #[error(
         "{0:?} is no place for a file in a lab: give an absolute path without `..`, and not below /dev, /proc, /sys or /lab"
     )]
     GuestPath(String),
-    /// A file given as a program is not one.
+    /// A file given as a program is not an ELF file.
     #[error("{0} is not an ELF program: add scripts and data with `file` instead")]
     NotElf(String),
-    /// A file of the host could not be read or written.
+    /// An I/O error on the host.
     #[error("could not {what}: {source}")]
     Io {
-        /// What was tried.
+        /// Failed action.
         what: String,
-        /// Why it failed.
+        /// Cause of the failure.
         source: io::Error,
     },
-    /// The lab's kernel panicked, oopsed or reported a bug, whatever the script said after that.
+    /// The lab's kernel panicked, oopsed or reported a bug, whatever the verdict.
     #[error("the lab's kernel crashed\n{scene}")]
     Crashed {
-        /// The console from the first line of the crash.
+        /// Console output from the first line of the crash.
         scene: String,
     },
-    /// The time ran out.
+    /// The run took longer than its time-out.
     #[error(
         "the lab did not end within {limit:?}: raise the time-out or look for what hung\n{scene}"
     )]
     Hung {
-        /// The time-out.
+        /// Time-out of the run.
         limit: Duration,
-        /// The last lines of the console and of the script's output.
+        /// Last lines of the console and of the script's output.
         scene: String,
     },
-    /// The emulator itself failed.
+    /// The emulator failed.
     #[error("{emulator} ended with {status} before the script did: {stderr}\n{scene}")]
     Died {
-        /// Its name.
+        /// Name of the emulator.
         emulator: &'static str,
-        /// How it ended.
+        /// Exit status of the emulator.
         status: ExitStatus,
-        /// What it said.
+        /// Standard error of the emulator.
         stderr: String,
-        /// The last lines of the console and of the script's output.
+        /// Last lines of the console and of the script's output.
         scene: String,
     },
-    /// The lab could not be set up inside its kernel.
+    /// The lab's init failed.
     #[error("the lab could not `{step}`\n{scene}")]
     Setup {
-        /// The command that failed.
+        /// Command that failed.
         step: String,
-        /// The last lines of the console.
+        /// Last lines of the console.
         scene: String,
     },
-    /// The machine went down in order, but nobody said how the script ended.
+    /// The machine went down in order, but without a verdict on the script.
     #[error("the lab went down without a verdict: did the script reboot it?\n{scene}")]
     NoVerdict {
-        /// The last lines of the console and of the script's output.
+        /// Last lines of the console and of the script's output.
         scene: String,
     },
-    /// More than one verdict, or one that makes no sense.
+    /// The console has more than one verdict, or an invalid one.
     #[error("the lab gave {count} verdicts, where it should give one\n{scene}")]
     Verdicts {
-        /// How many.
+        /// Number of verdicts.
         count: usize,
-        /// The last lines of the console and of the script's output.
+        /// Last lines of the console and of the script's output.
         scene: String,
     },
 }
 
-/// Says what was being done when an I/O error came up.
+/// Adds the failed action to an I/O error.
 pub(super) trait DuringIo<T> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T, LabError>;
 }
@@ -132,7 +132,7 @@ impl<T> DuringIo<T> for io::Result<T> {
     }
 }
 
-/// Runs a command to its end and returns its stdout; a failure carries its stderr.
+/// Runs a command and returns its standard output. The error of a failure has its standard error.
 pub(super) fn output(command: &mut Command) -> Result<Vec<u8>, LabError> {
     let shown = || format!("{command:?}").replace('"', "");
     let line = shown();

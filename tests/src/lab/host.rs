@@ -1,5 +1,4 @@
-//! Programs of the host that run inside a lab too: where they are, which shared libraries they need
-//! and, for QEMU, which firmware. Names come in, pairs of paths for the initramfs come out.
+//! Programs of the host that also run in labs: their paths, their shared libraries and QEMU's firmware.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -8,7 +7,7 @@ use std::process::Command;
 
 use super::error::{DuringIo, LabError, output};
 
-/// Firmware of a `pc`, `q35` or `microvm` machine with `-nodefaults -vga none`, virtio-net's ROM included.
+/// Firmware of a `pc`, `q35` or `microvm` machine with `-nodefaults -vga none`, including virtio-net's ROM.
 const FIRMWARE: [&str; 11] = [
     "bios.bin",
     "bios-256k.bin",
@@ -23,10 +22,10 @@ const FIRMWARE: [&str; 11] = [
     "qboot.rom",
 ];
 
-/// Of those, the ones without which no nested guest starts.
+/// Firmware files that every nested guest needs.
 const NEEDED_FIRMWARE: [&str; 3] = ["bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin"];
 
-/// Finds a program in `PATH` or in the places that `PATH` lacks for ordinary users.
+/// Path of a program in `PATH`, `/usr/sbin` or `/sbin`.
 pub(super) fn tool(name: &str, package: &'static str) -> Result<PathBuf, LabError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
@@ -36,18 +35,18 @@ pub(super) fn tool(name: &str, package: &'static str) -> Result<PathBuf, LabErro
         .ok_or_else(|| LabError::MissingTool { tool: name.to_owned(), package })
 }
 
-/// The host's QEMU.
+/// Path of the host's QEMU.
 pub(super) fn qemu() -> Result<PathBuf, LabError> {
     tool("qemu-system-x86_64", "qemu-system-x86")
 }
 
-/// The firmware that QEMU finds without being told where, each at the path where it finds it.
+/// Paths of the firmware files, as QEMU finds them by default.
 pub(super) fn firmware(qemu: &Path) -> Result<Vec<PathBuf>, LabError> {
     let places = output(Command::new(qemu).args(["-L", "help"]))?;
     let places = String::from_utf8_lossy(&places);
     let mut found = Vec::new();
     for name in FIRMWARE {
-        // QEMU names its places from its own directory ("/usr/bin/../share/qemu").
+        // QEMU prints paths relative to its own directory ("/usr/bin/../share/qemu").
         let mut files = places.lines().map(|place| plain(&Path::new(place).join(name)));
         match files.find(|file| file.is_file()) {
             Some(file) => found.push(file),
@@ -63,7 +62,7 @@ pub(super) fn firmware(qemu: &Path) -> Result<Vec<PathBuf>, LabError> {
     Ok(found)
 }
 
-/// A path without `..`, which an initramfs could not follow before its directories exist.
+/// A path without `..`, which does not work in an initramfs before its directories exist.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -76,7 +75,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// The real perf: some releases have a script in its place, which runs `perf_VERSION`.
+/// Path of the perf binary. In some releases `perf` is a script that runs `perf_VERSION`.
 pub(super) fn perf() -> Result<PathBuf, LabError> {
     let perf = tool("perf", "linux-perf")?;
     if is_elf(&perf)? {
@@ -103,13 +102,13 @@ fn is_elf(path: &Path) -> Result<bool, LabError> {
     Ok(file.read_exact(&mut magic).is_ok() && magic == *b"\x7fELF")
 }
 
-/// The shared libraries of a program and its interpreter; none for a static one.
+/// Shared libraries and interpreter of a program; none for a static one.
 pub(super) fn libraries(program: &Path) -> Result<Vec<PathBuf>, LabError> {
     if !is_elf(program)? {
         return Err(LabError::NotElf(program.display().to_string()));
     }
     let ldd = tool("ldd", "libc-bin")?;
-    // Cargo sets LD_LIBRARY_PATH for tests; libraries found by it would not be found in the lab.
+    // Cargo sets LD_LIBRARY_PATH for tests. The lab does not have the libraries found by it.
     let mut command = Command::new(ldd);
     command.arg(program).env_remove("LD_LIBRARY_PATH").env("LC_ALL", "C");
     let listed = command.output().during(|| format!("run ldd {}", program.display()))?;
@@ -128,7 +127,7 @@ pub(super) fn libraries(program: &Path) -> Result<Vec<PathBuf>, LabError> {
     })
 }
 
-/// The paths in what `ldd` prints, or the name of a library that it did not find.
+/// Paths in the output of `ldd`, or the name of a library that it has not found.
 fn parse_ldd(text: &str) -> Result<Vec<PathBuf>, String> {
     let mut paths = Vec::new();
     for line in text.lines().map(str::trim) {
@@ -136,7 +135,7 @@ fn parse_ldd(text: &str) -> Result<Vec<PathBuf>, String> {
         if target == "not found" {
             return Err(name.to_owned());
         }
-        // The vdso and "statically linked" have no path.
+        // Lines for the vdso and "statically linked" have no path.
         let target = target.rsplit_once(" (0x").map_or(target, |(path, _)| path);
         if target.starts_with('/') {
             paths.push(PathBuf::from(target));
@@ -171,19 +170,19 @@ mod tests {
     }
 
     #[test]
-    fn paths_become_plain() {
+    fn host_paths_are_normalized() {
         assert_eq!(plain(Path::new("/usr/bin/../share/qemu/a")), Path::new("/usr/share/qemu/a"));
     }
 
     #[test]
-    fn a_script_is_no_program() {
+    fn host_script_is_not_an_elf_program() {
         let script = tempfile::NamedTempFile::new().unwrap();
         fs::write(script.path(), "#!/bin/sh\n").unwrap();
         assert!(matches!(libraries(script.path()), Err(LabError::NotElf(_))));
     }
 
     #[test]
-    fn a_missing_tool_is_named_with_its_package() {
+    fn host_missing_tool_names_its_package() {
         let error = tool("no-such-tool-here", "some-package").unwrap_err().to_string();
         assert!(error.contains("no-such-tool-here") && error.contains("some-package"), "{error}");
     }

@@ -1,6 +1,7 @@
-//! The lab's root file system: files of the host and of the caller come in, a cpio archive for the
-//! kernel comes out. What stays the same between runs (busybox, QEMU, perf and their libraries) is
-//! compressed once and kept in the cache; what changes follows it in a second, plain archive.
+//! The lab's root file system: a cpio archive of files of the host and of the caller.
+//!
+//! Files that are the same in all runs (busybox, QEMU, perf and their libraries) are compressed once and cached. All
+//! others are in a second archive without compression.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,7 +18,7 @@ use super::cache::Workplace;
 use super::error::{DuringIo, LabError};
 use super::host::libraries;
 
-/// Where the contents of one path come from.
+/// Contents of a file.
 #[derive(Debug)]
 enum Content {
     Host(PathBuf),
@@ -25,7 +26,7 @@ enum Content {
     Symlink(String),
 }
 
-/// Files by their path in the lab, without the leading slash.
+/// Files by path in the lab, without the leading slash.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     files: BTreeMap<String, (u32, Content)>,
@@ -49,7 +50,7 @@ impl Tree {
         self.add(path, 0o777, Content::Symlink(target.to_owned()))
     }
 
-    /// Adds a program and the libraries that it needs, but not those that `beside` has already.
+    /// Adds a program and its libraries, without those that `beside` has.
     pub(super) fn program(
         &mut self,
         path: &str,
@@ -88,7 +89,7 @@ impl Tree {
         }
     }
 
-    /// A number that changes with the paths and contents; files of the host count by size and time.
+    /// Hash of paths and contents. For files of the host, inode, size and time stand for the contents.
     fn key(&self) -> io::Result<u64> {
         let mut hasher = DefaultHasher::new();
         for (path, (mode, content)) in &self.files {
@@ -106,7 +107,7 @@ impl Tree {
         Ok(hasher.finish())
     }
 
-    /// Writes the archive: each directory once and before what is in it, as the kernel needs it.
+    /// Writes the archive. As the kernel needs it, each directory comes once and before its contents.
     pub(super) fn write<W: Write>(&self, mut to: W) -> io::Result<W> {
         let mut directories: Vec<&str> = Vec::new();
         for path in self.files.keys() {
@@ -133,7 +134,7 @@ impl Tree {
         trailer(to)
     }
 
-    /// Writes the archive compressed into `cache`, unless it is there already, and returns its path.
+    /// Writes the compressed archive into `cache`, unless it is there, and returns its path.
     pub(super) fn cached(&self, cache: &Path) -> Result<PathBuf, LabError> {
         let key = self.key().during(|| "read the files of the lab".to_owned())?;
         let place = cache.join(format!("base-{key:016x}.cpio.gz"));
@@ -170,16 +171,16 @@ fn entry<W: Write>(
     writer.finish()
 }
 
-/// Joins a compressed archive and a plain one into an initramfs.
+/// Writes an initramfs of a compressed archive and a tree.
 pub(super) fn join(base: &Path, own: &Tree, to: &Path) -> io::Result<()> {
     let mut file = File::create(to)?;
     let size = io::copy(&mut File::open(base)?, &mut file)?;
-    // The kernel looks for the next archive at a multiple of four.
+    // The kernel expects the next archive at a multiple of four bytes.
     file.write_all(&[0; 3][..(size.next_multiple_of(4) - size) as usize])?;
     own.write(BufWriter::new(file))?.flush()
 }
 
-/// Joins two trees into an initramfs without compression, which takes an emulated CPU no time.
+/// Writes an initramfs of two trees without compression, which would take an emulated CPU long to undo.
 pub(super) fn join_plain(base: &Tree, own: &Tree, to: &Path) -> io::Result<()> {
     own.write(base.write(BufWriter::new(File::create(to)?))?)?.flush()
 }
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_come_once_and_first() {
+    fn initramfs_directories_come_once_before_files() {
         let mut tree = Tree::default();
         tree.bytes("/a/b/file", b"one", 0o644).unwrap();
         tree.bytes("/a/other", b"", 0o600).unwrap();
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_archive_is_aligned() {
+    fn initramfs_second_archive_is_aligned() {
         let dir = tempfile::tempdir().unwrap();
         let (base, joined) = (dir.path().join("base"), dir.path().join("joined"));
         let mut tree = Tree::default();
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_absolute_and_plain() {
+    fn initramfs_paths_must_be_absolute_and_normal() {
         let mut tree = Tree::default();
         for path in ["relative", "/", "/../etc/passwd", "/a/../b"] {
             assert!(matches!(tree.bytes(path, b"", 0o644), Err(LabError::GuestPath(_))), "{path}");
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_follows_the_contents() {
+    fn initramfs_cache_key_depends_on_contents() {
         let key = |bytes: &[u8]| {
             let mut tree = Tree::default();
             tree.bytes("/x", bytes, 0o644).unwrap();

@@ -1,41 +1,43 @@
-//! Stock Debian cloud kernels: a version comes in, an unpacked kernel with its KVM modules comes out,
-//! from the cache if it is there and from the Debian archive otherwise. A kernel appears in the cache
-//! whole or not at all, so later runs need no network.
+//! Stock Debian cloud kernels, unpacked, with their KVM modules. A kernel comes from the cache, or from the Debian
+//! archive if the cache has none of the version.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::apt::{Archive, Suite};
+use super::apt::{AptArchive, Suite};
 use super::cache::Workplace;
 use super::error::{DuringIo, LabError};
 use super::unpack::kernel;
 
-/// The modules that a lab loads: these, and the vendor's.
+/// Modules that a lab loads; of the last two, the one for its vendor.
 pub(super) const MODULES: [&str; 4] = ["irqbypass", "kvm", "kvm-amd", "kvm-intel"];
 
-/// The meta package that stands for a suite's own kernel.
+/// Meta package of a suite's default kernel.
 const DEFAULT: &str = "linux-image-cloud-amd64";
 
 /// An unpacked kernel.
 #[derive(Clone, Debug)]
-pub struct Kernel {
-    /// What `uname -r` says in it, such as `6.1.0-56-cloud-amd64`.
+pub struct LabKernel {
+    /// Release, as of `uname -r`, such as `6.1.0-56-cloud-amd64`.
     pub release: String,
-    /// Its image.
+    /// Path of the image.
     pub vmlinuz: PathBuf,
-    /// `irqbypass.ko`, `kvm.ko`, `kvm-amd.ko` and `kvm-intel.ko`, uncompressed.
+    /// Paths of `irqbypass.ko`, `kvm.ko`, `kvm-amd.ko` and `kvm-intel.ko`, uncompressed.
     pub modules: Vec<PathBuf>,
-    /// The cache that it lies in.
+    /// Directory of the cache.
     pub(super) cache: PathBuf,
 }
 
-impl Kernel {
+impl LabKernel {
     /// Finds a kernel in `cache`, or downloads it.
     ///
-    /// Without a version this is the kernel of the machine's own Debian suite. With one ("6.12", "7")
-    /// it is the newest whose release starts with it: in the cache if one is there, else in the
-    /// machine's suite, its backports, and newer suites. To look for newer ones again, delete the
-    /// directory `kernels` in the cache.
+    /// Without a version, this is the default kernel of the host's Debian suite. With a version ("6.12", "7"), it is
+    /// the newest kernel whose release starts with it: one in the cache, or else one in the host's suite, its
+    /// backports, or newer suites. Delete the directory `kernels` in the cache to search for newer ones.
+    ///
+    /// # Errors
+    ///
+    /// When no suite has such a kernel, or it can't be downloaded.
     pub fn find(cache: &Path, version: Option<&str>) -> Result<Self, LabError> {
         let kernels = cache.join("kernels");
         fs::create_dir_all(&kernels).during(|| format!("create {}", kernels.display()))?;
@@ -43,11 +45,11 @@ impl Kernel {
             return Self::at(cache, release);
         }
         let work = Workplace::enter(cache)?;
-        // Another process may have downloaded it while this one waited.
+        // Another process may have downloaded the kernel in the meantime.
         if let Some(release) = cached(&kernels, version)? {
             return Self::at(cache, release);
         }
-        let archive = Archive::of_this_machine()?;
+        let archive = AptArchive::of_this_machine()?;
         let (suite, release) = match version {
             None => default_release(archive.own(cache))?,
             Some(version) => newest_release(&archive, cache, version)?,
@@ -80,19 +82,19 @@ fn cached(kernels: &Path, version: Option<&str>) -> Result<Option<String>, LabEr
     Ok(names.filter(|name| is_version(name, version)).max_by_key(|name| version_key(name)))
 }
 
-/// "6.12" and "6" fit 6.12.95, "6.1" does not.
+/// Whether a release has this version: "6.12" and "6" match 6.12.95, "6.1" does not.
 fn is_version(release: &str, version: &str) -> bool {
     let rest = release.strip_prefix(version);
     rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
 }
 
-/// Orders releases by their numbers: 6.12.107 after 6.12.95.
+/// Sort key of releases by their numbers: 6.12.107 is after 6.12.95.
 pub(super) fn version_key(release: &str) -> Vec<u64> {
     let numbers = release.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
     numbers.map(|digits| digits.parse().unwrap_or(u64::MAX)).collect()
 }
 
-/// The release in a package name, unless it is a meta, debug or unsigned package or a candidate.
+/// Release in the name of a kernel package; none for meta, debug and unsigned packages and release candidates.
 fn release_of(package: &str) -> Option<&str> {
     let release = package.strip_prefix("linux-image-")?;
     let numbered = release.starts_with(|first: char| first.is_ascii_digit());
@@ -110,14 +112,14 @@ fn default_release(suite: Suite) -> Result<(Suite, String), LabError> {
 }
 
 fn newest_release(
-    archive: &Archive,
+    archive: &AptArchive,
     cache: &Path,
     version: &str,
 ) -> Result<(Suite, String), LabError> {
     let mut searched = Vec::new();
     let mut best: Option<(Suite, String)> = None;
     for suite in archive.suites(cache) {
-        // A suite may be gone, or its key unknown here: that only narrows the choice.
+        // A suite that is gone or has an unknown key is left out.
         match suite.update().and_then(|()| suite.names("linux-image-")) {
             Ok(packages) => {
                 searched.push(suite.name.clone());
@@ -141,12 +143,13 @@ fn newest_release(
     })
 }
 
-/// What follows a module's signature and its description, the last of which is the signature's size
-/// (`struct module_signature` in the kernel's `include/linux/module_signature.h`).
+/// Marker at the end of a signed module. The signature and its description come before it; the last field of the
+/// description is the size of the signature (`struct module_signature` in the kernel's
+/// `include/linux/module_signature.h`).
 const SIGNED: &[u8] = b"~Module signature appended~\n";
 const SIGNATURE_DESCRIPTION: usize = 12;
 
-/// A module without its signature: a stock kernel takes it, and is spared the check.
+/// A module without its signature. A stock kernel accepts it, and does not spend time on the check.
 pub(super) fn unsigned(module: &[u8]) -> &[u8] {
     let bare = || {
         let (signature, size) = module.strip_suffix(SIGNED)?.split_last_chunk()?;
@@ -161,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_end_at_a_number() {
+    fn kernel_version_prefix_ends_at_a_number() {
         assert!(is_version("6.12.95+deb13-cloud-amd64", "6.12"));
         assert!(is_version("6.12.95+deb13-cloud-amd64", "6"));
         assert!(is_version("6.1.0-56-cloud-amd64", "6.1.0-56-cloud-amd64"));
@@ -169,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn releases_are_ordered_by_number() {
+    fn kernel_releases_sort_by_number() {
         assert!(version_key("6.12.107+deb13") > version_key("6.12.95+deb13"));
         assert!(version_key("7.3.4+deb13") > version_key("7.2.13+deb14"));
         assert!(version_key("6.12.90+deb12.1") > version_key("6.12.90+deb12"));
     }
 
     #[test]
-    fn only_released_cloud_kernels() {
+    fn kernel_search_keeps_only_released_cloud_kernels() {
         let release = "6.1.0-56-cloud-amd64";
         assert_eq!(release_of(&format!("linux-image-{release}")), Some(release));
         for other in
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_are_cut_off() {
+    fn kernel_module_signatures_are_stripped() {
         let mut module = b"code and data".to_vec();
         module.extend(b"SIGNATURE");
         module.extend([0, 0, 2, 0, 0, 0, 0, 0]);
@@ -199,16 +202,16 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_answers_without_the_network() {
+    fn kernel_in_cache_needs_no_network() {
         let dir = tempfile::tempdir().unwrap();
         let kernels = dir.path().join("kernels");
         for release in ["6.12.95+deb13-cloud-amd64", "6.12.107+deb13-cloud-amd64"] {
             fs::create_dir_all(kernels.join(release)).unwrap();
         }
         fs::write(kernels.join("default"), "6.12.95+deb13-cloud-amd64").unwrap();
-        let newest = Kernel::find(dir.path(), Some("6.12")).unwrap();
+        let newest = LabKernel::find(dir.path(), Some("6.12")).unwrap();
         assert_eq!(newest.release, "6.12.107+deb13-cloud-amd64");
-        let default = Kernel::find(dir.path(), None).unwrap();
+        let default = LabKernel::find(dir.path(), None).unwrap();
         assert!(default.vmlinuz.ends_with("kernels/6.12.95+deb13-cloud-amd64/vmlinuz"));
     }
 }

@@ -1,5 +1,5 @@
-//! The emulated machine: a program that emulates it and a token come in; what arrives on its serial
-//! ports goes to the caller as it comes, and is judged when the machine has ended.
+//! The emulated machine: starts the emulator, passes the output of the serial ports to the caller, and judges the
+//! end of the run.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,32 +10,33 @@ use std::time::{Duration, Instant};
 
 use super::error::{DuringIo, LabError};
 use super::host::tool;
-use super::verdict::{End, is_over, judge, tail};
+use super::verdict::{MachineEnd, is_over, judge, tail};
 use super::{LabRun, Stream};
 
-/// How long a machine may take to switch off once all is said.
+/// Longest time from the verdict to the end of the emulator.
 const SWITCH_OFF: Duration = Duration::from_secs(10);
 
-/// Console for the kernel, at full speed where an emulator has speeds; an oops is the end, and a reboot
-/// ends the emulator; records of the lab's own are never dropped for coming too fast; and a machine that
-/// had to wait for its turn is not taken for one without a timer (arch/x86/kernel/apic/io_apic.c, `check_timer`).
+/// Kernel parameters of all labs: a serial console at full speed, a panic on an oops, a reboot, which ends the
+/// emulator, on a panic, and no rate limit for the lab's records in the kernel's log. `no_timer_check` is for an
+/// emulator that the host runs late, which the kernel would take for a machine without a timer
+/// (arch/x86/kernel/apic/io_apic.c, `check_timer`).
 pub(super) const KERNEL_ARGUMENTS: &str =
     "console=ttyS0,115200 quiet panic=-1 oops=panic printk.devkmsg=on rdinit=/init no_timer_check";
 
-/// What to boot, and on what.
+/// Kernel, initramfs, memory and files of the machine.
 #[derive(Debug)]
 pub(super) struct Guest<'a> {
     pub(super) vmlinuz: &'a Path,
     pub(super) initramfs: &'a Path,
     pub(super) memory_mb: u32,
-    /// Files for the first three serial ports: console, stdout, stderr.
+    /// Output files of the first three serial ports: console, stdout, stderr.
     pub(super) ports: [PathBuf; 3],
-    /// For the emulator's own files.
+    /// Directory of the emulator's files.
     pub(super) dir: &'a Path,
 }
 
 impl<'a> Guest<'a> {
-    /// A guest whose files are all in one directory.
+    /// A guest with all its files in one directory.
     pub(super) fn new(
         vmlinuz: &'a Path,
         initramfs: &'a Path,
@@ -47,31 +48,31 @@ impl<'a> Guest<'a> {
     }
 }
 
-/// An emulator with a guest, to be started.
+/// An emulator that is ready to be started.
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) name: &'static str,
     pub(super) command: Command,
-    /// The file that is in the machine's memory as soon as its kernel says a word.
+    /// File that is not needed any more once the kernel prints to the console.
     pub(super) boots_from: PathBuf,
-    /// Whether it ended in order, by its exit status and what it said.
+    /// Whether the machine powered off in order, from exit status and standard error.
     pub(super) switched_off: fn(ExitStatus, &str) -> bool,
-    /// What it said without what it always says.
+    /// Standard error without the usual messages.
     pub(super) complaints: fn(&str) -> String,
 }
 
-/// An emulator that does not outlive its owner.
+/// A running emulator. It ends when the value is dropped.
 struct Emulator(Child);
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        // It may have ended already, which is as good.
+        // Both fail only if the emulator has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A file that the emulator appends to, and what has been read of it.
+/// Output file of a serial port, and the bytes read from it so far.
 struct Port {
     stream: Stream,
     path: PathBuf,
@@ -84,7 +85,7 @@ impl Port {
         Self { stream, path, file: None, bytes: Vec::new() }
     }
 
-    /// Reads what is new and hands it on; says whether there was any.
+    /// Reads new bytes and passes them to `on`. Returns whether there were any.
     fn read(&mut self, on: &mut dyn FnMut(Stream, &[u8])) -> io::Result<bool> {
         if self.file.is_none() {
             match File::open(&self.path) {
@@ -106,7 +107,7 @@ impl Port {
 }
 
 impl Program {
-    /// Starts it, follows the guest's serial ports until the end, and judges that.
+    /// Starts the emulator, follows the serial ports until it ends, and judges the end.
     pub(super) fn run(
         self,
         guest: Guest<'_>,
@@ -126,12 +127,12 @@ impl Program {
         let mut deadline = begin + timeout;
         let (mut loaded, mut over) = (false, false);
         let ended = loop {
-            // In this order, so that nothing written before the end is missed.
+            // In this order, so that all output before the end is read.
             let status = emulator.0.try_wait().during(|| format!("wait for {}", self.name))?;
             for port in &mut ports {
                 let news = port.read(on).during(|| format!("read {}", port.path.display()))?;
                 if news && !loaded {
-                    // If this process is killed, nobody else removes it.
+                    // Removed early, because nothing removes it if this process is killed.
                     loaded = fs::remove_file(&self.boots_from).is_ok();
                 }
                 if news && !over && port.stream == Stream::Console {
@@ -152,7 +153,7 @@ impl Program {
                 let said = fs::read(&said).during(|| format!("read {}", said.display()))?;
                 self.end(status, &text(&said))
             }
-            None => End::Killed { limit: timeout },
+            None => MachineEnd::Killed { limit: timeout },
         };
 
         let [console, stdout, stderr] = ports.map(|port| port.bytes);
@@ -167,8 +168,8 @@ impl Program {
     }
 
     fn start(&self, said: &Path) -> Result<Emulator, LabError> {
-        // Killed, too, when this thread ends without a Drop (a signal, an abort). The kernel ties that
-        // to the thread that started it, which is the one that waits for it.
+        // Kills the emulator also when this thread ends without a drop (by a signal, an abort). The kernel ties this
+        // to the thread that starts it, which is the thread that waits for it.
         let mut command = Command::new(tool("setpriv", "util-linux")?);
         command.args(["--pdeathsig", "KILL", "--"]);
         command.arg(self.command.get_program()).args(self.command.get_args());
@@ -184,16 +185,16 @@ impl Program {
         Ok(Emulator(child))
     }
 
-    fn end(&self, status: ExitStatus, said: &str) -> End {
+    fn end(&self, status: ExitStatus, said: &str) -> MachineEnd {
         if (self.switched_off)(status, said) {
-            End::SwitchedOff
+            MachineEnd::SwitchedOff
         } else {
-            End::Died { emulator: self.name, status, stderr: (self.complaints)(said) }
+            MachineEnd::Died { emulator: self.name, status, stderr: (self.complaints)(said) }
         }
     }
 }
 
-/// Text with plain line ends.
+/// Text without carriage returns.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\r', "")
 }

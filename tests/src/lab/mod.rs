@@ -1,10 +1,12 @@
-//! A lab is a stock Debian kernel under an emulator that has SVM or VMX, so that `/dev/kvm` works and
-//! KVM's exit tracepoints fire on any machine, without root. A kernel, programs and a shell script come
-//! in; the script runs in there as root, and its stdout, stderr and exit code come out.
+//! Labs: a stock Debian kernel under an emulator of SVM or VMX. In a lab `/dev/kvm` works and KVM's exit tracepoints
+//! fire, on any host and without root.
 //!
-//! The first run needs a Debian archive in apt's sources: kernel, busybox and (for Intel) Bochs are
-//! unpacked from its packages and kept. For AMD the host needs `qemu-system-x86_64`. Everything inside
-//! runs many times slower than outside: a boot takes a few seconds on AMD, and ten to twenty on Intel.
+//! A lab boots a kernel with programs and files, and runs a shell script as root. The result is the script's stdout,
+//! stderr and exit code.
+//!
+//! The first run needs a Debian archive in apt's sources: kernel, busybox and (for Intel) Bochs are unpacked from
+//! its packages and kept in a cache. For AMD the host needs `qemu-system-x86_64`. A lab is many times slower than
+//! the host: a boot takes a few seconds on AMD, and ten to twenty on Intel.
 
 mod apt;
 mod bochs;
@@ -31,11 +33,11 @@ pub use self::debootstrap::debian;
 use self::error::DuringIo;
 pub use self::error::LabError;
 use self::initramfs::Tree;
-pub use self::kernel::Kernel;
+pub use self::kernel::LabKernel;
 use self::machine::Guest;
 pub use self::package::unpack_package;
 
-/// Where labs keep kernels and archives: `VMEXIT_LAB_CACHE`, or `target/lab` in the workspace.
+/// Directory of the labs' cache: `VMEXIT_LAB_CACHE`, or `target/lab` in the workspace.
 pub fn default_cache() -> PathBuf {
     std::env::var_os("VMEXIT_LAB_CACHE").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("lab"),
@@ -43,13 +45,13 @@ pub fn default_cache() -> PathBuf {
     )
 }
 
-/// Where other file systems are mounted, and what the lab keeps for itself.
+/// Paths at which the lab mounts file systems or has its own files.
 const RESERVED: [&str; 5] = ["/dev", "/proc", "/sys", "/lab", "/init"];
 
-/// What tmux does not start without: the characters of the locale C.UTF-8 (Debian's libc-bin).
+/// Character types of the locale C.UTF-8 (Debian's libc-bin), which tmux needs to start.
 const UTF8: &str = "/usr/lib/locale/C.utf8/LC_CTYPE";
 
-/// What bytes from a lab are.
+/// Source of bytes from a lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// The kernel's console.
@@ -60,32 +62,32 @@ pub enum Stream {
     Stderr,
 }
 
-/// A script that ran to its end.
+/// Result of a script that ran to its end.
 #[derive(Clone, Debug)]
 pub struct LabRun {
-    /// Its exit code.
+    /// Exit code of the script.
     pub code: i32,
-    /// Its standard output, byte for byte.
+    /// Standard output of the script, unchanged.
     pub stdout: Vec<u8>,
-    /// Its standard error, byte for byte.
+    /// Standard error of the script, unchanged.
     pub stderr: Vec<u8>,
-    /// The kernel's console.
+    /// Output on the kernel's console.
     pub console: String,
-    /// From the start of the emulator to its end.
+    /// Time from the start of the emulator to its end.
     pub wall: Duration,
 }
 
-/// Whose virtualization extension the lab's CPU has.
+/// Vendor of the lab's CPU, which determines its virtualization extension.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Vendor {
-    /// AMD's SVM, in QEMU: the faster lab. Its clock is that of the host, if nothing else is said.
+pub enum LabVendor {
+    /// AMD's SVM, in QEMU: the faster lab. By default its clock is that of the host.
     #[default]
     Amd,
-    /// Intel's VMX, in Bochs. Its clock counts instructions, so that times are the same run after run.
+    /// Intel's VMX, in Bochs. Its clock counts instructions, so times are the same in each run.
     Intel,
 }
 
-impl Vendor {
+impl LabVendor {
     const fn timeout(self) -> Duration {
         match self {
             Self::Amd => Duration::from_secs(120),
@@ -101,11 +103,11 @@ impl Vendor {
     }
 }
 
-/// A lab in the making: what is added is copied when a script is run, each time anew.
+/// Builder of a lab. Each run boots a new lab with a copy of all files added here.
 #[derive(Clone, Debug)]
 pub struct Lab {
-    kernel: Kernel,
-    vendor: Vendor,
+    kernel: LabKernel,
+    vendor: LabVendor,
     qemu: bool,
     perf: bool,
     tmux: bool,
@@ -119,11 +121,11 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A lab with this kernel, busybox and nothing else, on AMD.
-    pub fn new(kernel: Kernel) -> Self {
+    /// A lab with this kernel and busybox, on AMD.
+    pub fn new(kernel: LabKernel) -> Self {
         Self {
             kernel,
-            vendor: Vendor::default(),
+            vendor: LabVendor::default(),
             qemu: false,
             perf: false,
             tmux: false,
@@ -137,36 +139,36 @@ impl Lab {
         }
     }
 
-    /// The same lab on a CPU of this vendor.
+    /// Sets the vendor of the CPU.
     #[must_use]
-    pub fn vendor(mut self, vendor: Vendor) -> Self {
+    pub fn vendor(mut self, vendor: LabVendor) -> Self {
         self.vendor = vendor;
         self
     }
 
-    /// Adds a program of the host at a path of the lab, with its shared libraries.
+    /// Adds a program of the host at this path in the lab, with its shared libraries.
     #[must_use]
     pub fn binary(mut self, path: impl Into<String>, host: impl Into<PathBuf>) -> Self {
         self.binaries.push((path.into(), host.into()));
         self
     }
 
-    /// Adds a file with these contents and permissions at a path of the lab.
+    /// Adds a file with these contents and permissions at this path in the lab.
     #[must_use]
     pub fn file(mut self, path: impl Into<String>, bytes: impl Into<Vec<u8>>, mode: u32) -> Self {
         self.files.push((path.into(), bytes.into(), mode));
         self
     }
 
-    /// Adds the image of the lab's own kernel at a path of the lab, for nested guests.
+    /// Adds the image of the lab's kernel at this path in the lab, for nested guests.
     #[must_use]
     pub fn kernel_image(mut self, path: impl Into<String>) -> Self {
         self.kernels.push(path.into());
         self
     }
 
-    /// Adds an initramfs at a path of the lab, for nested guests: busybox, as `/bin/busybox` and
-    /// `/bin/sh`, and this `/init`.
+    /// Adds an initramfs at this path in the lab, for nested guests. It has busybox, as `/bin/busybox` and `/bin/sh`,
+    /// and this `/init`.
     #[must_use]
     pub fn initramfs(mut self, path: impl Into<String>, init: impl Into<Vec<u8>>) -> Self {
         self.initramfs.push((path.into(), init.into()));
@@ -188,52 +190,59 @@ impl Lab {
         self
     }
 
-    /// Adds the host's `tmux`, for what needs a terminal; see [`crate::tmux::functions`].
+    /// Adds the host's `tmux`, for programs that need a terminal: see [`crate::tmux::functions`].
     #[must_use]
     pub fn tmux(mut self) -> Self {
         self.tmux = true;
         self
     }
 
-    /// Makes AMD's clock count instructions too: 8 ns are one, whatever the machine outside does, and a
-    /// sleep takes no time outside.
+    /// Makes the clock of the AMD lab count instructions: one takes 8 ns, whatever the host does. A sleep takes no time
+    /// on the host.
     #[must_use]
     pub fn instruction_clock(self) -> Self {
         self.instruction_clock_of(3)
     }
 
-    /// The same with two to the power of so many nanoseconds for one: the fewer, the faster the machine is by its
-    /// own clock, and the slower by others.
+    /// Like [`Self::instruction_clock`], with 2 to the power of `shift` nanoseconds per instruction. The smaller it is,
+    /// the faster the lab is by its own clock, and the slower by the host's.
     #[must_use]
     pub fn instruction_clock_of(mut self, shift: u32) -> Self {
         self.instruction_clock = Some(shift);
         self
     }
 
-    /// How long a run may take, boot included: two minutes on AMD and five on Intel, if nothing is said.
+    /// Sets the longest time of a run, including the boot. Defaults: two minutes on AMD, five on Intel.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The memory of the lab, which holds its files too: 2 GB on AMD and 1 GB on Intel, if nothing is
-    /// said.
+    /// Sets the memory of the lab, which also holds its files. Defaults: 2 GB on AMD, 1 GB on Intel.
     #[must_use]
     pub fn memory(mut self, mb: u32) -> Self {
         self.memory_mb = Some(mb);
         self
     }
 
-    /// Boots the lab and runs a busybox shell script in it. When the script ends, whatever it started
-    /// and left running is killed, and the lab goes down.
+    /// Boots the lab and runs a busybox shell script in it. When the script ends, its remaining processes are killed
+    /// and the lab powers off.
+    ///
+    /// # Errors
+    ///
+    /// When the lab can't be built, crashes, hangs or ends without a verdict. A script that fails is no error.
     pub fn run(&self, script: &str) -> Result<LabRun, LabError> {
         self.run_streaming(script, |_, _| {})
     }
 
-    /// Does as `run` does, and hands on all that arrives while it arrives.
+    /// Like [`Self::run`], and passes all output to `on` as it arrives.
     ///
-    /// It stays in the calling thread, and the emulator dies with that thread.
+    /// All work is done in the calling thread. The emulator ends with that thread.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::run`].
     pub fn run_streaming(
         &self,
         script: &str,
@@ -246,20 +255,20 @@ impl Lab {
         let dir = tempfile::tempdir().during(|| "create a temporary directory".to_owned())?;
         let initramfs = dir.path().join("initramfs");
         match self.vendor {
-            Vendor::Amd => initramfs::join(&base.cached(cache)?, &own, &initramfs),
-            Vendor::Intel => initramfs::join_plain(&base, &own, &initramfs),
+            LabVendor::Amd => initramfs::join(&base.cached(cache)?, &own, &initramfs),
+            LabVendor::Intel => initramfs::join_plain(&base, &own, &initramfs),
         }
         .during(|| format!("write {}", initramfs.display()))?;
         let memory_mb = self.memory_mb.unwrap_or(self.vendor.memory_mb());
         let guest = Guest::new(&self.kernel.vmlinuz, &initramfs, memory_mb, dir.path());
         let program = match self.vendor {
-            Vendor::Amd => qemu::prepare(&guest, self.instruction_clock)?,
-            Vendor::Intel => Bochs::get(cache)?.prepare(&guest)?,
+            LabVendor::Amd => qemu::prepare(&guest, self.instruction_clock)?,
+            LabVendor::Intel => Bochs::get(cache)?.prepare(&guest)?,
         };
         program.run(guest, &token, self.timeout.unwrap_or(self.vendor.timeout()), &mut on)
     }
 
-    /// What stays the same from run to run and from kernel to kernel.
+    /// Files that are the same for all runs and kernels.
     fn base(&self) -> Result<Tree, LabError> {
         let mut tree = self.busybox(include_bytes!("init.sh"))?;
         if self.qemu {
@@ -279,7 +288,7 @@ impl Lab {
         Ok(tree)
     }
 
-    /// Busybox and an init, with which any of these kernels starts.
+    /// Busybox and an init.
     fn busybox(&self, init: &[u8]) -> Result<Tree, LabError> {
         let mut tree = Tree::default();
         tree.host("/bin/busybox", &unpack::busybox(&self.kernel.cache)?)?;
@@ -288,16 +297,16 @@ impl Lab {
         Ok(tree)
     }
 
-    /// What belongs to this run.
+    /// Files of this run only.
     fn own(&self, base: &Tree, script: &str, token: &str) -> Result<Tree, LabError> {
         let mut tree = Tree::default();
         for module in &self.kernel.modules {
             let name = module.file_name().unwrap_or_default().to_string_lossy();
             let path = format!("/lab/modules/{name}");
             match self.vendor {
-                Vendor::Amd => tree.host(&path, module)?,
-                // Bochs would check the signatures for seconds.
-                Vendor::Intel => {
+                LabVendor::Amd => tree.host(&path, module)?,
+                // The check of the signatures takes seconds in Bochs.
+                LabVendor::Intel => {
                     let bytes = fs::read(module).during(|| format!("read {}", module.display()))?;
                     tree.bytes(&path, kernel::unsigned(&bytes), 0o644)?;
                 }
@@ -331,7 +340,7 @@ impl Lab {
     }
 }
 
-/// A word that no script can guess.
+/// A random word that marks the verdict of a run.
 fn token() -> Result<String, LabError> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")

@@ -1,14 +1,18 @@
-//! A package of exactly one version, unpacked and not installed: from the machine's own suite, its
-//! backports, or a newer suite of the same archive.
+//! Unpacking of a package without its installation, from the host's suite, its backports, or a newer suite of the
+//! same archive.
 
 use std::path::Path;
 
-use super::apt::{Archive, Suite};
+use super::apt::{AptArchive, Suite};
 use super::cache::Workplace;
 use super::error::LabError;
 
-/// Downloads the newest `package` whose version begins with `version` and unpacks it into `into`.
-/// `cache` keeps the package lists.
+/// Downloads the newest `package` whose version begins with `version`, and unpacks it into `into`. The package lists
+/// are kept in `cache`.
+///
+/// # Errors
+///
+/// When no suite has such a version, or it can't be downloaded.
 pub fn unpack_package(
     cache: &Path,
     package: &str,
@@ -17,9 +21,9 @@ pub fn unpack_package(
 ) -> Result<(), LabError> {
     let _alone = Workplace::enter(cache)?;
     let mut searched = Vec::new();
-    for suite in Archive::of_this_machine()?.suites(cache) {
+    for suite in AptArchive::of_this_machine()?.suites(cache) {
         searched.push(suite.name.clone());
-        // A suite may be gone, or its key unknown here: that only narrows the choice.
+        // A suite that is gone or has an unknown key is left out.
         if let Ok(Some(exact)) = find(&suite, package, version) {
             return suite.unpack(&[format!("{package}={exact}")], into);
         }

@@ -1,5 +1,5 @@
-//! The machine with SVM: the host's QEMU. One vCPU and one emulator thread always: with more, switching
-//! a tracepoint on while a vCPU runs can crash the lab's kernel.
+//! The emulator with SVM: the host's QEMU. It has one vCPU and one emulator thread. With more, enabling a tracepoint
+//! while a vCPU runs can crash the lab's kernel.
 
 use std::process::Command;
 
@@ -7,8 +7,8 @@ use super::error::LabError;
 use super::host::qemu;
 use super::machine::{Guest, KERNEL_ARGUMENTS, Program};
 
-/// How to start a guest. By the instruction clock an instruction takes two to the power of so many nanoseconds,
-/// and time in which the CPU has nothing to do is passed over; with `shift=auto` the clock would follow the host's after all
+/// Program that starts a guest. `instruction_clock` is the shift of the instruction clock: an instruction takes 2 to
+/// the power of it nanoseconds, and idle time is skipped. With `shift=auto` the clock would follow that of the host
 /// (`docs/devel/tcg-icount.rst` of QEMU).
 pub(super) fn prepare(
     guest: &Guest<'_>,
@@ -36,7 +36,7 @@ pub(super) fn prepare(
     })
 }
 
-/// What QEMU said, without its warnings: it has one for each CPU feature that it does not emulate.
+/// QEMU's messages without its warnings, of which there is one for each CPU feature that it does not emulate.
 fn complaints(said: &str) -> String {
     said.lines().filter(|line| !line.contains(": warning: ")).collect::<Vec<_>>().join("\n")
 }

@@ -1,18 +1,17 @@
-//! The entries of apt's sources, in both spellings that Debian has had: deb822 stanzas (`*.sources`)
-//! and one-line entries (`*.list`). Text comes in, binary-package entries come out, each able to
-//! write itself as a stanza for another suite.
+//! Entries of apt's sources, in both formats of Debian: deb822 stanzas (`*.sources`) and one-line entries (`*.list`).
+//! Only entries of binary packages are read. An entry can be written as a stanza for another suite.
 
 use std::fmt::Write as _;
 
-/// One entry of apt's sources: its fields, in the deb822 spelling.
+/// An entry of apt's sources, with the field names of deb822.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Source {
+pub(super) struct AptSource {
     pub(super) suites: Vec<String>,
-    /// All other fields, URIs first among them, as they stood.
+    /// All other fields, unchanged, URIs first.
     pub(super) fields: Vec<(String, String)>,
 }
 
-impl Source {
+impl AptSource {
     /// The entry as a stanza.
     pub(super) fn deb822(&self) -> String {
         let mut text = format!("Types: deb\nSuites: {}\n", self.suites.join(" "));
@@ -23,12 +22,12 @@ impl Source {
     }
 }
 
-/// Entries of a deb822 file (`*.sources`): stanzas of `Field: value`, values going on in indented lines.
-pub(super) fn parse_deb822(text: &str) -> Vec<Source> {
+/// Entries of a deb822 file (`*.sources`): stanzas of `Field: value`, in which indented lines continue a value.
+pub(super) fn parse_deb822(text: &str) -> Vec<AptSource> {
     let mut sources = Vec::new();
     let uncommented: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     for stanza in uncommented.split(|line| line.trim().is_empty()) {
-        let mut source = Source { suites: Vec::new(), fields: Vec::new() };
+        let mut source = AptSource { suites: Vec::new(), fields: Vec::new() };
         let mut wanted = false;
         let mut all: Vec<(String, String)> = Vec::new();
         for line in stanza {
@@ -59,8 +58,8 @@ pub(super) fn parse_deb822(text: &str) -> Vec<Source> {
     sources
 }
 
-/// Entries of a classic file: `deb [option=value …] URI SUITE COMPONENT…`.
-pub(super) fn parse_list(text: &str) -> Vec<Source> {
+/// Entries of a one-line file (`*.list`): `deb [option=value …] URI SUITE COMPONENT…`.
+pub(super) fn parse_list(text: &str) -> Vec<AptSource> {
     let mut sources = Vec::new();
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -87,7 +86,7 @@ pub(super) fn parse_list(text: &str) -> Vec<Source> {
         let (Some(uri), Some(suite)) = (words.next(), words.next()) else { continue };
         fields.insert(0, ("URIs".to_owned(), uri));
         fields.push(("Components".to_owned(), words.collect::<Vec<_>>().join(" ")));
-        sources.push(Source { suites: vec![suite], fields });
+        sources.push(AptSource { suites: vec![suite], fields });
     }
     sources
 }
@@ -124,7 +123,7 @@ Suites: bookworm
 ";
 
     #[test]
-    fn deb822_stanzas() {
+    fn sources_deb822_stanzas_parse() {
         let sources = parse_deb822(DEB822);
         assert_eq!(sources.len(), 2);
         assert_eq!(sources[0].suites, ["bookworm", "bookworm-updates"]);
@@ -136,7 +135,7 @@ Suites: bookworm
     }
 
     #[test]
-    fn deb822_key_over_several_lines() {
+    fn sources_deb822_multiline_key_parses() {
         let text =
             "Types: deb\nURIs: u\nSuites: s\nSigned-By:\n -----BEGIN\n .\n abc\nComponents: main\n";
         let sources = parse_deb822(text);
@@ -144,7 +143,7 @@ Suites: bookworm
     }
 
     #[test]
-    fn classic_lines() {
+    fn sources_list_lines_parse() {
         let text = "# deb http://no.example x main\n\
                     deb-src http://a.example/debian trixie main\n\
                     deb [arch=amd64 signed-by=/k.gpg] http://a.example/debian trixie main contrib # here\n";

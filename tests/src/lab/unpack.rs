@@ -1,21 +1,20 @@
-//! What a lab takes out of Debian packages: a kernel's image and modules, and a static busybox. A suite
-//! and a workplace come in; files as the lab needs them come out, and the rest is thrown away.
+//! Files that a lab takes out of Debian packages: a kernel's image and modules, and a static busybox.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::{Archive, Suite};
+use super::apt::{AptArchive, Suite};
 use super::cache::Workplace;
 use super::error::{DuringIo, LabError, output};
 use super::host::tool;
 use super::kernel::MODULES;
 
-/// Unpacks a kernel and gathers what a lab needs of it in one directory, which it returns.
+/// Unpacks a kernel and copies its image and modules to one directory, whose path it returns.
 pub(super) fn kernel(suite: &Suite, release: &str, work: &Workplace) -> Result<PathBuf, LabError> {
     let image = format!("linux-image-{release}");
     let mut packages = vec![image.clone()];
-    // From 7.x on the image package only stands for these.
+    // Since 7.x the image package is a meta package for these.
     let parts = [format!("linux-binary-{release}"), format!("linux-modules-{release}")];
     packages.extend(suite.depends(&image)?.into_iter().filter(|package| parts.contains(package)));
 
@@ -41,7 +40,7 @@ pub(super) fn kernel(suite: &Suite, release: &str, work: &Workplace) -> Result<P
     Ok(ready)
 }
 
-/// The first file in a tree whose name fits.
+/// First file in a tree whose name matches.
 fn find(dir: &Path, fits: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path()).collect();
@@ -57,7 +56,7 @@ fn find(dir: &Path, fits: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
     })
 }
 
-/// A module's contents: newer releases ship them compressed, and busybox's insmod takes them plain only.
+/// Contents of a module, uncompressed: newer releases compress them, which busybox's insmod does not support.
 fn uncompressed(path: &Path) -> Result<Vec<u8>, LabError> {
     let (program, package) = match path.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => ("xz", "xz-utils"),
@@ -68,7 +67,7 @@ fn uncompressed(path: &Path) -> Result<Vec<u8>, LabError> {
     output(Command::new(tool(program, package)?).arg("-dc").arg(path))
 }
 
-/// A static busybox, downloaded once: the shell and the tools inside a lab.
+/// Path of a static busybox, downloaded on first use. It is the shell of a lab.
 pub(super) fn busybox(cache: &Path) -> Result<PathBuf, LabError> {
     let place = cache.join("busybox");
     if place.is_file() {
@@ -78,7 +77,7 @@ pub(super) fn busybox(cache: &Path) -> Result<PathBuf, LabError> {
     if place.is_file() {
         return Ok(place);
     }
-    let suite = Archive::of_this_machine()?.own(cache);
+    let suite = AptArchive::of_this_machine()?.own(cache);
     suite.update()?;
     let tree = work.path("tree");
     suite.unpack(&["busybox-static".to_owned()], &tree)?;
@@ -95,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_found_by_name_but_not_through_links() {
+    fn unpack_finds_files_by_name_but_not_through_symlinks() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a/b");
         fs::create_dir_all(&deep).unwrap();
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_are_uncompressed() {
+    fn unpack_uncompresses_modules() {
         let dir = tempfile::tempdir().unwrap();
         let module = dir.path().join("kvm.ko");
         fs::write(&module, "module").unwrap();

@@ -1,16 +1,16 @@
-//! How a lab ended, read from its console: one verdict line with the run's token, or the traces of a
-//! crash. The console's text and the emulator's end come in; the script's exit code or a `LabError` comes out.
+//! The verdict of a run, from the console and the end of the emulator: the script's exit code or a `LabError`. The
+//! console has one verdict line with the run's token, or messages of a crash.
 
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::error::LabError;
 
-/// What every verdict line starts with, before the token.
+/// Beginning of a verdict line, before the token.
 const MARK: &str = "vmexit-lab";
 
-/// What the kernel prints only when it is broken. With `oops=panic` most of these are its last words,
-/// but a soft lockup passes, and what was measured during it is worth nothing.
+/// Messages that the kernel prints only when it is broken. With `oops=panic` most of these are its last ones. The
+/// kernel survives a soft lockup, but measurements during one are worthless.
 const CRASHES: [&str; 8] = [
     "Kernel panic",
     "Oops: ",
@@ -22,54 +22,54 @@ const CRASHES: [&str; 8] = [
     "unable to handle",
 ];
 
-/// The kernel's last words before a reboot, which not every emulator takes for an orderly end.
+/// The kernel's last message before a reboot, which not every emulator treats as an orderly end.
 const REBOOT: &str = "reboot: Restarting system";
 
-/// How the emulator ended.
+/// End of the emulator.
 #[derive(Debug)]
-pub(super) enum End {
-    /// In order, with its machine.
+pub(super) enum MachineEnd {
+    /// The machine powered off.
     SwitchedOff,
-    /// By itself, for a reason of its own.
+    /// The emulator ended by itself.
     Died { emulator: &'static str, status: ExitStatus, stderr: String },
-    /// It was killed, because this much time was over.
+    /// The emulator was killed at the time-out.
     Killed { limit: Duration },
 }
 
-/// What a verdict line says.
+/// Contents of a verdict line.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum LabVerdict {
     Exit(i32),
     Broken(String),
     Garbled,
 }
 
-fn verdicts(console: &str, token: &str) -> Vec<Verdict> {
+fn verdicts(console: &str, token: &str) -> Vec<LabVerdict> {
     let mark = format!("{MARK} {token} ");
     let said =
         console.lines().filter_map(|line| line.split_once(&mark)).map(|(_, said)| said.trim());
     said.map(|said| {
         if let Some(code) = said.strip_prefix("exit ").and_then(|code| code.parse().ok()) {
-            Verdict::Exit(code)
+            LabVerdict::Exit(code)
         } else if let Some(step) = said.strip_prefix("broken ") {
-            Verdict::Broken(step.to_owned())
+            LabVerdict::Broken(step.to_owned())
         } else {
-            Verdict::Garbled
+            LabVerdict::Garbled
         }
     })
     .collect()
 }
 
-/// Whether the lab has said its last word.
+/// Whether the console has a verdict or a panic.
 pub(super) fn is_over(console: &str, token: &str) -> bool {
     console.contains(&format!("{MARK} {token} ")) || console.contains("Kernel panic")
 }
 
-/// The script's exit code, or why there is none.
+/// Exit code of the script, or the error if there is none.
 pub(super) fn judge(
     console: &str,
     token: &str,
-    end: End,
+    end: MachineEnd,
     scene: impl Fn() -> String,
 ) -> Result<i32, LabError> {
     if let Some(scene) = crash(console) {
@@ -78,20 +78,20 @@ pub(super) fn judge(
     let mut verdicts = verdicts(console, token);
     let count = verdicts.len();
     match (verdicts.pop(), count, end) {
-        (Some(Verdict::Exit(code)), 1, _) => Ok(code),
-        (Some(Verdict::Broken(step)), 1, _) => Err(LabError::Setup { step, scene: scene() }),
+        (Some(LabVerdict::Exit(code)), 1, _) => Ok(code),
+        (Some(LabVerdict::Broken(step)), 1, _) => Err(LabError::Setup { step, scene: scene() }),
         (Some(_), ..) => Err(LabError::Verdicts { count, scene: scene() }),
-        (None, _, End::Killed { limit }) => Err(LabError::Hung { limit, scene: scene() }),
-        (None, _, End::Died { emulator, status, stderr }) if !console.contains(REBOOT) => {
+        (None, _, MachineEnd::Killed { limit }) => Err(LabError::Hung { limit, scene: scene() }),
+        (None, _, MachineEnd::Died { emulator, status, stderr }) if !console.contains(REBOOT) => {
             Err(LabError::Died { emulator, status, stderr, scene: scene() })
         }
-        (None, _, End::SwitchedOff | End::Died { .. }) => {
+        (None, _, MachineEnd::SwitchedOff | MachineEnd::Died { .. }) => {
             Err(LabError::NoVerdict { scene: scene() })
         }
     }
 }
 
-/// The console from the first line of a crash on.
+/// Console output from the first line of a crash.
 fn crash(console: &str) -> Option<String> {
     let lines: Vec<&str> = console.lines().collect();
     let first = lines.iter().position(|line| CRASHES.iter().any(|crash| line.contains(crash)))?;
@@ -99,7 +99,7 @@ fn crash(console: &str) -> Option<String> {
     Some(excerpt.join("\n"))
 }
 
-/// The last lines of a text, under a heading; nothing for an empty text.
+/// Last lines of a text under a heading; empty for an empty text.
 pub(super) fn tail(heading: &str, text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let lines: Vec<&str> = text.lines().collect();
@@ -118,71 +118,78 @@ mod tests {
 
     use super::*;
 
-    fn died() -> End {
+    fn died() -> MachineEnd {
         let status = ExitStatus::from_raw(1 << 8);
-        End::Died { emulator: "QEMU", status, stderr: "qemu: oh".to_owned() }
+        MachineEnd::Died { emulator: "QEMU", status, stderr: "qemu: oh".to_owned() }
     }
 
-    fn judged(console: &str, end: End) -> Result<i32, LabError> {
+    fn judged(console: &str, end: MachineEnd) -> Result<i32, LabError> {
         judge(console, "t0k", end, || "scene".to_owned())
     }
 
     #[test]
-    fn one_verdict_counts() {
+    fn verdict_gives_exit_code() {
         let console = "boot\n[    3.1] vmexit-lab t0k exit 7\n[    3.2] reboot: Power down\n";
-        assert!(matches!(judged(console, End::SwitchedOff), Ok(7)));
-        // The machine said how it ended before it got stuck.
-        assert!(matches!(judged(console, End::Killed { limit: Duration::ZERO }), Ok(7)));
+        assert!(matches!(judged(console, MachineEnd::SwitchedOff), Ok(7)));
+        // The verdict came before the machine hung.
+        assert!(matches!(judged(console, MachineEnd::Killed { limit: Duration::ZERO }), Ok(7)));
     }
 
     #[test]
-    fn another_token_does_not() {
+    fn verdict_with_other_token_is_ignored() {
         let console = "[    3.1] vmexit-lab other exit 0\n";
-        assert!(matches!(judged(console, End::SwitchedOff), Err(LabError::NoVerdict { .. })));
+        assert!(matches!(
+            judged(console, MachineEnd::SwitchedOff),
+            Err(LabError::NoVerdict { .. })
+        ));
     }
 
     #[test]
-    fn two_verdicts_or_a_garbled_one_are_errors() {
+    fn verdict_twice_or_garbled_is_an_error() {
         let twice = "vmexit-lab t0k exit 0\nvmexit-lab t0k exit 0\n";
         assert!(matches!(
-            judged(twice, End::SwitchedOff),
+            judged(twice, MachineEnd::SwitchedOff),
             Err(LabError::Verdicts { count: 2, .. })
         ));
         let garbled = "vmexit-lab t0k exit [  3.2] what\n";
         assert!(matches!(
-            judged(garbled, End::SwitchedOff),
+            judged(garbled, MachineEnd::SwitchedOff),
             Err(LabError::Verdicts { count: 1, .. })
         ));
     }
 
     #[test]
-    fn a_broken_set_up_names_its_step() {
-        let error = judged("vmexit-lab t0k broken insmod kvm.ko\n", End::SwitchedOff).unwrap_err();
+    fn verdict_of_broken_setup_names_its_step() {
+        let error =
+            judged("vmexit-lab t0k broken insmod kvm.ko\n", MachineEnd::SwitchedOff).unwrap_err();
         assert!(error.to_string().contains("insmod kvm.ko"), "{error}");
     }
 
     #[test]
-    fn a_crash_outweighs_a_verdict() {
+    fn verdict_after_crash_is_ignored() {
         let console = "fine\n[ 9.0] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!\n\
                        [ 30.1] vmexit-lab t0k exit 0\n";
-        let error = judged(console, End::SwitchedOff).unwrap_err();
+        let error = judged(console, MachineEnd::SwitchedOff).unwrap_err();
         assert!(matches!(error, LabError::Crashed { .. }));
         let text = error.to_string();
         assert!(text.contains("soft lockup") && !text.contains("fine"), "{text}");
     }
 
     #[test]
-    fn no_verdict_depends_on_how_it_ended() {
+    fn missing_verdict_error_depends_on_end() {
         let limit = Duration::from_secs(5);
-        assert!(matches!(judged("boot\n", End::Killed { limit }), Err(LabError::Hung { .. })));
+        assert!(matches!(
+            judged("boot\n", MachineEnd::Killed { limit }),
+            Err(LabError::Hung { .. })
+        ));
         assert!(matches!(judged("", died()), Err(LabError::Died { .. })));
         let reboot = "[ 6.8] reboot: Restarting system\n";
         assert!(matches!(judged(reboot, died()), Err(LabError::NoVerdict { .. })));
-        assert!(matches!(judged("", End::SwitchedOff), Err(LabError::NoVerdict { .. })));
+        assert!(matches!(judged("", MachineEnd::SwitchedOff), Err(LabError::NoVerdict { .. })));
     }
 
     #[test]
-    fn tails_are_short() {
+    fn console_tail_is_bounded() {
         let text: String = (0..50).map(|line| format!("line {line}\n")).collect();
         let tail = tail("console", text.as_bytes());
         assert!(tail.starts_with("--- console") && tail.ends_with("line 49\n"));

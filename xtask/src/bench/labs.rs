@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 use anyhow::{Result, ensure};
 use vmexit_tests::{
     guest::{BareGuest, Qemu},
-    lab::{Kernel, Lab, Vendor, default_cache},
+    lab::{Lab, LabKernel, LabVendor, default_cache},
 };
 
 use super::{
@@ -21,7 +21,7 @@ const AROUND: u32 = 8;
 /// vmexit beside other tools' ways.
 pub(super) fn exits(args: &Args, programs: &Programs) -> Result<String> {
     let ways = ways::beside_others();
-    let output = run(Vendor::Intel, &ways, args, programs)?;
+    let output = run(LabVendor::Intel, &ways, args, programs)?;
     let heading = "Added to each exit (Intel lab: 10 ns are one instruction)";
     table(heading, &ways, &output, None, 1.0)
 }
@@ -29,7 +29,7 @@ pub(super) fn exits(args: &Args, programs: &Programs) -> Result<String> {
 /// vmexit beside perf.
 pub(super) fn perf(args: &Args, programs: &Programs) -> Result<String> {
     let ways = ways::beside_perf();
-    let output = run(Vendor::Amd, &ways, args, programs)?;
+    let output = run(LabVendor::Amd, &ways, args, programs)?;
     let heading = "Added to each exit, beside perf (AMD lab: 8 ns are one instruction)";
     table(heading, &ways, &output, Some(PERF), 8.0)
 }
@@ -48,14 +48,14 @@ fn guest() -> BareGuest {
 }
 
 /// What the lab said.
-fn run(vendor: Vendor, ways: &[Way], args: &Args, programs: &Programs) -> Result<String> {
+fn run(vendor: LabVendor, ways: &[Way], args: &Args, programs: &Programs) -> Result<String> {
     let guest = guest();
     let inside = (args.seconds + AROUND) * ways.len() as u32;
     let slowdown = match vendor {
-        Vendor::Amd => 4,
-        Vendor::Intel => 10,
+        LabVendor::Amd => 4,
+        LabVendor::Intel => 10,
     };
-    let lab = Lab::new(Kernel::find(&default_cache(), args.kernel.as_deref())?)
+    let lab = Lab::new(LabKernel::find(&default_cache(), args.kernel.as_deref())?)
         .vendor(vendor)
         .instruction_clock()
         .qemu()
@@ -64,8 +64,8 @@ fn run(vendor: Vendor, ways: &[Way], args: &Args, programs: &Programs) -> Result
         .file(format!("/tmp/{}", Qemu::ROM), guest.rom(), 0o644)
         .timeout(Duration::from_secs((300 + inside * slowdown).into()));
     let lab = match vendor {
-        Vendor::Amd => lab.perf(),
-        Vendor::Intel => lab,
+        LabVendor::Amd => lab.perf(),
+        LabVendor::Intel => lab,
     };
     let script = script(ways, args.seconds);
     let outcome = lab.run_streaming(&script, |stream, bytes| pass_on(stream, bytes, false))?;
@@ -98,14 +98,14 @@ fn script(ways: &[Way], seconds: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vmexit_tests::guest::{Direction, address};
+    use vmexit_tests::guest::{PortDirection, address};
 
     use super::*;
 
     #[test]
     fn printing_is_hardly_any_of_the_exits() {
         let round = guest().per_round();
-        let printing = round.ports[&(address::SERIAL, Direction::Out)].exits;
+        let printing = round.ports[&(address::SERIAL, PortDirection::Out)].exits;
         assert!(printing * 50 < round.total());
     }
 

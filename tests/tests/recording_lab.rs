@@ -1,5 +1,5 @@
-//! Recordings, end to end in the AMD lab: what is written there says here what the guest did, and what
-//! perf has recorded beside it says the same once it is imported.
+//! Recordings of the AMD lab. Reports of a recording are the same on the host as in the lab, and an imported trace of
+//! perf has the counts of a capture beside it.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,22 +10,22 @@
 use std::{fs, time::Duration};
 
 use vmexit_tests::{
-    agent::{self, Report},
-    apart::ensure_failed,
+    agent::{self, JsonReport},
     guest::BareGuest,
-    lab::{Lab, Vendor},
+    lab::{Lab, LabVendor},
+    namespaces::ensure_failed,
     scenario::{self, Printed, beside_perf, start},
 };
 
 const ROUNDS: u64 = 60;
 
 fn run(guest: &BareGuest, lab: impl FnOnce(Lab) -> Lab, script: &str) -> Printed {
-    let lab = lab(scenario::lab(Vendor::Amd, guest).unwrap().timeout(Duration::from_secs(240)));
+    let lab = lab(scenario::lab(LabVendor::Amd, guest).unwrap().timeout(Duration::from_secs(240)));
     Printed::by(&lab, script).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 #[test]
-fn a_recording_tells_here_what_happened_there() {
+fn recording_from_lab_reports_the_same_on_host() {
     let guest = BareGuest::sampler().rounds(ROUNDS as u32);
     let script = start("recorded")
         + &format!(
@@ -46,7 +46,7 @@ echo "== file"; base64 /tmp/there.vmexit
 "#
         );
     let printed = run(&guest, |lab| lab, &script);
-    let report = Report::parse(printed.section("json").unwrap().as_bytes()).unwrap();
+    let report = JsonReport::parse(printed.section("json").unwrap().as_bytes()).unwrap();
     let expected = guest.expected(ROUNDS).with_missed_hlts(printed.number("missed").unwrap());
     report.ensure_ports("recorded", &expected).unwrap();
     report.ensure_registers("recorded", &expected).unwrap();
@@ -82,8 +82,8 @@ echo "== file"; base64 /tmp/there.vmexit
 }
 
 #[test]
-fn a_clock_that_is_set_costs_no_interval_and_makes_none_up() {
-    // Some intervals between the times at which it is set.
+fn recording_across_clock_changes_keeps_exact_intervals() {
+    // Enough rounds for several intervals between the changes of the clock.
     const LONG: u64 = 10 * ROUNDS;
     let guest = BareGuest::sampler().rounds(LONG as u32);
     let [first, second] = [LONG / 3, LONG * 2 / 3];
@@ -120,7 +120,8 @@ echo "== set forth"; report --since $after
 "#
         );
     let printed = run(&guest, |lab| lab, &script);
-    let of = |section: &str| Report::parse(printed.section(section).unwrap().as_bytes()).unwrap();
+    let of =
+        |section: &str| JsonReport::parse(printed.section(section).unwrap().as_bytes()).unwrap();
     assert_eq!(printed.section("said").unwrap(), "");
     let all = of("all");
     let expected = guest.expected(LONG).with_missed_hlts(printed.number("missed").unwrap());
@@ -129,7 +130,7 @@ echo "== set forth"; report --since $after
     assert_eq!(all.number("/span/unwatched_seconds").unwrap(), 0.0);
     let seconds = all.number("/span/seconds").unwrap();
     let took: f64 = printed.section("seconds").unwrap().parse().unwrap();
-    // It had begun some time before.
+    // The recording began some time before.
     println!("{seconds} s, of which {took} were looked at");
     assert!(seconds >= took - 1.0 && seconds < took + 10.0, "{seconds}, not {took} s");
     let parts = ["as it was", "set back", "set forth"]
@@ -138,7 +139,7 @@ echo "== set forth"; report --since $after
     assert_eq!(parts.iter().sum::<u64>(), all.count("/accounting/observed").unwrap());
 }
 
-/// Base64 as busybox writes it.
+/// Decodes base64 as written by busybox.
 fn decoded(text: &str) -> Vec<u8> {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits = text.bytes().filter_map(|c| DIGITS.iter().position(|&digit| digit == c));
@@ -155,7 +156,7 @@ fn decoded(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_perf_has_recorded_says_the_same() {
+fn imported_perf_trace_matches_capture() {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
     let script = beside_perf("imported", ROUNDS)
         + r#"
@@ -168,7 +169,8 @@ echo "== read"; vmexit report -f json /tmp/perf.vmexit
 "#;
     let printed = run(&guest, Lab::perf, &script);
     let ours = printed.report().unwrap();
-    let of = |section: &str| Report::parse(printed.section(section).unwrap().as_bytes()).unwrap();
+    let of =
+        |section: &str| JsonReport::parse(printed.section(section).unwrap().as_bytes()).unwrap();
     let imported = of("imported");
     println!("{}", imported.accounting());
     assert_eq!(printed.section("warnings").unwrap(), "");
@@ -176,7 +178,7 @@ echo "== read"; vmexit report -f json /tmp/perf.vmexit
     assert_eq!(imported.text("/host/kernel").unwrap(), ours.text("/host/kernel").unwrap());
     assert_eq!(imported.count("/accounting/unaccounted").unwrap(), 0);
 
-    // Without processes in the text all is one VM's, which is what there is.
+    // Without process IDs in the text, all events are of one VM, as here.
     assert!(printed.section("piped").unwrap().contains("-F +pid"));
     let name = imported.text("/vms/0/name").unwrap();
     for (report, name) in [(&imported, name), (&of("read"), "perf")] {
@@ -186,7 +188,7 @@ echo "== read"; vmexit report -f json /tmp/perf.vmexit
             let number = row.number().unwrap();
             let same = report.detail(name, "ioport", number, row.direction()).unwrap().unwrap();
             close(&format!("port {number:#x}"), row.samples().unwrap(), same.samples().unwrap());
-            // Both time an access from its exit to its entry.
+            // Both measure an access from its exit to its entry.
             let averages = [row, same].map(|row| row.count("avg_ns").unwrap() as f64);
             let ratio = averages[0] / averages[1];
             assert!((0.5..2.0).contains(&ratio), "port {number:#x}: {averages:?} ns");
@@ -200,7 +202,7 @@ echo "== read"; vmexit report -f json /tmp/perf.vmexit
     }
 }
 
-/// perf loses some where its buffer is full.
+/// Demands counts within one percent: perf loses events when its buffer is full.
 fn close(what: &str, ours: u64, perfs: u64) {
     assert!(ours.abs_diff(perfs) * 100 <= ours, "{what}: {ours} here, {perfs} of perf's");
 }

@@ -1,5 +1,4 @@
-//! `vmexit top` in a terminal, on this machine's KVM: keys go in, the screen comes out, and the terminal is
-//! given back, whatever ends it.
+//! `vmexit top` in a terminal on this machine: keys, screens, and the state of the terminal afterwards.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,15 +13,15 @@ use std::{
 };
 
 use vmexit_tests::{
-    agent::{self, Report},
-    apart::{apart, ensure_failed},
-    guest::{BareGuest, Direction, Qemu, RunningGuest, address},
+    agent::{self, JsonReport},
+    guest::{BareGuest, PortDirection, Qemu, RunningGuest, address},
+    namespaces::{ensure_failed, run_isolated},
     tmux::{Tmux, figure},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A guest for ever, and a terminal in which `vmexit top` shows it.
+/// Starts an endless guest, and a terminal in which `vmexit top` shows it.
 fn top(name: &str, arguments: &str) -> (RunningGuest, Tmux) {
     let mut guest = Qemu::native(name).start(&BareGuest::demo()).unwrap();
     guest.wait_dots(3, PATIENCE).unwrap();
@@ -31,7 +30,7 @@ fn top(name: &str, arguments: &str) -> (RunningGuest, Tmux) {
     (guest, tmux)
 }
 
-/// A terminal whose modes are known: `modes` says whether they are the same as before.
+/// Starts a terminal with a shell function `modes`, which prints whether the terminal modes are the initial ones.
 fn terminal() -> Tmux {
     let tmux = Tmux::start(80, 24).unwrap();
     tmux.line(
@@ -52,7 +51,7 @@ fn start(tmux: &Tmux, guest: &RunningGuest, arguments: &str) {
     assert_eq!(tmux.property("mouse_any_flag").unwrap(), "1");
 }
 
-/// The agent's process: the one that has this in its command line.
+/// Process ID of the agent, found by its command line.
 fn pid(guest: &RunningGuest) -> String {
     let of = format!("top --vm {}", guest.pid());
     let output =
@@ -64,7 +63,7 @@ fn kill(signal: &str, pid: &str) {
     assert!(Command::new("kill").args(["-s", signal, pid]).status().unwrap().success());
 }
 
-/// Demands that the terminal is as it was, and that the agent ended with this code.
+/// Demands that the agent ended with this code and has restored the terminal.
 fn ensure_given_back(tmux: &Tmux, code: i32) {
     let ended = format!("ended={code}");
     tmux.wait(&ended, |screen| screen.contains(&ended)).unwrap();
@@ -81,7 +80,7 @@ fn ensure_terminal_is_the_shells(tmux: &Tmux) {
 }
 
 #[test]
-fn the_terminal_is_given_back_whatever_ends_it() {
+fn top_restores_terminal_however_it_ends() {
     let (guest, tmux) = top("given-back", "");
     tmux.press(&["q"]).unwrap();
     ensure_given_back(&tmux, 0);
@@ -98,10 +97,10 @@ fn the_terminal_is_given_back_whatever_ends_it() {
 }
 
 #[test]
-fn it_goes_to_the_background_and_comes_back() {
+fn top_suspends_and_resumes_with_terminal() {
     let (guest, tmux) = top("comes-and-goes", "");
     let shows = |screen: &str| screen.contains("0x608 IN");
-    // As a job: the shell goes on when it stops.
+    // As a job, so that the shell continues when the agent stops.
     tmux.press(&["q"]).unwrap();
     ensure_given_back(&tmux, 0);
     let program = agent::program().unwrap();
@@ -128,7 +127,7 @@ fn it_goes_to_the_background_and_comes_back() {
 }
 
 #[test]
-fn keys_lead_from_screen_to_screen_and_it_follows_the_size() {
+fn top_keys_switch_screens_and_resize_is_followed() {
     let (guest, tmux) = top("by-keys", "-i 500ms");
     tmux.press(&["2"]).unwrap();
     tmux.wait("ports", |screen| screen.contains("IO-PORT") && screen.contains("acpi-tmr")).unwrap();
@@ -138,7 +137,7 @@ fn keys_lead_from_screen_to_screen_and_it_follows_the_size() {
     tmux.wait("a row", |screen| screen.contains("by-keys › 0x608 IN acpi-tmr")).unwrap();
     tmux.press(&["Escape"]).unwrap();
     tmux.wait("ports again", |screen| screen.contains("IO-PORT") && !screen.contains('›')).unwrap();
-    // With a key right behind it, Escape would be Alt.
+    // A key that follows Escape at once would be taken for Alt and that key.
     tmux.press(&["Escape"]).unwrap();
     tmux.wait("all ports", |screen| screen.contains("0x71")).unwrap();
     tmux.press(&["9"]).unwrap();
@@ -160,7 +159,7 @@ fn keys_lead_from_screen_to_screen_and_it_follows_the_size() {
 }
 
 #[test]
-fn a_bounded_guests_accesses_are_all_on_the_screen() {
+fn top_counts_of_bounded_guest_are_exact() {
     const ROUNDS: u64 = 50;
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
     let mut running = Qemu::native("bounded").paused().start(&guest).unwrap();
@@ -174,18 +173,19 @@ fn a_bounded_guests_accesses_are_all_on_the_screen() {
     tmux.press(&["2"]).unwrap();
     let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
     for (port, direction) in [
-        (address::PM_TIMER, Direction::In),
-        (address::RTC_INDEX, Direction::Out),
-        (address::RTC_DATA, Direction::In),
-        (address::SERIAL, Direction::Out),
+        (address::PM_TIMER, PortDirection::In),
+        (address::RTC_INDEX, PortDirection::Out),
+        (address::RTC_DATA, PortDirection::In),
+        (address::SERIAL, PortDirection::Out),
     ] {
         let exits = expected.ports[&(port, direction)].exits;
-        let shown = format!("{port:#x} {}", if direction == Direction::In { "IN" } else { "OUT" });
-        // Behind it the device, the rate and the number.
+        let shown =
+            format!("{port:#x} {}", if direction == PortDirection::In { "IN" } else { "OUT" });
+        // After the row's name come the device, the rate and the number.
         let all = |screen: &str| figure(screen, &shown, 2) == Some(exits);
         tmux.wait(&format!("{exits} of {shown}"), all).unwrap();
     }
-    // The recording that is written has the same.
+    // A recording written by a key has the same counts.
     let directory = tempfile::tempdir().unwrap();
     tmux.press(&["q"]).unwrap();
     ensure_given_back(&tmux, 0);
@@ -203,7 +203,7 @@ fn a_bounded_guests_accesses_are_all_on_the_screen() {
     assert_eq!(files.len(), 1, "a temporary file is left");
     let file = files[0].path();
     let shown = agent::command(&["report", "-f", "json", file.to_str().unwrap()]);
-    let report = Report::of(&shown.unwrap().output().unwrap()).unwrap();
+    let report = JsonReport::of(&shown.unwrap().output().unwrap()).unwrap();
     report
         .ensure_ports("bounded", &guest.expected(ROUNDS).with_missed_hlts(again.missed_hlts()))
         .unwrap();
@@ -212,16 +212,16 @@ fn a_bounded_guests_accesses_are_all_on_the_screen() {
 }
 
 #[test]
-fn rates_on_the_screen_are_those_of_a_capture() {
+fn top_rates_match_capture() {
     let (guest, tmux) = top("rated", "-i 2s");
     tmux.press(&["2", "r", "c", "%"]).unwrap();
-    // Of the same guest over about the same time.
+    // A capture of the same guest over about the same time.
     let pid = guest.pid().to_string();
     let capture = ["capture", "-q", "-d", "6s", "-f", "json", "--vm", &pid];
-    let report = Report::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
+    let report = JsonReport::of(&agent::command(&capture).unwrap().output().unwrap()).unwrap();
     let screen = tmux.screen().unwrap();
     let shown = figure(&screen, "0x608 IN", 1).unwrap_or_else(|| panic!("no rate in:\n{screen}"));
-    let row = report.port("rated", address::PM_TIMER, Direction::In).unwrap().unwrap();
+    let row = report.port("rated", address::PM_TIMER, PortDirection::In).unwrap().unwrap();
     let captured = row.samples().unwrap() as f64 / report.number("/span/seconds").unwrap();
     // The spans differ by an interval at each end.
     let difference = (shown as f64 - captured).abs() / captured;
@@ -230,7 +230,7 @@ fn rates_on_the_screen_are_those_of_a_capture() {
 }
 
 #[test]
-fn a_vm_that_ends_stays_for_a_while() {
+fn top_keeps_ended_vm_for_a_while() {
     let mut other = Qemu::native("stays").start(&BareGuest::demo()).unwrap();
     other.wait_dots(3, PATIENCE).unwrap();
     let mut guest = Qemu::native("goes-away").start(&BareGuest::demo()).unwrap();
@@ -250,7 +250,7 @@ fn a_vm_that_ends_stays_for_a_while() {
 }
 
 #[test]
-fn without_a_terminal_frames_are_text() {
+fn top_without_terminal_prints_text_frames() {
     let mut guest = Qemu::native("framed").start(&BareGuest::demo()).unwrap();
     guest.wait_dots(3, PATIENCE).unwrap();
     let pid = guest.pid().to_string();
@@ -265,7 +265,7 @@ fn without_a_terminal_frames_are_text() {
     assert_eq!(text.matches("0x608 IN").count(), 3, "{text}");
     assert_eq!(text.matches("… and 2 more").count(), 3, "{text}");
 
-    // Nobody reads any more.
+    // The reader closes the pipe.
     let line = format!("$VMEXIT top -i 100ms --vm {pid} | head -n 1");
     let output = Command::new("sh")
         .args(["-c", &line])
@@ -277,19 +277,19 @@ fn without_a_terminal_frames_are_text() {
 }
 
 #[test]
-fn without_a_vm_a_screen_waits_and_text_ends() {
-    ensure_failed(&apart("$VMEXIT top --batch").unwrap(), 5, "no VM is running").unwrap();
+fn top_without_vm_waits_on_screen_and_ends_in_batch() {
+    ensure_failed(&run_isolated("$VMEXIT top --batch").unwrap(), 5, "no VM is running").unwrap();
     let tmux = Tmux::start(80, 24).unwrap();
     let program = agent::program().unwrap();
-    let apart = "unshare --mount --pid --fork --mount-proc";
-    tmux.line(&format!("{apart} {}", program.display())).unwrap();
+    let unshare = "unshare --mount --pid --fork --mount-proc";
+    tmux.line(&format!("{unshare} {}", program.display())).unwrap();
     tmux.wait("an empty list", |screen| screen.contains("no VM; those that start")).unwrap();
     tmux.press(&["q"]).unwrap();
     tmux.wait("the shell", |screen| !screen.contains("no VM; those that start")).unwrap();
 }
 
 #[test]
-fn a_bad_configuration_costs_warnings() {
+fn top_with_bad_configuration_only_warns() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("vmexit").join("config.toml");
     fs::create_dir(file.parent().unwrap()).unwrap();

@@ -1,5 +1,4 @@
-//! `vmexit record` on this machine: what can be told later is what guests did, whatever happened to the
-//! recorder, its disk and its files meanwhile.
+//! `vmexit record` on this machine: recordings are exact, whatever happens to the recorder, its disk and its files.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,24 +17,24 @@ use std::{
 
 use tempfile::TempDir;
 use vmexit_tests::{
-    agent::{self, Report},
-    apart::ensure_failed,
-    guest::{BareGuest, Direction, Qemu, RunningGuest},
+    agent::{self, JsonReport},
+    guest::{BareGuest, PortDirection, Qemu, RunningGuest},
+    namespaces::ensure_failed,
     tmux::Tmux,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ROUNDS: u64 = 40;
-/// Longer than an interval, and than it takes to write one.
+/// Longer than an interval and the time to write it.
 const A_WHILE: Duration = Duration::from_millis(900);
 
-/// A recorder that counts.
-struct Recorder {
+/// A running `vmexit record`.
+struct RunningRecorder {
     child: Child,
     stderr: BufReader<std::process::ChildStderr>,
 }
 
-impl Recorder {
+impl RunningRecorder {
     fn start(directory: &Path, arguments: &[&str]) -> Self {
         let directory = directory.to_str().unwrap();
         let mut command =
@@ -56,7 +55,7 @@ impl Recorder {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// How it ends after this signal, and what it has said.
+    /// Ends the recorder by this signal. Returns its exit status and its standard error.
     fn end(mut self, name: &str) -> (ExitStatus, String) {
         self.signal(name);
         let status = self.child.wait().unwrap();
@@ -70,7 +69,7 @@ fn guest() -> BareGuest {
     BareGuest::sampler().rounds(ROUNDS as u32)
 }
 
-/// Runs one from its beginning to its end.
+/// Runs a guest from its beginning to its end.
 fn run(name: &str) -> RunningGuest {
     let mut running = Qemu::native(name).paused().start(&guest()).unwrap();
     drop(running.qmp().unwrap());
@@ -79,16 +78,16 @@ fn run(name: &str) -> RunningGuest {
     running
 }
 
-fn report(directory: &Path, arguments: &[&str]) -> Report {
+fn report(directory: &Path, arguments: &[&str]) -> JsonReport {
     let directory = directory.to_str().unwrap();
     let arguments = [&["report", directory, "--format", "json"], arguments].concat();
     let output = agent::command(&arguments).unwrap().output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    Report::of(&output).unwrap()
+    JsonReport::of(&output).unwrap()
 }
 
-/// Demands that a guest's accesses are there, each once.
-fn assert_exact(report: &Report, running: &RunningGuest, name: &str) {
+/// Demands exact counts of a guest's accesses.
+fn assert_exact(report: &JsonReport, running: &RunningGuest, name: &str) {
     let expected = guest().expected(ROUNDS).with_missed_hlts(running.missed_hlts());
     report.ensure_ports(name, &expected).unwrap();
 }
@@ -99,12 +98,12 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_night_can_be_told_exactly() {
+fn recording_across_restart_and_kill_stays_exact() {
     let directory = TempDir::new().unwrap();
-    let recorder = Recorder::start(directory.path(), &[]);
+    let recorder = RunningRecorder::start(directory.path(), &[]);
     let first = run("first");
     sleep(A_WHILE);
-    // A second one has no place there.
+    // A second recorder is refused.
     let path = directory.path().to_str().unwrap();
     let other = agent::command(&["record", path]).unwrap().output().unwrap();
     ensure_failed(&other, 7, "can't be written: another vmexit records there").unwrap();
@@ -117,8 +116,8 @@ fn a_night_can_be_told_exactly() {
     assert_exact(&both, &first, "first");
     assert_exact(&both, &second, "second");
 
-    // Killed without a word, some time after the guest was done.
-    let recorder = Recorder::start(directory.path(), &[]);
+    // The recorder is killed some time after the end of the guest.
+    let recorder = RunningRecorder::start(directory.path(), &[]);
     let third = run("third");
     sleep(A_WHILE);
     let (status, _) = recorder.end("KILL");
@@ -132,7 +131,7 @@ fn a_night_can_be_told_exactly() {
     let recent = report(directory.path(), &["--since", "10m", "--vm", "third"]);
     assert_exact(&recent, &third, "third");
 
-    // An excerpt is a recording like any other.
+    // An excerpt is a complete recording.
     let excerpt = directory.path().join("excerpt");
     let excerpt = excerpt.to_str().unwrap();
     let arguments =
@@ -153,8 +152,8 @@ fn a_night_can_be_told_exactly() {
     ensure_failed(&wrong, 2, "it ends before it begins").unwrap();
 }
 
-/// Demands that interval by interval there is what there is in all, of the first guest; and that one can look at
-/// each.
+/// Demands that the intervals of a replay add up to the exact count of the first guest, and that a replay can be
+/// stepped through.
 fn assert_replayed(path: &str, first: &RunningGuest) {
     let arguments = ["top", "--batch", "--replay", path, "--vm", "first", "--event", "ioport"];
     let output = agent::command(&arguments).unwrap().output().unwrap();
@@ -166,7 +165,7 @@ fn assert_replayed(path: &str, first: &RunningGuest) {
             line.split_whitespace().nth(1).unwrap().replace(',', "").parse::<u64>().unwrap()
         })
         .sum();
-    let expected = guest().expected(ROUNDS).ports[&(0x608, Direction::In)];
+    let expected = guest().expected(ROUNDS).ports[&(0x608, PortDirection::In)];
     assert!([expected.exits, expected.events].contains(&sum), "{sum} of {expected:?}: {text}");
 
     let tmux = Tmux::start(100, 24).unwrap();
@@ -174,7 +173,7 @@ fn assert_replayed(path: &str, first: &RunningGuest) {
     let of = format!("first (pid {}", first.pid());
     tmux.line(&format!("{} top --replay {path} --interval 1m --vm first", program.display()))
         .unwrap();
-    // By hand, until the guest is in an interval, which is then opened; then all until there.
+    // Steps to an interval with the guest, and opens the guest with all intervals until then.
     tmux.wait("first interval", |screen| screen.contains("UTC")).unwrap();
     for _ in 0..20 {
         tmux.press(&["."]).unwrap();
@@ -187,7 +186,7 @@ fn assert_replayed(path: &str, first: &RunningGuest) {
     tmux.press(&[",", "q"]).unwrap();
 }
 
-/// A file system of its own, of a megabyte.
+/// A file system of one megabyte.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
@@ -207,12 +206,12 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_costs_no_exit() {
+fn recording_on_full_disk_loses_no_exit() {
     let disk = SmallDisk::new();
     let directory = disk.0.path();
-    let recorder = Recorder::start(directory, &[]);
+    let recorder = RunningRecorder::start(directory, &[]);
     sleep(A_WHILE);
-    // Somebody else's.
+    // A file of another program fills the disk.
     let hog = directory.join("hog");
     let _ = fs::write(&hog, vec![1; 2 << 20]);
     let running = run("unwritten");
@@ -227,8 +226,8 @@ fn a_full_disk_costs_no_exit() {
     assert_exact(&report, &running, "unwritten");
     assert_eq!(report.number("/span/unwatched_seconds").unwrap(), 0.0);
 
-    // One that stays full is an error in the end.
-    let recorder = Recorder::start(directory, &[]);
+    // A disk that stays full is an error at the end.
+    let recorder = RunningRecorder::start(directory, &[]);
     let _ = fs::write(directory.join("hog"), vec![1; 2 << 20]);
     sleep(A_WHILE);
     let (status, said) = recorder.end("TERM");

@@ -1,13 +1,12 @@
-//! `vmexit top` on AMD exits, in the lab: what is on the screen is what a capture beside it counts, and what
-//! the guest did.
+//! `vmexit top` in the AMD lab: the counts on the screen are those of a capture beside it, and those of the guest.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
 use std::time::Duration;
 
 use vmexit_tests::{
-    guest::{BareGuest, Direction, address},
-    lab::Vendor,
+    guest::{BareGuest, PortDirection, address},
+    lab::LabVendor,
     scenario::{self, Printed, start, wait_attached},
     tmux::{self, figure},
 };
@@ -15,9 +14,10 @@ use vmexit_tests::{
 const ROUNDS: u64 = 60;
 
 #[test]
-fn all_that_a_guest_did_is_on_the_screen() {
+fn top_counts_match_capture_and_guest() {
     let guest = BareGuest::demo().rounds(ROUNDS as u32);
-    let lab = scenario::lab(Vendor::Amd, &guest).unwrap().tmux().timeout(Duration::from_secs(240));
+    let lab =
+        scenario::lab(LabVendor::Amd, &guest).unwrap().tmux().timeout(Duration::from_secs(240));
     let script = start("shown")
         + &wait_attached()
         + tmux::functions()
@@ -59,15 +59,16 @@ echo "== report"; cat /tmp/report.json
     for (reason, exits) in
         [("io", expected.io()), ("cpuid", expected.cpuid), ("msr", expected.msr())]
     {
-        // Behind the rate.
+        // The word after the rate.
         let name = format!(" {reason} ");
         assert_eq!(figure(reasons, &name, 1), Some(exits), "{reason} in:\n{reasons}");
         assert_eq!(report.exits_for("shown", reason).unwrap(), exits);
     }
     let ports = printed.section("tab 2").unwrap();
     for (&(port, direction), accesses) in &expected.ports {
-        let name = format!("{port:#x} {}", if direction == Direction::In { "IN" } else { "OUT" });
-        // Behind device and rate.
+        let name =
+            format!("{port:#x} {}", if direction == PortDirection::In { "IN" } else { "OUT" });
+        // The word after device and rate.
         assert_eq!(figure(ports, &name, 2), Some(accesses.exits), "{name} in:\n{ports}");
         let row = report.port("shown", port, direction).unwrap().unwrap();
         assert_eq!(row.samples().unwrap(), accesses.exits);

@@ -1,5 +1,5 @@
-//! The kernel's own sums of a tracepoint's events: histogram triggers (`Documentation/trace/histogram.rst`),
-//! which no eBPF program is part of.
+//! The kernel's own sums of a tracepoint's events, by histogram triggers (`Documentation/trace/histogram.rst`).
+//! No eBPF program is involved.
 
 use std::collections::BTreeMap;
 
@@ -7,50 +7,50 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::scenario::Printed;
 
-/// Accesses by number (a port, address, register or leaf) and whether it was written.
-pub type Accesses = BTreeMap<(u64, bool), u64>;
+/// Accesses by number (a port, address, register or leaf) and direction; `true` is a write.
+pub type AccessCounts = BTreeMap<(u64, bool), u64>;
 
-/// Sums over one of KVM's tracepoints (`arch/x86/kvm/trace.h` and `include/trace/events/kvm.h` of the
-/// kernel), and the agent's table of the same events.
+/// A histogram trigger on one of KVM's tracepoints (`arch/x86/kvm/trace.h` and `include/trace/events/kvm.h` of
+/// the kernel), and the agent's table of the same events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hist {
-    /// The agent's table.
+pub struct HistTrigger {
+    /// Name of the agent's table.
     pub table: &'static str,
-    /// The tracepoint.
+    /// Name of the tracepoint.
     event: &'static str,
-    /// Its field with the number.
+    /// Field with the port, address, register or leaf.
     number: &'static str,
-    /// Its field with the direction, and what that says for a read and for a write.
+    /// Field with the direction, its value for a read, its value for a write.
     direction: Option<(&'static str, u64, u64)>,
-    /// The field to add up, or `hitcount` for the number of events.
+    /// Field to sum up, or `hitcount` for the number of events.
     sum: &'static str,
 }
 
-/// All tables that say what was accessed. A read of memory that userspace answers is two `kvm_mmio`: of type
-/// 0 (`KVM_TRACE_MMIO_READ_UNSATISFIED`) when it begins, which is left out, and of type 1.
-pub const ALL: [Hist; 4] = [
-    Hist {
+/// Triggers for all tables of accesses. An MMIO read that userspace answers fires `kvm_mmio` twice: with type
+/// 0 (`KVM_TRACE_MMIO_READ_UNSATISFIED`) when it begins, which is left out, and with type 1.
+pub const ALL: [HistTrigger; 4] = [
+    HistTrigger {
         table: "ioport",
         event: "kvm_pio",
         number: "port",
         direction: Some(("rw", 0, 1)),
         sum: "count",
     },
-    Hist {
+    HistTrigger {
         table: "mmio",
         event: "kvm_mmio",
         number: "gpa",
         direction: Some(("type", 1, 2)),
         sum: "hitcount",
     },
-    Hist {
+    HistTrigger {
         table: "msr",
         event: "kvm_msr",
         number: "ecx",
         direction: Some(("write", 0, 1)),
         sum: "hitcount",
     },
-    Hist {
+    HistTrigger {
         table: "cpuid",
         event: "kvm_cpuid",
         number: "function",
@@ -59,9 +59,9 @@ pub const ALL: [Hist; 4] = [
     },
 ];
 
-/// Lines of script that start all.
+/// Script that sets all triggers.
 pub fn start() -> String {
-    let line = |Hist { event, number, direction, sum, .. }: Hist| {
+    let line = |HistTrigger { event, number, direction, sum, .. }: HistTrigger| {
         let keys = direction.map_or(number.to_owned(), |(field, ..)| format!("{number},{field}"));
         format!(
             "echo 'hist:keys={keys}:vals={sum}' > /sys/kernel/tracing/events/kvm/{event}/trigger\n"
@@ -70,22 +70,26 @@ pub fn start() -> String {
     ALL.map(line).concat()
 }
 
-/// Lines of script that print each as a section with its tracepoint's name.
+/// Script that prints the histogram of each trigger, as a section with the name of its tracepoint.
 pub fn print() -> String {
-    let line = |Hist { event, .. }: Hist| {
+    let line = |HistTrigger { event, .. }: HistTrigger| {
         format!("echo; echo '== {event}'; cat /sys/kernel/tracing/events/kvm/{event}/hist\n")
     };
     ALL.map(line).concat()
 }
 
-impl Hist {
-    /// What a script has printed of it.
-    pub fn accesses(&self, printed: &Printed) -> Result<Accesses> {
+impl HistTrigger {
+    /// Accesses in the trigger's section of a script's output.
+    ///
+    /// # Errors
+    ///
+    /// When the section is missing, is not a histogram, or says that the kernel dropped events.
+    pub fn accesses(&self, printed: &Printed) -> Result<AccessCounts> {
         self.parse(printed.section(self.event)?)
     }
 
-    fn parse(&self, text: &str) -> Result<Accesses> {
-        let mut accesses = Accesses::new();
+    fn parse(&self, text: &str) -> Result<AccessCounts> {
+        let mut accesses = AccessCounts::new();
         for line in text.lines().filter(|line| line.starts_with('{')) {
             let number = |name: &str| {
                 let mut words = line.split_whitespace();
@@ -129,27 +133,27 @@ Totals:
 ";
 
     #[test]
-    fn accesses_are_by_number_and_direction() {
+    fn hist_trigger_output_parses_by_number_and_direction() {
         let expected = [((0x608, false), 780), ((0x5801, true), 1_020)];
         assert_eq!(ALL[0].parse(PIO).unwrap(), expected.into());
     }
 
     #[test]
-    fn the_first_half_of_a_read_is_left_out() {
+    fn hist_trigger_skips_unsatisfied_mmio_read() {
         let text = "{ gpa: 4275044592, type: 0 } hitcount: 9\n\
                     { gpa: 4275044592, type: 1 } hitcount: 8\n    Dropped: 0\n";
         assert_eq!(ALL[1].parse(text).unwrap(), [((0xfed0_00f0, false), 8)].into());
     }
 
     #[test]
-    fn what_the_kernel_dropped_is_an_error() {
+    fn hist_trigger_with_dropped_events_is_an_error() {
         assert!(ALL[0].parse(&PIO.replace("Dropped: 0", "Dropped: 3")).is_err());
         assert!(ALL[0].parse("").is_err());
         assert!(ALL[0].parse(&PIO.replace(" count: ", " many: ")).is_err());
     }
 
     #[test]
-    fn triggers_name_their_fields() {
+    fn hist_trigger_script_names_fields() {
         let script = start();
         assert!(script.contains("'hist:keys=ecx,write:vals=hitcount' > "), "{script}");
         assert!(script.contains("'hist:keys=function:vals=hitcount' > "), "{script}");
