@@ -1,7 +1,7 @@
 //! Keys and the mouse, one at a time.
 
 use crossterm::event::{Event, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use vmexit::probe;
+use vmexit_core::event;
 
 use super::{
     super::{

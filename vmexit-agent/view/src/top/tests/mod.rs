@@ -13,13 +13,13 @@ use std::{
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{Terminal, backend::TestBackend};
-use vmexit::probe;
 use vmexit_core::{
     counters::{Interval, Snapshot},
+    finding,
     host::Host,
-    measurement::VERSION,
+    measurement::{Measurement, VERSION},
     reason::Names,
-    report::{self, Report, Scope, Span},
+    report::{Report, Scope},
     timing::Timing,
     vendor::Vendor,
     vm,
@@ -44,7 +44,7 @@ impl Bench {
         let silent = snapshots.iter().all(|look| look.vcpus.iter().all(|vcpu| vcpu.isa == 0));
         let vendor = (!silent).then_some(Vendor::Svm);
         let (snapshots, rest) = (vec![Snapshot::default()], snapshots);
-        let nothing = look(&snapshots, &guests, vendor, Layout::default(), false);
+        let nothing = look(&snapshots, &guests, vendor, Scope::default(), false);
         let state = State::new(Settings::default(), nothing, size);
         let ended = BTreeSet::new();
         let mut bench = Self { state, snapshots, guests, ended, vendor, saved: 0 };
@@ -61,8 +61,8 @@ impl Bench {
     }
 
     pub(super) fn look(&self) -> FrameData {
-        let (layout, cumulative) = (self.state.layout(), self.state.is_cumulative());
-        let look = look(&self.snapshots, &self.guests, self.vendor, layout, cumulative);
+        let (scope, cumulative) = (self.state.scope(), self.state.is_cumulative());
+        let look = look(&self.snapshots, &self.guests, self.vendor, scope, cumulative);
         FrameData { ended: self.ended.clone(), ..look }
     }
 
@@ -124,12 +124,12 @@ fn look(
     snapshots: &[Snapshot],
     guests: &BTreeMap<u32, vm::Vm>,
     vendor: Option<Vendor>,
-    layout: Layout,
+    scope: Scope,
     cumulative: bool,
 ) -> FrameData {
     let (first, last) = (&snapshots[0], &snapshots[snapshots.len() - 1]);
     let previous = &snapshots[snapshots.len().saturating_sub(2)];
-    let report = |from: &Snapshot| report(&Interval::between(from, last), guests, vendor, layout);
+    let report = |from: &Snapshot| report(&Interval::between(from, last), guests, vendor, scope);
     FrameData {
         time: SystemTime::UNIX_EPOCH + Duration::from_nanos(1_767_323_045_000_000_000 + last.at_ns),
         interval: report(previous),
@@ -142,7 +142,7 @@ fn report(
     interval: &Interval,
     guests: &BTreeMap<u32, vm::Vm>,
     vendor: Option<Vendor>,
-    layout: Layout,
+    scope: Scope,
 ) -> Report {
     let host = Host {
         name: "lab".into(),
@@ -151,18 +151,20 @@ fn report(
         vendor,
         kvm_module: Some(if vendor.is_some() { "kvm_amd" } else { "kvm_other" }.into()),
     };
-    let sources = Sources {
-        version: VERSION,
-        host: &host,
-        span: Span::new(SystemTime::UNIX_EPOCH, interval, false),
+    let measurement = Measurement {
+        version: VERSION.into(),
+        host,
+        start: Some(SystemTime::UNIX_EPOCH),
+        began: None,
+        interrupted: false,
         timing: Timing::All,
         sampling: None,
-        events: &event::Event::ALL.into(),
-        reasons: &Names::default(),
-        maps: &BTreeMap::new(),
-        steps: &[],
-        layout,
-        guests: guests.iter().map(|(&pid, vm)| (pid, vm)).collect(),
+        events: vmexit_core::event::Event::ALL.into(),
+        reasons: Names::default(),
+        vms: guests.values().cloned().collect(),
+        maps: BTreeMap::new(),
+        interval: interval.clone(),
+        steps: Vec::new(),
     };
-    report::build(interval, sources)
+    finding::report(&measurement, scope)
 }

@@ -8,25 +8,28 @@
 
 mod made_up;
 
-use made_up::{SECOND, report, row, unmatched, vcpu};
+use made_up::{SECOND, report, report_of, row, unmatched, vcpu};
 use vmexit_common::key::Key;
 use vmexit_core::{
     event::Event,
-    report::{Layout, Report, Source},
+    report::{Report, Source},
     vendor::Vendor,
 };
-use vmexit_view::ReportFormat;
+use vmexit_view::{ReportFormat, TableOptions};
 
 fn windows() -> Report {
-    made_up::windows().report(Layout::default())
+    report_of(&made_up::windows())
 }
 
 fn silent() -> Report {
-    made_up::silent().report(Layout::default())
+    report_of(&made_up::silent())
 }
 
 fn rendered(report: &Report, format: ReportFormat) -> String {
-    String::from_utf8(vmexit_view::render(report, format).unwrap().to_vec()).unwrap()
+    String::from_utf8(
+        vmexit_view::render(report.clone(), &TableOptions::default(), format).unwrap().to_vec(),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -116,7 +119,7 @@ fn report_of_silent_host_is_not_idle() {
 
 #[test]
 fn report_json_fields_are_documented() {
-    let docs = include_str!("../../docs/json.md");
+    let docs = include_str!("../../../docs/json.md");
     let mut names = std::collections::BTreeSet::new();
     made_up::fields(&serde_json::to_value(windows()).unwrap(), &mut names);
     assert!(names.len() > 40, "{names:?}");

@@ -14,10 +14,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use made_up::{PID, SECOND};
+use made_up::{PID, SECOND, report_of};
 use vmexit_core::{
     measurement::{Began, Measurement},
-    report::Layout,
     store::{
         Sum,
         archive::{self, Archive, Limits, Period, Recorder},
@@ -25,8 +24,9 @@ use vmexit_core::{
     timing::Timing,
     vm,
 };
+use vmexit_view::TableOptions;
 
-const DAY: Limits = Limits { keep: Duration::from_secs(24 * 3600), bytes: 1 << 30 };
+const DAY: Limits = Limits { retention: Duration::from_secs(24 * 3600), bytes: 1 << 30 };
 
 /// When the made-up recordings begin.
 fn epoch() -> SystemTime {
@@ -87,7 +87,7 @@ fn archive_period_is_sum_of_its_intervals() {
 
     let found = archive::recordings(directory.path(), from_to(10, 40)).unwrap();
     let sum = summed(found.map(Result::unwrap));
-    let (one, three) = (at(0).report(Layout::default()), sum.report(Layout::default()));
+    let (one, three) = (report_of(&at(0)), report_of(&sum));
     assert_eq!(sum.interval.span_ns, 30 * SECOND);
     assert_eq!((sum.interval.unwatched_ns, sum.steps.len()), (0, 3));
     assert_eq!(three.accounting.observed, 3 * one.accounting.observed);
@@ -138,7 +138,7 @@ fn archive_cut_at_any_byte_loses_only_last_interval() {
 #[test]
 fn archive_retention_deletes_oldest_files() {
     let directory = tempfile::tempdir().unwrap();
-    let limits = Limits { keep: Duration::from_secs(600), ..DAY };
+    let limits = Limits { retention: Duration::from_secs(600), ..DAY };
     let mut recorder = Recorder::open(directory.path(), limits).unwrap();
     for second in (0..3_600).step_by(10) {
         // The clock is set back by a day in the middle, and forth again.
@@ -158,7 +158,7 @@ fn archive_retention_deletes_oldest_files() {
 #[test]
 fn archive_size_never_exceeds_limit() {
     let directory = tempfile::tempdir().unwrap();
-    let one = vmexit::store::file::write(&at(0)).unwrap().len() as u64;
+    let one = vmexit_core::store::file::write(&at(0)).unwrap().len() as u64;
     let limits = Limits { bytes: one * 50, ..DAY };
     let mut recorder = Recorder::open(directory.path(), limits).unwrap();
     for n in 0..200 {
@@ -195,7 +195,7 @@ fn archive_foreign_files_are_left_alone() {
     let (alien, damaged) = (directory.path().join("notes.txt"), "000001-20260102T030405Z.vmexit");
     fs::write(&alien, "mine").unwrap();
     fs::write(directory.path().join(damaged), "no recording").unwrap();
-    let limits = Limits { keep: Duration::from_secs(1), ..DAY };
+    let limits = Limits { retention: Duration::from_secs(1), ..DAY };
     let mut recorder = Recorder::open(directory.path(), limits).unwrap();
     recorder.write(&at(0)).unwrap();
     assert!(alien.exists());
@@ -216,9 +216,13 @@ fn archive_gap_across_clock_change_is_exact() {
     let unwatched: Vec<u64> = sum.steps.iter().map(|step| step.unwatched_ns / SECOND).collect();
     assert_eq!(unwatched, [0, 10, 0]);
     let text = String::from_utf8(
-        vmexit::view::render(&sum.report(Layout::default()), vmexit::view::ReportFormat::Text)
-            .unwrap()
-            .to_vec(),
+        vmexit_view::render(
+            report_of(&sum),
+            &TableOptions::default(),
+            vmexit_view::ReportFormat::Text,
+        )
+        .unwrap()
+        .to_vec(),
     )
     .unwrap();
     assert!(text.contains("(watched 20.00 of 30.00 s, rates are estimates)"), "{text}");
@@ -254,11 +258,11 @@ fn archive_reused_pid_is_separate_vms() {
         recording
     };
     let sum = summed([at(0), other(10, "db2"), at(20), other(30, "db2"), other(40, "db3")]);
-    let report = sum.report(Layout::default());
+    let report = report_of(&sum);
     let mut vms: Vec<(&str, u32, u64)> =
         report.vms.iter().map(|vm| (vm.name.as_str(), vm.pid, vm.total.samples)).collect();
     vms.sort_unstable();
-    let one = at(0).report(Layout::default()).vms[0].total.samples;
+    let one = report_of(&at(0)).vms[0].total.samples;
     let alias = (1 << 22) + 1;
     assert_eq!(vms, [("db2", alias, 2 * one), ("db3", alias + 1, one), ("win10", PID, 2 * one)]);
     assert!(report.vms.iter().all(|vm| !vm.series.is_empty()));
@@ -298,7 +302,7 @@ fn archive_sum_of_differing_timing_weighs_times() {
     }
     let sum = summed([at(0), some]);
     assert_eq!(sum.timing, Timing::Varies);
-    let (one, two) = (at(0).report(Layout::default()), sum.report(Layout::default()));
+    let (one, two) = (report_of(&at(0)), report_of(&sum));
     let ratio = two.vms[0].total.handled_ns as f64 / one.vms[0].total.handled_ns as f64;
     assert!((1.99..2.01).contains(&ratio), "{ratio}");
 }

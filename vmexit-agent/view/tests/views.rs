@@ -11,30 +11,30 @@ mod made_up;
 use std::{collections::BTreeSet, fs::File, io::BufReader, path::Path, time::SystemTime};
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
+use made_up::report_of;
 use ratatui::{Terminal, backend::TestBackend};
 use serde_json::Value;
-use vmexit::probe;
 use vmexit_core::{
     measurement::Measurement,
-    report::{Layout, Report, Vm},
+    report::{Report, Vm},
     store::file,
     units,
 };
 use vmexit_view::{
-    ReportFormat,
-    top::{Look, Settings, State, Theme, draw},
+    ReportFormat, TableOptions,
+    top::{FrameData, Settings, State, Theme, draw},
 };
 
 /// A row as all views have to show it.
 struct Row {
-    table: probe::Event,
+    table: vmexit_core::event::Event,
     label: String,
     samples: u64,
 }
 
 fn rows(vm: &Vm) -> Vec<Row> {
     let exits = vm.tables.exits.iter().map(|exit| Row {
-        table: probe::Event::Vmexit,
+        table: vmexit_core::event::Event::Vmexit,
         label: exit.reason.clone(),
         samples: exit.stats.samples,
     });
@@ -50,7 +50,10 @@ fn rows(vm: &Vm) -> Vec<Row> {
 }
 
 fn rendered(report: &Report, format: ReportFormat) -> String {
-    String::from_utf8(vmexit_view::render(report, format).unwrap().to_vec()).unwrap()
+    String::from_utf8(
+        vmexit_view::render(report.clone(), &TableOptions::default(), format).unwrap().to_vec(),
+    )
+    .unwrap()
 }
 
 /// The live view of one VM: what is on the screen after each key.
@@ -59,7 +62,7 @@ struct Live(State);
 impl Live {
     fn of(report: &Report, pid: u32) -> Self {
         let settings = Settings { open: Some(pid), ..Settings::default() };
-        let look = Look {
+        let look = FrameData {
             time: SystemTime::UNIX_EPOCH,
             interval: report.clone(),
             cumulative: None,
@@ -87,7 +90,7 @@ fn has_line(text: &str, cells: &[&str]) -> bool {
 }
 
 fn agree(recording: &Measurement) {
-    let report = recording.report(Layout::default());
+    let report = report_of(&recording);
     let text = rendered(&report, ReportFormat::Text);
     let page = rendered(&report, ReportFormat::Html);
     let json: Value = serde_json::from_str(&rendered(&report, ReportFormat::Json)).unwrap();
@@ -111,7 +114,7 @@ fn agree(recording: &Measurement) {
             })
             .collect();
         for row in &rows {
-            let (shown, count) = (escape::safe(&row.label), units::count(row.samples));
+            let (shown, count) = (vmexit_core::escape::safe(&row.label), units::count(row.samples));
             assert!(has_line(&text, &[&shown, &count]), "text: {shown} {count}");
             assert!(page.contains(&format!(">{shown}</td>")), "page: {shown}");
             assert!(page.contains(&format!("<td>{count}</td>")), "page: {shown} {count}");
@@ -130,7 +133,7 @@ fn agree(recording: &Measurement) {
             );
             let of_vm = &json["vms"][at];
             let table = match row.table {
-                probe::Event::Vmexit => &of_vm["exits"],
+                vmexit_core::event::Event::Vmexit => &of_vm["exits"],
                 event => &of_vm["details"][event.to_string()],
             };
             let mut table = table.as_array().unwrap().iter();
@@ -159,7 +162,7 @@ fn views_of_one_recording_agree() {
     agree(&made_up::silent());
     for name in ["1-amd.vmexit", "1-demo.vmexit", "1-silent.vmexit"] {
         let file =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recording").join(name);
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/recording").join(name);
         agree(&file::read(BufReader::new(File::open(file).unwrap())).unwrap());
     }
 }

@@ -12,20 +12,21 @@ use flate2::read::GzDecoder;
 use proptest::prelude::*;
 use vmexit_core::{
     event::Event,
+    finding,
     import::{ImportError, Imported, perf},
-    report::{Layout, Report, Source},
+    report::{Report, Scope, Source},
     store::file,
     vendor::Vendor,
     vm::Vmm,
 };
-use vmexit_view::ReportFormat;
+use vmexit_view::{ReportFormat, TableOptions};
 
 fn imported(text: &str) -> Imported {
     perf(text.as_bytes()).unwrap()
 }
 
 fn report(imported: &Imported) -> Report {
-    imported.recording.report(Layout::default())
+    finding::report(&imported.recording, Scope::default())
 }
 
 /// Samples, and their average in nanoseconds.
@@ -35,7 +36,7 @@ fn exits(report: &Report, reason: &str) -> (u64, Option<u64>) {
 }
 
 fn real() -> String {
-    let file = include_bytes!("fixtures/perf/6.1-amd.txt.gz");
+    let file = include_bytes!("../../tests/fixtures/perf/6.1-amd.txt.gz");
     let mut text = String::new();
     GzDecoder::new(file.as_slice()).read_to_string(&mut text).unwrap();
     text
@@ -143,7 +144,8 @@ fn import_of_real_trace_matches_its_events() {
     let ports = report.vms[0].tables.details[&Event::Ioport].iter();
     assert_eq!(ports.map(|row| row.accesses).sum::<u64>(), events("kvm:kvm_pio:"));
     assert_eq!(report.accounting.unaccounted, 0);
-    let text = vmexit_view::render(&report, ReportFormat::Text).unwrap();
+    let text =
+        vmexit_view::render(report.clone(), &TableOptions::default(), ReportFormat::Text).unwrap();
     insta::assert_snapshot!(String::from_utf8(text.to_vec()).unwrap());
 }
 
@@ -229,7 +231,7 @@ fn show_if_imported(text: &[u8]) {
         let report = report(&imported);
         assert_eq!(report.accounting.unaccounted, 0);
         for format in [ReportFormat::Text, ReportFormat::Json, ReportFormat::Csv] {
-            vmexit_view::render(&report, format).unwrap();
+            vmexit_view::render(report.clone(), &TableOptions::default(), format).unwrap();
         }
     }
 }

@@ -228,7 +228,7 @@ fn diff_of_empty_recordings_is_empty() {
 
 #[test]
 fn diff_json_fields_are_documented() {
-    let docs = include_str!("../../docs/json.md");
+    let docs = include_str!("../../../docs/json.md");
     let diff = Diff::between(&guest("a", 150_000, 10), &guest("a", 0, 10), Some(1));
     let json = vmexit_view::diff(&diff, Format::Json).unwrap();
     let value: serde_json::Value = serde_json::from_slice(&json).unwrap();

@@ -19,12 +19,12 @@ use vmexit_core::{
     counters::RowReading,
     device::{Map, mtree::MemoryTree},
     finding::{Advice, Assessment, Confidence, Finding, Least, Os, Rule, rules},
-    report::{Layout, Report, Whose},
+    report::{Report, Scope, Selection},
     timing::Timing,
     vendor::Vendor,
     vm::{Feature, Profile},
 };
-use vmexit_view::ReportFormat;
+use vmexit_view::{ReportFormat, TableOptions};
 
 /// Exits that cost 2 % of a core in the 10 s of a capture, and a tenth of that.
 const MANY: &[(u64, u32)] = &[(10_000, 20_000)];
@@ -40,7 +40,7 @@ const EOI_INDUCED: u32 = 45;
 const PREEMPTION_TIMER: u32 = 52;
 
 /// A q35 as QEMU 7.2 describes it.
-const Q35: &str = include_str!("fixtures/mtree/7.2-q35.txt");
+const Q35: &str = include_str!("../../tests/fixtures/mtree/7.2-q35.txt");
 
 /// What a guest did, and what is known of its devices.
 #[derive(Default)]
@@ -230,7 +230,8 @@ fn finding_figures_are_those_of_its_rows() {
 
 #[test]
 fn findings_without_times_rest_on_counts() {
-    let pm_timer = |count| vec![unmatched(input(0x608), count), unmatched(Key::pio(0x80, 1, 1), count)];
+    let pm_timer =
+        |count| vec![unmatched(input(0x608), count), unmatched(Key::pio(0x80, 1, 1), count)];
     let silent = |count| Capture::of(None, "guest", vec![vcpu(0, Vec::new(), pm_timer(count))]);
     let found = assessed(silent(20_000));
     let timer = finding(&found, "acpi-pm-timer").unwrap();
@@ -262,12 +263,16 @@ fn findings_with_few_timed_samples_have_no_gain() {
 #[test]
 fn findings_include_rows_cut_from_tables() {
     let keys = [input(0x608), Key::pio(0x70, 1, 1), input(0x71)];
-    let layout = Layout { top: Some(1), ..Layout::default() };
-    let found = assessed(Capture { layout, ..each(&keys, MANY).capture() });
-    assert_eq!(found.findings.len(), 2, "{found:?}");
+    let options = TableOptions { rows: Some(1), ..TableOptions::default() };
+    let report = each(&keys, MANY).capture().report();
+    let json = vmexit_view::render(report, &options, ReportFormat::Json).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let vm = &json["vms"][0];
+    assert_eq!(vm["details"]["ioport"].as_array().unwrap().len(), 1, "{vm}");
+    assert_eq!(vm["findings"].as_array().unwrap().len(), 2, "{vm}");
 
-    let layout = Layout { tables: Whose::Vm(1), ..Layout::default() };
-    let found = assessed(Capture { layout, ..each(&keys, MANY).capture() });
+    let scope = Scope { vms: Selection::Vm(1), ..Scope::default() };
+    let found = assessed(Capture { scope, ..each(&keys, MANY).capture() });
     assert!(found.findings.is_empty(), "there are no tables: {found:?}");
 }
 
@@ -375,7 +380,7 @@ fn hpet_remedy_removes_hpet_on_linux_only() {
 #[test]
 fn remedies_for_other_vmms_have_no_domain_xml() {
     let mut capture = many(input(0x608)).capture();
-    capture.guest.vmm = vmexit::vm::Vmm::CloudHypervisor;
+    capture.guest.vmm = vmexit_core::vm::Vmm::CloudHypervisor;
     let advice = advice(capture, "acpi-pm-timer", Os::Windows).unwrap();
     assert_eq!((advice.libvirt, advice.qemu, advice.offered), (None, None, false));
 }
@@ -420,7 +425,8 @@ fn explain_without_findings() {
 
 #[test]
 fn report_text_has_a_line_per_finding() {
-    let text = vmexit_view::render(&windows(), ReportFormat::Text).unwrap();
+    let text =
+        vmexit_view::render(windows(), &TableOptions::default(), ReportFormat::Text).unwrap();
     let text = String::from_utf8(text.to_vec()).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("finding:")).collect();
     insta::assert_snapshot!(lines.join("\n"));

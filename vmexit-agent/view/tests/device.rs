@@ -19,7 +19,7 @@ struct Recorded {
 
 macro_rules! recorded {
     ($($name:literal)*) => {
-        [$(Recorded { name: $name, text: include_str!(concat!("fixtures/mtree/", $name, ".txt")) }),*]
+        [$(Recorded { name: $name, text: include_str!(concat!("../../tests/fixtures/mtree/", $name, ".txt")) }),*]
     };
 }
 

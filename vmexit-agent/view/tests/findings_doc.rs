@@ -9,7 +9,7 @@ use vmexit_core::finding::{
     rules,
 };
 
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/findings.md");
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/findings.md");
 
 fn document() -> String {
     let mut out = format!(
@@ -68,7 +68,7 @@ fn remedy(out: &mut String, remedy: &Remedy) {
         Os::Linux => "Linux: ",
         Os::Unknown => "",
     };
-    let _ = writeln!(out, "\n{whom}{}", remedy.says);
+    let _ = writeln!(out, "\n{whom}{}", remedy.action);
     if !remedy.inside.is_empty() {
         let _ = writeln!(out, "{}", remedy.inside);
     }

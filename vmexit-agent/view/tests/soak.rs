@@ -16,20 +16,19 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use made_up::{SECOND, row};
+use made_up::{SECOND, report_of, row};
 use vmexit_common::{key::Key, vcpu::ISA_SVM};
 use vmexit_core::{
     counters::{Interval, RowReading, Snapshot, Thread, VcpuReading},
     event::Event,
     measurement::{Began, Measurement},
-    report::Layout,
     store::{
         Sum,
         archive::{Limits, Recorder},
     },
     vm::Vm,
 };
-use vmexit_view::metrics::{Own, Totals, expose};
+use vmexit_view::metrics::{AgentUsage, Totals, expose};
 
 /// Of a second each.
 const INTERVALS: u64 = 10_000;
@@ -37,7 +36,7 @@ const INTERVALS: u64 = 10_000;
 const WARM_UP: u64 = 1_000;
 /// More memory than then, KiB.
 const GROWTH: u64 = 1 << 10;
-const LIMITS: Limits = Limits { keep: Duration::from_secs(600), bytes: 1 << 20 };
+const LIMITS: Limits = Limits { retention: Duration::from_secs(600), bytes: 1 << 20 };
 
 /// Intervals that are written at once: as where the disk takes its time.
 const WRITTEN: u64 = 5;
@@ -149,7 +148,7 @@ impl Agent {
             steps: Vec::new(),
             ..template
         };
-        let report = recording.report(Layout::default());
+        let report = report_of(&recording);
         assert_eq!(report.accounting.unaccounted, 0);
         self.totals.add(&report, &vms, begun + Duration::from_secs(intervals));
         self.waiting.add(recording).unwrap();
@@ -161,7 +160,7 @@ impl Agent {
 
     /// What Prometheus gets.
     fn metrics(&self) -> String {
-        expose(&self.totals, Own::default()).unwrap().classic
+        expose(&self.totals, AgentUsage::default()).unwrap().classic
     }
 }
 

@@ -16,10 +16,11 @@ use vmexit_core::{
     counters::{Count, Durations, Interval, RowReading, Snapshot, Step, Thread, VcpuReading},
     device::Map,
     event::Event,
+    finding,
     host::Host,
     measurement::{Measurement, VERSION},
     reason::Names,
-    report::{Layout, Report},
+    report::{Report, Scope},
     timing::Timing,
     vendor::Vendor,
     vm::{self, Vmm},
@@ -72,7 +73,7 @@ pub struct Capture {
     pub vcpus: Vec<VcpuReading>,
     pub timing: Timing,
     pub events: BTreeSet<Event>,
-    pub layout: Layout,
+    pub scope: Scope,
     pub map: Option<Map>,
 }
 
@@ -88,11 +89,11 @@ impl Capture {
         let (name, count) = (name.to_owned(), vcpus.len());
         let guest = vm::Vm { pid: PID, name, vcpus: count, vmm: Vmm::Qemu, ..vm::Vm::default() };
         let (timing, events) = (Timing::All, Event::ALL.into());
-        Self { vendor, guest, vcpus, timing, events, layout: Layout::default(), map: None }
+        Self { vendor, guest, vcpus, timing, events, scope: Scope::default(), map: None }
     }
 
     pub fn recording(self) -> Measurement {
-        let Self { vendor, guest, vcpus, timing, events, layout: _, map } = self;
+        let Self { vendor, guest, vcpus, timing, events, scope: _, map } = self;
         let end = Snapshot { at_ns: 10 * SECOND, vcpus, ..Snapshot::default() };
         let host = Host {
             name: "host".into(),
@@ -121,9 +122,14 @@ impl Capture {
     }
 
     pub fn report(self) -> Report {
-        let layout = self.layout;
-        self.recording().report(layout)
+        let scope = self.scope;
+        finding::report(&self.recording(), scope)
     }
+}
+
+/// The report of a measurement, all of it.
+pub fn report_of(measurement: &Measurement) -> Report {
+    finding::report(measurement, Scope::default())
 }
 
 /// The interval in four parts, the second half of which has nearly all.

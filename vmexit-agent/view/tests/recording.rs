@@ -19,23 +19,26 @@ use std::{
 };
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use made_up::report_of;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use vmexit_core::{
+    choice::Choice as _,
     device::{Map, mtree::MemoryTree},
     diff::Diff,
     event::Event,
+    finding,
     measurement::Measurement,
-    report::{Layout, Source},
+    report::Source,
     store::file::{self, FileError},
 };
-use vmexit_view::{By, Format, ReportFormat, Sort};
+use vmexit_view::{By, Figure, Format, ReportFormat, TableOptions};
 
 const FORMATS: [ReportFormat; 3] = [ReportFormat::Text, ReportFormat::Json, ReportFormat::Csv];
 
 /// Of each version that there has been, and of every kind.
 fn samples() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recording");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/recording");
     let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
     let mut files: Vec<PathBuf> =
         files.filter(|path| path.extension().is_some_and(|end| end == "vmexit")).collect();
@@ -44,21 +47,21 @@ fn samples() -> Vec<PathBuf> {
     files
 }
 
-fn layouts() -> Vec<Layout> {
-    let mut layouts = Vec::new();
+fn all_options() -> Vec<TableOptions> {
+    let mut all = Vec::new();
     for by in [By::Vm, By::Vcpu] {
-        for sort in [Sort::Time, Sort::Samples, Sort::Avg, Sort::Max] {
-            for top in [None, Some(2)] {
-                layouts.push(Layout { by, sort, top, ..Layout::default() });
+        for (sort, ..) in Figure::CHOICES {
+            for rows in [None, Some(2)] {
+                all.push(TableOptions { by, sort: *sort, rows });
             }
         }
     }
-    layouts
+    all
 }
 
-fn shown(recording: &Measurement, layout: Layout, format: ReportFormat) -> String {
-    let report = recording.report(layout);
-    String::from_utf8(vmexit_view::render(&report, format).unwrap().to_vec()).unwrap()
+fn shown(measurement: &Measurement, options: TableOptions, format: ReportFormat) -> String {
+    let report = finding::report(measurement, options.scope());
+    String::from_utf8(vmexit_view::render(report, &options, format).unwrap().to_vec()).unwrap()
 }
 
 fn text(file: &[u8]) -> String {
@@ -83,7 +86,7 @@ fn changed(change: impl FnOnce(&mut Value)) -> Result<Measurement, FileError> {
 
 /// With what QEMU says of the devices, of which only some are met.
 fn with_devices() -> Measurement {
-    let tree = include_str!("fixtures/mtree/7.2-q35.txt");
+    let tree = include_str!("../../tests/fixtures/mtree/7.2-q35.txt");
     let known: BTreeMap<u32, Map> =
         [(made_up::PID, Map::Asked(MemoryTree::parse(tree).unwrap()))].into();
     let mut recording = made_up::windows();
@@ -97,9 +100,9 @@ fn recording_round_trip_renders_the_same() {
         let file = file::write(&recording).unwrap();
         let back = file::read(file.as_slice()).unwrap();
         assert_eq!(back, recording);
-        for layout in layouts() {
+        for options in all_options() {
             for format in FORMATS {
-                assert_eq!(shown(&back, layout, format), shown(&recording, layout, format));
+                assert_eq!(shown(&back, options, format), shown(&recording, options, format));
             }
         }
     }
@@ -108,13 +111,13 @@ fn recording_round_trip_renders_the_same() {
 #[test]
 fn recording_keeps_only_accessed_devices() {
     let recording = with_devices();
-    let tree = include_str!("fixtures/mtree/7.2-q35.txt");
+    let tree = include_str!("../../tests/fixtures/mtree/7.2-q35.txt");
     let all = Map::Asked(MemoryTree::parse(tree).unwrap());
     let whole = Measurement { maps: [(made_up::PID, all)].into(), ..recording.clone() };
     let format = ReportFormat::Json;
     assert_eq!(
-        shown(&recording, Layout::default(), format),
-        shown(&whole, Layout::default(), format)
+        shown(&recording, TableOptions::default(), format),
+        shown(&whole, TableOptions::default(), format)
     );
     let Map::Asked(kept) = &recording.maps[&made_up::PID] else { panic!("a guess") };
     assert_eq!((kept.io.regions().len(), kept.memory.regions().len()), (2, 2), "{kept:?}");
@@ -145,10 +148,14 @@ fn recording_samples_of_all_versions_are_read() {
         let file = fs::read(&path).unwrap();
         let recording =
             file::read(file.as_slice()).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-        let report = recording.report(Layout::default());
+        let report = report_of(&recording);
         insta::assert_snapshot!(
             format!("sample_{}", path.file_stem().unwrap().to_str().unwrap()),
-            shown(&recording, Layout { top: Some(5), ..Layout::default() }, ReportFormat::Text)
+            shown(
+                &recording,
+                TableOptions { rows: Some(5), ..TableOptions::default() },
+                ReportFormat::Text
+            )
         );
         assert_eq!(report.accounting.unaccounted, 0, "{path:?}");
         assert_ne!(report.source, Source::Nothing, "{path:?}");
@@ -162,11 +169,11 @@ fn recording_samples_of_all_versions_are_read() {
 fn recording_filters_drop_other_vms_and_events() {
     let mut recording = made_up::windows();
     recording.keep_events(&[Event::Vmexit, Event::Msr].into());
-    let report = recording.report(Layout::default());
+    let report = report_of(&recording);
     assert_eq!(report.vms[0].tables.details.keys().collect::<Vec<_>>(), [&Event::Msr]);
     assert_eq!((report.vms[0].total.userspace_ns, report.vms[0].total.halts), (None, None));
     recording.keep_vms(&[1].into());
-    assert!(recording.report(Layout::default()).vms.is_empty());
+    assert!(report_of(&recording).vms.is_empty());
 }
 
 #[test]
@@ -191,10 +198,10 @@ fn csv_has_the_rows_of_json() {
     ];
     for path in samples() {
         let recording = file::read(fs::read(path).unwrap().as_slice()).unwrap();
-        let layout = Layout { by: By::Vcpu, ..Layout::default() };
+        let options = TableOptions { by: By::Vcpu, ..TableOptions::default() };
         let report: Value =
-            serde_json::from_str(&shown(&recording, layout, ReportFormat::Json)).unwrap();
-        let csv = shown(&recording, layout, ReportFormat::Csv);
+            serde_json::from_str(&shown(&recording, options, ReportFormat::Json)).unwrap();
+        let csv = shown(&recording, options, ReportFormat::Csv);
         let mut reader = csv::Reader::from_reader(csv.as_bytes());
         let lines: Vec<BTreeMap<String, String>> =
             reader.deserialize().map(Result::unwrap).collect();
@@ -241,8 +248,8 @@ fn is_same(cell: &str, value: &Value) -> bool {
 
 #[test]
 fn csv_columns_are_documented() {
-    let docs = include_str!("../../docs/csv.md");
-    let csv = shown(&made_up::windows(), Layout::default(), ReportFormat::Csv);
+    let docs = include_str!("../../../docs/csv.md");
+    let csv = shown(&made_up::windows(), TableOptions::default(), ReportFormat::Csv);
     let columns = csv.lines().next().unwrap().split(',');
     for column in columns {
         assert!(docs.contains(&format!("`{column}`")), "{column} is not in docs/csv.md");
@@ -251,7 +258,7 @@ fn csv_columns_are_documented() {
 
 #[test]
 fn recording_of_other_format_is_refused() {
-    let report = shown(&made_up::windows(), Layout::default(), ReportFormat::Json);
+    let report = shown(&made_up::windows(), TableOptions::default(), ReportFormat::Json);
     for foreign in [
         b"".as_slice(),
         b"\x7fELF",
@@ -370,7 +377,7 @@ static REAL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 fn show_if_read(file: &[u8]) {
     if let Ok(recording) = file::read(file) {
         for format in FORMATS {
-            shown(&recording, Layout { by: By::Vcpu, ..Layout::default() }, format);
+            shown(&recording, TableOptions { by: By::Vcpu, ..TableOptions::default() }, format);
         }
         let diff = Diff::between(&recording, &made_up::windows(), None);
         for format in [Format::Text, Format::Json] {

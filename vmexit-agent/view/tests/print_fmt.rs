@@ -8,9 +8,9 @@ use vmexit_core::{
 };
 
 const KERNELS: [(&str, &str, usize, usize); 3] = [
-    ("6.1", include_str!("fixtures/print_fmt/6.1.txt"), 62, 108),
-    ("6.18", include_str!("fixtures/print_fmt/6.18.txt"), 65, 110),
-    ("7.3", include_str!("fixtures/print_fmt/7.3.txt"), 65, 110),
+    ("6.1", include_str!("../../tests/fixtures/print_fmt/6.1.txt"), 62, 108),
+    ("6.18", include_str!("../../tests/fixtures/print_fmt/6.18.txt"), 65, 110),
+    ("7.3", include_str!("../../tests/fixtures/print_fmt/7.3.txt"), 65, 110),
 ];
 
 fn find(names: &[(u32, String)], code: u32) -> Option<&str> {
