@@ -13,8 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmexit::monitor::{self, Failure, LibvirtError, MonitorError, Options, Virsh};
-use vmexit_core::vm::{self, Monitor, Vm};
+use vmexit::{
+    discover,
+    monitor::{self, Failure, LibvirtError, MonitorError, Options, Virsh},
+};
+use vmexit_core::vm::{Monitor, Vm};
 
 /// Environment variable that is set in the inner half of a test.
 const INSIDE: &str = "VMEXIT_TEST_INSIDE";
@@ -94,7 +97,7 @@ fn start_domain(name: &str, mib: u32) -> Vm {
     );
     fs::write("/run/domain.xml", xml).unwrap();
     virsh(&["create", "--paused", "/run/domain.xml"]);
-    let found = guest::find_all().unwrap().vms;
+    let found = discover::find_all().unwrap().vms;
     let vm = found.into_iter().find(|vm| vm.name == name).expect("a VM of this name");
     assert_eq!(vm.monitors, [Monitor::Libvirt(name.to_owned())]);
     vm

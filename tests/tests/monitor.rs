@@ -15,8 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmexit::monitor::{self, Failure, MonitorError, Options, QmpError, SocketError};
-use vmexit_core::vm::{self, Vm};
+use vmexit::{
+    discover,
+    monitor::{self, Failure, MonitorError, Options, QmpError, SocketError},
+};
+use vmexit_core::vm::Vm;
 use vmexit_tests::guest::{BareGuest, Qemu};
 
 /// Arguments of a VM whose vCPUs do not run.
@@ -41,7 +44,7 @@ impl StartedQemu {
     fn vm(&mut self) -> Vm {
         let begun = Instant::now();
         loop {
-            if let Some(vm) = guest::find(self.0.id()).filter(|vm| vm.vcpus == 1) {
+            if let Some(vm) = discover::find(self.0.id()).filter(|vm| vm.vcpus == 1) {
                 return vm;
             }
             assert_eq!(self.0.try_wait().unwrap(), None, "QEMU has ended");
@@ -142,7 +145,7 @@ fn qmp_socket_of_daemonized_qemu_answers() {
     let mut started = StartedQemu::here(directory.path(), &arguments);
     assert!(started.0.wait().unwrap().success());
     let pid = fs::read_to_string(pid).unwrap().trim().to_owned();
-    let answer = guest::find(pid.parse().unwrap()).map(|vm| ask(&vm, monitor::PATIENCE));
+    let answer = discover::find(pid.parse().unwrap()).map(|vm| ask(&vm, monitor::PATIENCE));
     signal("-KILL", &pid);
     answer.expect("it is a VM").unwrap();
 }
@@ -152,7 +155,7 @@ fn qmp_socket_held_by_other_program_fails_in_time() {
     let patience = Duration::from_millis(300);
     let mut running = Qemu::native("held").paused().start(&BareGuest::demo()).unwrap();
     let held = running.qmp().unwrap();
-    let vm = guest::find(running.pid()).unwrap();
+    let vm = discover::find(running.pid()).unwrap();
     let begun = Instant::now();
     let (mut waited, mut refused) = (0, false);
     // Connections that timed out stay in QEMU's queue until it accepts them.
@@ -186,7 +189,7 @@ fn has_stopped(pid: u32) -> bool {
 fn qmp_socket_of_stopped_qemu_times_out() {
     let mut running = Qemu::native("hangs").paused().start(&BareGuest::demo()).unwrap();
     drop(running.qmp().unwrap());
-    let vm = guest::find(running.pid()).unwrap();
+    let vm = discover::find(running.pid()).unwrap();
     signal("-STOP", &vm.pid.to_string());
     // Threads stop one by one; the one that greets may be the last.
     while !has_stopped(vm.pid) {

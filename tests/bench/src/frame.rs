@@ -14,15 +14,16 @@ use vmexit_common::{key::Key, stats::StatsRow, vcpu::ISA_SVM};
 use vmexit_core::{
     counters::{Interval, RowReading, Snapshot, Thread, VcpuReading},
     event::Event,
+    finding,
     host::Host,
-    measurement::VERSION,
+    measurement::{Measurement, VERSION},
     reason::Names,
-    report::{self, Report, Sources, Span},
+    report::{Report, Scope, Selection},
     timing::Timing,
     vendor::Vendor,
     vm::Vm,
 };
-use vmexit_view::top::{Action, Look, Settings, State, Theme, draw};
+use vmexit_view::top::{Action, FrameData, Settings, State, Theme, draw};
 
 use crate::{made_up, poll::cpu_ns};
 
@@ -81,15 +82,16 @@ fn frames(
 ) -> Result<FrameStages> {
     let [before, after] = readings;
     let interval = Interval::between(before, after);
-    let look = |report| Look {
+    let frame_data = |report| FrameData {
         time: SystemTime::UNIX_EPOCH,
         interval: report,
         cumulative: None,
         ended: BTreeSet::new(),
     };
-    let layout = report::Layout { tables: report::Whose::Nobody, ..report::Layout::default() };
-    let mut state = State::new(Settings::default(), look(report(&interval, guests, layout)), SIZE);
-    state.update(look(report(&interval, guests, layout)));
+    let scope = Scope { vms: Selection::None, ..Scope::default() };
+    let mut state =
+        State::new(Settings::default(), frame_data(report(interval.clone(), guests, scope)), SIZE);
+    state.update(frame_data(report(interval.clone(), guests, scope)));
     if opens {
         state.apply(Action::Open);
     }
@@ -101,9 +103,9 @@ fn frames(
         let start = cpu_ns();
         let interval = Interval::between(before, after);
         let subtracted = cpu_ns();
-        let report = report(&interval, guests, state.layout());
+        let report = report(interval, guests, state.scope());
         let built = cpu_ns();
-        state.update(look(report));
+        state.update(frame_data(report));
         terminal.draw(|frame| draw(frame, &state, &theme))?;
         sum.subtract += subtracted - start;
         sum.build += built - subtracted;
@@ -117,28 +119,30 @@ fn frames(
     })
 }
 
-fn report(interval: &Interval, guests: &BTreeMap<u32, Vm>, layout: report::Layout) -> Report {
-    let host = Host {
-        name: "made-up".into(),
-        kernel: "6.1".into(),
-        cpus: 128,
-        vendor: Some(Vendor::Svm),
-        kvm_module: Some("kvm_amd".into()),
-    };
-    let sources = Sources {
-        version: VERSION,
-        host: &host,
-        span: Span::new(SystemTime::UNIX_EPOCH, interval, false),
+/// What a session makes of an interval, and the report of that.
+fn report(interval: Interval, guests: &BTreeMap<u32, Vm>, scope: Scope) -> Report {
+    let measurement = Measurement {
+        version: VERSION.into(),
+        host: Host {
+            name: "made-up".into(),
+            kernel: "6.1".into(),
+            cpus: 128,
+            vendor: Some(Vendor::Svm),
+            kvm_module: Some("kvm_amd".into()),
+        },
+        start: Some(SystemTime::UNIX_EPOCH),
+        began: None,
+        interrupted: false,
         timing: Timing::All,
-        spent: None,
-        events: &Event::ALL.into(),
-        reasons: &Names::default(),
-        maps: &BTreeMap::new(),
-        steps: &[],
-        layout,
-        guests: guests.iter().map(|(&pid, vm)| (pid, vm)).collect(),
+        sampling: None,
+        events: Event::ALL.into(),
+        reasons: Names::default(),
+        vms: guests.values().map(Vm::without_secrets).collect(),
+        maps: BTreeMap::new(),
+        interval,
+        steps: Vec::new(),
     };
-    report::build(interval, sources)
+    finding::report(&measurement, scope)
 }
 
 /// A snapshot after so many seconds, with durations of the first VM.

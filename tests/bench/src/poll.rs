@@ -13,21 +13,25 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use vmexit::probe::{
-    Options, Probe,
-    plan::{Plan, Tracepoints},
+use vmexit::{
+    discover, host,
+    probe::{
+        Options, Probe,
+        plan::{Plan, Tracepoints},
+    },
 };
 use vmexit_core::{
     counters::{Interval, Snapshot},
     event::Event,
+    finding,
     host::Host,
-    measurement::VERSION,
+    measurement::{Measurement, VERSION},
     reason::Names,
-    report::{self, Layout, Sources, Span, Whose},
+    report::{Scope, Selection},
     timing::Timing,
-    vm::{self, Vm},
+    vm::Vm,
 };
-use vmexit_view::ReportFormat;
+use vmexit_view::{ReportFormat, TableOptions};
 
 use crate::made_up;
 
@@ -137,8 +141,8 @@ impl PolledView {
         let probe = Probe::start(&Plan::make(Tracepoints::Auto)?, &options)?;
         Ok(Self {
             probe,
-            host: Host::current(),
-            reasons: Names::of_this_kernel(),
+            host: host::current(),
+            reasons: host::reason_names(),
             guests,
             last: Snapshot::default(),
             made_up_times,
@@ -156,31 +160,33 @@ impl PolledView {
             self.made_up_ns += cpu_ns() - start;
         }
         let interval = self.timed("subtract", |view| Interval::between(&view.last, &now));
-        let mut report = self.timed("build", |view| {
-            let sources = Sources {
-                version: VERSION,
-                host: &view.host,
-                span: Span::new(
-                    SystemTime::now() - Duration::from_nanos(interval.span_ns),
-                    &interval,
-                    false,
-                ),
+        let (measurement, mut report) = self.timed("build", |view| {
+            let measurement = Measurement {
+                version: VERSION.into(),
+                host: view.host.clone(),
+                start: Some(SystemTime::now() - Duration::from_nanos(interval.span_ns)),
+                began: None,
+                interrupted: false,
                 timing: Timing::All,
-                spent: None,
-                events: &Event::ALL.into(),
-                maps: &BTreeMap::new(),
-                steps: &[],
-                layout: Layout { tables: Whose::Vm(on_screen), ..Layout::default() },
-                reasons: &view.reasons,
-                guests: view.guests.iter().map(|(&pid, vm)| (pid, vm)).collect(),
+                sampling: None,
+                events: Event::ALL.into(),
+                reasons: view.reasons.clone(),
+                vms: view.guests.values().map(Vm::without_secrets).collect(),
+                maps: BTreeMap::new(),
+                interval,
+                steps: Vec::new(),
             };
-            report::build(&interval, sources)
+            let scope = Scope { vms: Selection::Vm(on_screen), ..Scope::default() };
+            let report = finding::report(&measurement, scope);
+            (measurement, report)
         });
         let vms = report.vms.len();
         report.vms.retain(|vm| vm.pid == on_screen);
+        let options = TableOptions::default();
         let rendered =
-            self.timed("render", |_| vmexit_view::render(&report, ReportFormat::Text))?;
-        let rows = interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len());
+            self.timed("render", |_| vmexit_view::render(report, &options, ReportFormat::Text))?;
+        let rows =
+            measurement.interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() + vcpu.details.len());
         let figures = PollFigures {
             vms,
             busy_vcpus: rows.clone().filter(|&rows| rows > 0).count(),
@@ -189,7 +195,7 @@ impl PolledView {
         };
         self.timed("free", |view| {
             view.last = now;
-            drop((interval, report, rendered));
+            drop((measurement, rendered));
         });
         Ok(figures)
     }

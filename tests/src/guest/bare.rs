@@ -3,14 +3,18 @@
 //! Its input is the numbers of exits per round. It yields a ROM for `qemu-system-x86_64 -bios` and, for any number
 //! of rounds, the exact counts that a correct observer must report.
 
-use super::clock::GuestClock;
-use super::expected::address::{
-    APIC_BASE, BAR, DEBUG_EXIT, EFER, HPET_COUNTER, PCI_ADDRESS, PCI_DATA, PIC_MASK, PM_TIMER,
-    RTC_DATA, RTC_INDEX, SERIAL, STRING_IN, STRING_OUT, X2APIC_EOI, X2APIC_LINT0, X2APIC_SPURIOUS,
-    X2APIC_TIMER, X2APIC_TIMER_COUNT, X2APIC_TIMER_DIVIDE,
+use super::{
+    clock::GuestClock,
+    expected::{
+        Expected, PortAccesses, PortDirection,
+        address::{
+            APIC_BASE, BAR, DEBUG_EXIT, EFER, HPET_COUNTER, PCI_ADDRESS, PCI_DATA, PIC_MASK,
+            PM_TIMER, RTC_DATA, RTC_INDEX, SERIAL, STRING_IN, STRING_OUT, X2APIC_EOI, X2APIC_LINT0,
+            X2APIC_SPURIOUS, X2APIC_TIMER, X2APIC_TIMER_COUNT, X2APIC_TIMER_DIVIDE,
+        },
+    },
+    rom::{self, Slot},
 };
-use super::expected::{Expected, PortAccesses, PortDirection};
-use super::rom::{self, Slot};
 
 /// Action of a guest after its last round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

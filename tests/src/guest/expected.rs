@@ -3,8 +3,10 @@
 //! An [`Expected`] holds sums of exits by kind and address. Tests compare it with the counts for equality. It is
 //! the sum of three parts: set-up, rounds and end.
 
-use std::collections::BTreeMap;
-use std::ops::{AddAssign, Mul, MulAssign};
+use std::{
+    collections::BTreeMap,
+    ops::{AddAssign, Mul, MulAssign},
+};
 
 /// Ports, addresses and MSRs that a bare guest uses.
 pub mod address {

@@ -3,10 +3,12 @@
 //! The builder starts a guest on this machine, or yields the command line for a script in a lab. All files of a
 //! guest are in one directory, under fixed names.
 
-use std::ffi::OsStr;
-use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    ffi::OsStr,
+    fs::OpenOptions,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 

@@ -3,11 +3,13 @@
 //! A connection runs one command at a time and skips events. A command fails when QEMU does not answer within
 //! [`Qmp::PATIENCE`].
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, BufRead, BufReader, ErrorKind, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -101,8 +103,7 @@ impl Qmp {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
-    use std::thread;
+    use std::{os::unix::net::UnixListener, thread};
 
     use super::*;
 

@@ -3,13 +3,17 @@
 //! Packages come from the host's suite or from other suites of the same archive. They are downloaded and unpacked,
 //! but not installed.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use super::error::{DuringIo, LabError, output};
-use super::host::tool;
-use super::sources::{AptSource, parse_deb822, parse_list};
+use super::{
+    error::{DuringIo, LabError, output},
+    host::tool,
+    sources::{AptSource, parse_deb822, parse_list},
+};
 
 /// Suites that may have newer packages than the host's suite. Its backports are searched before them.
 const OTHER_SUITES: [&str; 3] = ["trixie", "trixie-backports", "sid"];

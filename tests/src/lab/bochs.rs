@@ -4,15 +4,19 @@
 //! The clock counts instructions, a hundred per microsecond, whatever the host does. Measurements in this lab are
 //! therefore the same in each run.
 
-use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use super::apt::AptArchive;
-use super::cache::Workplace;
-use super::error::{DuringIo, LabError, output};
-use super::machine::{Guest, KERNEL_ARGUMENTS, Program};
+use super::{
+    apt::AptArchive,
+    cache::Workplace,
+    error::{DuringIo, LabError, output},
+    machine::{Guest, KERNEL_ARGUMENTS, Program},
+};
 
 /// Bochs with its terminal display, firmware, a boot loader, and a program that writes CDs.
 const PACKAGES: [&str; 7] =

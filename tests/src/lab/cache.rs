@@ -1,8 +1,10 @@
 //! The labs' cache. Entries are made in a working directory and then moved, so that they are never incomplete. One
 //! process at a time has the working directory; the next one clears the remains of a killed process.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
 
 use super::error::{DuringIo, LabError};
 

@@ -1,12 +1,16 @@
 //! A Debian of the host's suite in a directory. It is made once and must not be changed.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use super::apt::AptArchive;
-use super::cache::Workplace;
-use super::error::{LabError, output};
-use super::host::tool;
+use super::{
+    apt::AptArchive,
+    cache::Workplace,
+    error::{LabError, output},
+    host::tool,
+};
 
 /// Packages besides the essential ones: systemd, so that the Debian can be booted.
 const INCLUDE: &str = "systemd-sysv";

@@ -1,9 +1,11 @@
 //! Errors of a lab, as opposed to those of the script in it. Each message says what happened and, if possible, what
 //! the user can do.
 
-use std::io;
-use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::{
+    io,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
 
 /// Failure of a lab. A script that ends with a code other than 0 is none.
 #[derive(Debug, thiserror::Error)]

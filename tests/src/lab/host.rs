@@ -1,9 +1,11 @@
 //! Programs of the host that also run in labs: their paths, their shared libraries and QEMU's firmware.
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use super::error::{DuringIo, LabError, output};
 

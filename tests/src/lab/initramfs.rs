@@ -3,20 +3,23 @@
 //! Files that are the same in all runs (busybox, QEMU, perf and their libraries) are compressed once and cached. All
 //! others are in a second archive without compression.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{self, BufWriter, Write},
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
+};
 
 use cpio::newc::{Builder, ModeFileType, trailer};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::{Compression, write::GzEncoder};
 
-use super::cache::Workplace;
-use super::error::{DuringIo, LabError};
-use super::host::libraries;
+use super::{
+    cache::Workplace,
+    error::{DuringIo, LabError},
+    host::libraries,
+};
 
 /// Contents of a file.
 #[derive(Debug)]

@@ -1,13 +1,17 @@
 //! Stock Debian cloud kernels, unpacked, with their KVM modules. A kernel comes from the cache, or from the Debian
 //! archive if the cache has none of the version.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use super::apt::{AptArchive, Suite};
-use super::cache::Workplace;
-use super::error::{DuringIo, LabError};
-use super::unpack::kernel;
+use super::{
+    apt::{AptArchive, Suite},
+    cache::Workplace,
+    error::{DuringIo, LabError},
+    unpack::kernel,
+};
 
 /// Modules that a lab loads; of the last two, the one for its vendor.
 pub(super) const MODULES: [&str; 4] = ["irqbypass", "kvm", "kvm-amd", "kvm-intel"];

@@ -1,17 +1,21 @@
 //! The emulated machine: starts the emulator, passes the output of the serial ports to the caller, and judges the
 //! end of the run.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
-use super::error::{DuringIo, LabError};
-use super::host::tool;
-use super::verdict::{MachineEnd, is_over, judge, tail};
-use super::{LabRun, Stream};
+use super::{
+    LabRun, Stream,
+    error::{DuringIo, LabError},
+    host::tool,
+    verdict::{MachineEnd, is_over, judge, tail},
+};
 
 /// Longest time from the verdict to the end of the emulator.
 const SWITCH_OFF: Duration = Duration::from_secs(10);

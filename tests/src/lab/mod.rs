@@ -23,19 +23,15 @@ mod sources;
 mod unpack;
 mod verdict;
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use self::bochs::Bochs;
-pub use self::debootstrap::debian;
-use self::error::DuringIo;
-pub use self::error::LabError;
-use self::initramfs::Tree;
-pub use self::kernel::LabKernel;
-use self::machine::Guest;
-pub use self::package::unpack_package;
+use self::{bochs::Bochs, error::DuringIo, initramfs::Tree, machine::Guest};
+pub use self::{debootstrap::debian, error::LabError, kernel::LabKernel, package::unpack_package};
 
 /// Directory of the labs' cache: `VMEXIT_LAB_CACHE`, or `target/lab` in the workspace.
 pub fn default_cache() -> PathBuf {

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
-use super::apt::{AptArchive, Suite};
-use super::cache::Workplace;
-use super::error::LabError;
+use super::{
+    apt::{AptArchive, Suite},
+    cache::Workplace,
+    error::LabError,
+};
 
 /// Downloads the newest `package` whose version begins with `version`, and unpacks it into `into`. The package lists
 /// are kept in `cache`.

@@ -3,9 +3,11 @@
 
 use std::process::Command;
 
-use super::error::LabError;
-use super::host::qemu;
-use super::machine::{Guest, KERNEL_ARGUMENTS, Program};
+use super::{
+    error::LabError,
+    host::qemu,
+    machine::{Guest, KERNEL_ARGUMENTS, Program},
+};
 
 /// Program that starts a guest. `instruction_clock` is the shift of the instruction clock: an instruction takes 2 to
 /// the power of it nanoseconds, and idle time is skipped. With `shift=auto` the clock would follow that of the host

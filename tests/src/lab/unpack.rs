@@ -1,14 +1,18 @@
 //! Files that a lab takes out of Debian packages: a kernel's image and modules, and a static busybox.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use super::apt::{AptArchive, Suite};
-use super::cache::Workplace;
-use super::error::{DuringIo, LabError, output};
-use super::host::tool;
-use super::kernel::MODULES;
+use super::{
+    apt::{AptArchive, Suite},
+    cache::Workplace,
+    error::{DuringIo, LabError, output},
+    host::tool,
+    kernel::MODULES,
+};
 
 /// Unpacks a kernel and copies its image and modules to one directory, whose path it returns.
 pub(super) fn kernel(suite: &Suite, release: &str, work: &Workplace) -> Result<PathBuf, LabError> {

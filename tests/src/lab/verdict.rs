@@ -1,8 +1,7 @@
 //! The verdict of a run, from the console and the end of the emulator: the script's exit code or a `LabError`. The
 //! console has one verdict line with the run's token, or messages of a crash.
 
-use std::process::ExitStatus;
-use std::time::Duration;
+use std::{process::ExitStatus, time::Duration};
 
 use super::error::LabError;
 

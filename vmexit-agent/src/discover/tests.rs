@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::symlink};
 
 use tempfile::TempDir;
+use vmexit_core::vm::{Machine, Monitor, NoQmp, Vmm};
 
 use super::*;
 

@@ -127,7 +127,7 @@ fn recording_keeps_only_accessed_devices() {
 fn recording_file_starts_with_format_and_version() {
     let text = text(&file::write(&made_up::windows()).unwrap());
     assert!(
-        text.starts_with(r#"{"format":"vmexit recording","version":1,"vmexit":""#),
+        text.starts_with(r#"{"format":"vmexit recording","version":2,"vmexit":""#),
         "{text:.100}"
     );
     assert!(text.contains(r#""key":"port 0x608 in 4""#), "{text}");
@@ -272,12 +272,12 @@ fn recording_of_other_format_is_refused() {
         assert!(matches!(error, FileError::Foreign), "{error}");
     }
     let error = changed(|value| {
-        value["version"] = 2.into();
+        value["version"] = 3.into();
         value["interval"] = json!("of another shape");
     });
     assert_eq!(
         error.unwrap_err().to_string(),
-        "it is a recording of version 2, and this vmexit reads up to version 1: take the vmexit that \
+        "it is a recording of version 3, and this vmexit reads up to version 2: take the vmexit that \
          wrote it, or a newer one"
     );
 }

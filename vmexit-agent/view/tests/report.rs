@@ -18,7 +18,9 @@ use vmexit_core::{
 use vmexit_view::{ReportFormat, TableOptions};
 
 fn windows() -> Report {
-    report_of(&made_up::windows())
+    let mut report = report_of(&made_up::windows());
+    TableOptions::default().arrange(&mut report);
+    report
 }
 
 fn silent() -> Report {

@@ -196,6 +196,6 @@ fn churn_of_10k_intervals_keeps_memory_bounded() {
     }
     println!("{:?}", begun.elapsed());
     let all = u64::from(EACH * VCPUS) * CODES.len() as u64 * LIVES.len() as u64 * INTERVALS;
-    let observed = metrics.lines().find(|line| line.starts_with("vmexit_observed_total{"));
-    assert_eq!(observed, Some(format!("vmexit_observed_total{{}} {all}").as_str()));
+    let observed = metrics.lines().find(|line| line.starts_with("vmexit_observed_total "));
+    assert_eq!(observed, Some(format!("vmexit_observed_total {all}").as_str()));
 }

@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_readme_has_an_example_that_holds() {
-        let page = include_str!("../../../docs/top.md");
+        let page = include_str!("../../../../docs/top.md");
         let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
         let (config, problems) = Config::parse(example);
         assert_eq!(problems, []);
