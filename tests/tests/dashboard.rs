@@ -18,14 +18,14 @@ use std::{
 };
 
 use serde_json::Value;
-use vmexit_core::{report::Layout, store::file};
+use vmexit_core::{finding, report::Scope, store::file};
 use vmexit_tests::{
     guest::{BareGuest, Qemu},
     packages::packaging,
     prometheus::Prometheus,
     served::Served,
 };
-use vmexit_view::metrics::{Own, Totals, expose};
+use vmexit_view::metrics::{AgentUsage, Totals, expose};
 
 /// Values of the dashboard's variables.
 const VARIABLES: &[(&str, &str)] = &[
@@ -45,7 +45,7 @@ fn replayed() -> SocketAddr {
         .with_file_name("vmexit-agent")
         .join("tests/fixtures/recording/1-demo.vmexit");
     let recording = file::read(fs::read(path).unwrap().as_slice()).unwrap();
-    let report = recording.report(Layout::default());
+    let report = finding::report(&recording, Scope::default());
     let guests = recording.guests().into_iter().map(|guest| (guest.pid, guest)).collect();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -55,7 +55,7 @@ fn replayed() -> SocketAddr {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 4096]);
             totals.add(&report, &guests, Instant::now());
-            let body = expose(&totals, Own::default()).unwrap().classic;
+            let body = expose(&totals, AgentUsage::default()).unwrap().classic;
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4";
             let _ = write!(
                 stream,
