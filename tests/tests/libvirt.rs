@@ -15,7 +15,7 @@ use std::{
 
 use vmexit::{
     discover,
-    monitor::{self, Failure, LibvirtError, MonitorError, Options, Virsh},
+    monitor::{self, Failure, LibvirtError, MonitorError, MonitorOptions, Virsh},
 };
 use vmexit_core::vm::{Monitor, Vm};
 
@@ -103,13 +103,13 @@ fn start_domain(name: &str, mib: u32) -> Vm {
     vm
 }
 
-fn ask(vm: &Vm, options: Options) -> Result<String, MonitorError> {
+fn ask(vm: &Vm, options: MonitorOptions) -> Result<String, MonitorError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(monitor::memory_tree(vm, &options))
 }
 
-fn patient() -> Options {
-    Options { patience: Duration::from_secs(10), ..Options::default() }
+fn patient() -> MonitorOptions {
+    MonitorOptions { patience: Duration::from_secs(10), ..MonitorOptions::default() }
 }
 
 /// Size of the guest's memory in its memory tree, MiB.
@@ -142,7 +142,8 @@ fn libvirt_domains_inner_half() {
     let odd = start_domain("--help ;$(id),x=%", 48);
 
     let log = |vm: &Vm| fs::read_to_string(format!("/var/log/libvirt/qemu/{}.log", vm.name));
-    let left = failure(ask(&first, Options { virsh: Virsh::Leave, ..Options::default() }));
+    let left =
+        failure(ask(&first, MonitorOptions { virsh: Virsh::Leave, ..MonitorOptions::default() }));
     assert!(matches!(left, LibvirtError::Left), "{left}");
     assert!(!log(&first).unwrap().contains("custom-monitor"));
 
@@ -151,11 +152,11 @@ fn libvirt_domains_inner_half() {
 
     // A process that claims the name of another domain.
     let pretends = Vm { pid: second.pid, ..first.clone() };
-    let unknown = failure(ask(&pretends, Options::default()));
+    let unknown = failure(ask(&pretends, MonitorOptions::default()));
     assert!(matches!(unknown, LibvirtError::Unknown(_)), "{unknown}");
 
     virsh(&["destroy", "--domain=--help ;$(id),x=%"]);
-    let gone = failure(ask(&odd, Options::default()));
+    let gone = failure(ask(&odd, MonitorOptions::default()));
     assert!(matches!(gone, LibvirtError::Unknown(_)), "{gone}");
 
     // The daemon hangs, then it is killed.
@@ -163,7 +164,7 @@ fn libvirt_domains_inner_half() {
     run("kill", &["-STOP", daemon.trim()]);
     let begun = Instant::now();
     let patience = Duration::from_millis(500);
-    let silent = failure(ask(&first, Options { patience, ..Options::default() }));
+    let silent = failure(ask(&first, MonitorOptions { patience, ..MonitorOptions::default() }));
     assert!(matches!(silent, LibvirtError::NoAnswer(_)), "{silent}");
     assert!(begun.elapsed() < 10 * patience);
     run("kill", &["-KILL", daemon.trim()]);

@@ -17,7 +17,7 @@ use std::{
 
 use vmexit::{
     discover,
-    monitor::{self, Failure, MonitorError, Options, QmpError, SocketError},
+    monitor::{self, Failure, MonitorError, MonitorOptions, QmpError, SocketError},
 };
 use vmexit_core::vm::Vm;
 use vmexit_tests::guest::{BareGuest, Qemu};
@@ -62,7 +62,7 @@ impl Drop for StartedQemu {
 }
 
 fn ask(vm: &Vm, patience: Duration) -> Result<String, MonitorError> {
-    let options = Options { patience, ..Options::default() };
+    let options = MonitorOptions { patience, ..MonitorOptions::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(monitor::memory_tree(vm, &options))
 }

@@ -14,7 +14,7 @@ use vmexit_core::{finding, measurement::Measurement, store::file};
 use vmexit_view::TableOptions;
 
 use crate::{
-    args::{Written, WrittenArgs},
+    args::{MeasurementFormat, WrittenArgs},
     error::Error,
 };
 
@@ -25,7 +25,7 @@ pub(crate) struct Output {
 
 struct Target {
     path: PathBuf,
-    /// Written first, renamed at the end. `None` for what is no plain file, such as /dev/null or a
+    /// MeasurementFormat first, renamed at the end. `None` for what is no plain file, such as /dev/null or a
     /// pipe: that is written as it is.
     temporary: Option<PathBuf>,
     file: fs::File,
@@ -44,7 +44,7 @@ impl Output {
     /// Where something that was measured is to go.
     pub(crate) async fn of(args: &WrittenArgs) -> Result<Self, Error> {
         let on_terminal = args.output.is_none() && io::stdout().is_terminal();
-        if on_terminal && args.format() == Written::Recording {
+        if on_terminal && args.format() == MeasurementFormat::Recording {
             return Err(Error::RecordingOnTerminal);
         }
         Self::open(args.output.as_deref()).await
@@ -78,15 +78,17 @@ pub(crate) async fn print(mut text: Bytes) -> Result<bool, Error> {
 /// What is to be written of a recording.
 pub(crate) fn written(
     measurement: &Measurement,
-    format: Written,
+    format: MeasurementFormat,
     options: &TableOptions,
 ) -> Result<Bytes, Error> {
     match format {
-        Written::Report(format) => {
+        MeasurementFormat::Report(format) => {
             let report = finding::report(measurement, options.scope());
             Ok(vmexit_view::render(report, options, format)?)
         }
-        Written::Recording => Ok(file::write(measurement).map_err(Error::Recording)?.into()),
+        MeasurementFormat::Recording => {
+            Ok(file::write(measurement).map_err(Error::Recording)?.into())
+        }
     }
 }
 

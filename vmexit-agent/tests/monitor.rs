@@ -13,7 +13,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
 };
-use vmexit::monitor::{Failure, MonitorError, Options, QmpError, Virsh, memory_tree};
+use vmexit::monitor::{Failure, MonitorError, MonitorOptions, QmpError, Virsh, memory_tree};
 use vmexit_core::vm::{Address, Monitor, Vm};
 
 /// For a peer who says nothing.
@@ -89,8 +89,8 @@ fn at(path: &Path) -> Monitor {
     Monitor::Qmp(Address::Path(path.to_owned()))
 }
 
-fn options(patience: Duration) -> Options {
-    Options { patience, virsh: Virsh::Leave }
+fn options(patience: Duration) -> MonitorOptions {
+    MonitorOptions { patience, virsh: Virsh::Leave }
 }
 
 /// Asks a VM whose monitor is this peer; the outcome, how many bytes were taken from it, and the time.

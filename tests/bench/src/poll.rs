@@ -16,8 +16,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use vmexit::{
     discover, host,
     probe::{
-        Options, Probe,
-        plan::{Plan, Tracepoints},
+        Probe, ProbeOptions,
+        plan::{AttachPlan, Tracepoints},
     },
 };
 use vmexit_core::{
@@ -130,7 +130,7 @@ impl PolledView {
         let guests: BTreeMap<u32, Vm> = guests.map(|vm| (vm.pid, vm)).collect();
         ensure!(!guests.is_empty(), "no {VMM} is running");
         let pids: BTreeSet<u32> = guests.keys().copied().collect();
-        let options = Options {
+        let options = ProbeOptions {
             max_vcpus: vcpus,
             pids: Some(pids),
             timing: Timing::All,
@@ -138,7 +138,7 @@ impl PolledView {
             sampled: false,
             slow: None,
         };
-        let probe = Probe::start(&Plan::make(Tracepoints::Auto)?, &options)?;
+        let probe = Probe::start(&AttachPlan::make(Tracepoints::Auto)?, &options)?;
         Ok(Self {
             probe,
             host: host::current(),

@@ -142,8 +142,8 @@ impl PeriodArgs {
 #[derive(Debug, Args)]
 pub(crate) struct WrittenArgs {
     /// Format [default: a recording with --output, else text]
-    #[arg(short, long, value_parser = choice::<Written>(), help_heading = OUTPUT)]
-    pub(crate) format: Option<Written>,
+    #[arg(short, long, value_parser = choice::<MeasurementFormat>(), help_heading = OUTPUT)]
+    pub(crate) format: Option<MeasurementFormat>,
 
     /// Write to FILE instead of standard output; without --format, a recording for vmexit report
     /// and diff
@@ -153,11 +153,11 @@ pub(crate) struct WrittenArgs {
 
 impl WrittenArgs {
     /// The format that was asked for, or the default.
-    pub(crate) fn format(&self) -> Written {
+    pub(crate) fn format(&self) -> MeasurementFormat {
         let default = if self.output.is_some() {
-            Written::Recording
+            MeasurementFormat::Recording
         } else {
-            Written::Report(ReportFormat::default())
+            MeasurementFormat::Report(ReportFormat::default())
         };
         self.format.unwrap_or(default)
     }
@@ -165,7 +165,7 @@ impl WrittenArgs {
 
 /// Format of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Written {
+pub(crate) enum MeasurementFormat {
     /// A report.
     Report(ReportFormat),
     /// The whole measurement, for `vmexit report` and `vmexit diff`.
@@ -173,7 +173,7 @@ pub(crate) enum Written {
 }
 
 #[rustfmt::skip]
-impl Choice for Written {
+impl Choice for MeasurementFormat {
     const CHOICES: &'static [(Self, &'static str, &'static str)] = &[
         (Self::Report(ReportFormat::Text), ReportFormat::CHOICES[0].1, ReportFormat::CHOICES[0].2),
         (Self::Report(ReportFormat::Json), ReportFormat::CHOICES[1].1, ReportFormat::CHOICES[1].2),
@@ -202,7 +202,7 @@ pub(crate) struct TableArgs {
 }
 
 impl TableArgs {
-    /// Options of the views.
+    /// MonitorOptions of the views.
     pub(crate) fn options(&self) -> TableOptions {
         TableOptions { by: self.by, sort: self.sort, rows: self.rows.map(|rows| rows as usize) }
     }
@@ -222,13 +222,13 @@ pub(crate) struct DeviceArgs {
 
 impl DeviceArgs {
     /// How to ask a VM; `None` for not at all.
-    pub(crate) fn options(&self) -> Option<monitor::Options> {
+    pub(crate) fn options(&self) -> Option<monitor::MonitorOptions> {
         let virsh = match self.devices {
             Devices::Ask => Virsh::Ask,
             Devices::Qmp => Virsh::Leave,
             Devices::Guess => return None,
         };
-        Some(monitor::Options { virsh, ..monitor::Options::default() })
+        Some(monitor::MonitorOptions { virsh, ..monitor::MonitorOptions::default() })
     }
 }
 

@@ -5,11 +5,13 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use vmexit_core::{counters::Step, escape, measurement::Measurement, store::Sum, units::plural};
+use vmexit_core::{
+    counters::Step, escape, measurement::Measurement, store::MeasurementSum, units::plural,
+};
 
 use crate::{
     args::{
-        CountArgs, TableArgs, Written, WrittenArgs,
+        CountArgs, MeasurementFormat, TableArgs, WrittenArgs,
         heading::{CAPTURE, OUTPUT},
         parse_duration,
     },
@@ -76,7 +78,8 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     let measurement = measure(&asked).await?;
     let format = wanted.format();
     output.write(written(&measurement, format, &tables.options())?).await?;
-    if let (Written::Recording, Some(file), false) = (format, &wanted.output, asked.quiet) {
+    if let (MeasurementFormat::Recording, Some(file), false) = (format, &wanted.output, asked.quiet)
+    {
         let file = escape::path(file);
         eprintln!("vmexit: {file} is a recording: vmexit report {file} shows it");
     }
@@ -89,7 +92,7 @@ pub(super) async fn measure(args: &MeasureArgs) -> Result<Measurement, Error> {
     let step = (args.duration / STEPS).max(SHORTEST_STEP);
     let window = (args.duration / WINDOWS).clamp(SHORTEST_STEP, LONGEST_PERIOD);
     let mut session = LiveSession::start(&args.count, step, window, Guests::find).await?;
-    let mut sum = Sum::default();
+    let mut sum = MeasurementSum::default();
     let interrupted = watch(args, &mut session, &mut sum, &mut stop).await?;
     let last = session.read().await?;
     sum.add(Measurement { interrupted, ..last }).map_err(Error::Long)?;
@@ -105,7 +108,7 @@ pub(super) async fn measure(args: &MeasureArgs) -> Result<Measurement, Error> {
 async fn watch(
     args: &MeasureArgs,
     session: &mut LiveSession,
-    sum: &mut Sum,
+    sum: &mut MeasurementSum,
     stop: &mut Stop,
 ) -> Result<bool, Error> {
     let started = Instant::now();

@@ -18,12 +18,12 @@ use vmexit_view::Format;
 use crate::{
     args::{choice, heading::OUTPUT},
     discover,
-    doctor::{self, Check, State},
+    doctor::{self, Check, CheckState},
     error::Error,
     output::Output,
     probe::{
-        Options, Probe,
-        plan::{Plan, Tracepoints},
+        Probe, ProbeOptions,
+        plan::{AttachPlan, Tracepoints},
     },
 };
 
@@ -40,11 +40,11 @@ const LISTEN: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: DoctorArgs) -> Result<(), Error> {
     let mut checks = doctor::examine();
-    let works = checks.iter().all(|check| check.state < State::Problem);
+    let works = checks.iter().all(|check| check.state < CheckState::Problem);
     if works {
         checks.push(programs().await);
     }
-    let problems = checks.iter().filter(|check| check.state == State::Problem).count();
+    let problems = checks.iter().filter(|check| check.state == CheckState::Problem).count();
     Output::open(None).await?.write(render(&checks, args.format)?).await?;
     if problems > 0 { Err(Error::Unwell(problems)) } else { Ok(()) }
 }
@@ -53,12 +53,14 @@ pub(super) async fn run(args: DoctorArgs) -> Result<(), Error> {
 async fn programs() -> Check {
     let vms = discover::find_all().map(|found| found.vms).unwrap_or_default();
     match listen(&vms).await {
-        Err(error) => {
-            Check { name: "programs".into(), state: State::Problem, message: error.to_string() }
-        }
+        Err(error) => Check {
+            name: "programs".into(),
+            state: CheckState::Problem,
+            message: error.to_string(),
+        },
         Ok(None) => Check {
             name: "programs".into(),
-            state: State::Ok,
+            state: CheckState::Ok,
             message: "loaded and attached; without a VM there is nothing to see".into(),
         },
         Ok(Some((exits, others))) => doctor::exits(exits, others),
@@ -67,9 +69,9 @@ async fn programs() -> Check {
 
 /// Exits and other events of a second; nothing where no VM could have them.
 async fn listen(vms: &[vm::Vm]) -> Result<Option<(u64, u64)>, Error> {
-    let plan = Plan::make(Tracepoints::Auto)?;
+    let plan = AttachPlan::make(Tracepoints::Auto)?;
     let vcpus: usize = vms.iter().map(|vm| vm.vcpus).sum();
-    let options = Options {
+    let options = ProbeOptions {
         max_vcpus: u32::try_from(vcpus).unwrap_or(1),
         // One that starts meanwhile has no room, and is not asked about.
         pids: Some(vms.iter().map(|vm| vm.pid).collect()),
@@ -97,9 +99,9 @@ fn render(checks: &[Check], format: Format) -> Result<Bytes, Error> {
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let lines = checks.iter().map(|check| {
         let state = match check.state {
-            State::Ok => "ok",
-            State::Note => "note",
-            State::Problem => "PROBLEM",
+            CheckState::Ok => "ok",
+            CheckState::Note => "note",
+            CheckState::Problem => "PROBLEM",
         };
         format!("{state:7}  {:width$}  {}\n", check.name, escaped(&check.message))
     });

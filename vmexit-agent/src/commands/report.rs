@@ -7,7 +7,7 @@ use vmexit_core::event::Event;
 
 use crate::{
     args::{
-        PeriodArgs, TableArgs, Written, choice,
+        MeasurementFormat, PeriodArgs, TableArgs, choice,
         heading::{OUTPUT, TARGET},
     },
     error::Error,
@@ -36,8 +36,8 @@ pub(crate) struct ReportArgs {
     pub(crate) events: Vec<Event>,
 
     /// Format
-    #[arg(short, long, value_parser = choice::<Written>(), default_value = "text", help_heading = OUTPUT)]
-    pub(crate) format: Written,
+    #[arg(short, long, value_parser = choice::<MeasurementFormat>(), default_value = "text", help_heading = OUTPUT)]
+    pub(crate) format: MeasurementFormat,
 
     /// Write to FILE instead of standard output
     #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]

@@ -34,7 +34,7 @@ use crate::{
     error::Error,
     host::{self, preflight},
     monitor::Maps,
-    probe::{self, Options, Probe, Slow, SlowExits, plan::Plan},
+    probe::{self, Probe, ProbeOptions, Slow, SlowExits, plan::AttachPlan},
     session::{guests::Guests, live::warn_of_missing},
     stop::Stop,
 };
@@ -84,7 +84,7 @@ const BATCH: usize = 256;
 
 pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
     preflight::check()?;
-    let plan = Plan::make(args.watch.tracepoints)?;
+    let plan = AttachPlan::make(args.watch.tracepoints)?;
     warn_of_missing(&plan, &Event::ALL);
     let guests = Guests::find(&args.watch)?;
     let mut maps = Maps::new(args.watch.devices.options());
@@ -92,7 +92,7 @@ pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
     maps.settle().await;
     let vendor = host::current().vendor;
     let waiting = vendor.filter(|_| !args.waiting).into_iter().flat_map(Vendor::waiting);
-    let options = Options {
+    let options = ProbeOptions {
         max_vcpus: args.watch.max_vcpus.unwrap_or_else(|| guests.room()),
         pids: guests.filter.clone(),
         timing: Timing::All,
@@ -137,9 +137,9 @@ pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
             // What ended in time and was not read yet.
             let rest = exits.take(SlowExits::MOST);
             match out.write_until(&mut stop, &rest).await? {
-                Written::Closed => return Ok(()),
-                Written::Stuck(last) => unread = last,
-                Written::All | Written::Enough | Written::Stopped => {}
+                WriteOutcome::Closed => return Ok(()),
+                WriteOutcome::Stuck(last) => unread = last,
+                WriteOutcome::All | WriteOutcome::Enough | WriteOutcome::Stopped => {}
             }
         }
         End::Enough => {}
@@ -166,7 +166,7 @@ async fn follow(
     out: &mut Lines,
     stop: &mut Stop,
 ) -> Result<End, Error> {
-    if let Written::Closed = out.write(&vmexit_view::slow_header(args.format)).await? {
+    if let WriteOutcome::Closed = out.write(&vmexit_view::slow_header(args.format)).await? {
         return Ok(End::Closed);
     }
     let end = async {
@@ -182,18 +182,18 @@ async fn follow(
             () = stop.asked() => return Ok(End::Time),
             () = &mut end => return Ok(End::Time),
             exits = exits.wait(BATCH) => match out.write_until(stop, &exits?).await? {
-                Written::All => {}
-                Written::Stopped => return Ok(End::Time),
-                Written::Enough => return Ok(End::Enough),
-                Written::Stuck(unread) => return Ok(End::Stuck(unread)),
-                Written::Closed => return Ok(End::Closed),
+                WriteOutcome::All => {}
+                WriteOutcome::Stopped => return Ok(End::Time),
+                WriteOutcome::Enough => return Ok(End::Enough),
+                WriteOutcome::Stuck(unread) => return Ok(End::Stuck(unread)),
+                WriteOutcome::Closed => return Ok(End::Closed),
             },
         }
     }
 }
 
 /// How writing ended.
-enum Written {
+enum WriteOutcome {
     All,
     /// As many as were asked for.
     Enough,
@@ -230,7 +230,7 @@ impl Lines {
         &mut self,
         stop: &mut Stop,
         exits: &[slow::SlowExitRecord],
-    ) -> Result<Written, Error> {
+    ) -> Result<WriteOutcome, Error> {
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(exits.len());
         let lines = self.render(&exits[..wanted]).await?;
         let mut asked = false;
@@ -243,7 +243,7 @@ impl Lines {
                     asked = true;
                     match timeout(PATIENCE, write).await {
                         Ok(written) => written?,
-                        Err(_) => return Ok(Written::Stuck(exits.len())),
+                        Err(_) => return Ok(WriteOutcome::Stuck(exits.len())),
                     }
                 }
             }
@@ -251,8 +251,8 @@ impl Lines {
         self.left -= wanted as u64;
         self.shown += wanted as u64;
         Ok(match written {
-            Written::All if self.left == 0 => Written::Enough,
-            Written::All if asked => Written::Stopped,
+            WriteOutcome::All if self.left == 0 => WriteOutcome::Enough,
+            WriteOutcome::All if asked => WriteOutcome::Stopped,
             written => written,
         })
     }
@@ -286,14 +286,14 @@ impl Lines {
     }
 
     /// Writes whole lines, and passes them on at once.
-    async fn write(&mut self, lines: &str) -> Result<Written, Error> {
+    async fn write(&mut self, lines: &str) -> Result<WriteOutcome, Error> {
         let written = match self.stdout.write_all(lines.as_bytes()).await {
             Ok(()) => self.stdout.flush().await,
             Err(error) => Err(error),
         };
         match written {
-            Ok(()) => Ok(Written::All),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Written::Closed),
+            Ok(()) => Ok(WriteOutcome::All),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(WriteOutcome::Closed),
             Err(source) => Err(Error::Output { path: "standard output".into(), source }),
         }
     }

@@ -7,7 +7,7 @@ mod tests;
 use std::{fs, io, path::Path};
 
 use thiserror::Error;
-use vmexit_core::vm::{Found, ProcessFacts, Vm};
+use vmexit_core::vm::{FoundVms, ProcessFacts, Vm};
 
 use self::process::Process;
 
@@ -23,12 +23,12 @@ pub struct ProcError(#[from] io::Error);
 ///
 /// # Errors
 /// Where `/proc` is not mounted or not ours to list.
-pub fn find_all() -> Result<Found, ProcError> {
+pub fn find_all() -> Result<FoundVms, ProcError> {
     Ok(find_all_in(Path::new(PROC))?)
 }
 
-fn find_all_in(proc: &Path) -> io::Result<Found> {
-    let mut found = Found::default();
+fn find_all_in(proc: &Path) -> io::Result<FoundVms> {
+    let mut found = FoundVms::default();
     for process in Process::all(proc)? {
         match vm_of(&process) {
             Ok((files, vm)) => {

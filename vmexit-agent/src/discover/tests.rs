@@ -35,7 +35,7 @@ impl Proc {
         }
     }
 
-    fn find(&self) -> Found {
+    fn find(&self) -> FoundVms {
         find_all_in(self.0.path()).unwrap()
     }
 }

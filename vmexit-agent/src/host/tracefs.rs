@@ -60,7 +60,7 @@ pub struct Tracefs {
 
 /// One field of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
+pub struct RecordField {
     /// Its name, without type and array bounds.
     pub name: String,
     /// Bytes from the start of the record.
@@ -115,7 +115,7 @@ impl Tracefs {
         Ok(FieldsLayout { at })
     }
 
-    fn fields(&self, event: &'static str) -> Result<Vec<Field>, LayoutError> {
+    fn fields(&self, event: &'static str) -> Result<Vec<RecordField>, LayoutError> {
         self.format(event).map(|text| parse_format(&text))
     }
 
@@ -145,11 +145,11 @@ fn read_bounded(path: &Path) -> io::Result<String> {
 /// ```text
 /// field:unsigned int exit_reason; offset:8; size:4; signed:0;
 /// ```
-pub fn parse_format(text: &str) -> Vec<Field> {
+pub fn parse_format(text: &str) -> Vec<RecordField> {
     text.lines().filter_map(parse_field).collect()
 }
 
-fn parse_field(line: &str) -> Option<Field> {
+fn parse_field(line: &str) -> Option<RecordField> {
     let mut parts = line.trim().split(';').map(str::trim);
     let declaration = parts.next()?.strip_prefix("field:")?;
     let declaration = declaration.split_once('[').map_or(declaration, |(before, _)| before);
@@ -162,12 +162,12 @@ fn parse_field(line: &str) -> Option<Field> {
             _ => {}
         }
     }
-    Some(Field { name: name.to_owned(), offset: offset?, size: size? })
+    Some(RecordField { name: name.to_owned(), offset: offset?, size: size? })
 }
 
 fn required(
     event: &'static str,
-    fields: &[Field],
+    fields: &[RecordField],
     field: &'static str,
     size: u32,
 ) -> Result<Offset, LayoutError> {
@@ -175,7 +175,7 @@ fn required(
 }
 
 /// The offset of a field of so many bytes, for that is how many the program reads.
-fn offset_of(fields: &[Field], name: &str, size: u32) -> Option<Offset> {
+fn offset_of(fields: &[RecordField], name: &str, size: u32) -> Option<Offset> {
     fields
         .iter()
         .find(|field| field.name == name && field.size == size && field.offset != ABSENT)
@@ -202,7 +202,7 @@ mod tests {
         let fields = parse_format(KVM_PIO);
         assert_eq!(fields.len(), 6);
         assert_eq!(offset_of(&fields, "port", 4), Some(12));
-        assert_eq!(fields[4], Field { name: "comm".into(), offset: 24, size: 16 });
+        assert_eq!(fields[4], RecordField { name: "comm".into(), offset: 24, size: 16 });
         assert_eq!(fields[5].name, "vcpu");
     }
 

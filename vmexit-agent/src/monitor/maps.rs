@@ -12,7 +12,7 @@ use vmexit_core::{
     vm::Vm,
 };
 
-use super::{Options, memory_tree};
+use super::{MonitorOptions, memory_tree};
 use crate::discover;
 
 /// From the first question to a VM to the next, at least; then twice as long each time, for there may
@@ -25,13 +25,13 @@ const DOUBLINGS: u32 = 9;
 #[derive(Debug)]
 pub struct Maps {
     /// How to ask; nobody is asked if `None`.
-    options: Option<Options>,
+    options: Option<MonitorOptions>,
     known: BTreeMap<u32, Map>,
-    asked: BTreeMap<u32, Asked>,
+    asked: BTreeMap<u32, PendingQuery>,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct PendingQuery {
     when: Instant,
     /// How often before that.
     times: u32,
@@ -45,7 +45,7 @@ type Answer = JoinHandle<Result<MemoryTree, String>>;
 
 impl Maps {
     /// Knows nothing yet.
-    pub fn new(options: Option<Options>) -> Self {
+    pub fn new(options: Option<MonitorOptions>) -> Self {
         Self { options, known: BTreeMap::new(), asked: BTreeMap::new() }
     }
 
@@ -80,8 +80,8 @@ impl Maps {
         });
         let (when, answer) = (Instant::now(), Some(answer));
         let asked = match self.asked.remove(&vm.pid) {
-            Some(before) => Asked { when, times: before.times + 1, answer, ..before },
-            None => Asked { when, times: 0, answer, problem: None },
+            Some(before) => PendingQuery { when, times: before.times + 1, answer, ..before },
+            None => PendingQuery { when, times: 0, answer, problem: None },
         };
         self.asked.insert(vm.pid, asked);
         true

@@ -32,7 +32,7 @@ const QUESTION: &str = "info mtree -f -o";
 
 /// How to ask.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct MonitorOptions {
     /// How long one way to ask may take; a VM has at most five.
     pub patience: Duration,
     /// What to do where only libvirt can ask.
@@ -50,7 +50,7 @@ pub enum Virsh {
     Leave,
 }
 
-impl Default for Options {
+impl Default for MonitorOptions {
     fn default() -> Self {
         Self { patience: PATIENCE, virsh: Virsh::default() }
     }
@@ -83,7 +83,7 @@ pub enum Failure {
 
 /// The text of `info mtree -f -o`, from the first of the VM's monitors that answers. It is the VMM's own
 /// word: lines end in `\n` or `\r\n`, and nothing else is certain of it.
-pub async fn memory_tree(vm: &Vm, options: &Options) -> Result<String, MonitorError> {
+pub async fn memory_tree(vm: &Vm, options: &MonitorOptions) -> Result<String, MonitorError> {
     let mut tried = Vec::new();
     for monitor in &vm.monitors {
         match ask(vm, monitor, options).await {
@@ -94,7 +94,7 @@ pub async fn memory_tree(vm: &Vm, options: &Options) -> Result<String, MonitorEr
     Err(MonitorError { vm: safe(&vm.name), tried })
 }
 
-async fn ask(vm: &Vm, monitor: &Monitor, options: &Options) -> Result<String, Failure> {
+async fn ask(vm: &Vm, monitor: &Monitor, options: &MonitorOptions) -> Result<String, Failure> {
     let answer = match (monitor, options.virsh) {
         (Monitor::Qmp(address), _) => {
             let begun = Instant::now();

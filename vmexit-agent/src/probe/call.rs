@@ -11,7 +11,7 @@ use super::{
     ProbeError,
     load::Attachment,
     now_ns,
-    plan::{Plan, Way},
+    plan::{AttachPlan, ReadPath},
 };
 
 const BATCHES: usize = 10;
@@ -27,8 +27,8 @@ pub struct Call {
 }
 
 /// The program for the kind of tracepoint that exits are taken from.
-pub(super) fn nothing(plan: &Plan) -> Attachment {
-    let is_raw = matches!(plan.exit, Way::Raw(_));
+pub(super) fn nothing(plan: &AttachPlan) -> Attachment {
+    let is_raw = matches!(plan.exit, ReadPath::Raw(_));
     Attachment::new("task", "task_rename", if is_raw { "nothing" } else { "tp_nothing" })
 }
 

@@ -1,8 +1,8 @@
 //! The tracepoints that vmexit uses: which it can do without, and what is lost then.
 
 use super::{
-    Event, Options, Timing,
-    plan::{Plan, Way},
+    Event, ProbeOptions, Timing,
+    plan::{AttachPlan, ReadPath},
 };
 
 /// The first Linux with all that no host can do without: compare-and-exchange in eBPF is the newest.
@@ -112,7 +112,11 @@ pub static TRACEPOINTS: [Tracepoint; 13] = [
 
 impl Tracepoint {
     /// The program that a plan has for it, if it has one.
-    pub(super) fn program(&self, plan: &Plan, options: &Options) -> Option<&'static str> {
+    pub(super) fn program(
+        &self,
+        plan: &AttachPlan,
+        options: &ProbeOptions,
+    ) -> Option<&'static str> {
         let is_raw = match self.name {
             "kvm_entry" => is_raw(&plan.entry),
             "kvm_exit" => is_raw(&plan.exit),
@@ -129,6 +133,6 @@ impl Tracepoint {
     }
 }
 
-fn is_raw<R, C>(way: &Way<R, C>) -> bool {
-    matches!(way, Way::Raw(_))
+fn is_raw<R, C>(way: &ReadPath<R, C>) -> bool {
+    matches!(way, ReadPath::Raw(_))
 }

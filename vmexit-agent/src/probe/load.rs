@@ -22,10 +22,10 @@ use vmexit_common::{
 };
 
 use super::{
-    Event, Options, ProbeError, Slow,
+    Event, ProbeError, ProbeOptions, Slow,
     compat::TRACEPOINTS,
     object,
-    plan::{Cast, Plan, Way},
+    plan::{AttachPlan, Cast, ReadPath},
     slow,
 };
 use crate::host::tracefs::Tracefs;
@@ -48,7 +48,7 @@ enum Link {
 }
 
 /// The programs of a plan, in the order to attach them.
-pub(super) fn programs(plan: &Plan, options: &Options) -> Vec<Attachment> {
+pub(super) fn programs(plan: &AttachPlan, options: &ProbeOptions) -> Vec<Attachment> {
     TRACEPOINTS
         .iter()
         .filter(|tracepoint| tracepoint.event.is_none_or(|event| options.events.contains(&event)))
@@ -142,8 +142,8 @@ impl Attachment {
 /// Loads the object and a plan's programs: with plain loads from the kernel's structs where it has them,
 /// and again without where it refuses them for a reason that nobody has met yet.
 pub(super) fn load(
-    plan: &Plan,
-    options: &Options,
+    plan: &AttachPlan,
+    options: &ProbeOptions,
     programs: &[Attachment],
     nothing: Option<&Attachment>,
 ) -> Result<Ebpf, ProbeError> {
@@ -164,7 +164,11 @@ pub(super) fn load(
     }
 }
 
-fn load_object(plan: &Plan, options: &Options, cast: Option<Cast>) -> Result<Ebpf, ProbeError> {
+fn load_object(
+    plan: &AttachPlan,
+    options: &ProbeOptions,
+    cast: Option<Cast>,
+) -> Result<Ebpf, ProbeError> {
     let (filter, timing_share) = (u8::from(options.pids.is_some()), options.timing.share());
     let filtered = options.pids.as_ref().map_or(0, BTreeSet::len).max(1) as u32;
     // A global goes by its tracepoint's name.
@@ -175,19 +179,19 @@ fn load_object(plan: &Plan, options: &Options, cast: Option<Cast>) -> Result<Ebp
     let mut loader = EbpfLoader::new();
     let raw_layout;
     match &plan.exit {
-        Way::Raw(layout) => {
+        ReadPath::Raw(layout) => {
             let cast_to = cast.map_or(0, |cast| cast.to.into());
             raw_layout = RawExitLayout { cast_to, ..*layout };
             loader.override_global("RAW_EXIT_LAYOUT", &raw_layout, true)
         }
-        Way::Classic(layout, _) => loader.override_global("EXIT_LAYOUT", layout, true),
+        ReadPath::Classic(layout, _) => loader.override_global("EXIT_LAYOUT", layout, true),
     };
     match &plan.entry {
-        Way::Raw(layout) => loader.override_global("RAW_ENTRY_LAYOUT", layout, true),
-        Way::Classic(layout, _) => loader.override_global("KVM_ENTRY", layout, true),
+        ReadPath::Raw(layout) => loader.override_global("RAW_ENTRY_LAYOUT", layout, true),
+        ReadPath::Classic(layout, _) => loader.override_global("KVM_ENTRY", layout, true),
     };
     for (global, way) in &globals {
-        if let Ok(Way::Classic(layout, _)) = way {
+        if let Ok(ReadPath::Classic(layout, _)) = way {
             loader.override_global(global, layout, true);
         }
     }

@@ -38,15 +38,15 @@ pub use self::{
 };
 use self::{
     load::{Attachment, briefly, forward_log, load, programs},
-    plan::Plan,
-    reader::Header,
-    table::Table,
+    plan::AttachPlan,
+    reader::StatsHead,
+    table::VcpuTable,
     vcpu_stats::StatsBlocks,
     window::Windows,
 };
 use crate::host::tracefs::LayoutError;
 
-/// Why tracing could not be started.
+/// FallbackReason tracing could not be started.
 #[derive(Debug, Error)]
 pub enum ProbeError {
     /// The kernel took no map or object.
@@ -89,12 +89,12 @@ pub enum ProbeError {
     Poll(io::Error),
     /// The table of vCPU threads can't be copied.
     #[error("the table of vCPU threads can't be read: {0}")]
-    Table(io::Error),
+    VcpuTable(io::Error),
 }
 
 /// What to trace.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ProbeOptions {
     /// vCPUs that get a book; the maps' memory is proportional to it.
     pub max_vcpus: u32,
     /// Processes to trace; all if `None`.
@@ -109,7 +109,7 @@ pub struct Options {
     pub slow: Option<Slow>,
 }
 
-impl Options {
+impl ProbeOptions {
     /// How many books to make: a map has one entry at least.
     fn stats_blocks(&self) -> u32 {
         self.max_vcpus.max(1)
@@ -118,7 +118,7 @@ impl Options {
 
 /// Attached programs and their maps.
 pub struct Probe {
-    vcpus: Table,
+    vcpus: VcpuTable,
     stats: StatsBlocks,
     /// Whether anybody wants the durations of threads that have ended.
     keeps_durations: bool,
@@ -139,7 +139,7 @@ pub struct Probe {
 
 impl Probe {
     /// Loads and attaches. From here on everything is counted.
-    pub fn start(plan: &Plan, options: &Options) -> Result<Self, ProbeError> {
+    pub fn start(plan: &AttachPlan, options: &ProbeOptions) -> Result<Self, ProbeError> {
         let mut programs = programs(plan, options);
         let nothing = options.sampled.then(|| call::nothing(plan));
         let mut ebpf = load(plan, options, &programs, nothing.as_ref())?;
@@ -153,7 +153,7 @@ impl Probe {
         for &pid in options.pids.iter().flatten() {
             filter.insert(pid, 1, 0)?;
         }
-        let vcpus = Table::new(take(&mut ebpf, ".bss.vcpus")?)?;
+        let vcpus = VcpuTable::new(take(&mut ebpf, ".bss.vcpus")?)?;
         let stats = StatsBlocks::new(take(&mut ebpf, "VCPU_STATS")?, options.stats_blocks())?;
         let loss = PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?;
 
@@ -184,7 +184,7 @@ impl Probe {
     /// clears anything; threads that have ended since the last snapshot are in this one and in none after.
     pub fn snapshot(&mut self, in_view: impl Fn(u32) -> bool) -> Result<Snapshot, ProbeError> {
         // Before the books: what is beyond these counts has come since.
-        let exits = self.vcpus.exits_by_stats_block().map_err(ProbeError::Table)?;
+        let exits = self.vcpus.exits_by_stats_block().map_err(ProbeError::VcpuTable)?;
         let mut snapshot = self.nothing_yet();
         self.for_each_block(|stats, index, header| {
             let exits = exits.get(&index).copied().unwrap_or(0);
@@ -228,7 +228,7 @@ impl Probe {
         Snapshot { at_ns, unwatched_ns: self.windows.unwatched_ns(at_ns), ..Snapshot::default() }
     }
 
-    /// Times this share of the exits from now on, of those that a probe with [`Options::sampled`] counts.
+    /// Times this share of the exits from now on, of those that a probe with [`ProbeOptions::sampled`] counts.
     ///
     /// # Errors
     /// The map can't be written.
@@ -289,7 +289,7 @@ impl Probe {
         Ok(sum)
     }
 
-    /// The exits that [`Options::slow`] asks for. Once: they are in one buffer.
+    /// The exits that [`ProbeOptions::slow`] asks for. Once: they are in one buffer.
     ///
     /// # Errors
     /// The buffer is in somebody's hands already, or can't be mapped or polled.
@@ -322,10 +322,10 @@ impl Probe {
     /// and returned to the free ones.
     fn for_each_block(
         &mut self,
-        mut live: impl FnMut(&StatsBlocks, usize, &Header) -> Result<(), ProbeError>,
+        mut live: impl FnMut(&StatsBlocks, usize, &StatsHead) -> Result<(), ProbeError>,
     ) -> Result<(), ProbeError> {
         for index in 0..self.stats.len() {
-            let header = Header::read(self.stats.counters(index));
+            let header = StatsHead::read(self.stats.counters(index));
             if header.has_ended() {
                 // Nobody writes it any more.
                 let stats = self.stats.open(index)?;

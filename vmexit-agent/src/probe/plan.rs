@@ -31,18 +31,18 @@ pub enum Tracepoints {
 
 /// A tracepoint's way to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way<R, C> {
+pub enum ReadPath<R, C> {
     /// By its arguments.
     Raw(R),
     /// By its record, and why not by its arguments.
-    Classic(C, Why),
+    Classic(C, FallbackReason),
 }
 
-/// Why a tracepoint is not read raw, as a sentence.
+/// FallbackReason a tracepoint is not read raw, as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Why(pub String);
+pub struct FallbackReason(pub String);
 
-impl fmt::Display for Why {
+impl fmt::Display for FallbackReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }
@@ -50,13 +50,13 @@ impl fmt::Display for Why {
 
 /// The ways of all tracepoints.
 #[derive(Debug)]
-pub struct Plan {
+pub struct AttachPlan {
     /// `kvm_exit`.
-    pub exit: Way<RawExitLayout, ExitLayout>,
+    pub exit: ReadPath<RawExitLayout, ExitLayout>,
     /// `kvm_entry`; only where the guest goes on is read from it, where that can be had.
-    pub entry: Way<RawEntryLayout, FieldsLayout>,
+    pub entry: ReadPath<RawEntryLayout, FieldsLayout>,
     /// The others of KVM's, by name; an error says why one can't be read, for much works without.
-    pub details: BTreeMap<&'static str, Result<Way<(), FieldsLayout>, LayoutError>>,
+    pub details: BTreeMap<&'static str, Result<ReadPath<(), FieldsLayout>, LayoutError>>,
     /// How raw programs look into structs; `None` where they call `bpf_probe_read_kernel`, or need not
     /// look.
     pub cast: Option<Cast>,
@@ -90,7 +90,7 @@ const PLACES: &[Place] = &[
     Place { module: "kvm_amd", isa: ISA_SVM, vcpu: "vcpu_svm", pointer: Some(("vmcb", "vmcb")), reason: "control.exit_code" },
 ];
 
-impl Plan {
+impl AttachPlan {
     /// Finds a way for each tracepoint.
     ///
     /// # Errors
@@ -98,7 +98,8 @@ impl Plan {
     pub fn make(wanted: Tracepoints) -> Result<Self, LayoutError> {
         let mut kernel = Kernel::default();
         let exit = choose(wanted, kernel.exit(), || Tracefs::find()?.exit_layout())?;
-        let looks = matches!(&exit, Way::Raw(layout) if layout.reason_in != reason_in::ARGUMENT);
+        let looks =
+            matches!(&exit, ReadPath::Raw(layout) if layout.reason_in != reason_in::ARGUMENT);
         Ok(Self {
             cast: if looks { kernel.cast() } else { None },
             exit,
@@ -115,7 +116,7 @@ impl Plan {
     }
 }
 
-impl Plan {
+impl AttachPlan {
     /// Tracepoints that these events want and that can't be read, and why not.
     pub fn missing(&self, events: &[Event]) -> Vec<(&'static Tracepoint, &LayoutError)> {
         let wanted = |tracepoint: &&Tracepoint| {
@@ -129,16 +130,16 @@ impl Plan {
 
 fn choose<R, C>(
     wanted: Tracepoints,
-    raw: Result<R, Why>,
+    raw: Result<R, FallbackReason>,
     classic: impl FnOnce() -> Result<C, LayoutError>,
-) -> Result<Way<R, C>, LayoutError> {
+) -> Result<ReadPath<R, C>, LayoutError> {
     let why = match (wanted, raw) {
-        (Tracepoints::Classic, _) => Why("classic tracepoints were asked for".into()),
-        (_, Ok(raw)) => return Ok(Way::Raw(raw)),
-        (Tracepoints::Raw, Err(Why(why))) => return Err(LayoutError::NoRaw(why)),
+        (Tracepoints::Classic, _) => FallbackReason("classic tracepoints were asked for".into()),
+        (_, Ok(raw)) => return Ok(ReadPath::Raw(raw)),
+        (Tracepoints::Raw, Err(FallbackReason(why))) => return Err(LayoutError::NoRaw(why)),
         (Tracepoints::Auto, Err(why)) => why,
     };
-    Ok(Way::Classic(classic()?, why))
+    Ok(ReadPath::Classic(classic()?, why))
 }
 
 /// The running kernel's BTF, loaded once and only if needed.
@@ -148,7 +149,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn module(&mut self, name: &str) -> Result<Arc<Btf>, Why> {
+    fn module(&mut self, name: &str) -> Result<Arc<Btf>, FallbackReason> {
         let vmlinux = match &self.vmlinux {
             Some(vmlinux) => vmlinux,
             None => self.vmlinux.insert(Btf::vmlinux()?),
@@ -156,20 +157,20 @@ impl Kernel {
         Ok(Btf::module(name, vmlinux)?)
     }
 
-    fn parameters(&mut self, tracepoint: &str) -> Result<Vec<Param>, Why> {
-        self.module("kvm")?
-            .params_of_tracepoint(tracepoint)
-            .ok_or_else(|| Why(format!("this kernel's BTF does not describe kvm:{tracepoint}")))
+    fn parameters(&mut self, tracepoint: &str) -> Result<Vec<Param>, FallbackReason> {
+        self.module("kvm")?.params_of_tracepoint(tracepoint).ok_or_else(|| {
+            FallbackReason(format!("this kernel's BTF does not describe kvm:{tracepoint}"))
+        })
     }
 
-    fn exit(&mut self) -> Result<RawExitLayout, Why> {
+    fn exit(&mut self) -> Result<RawExitLayout, FallbackReason> {
         let parameters = self.parameters("kvm_exit")?;
         let is_vcpu = |parameter: &Param| parameter.ty.is_pointer_to("kvm_vcpu");
         let vcpu = parameters
             .iter()
             .position(is_vcpu)
             .filter(|&at| at < 2)
-            .ok_or_else(|| Why("kvm:kvm_exit does not pass the vCPU".into()))?;
+            .ok_or_else(|| FallbackReason("kvm:kvm_exit does not pass the vCPU".into()))?;
         let vcpu_id = self.module("kvm")?.field("kvm_vcpu", "vcpu_id")?.offset.into();
         match vcpu {
             0 => Ok(RawExitLayout { vcpu_id, ..self.reason()? }),
@@ -183,13 +184,15 @@ impl Kernel {
                     ..Default::default()
                 })
             }
-            _ => Err(Why("kvm:kvm_exit has other arguments than any known kernel's".into())),
+            _ => Err(FallbackReason(
+                "kvm:kvm_exit has other arguments than any known kernel's".into(),
+            )),
         }
     }
 
     /// Where KVM has the guest's instruction pointer. Nothing is lost but that where it can't be told.
     fn entry(&mut self) -> RawEntryLayout {
-        self.rip().unwrap_or_else(|Why(why)| {
+        self.rip().unwrap_or_else(|FallbackReason(why)| {
             log::debug!("raw kvm_entry does not tell the guest's instruction pointer: {why}");
             RawEntryLayout::default()
         })
@@ -197,10 +200,10 @@ impl Kernel {
 
     /// `kvm_vcpu_arch` in arch/x86/include/asm/kvm_host.h: behind 16 general registers. Intel's is only read
     /// when KVM needs it (`vmx_cache_reg`, arch/x86/kvm/vmx/vmx.c).
-    fn rip(&mut self) -> Result<RawEntryLayout, Why> {
+    fn rip(&mut self) -> Result<RawEntryLayout, FallbackReason> {
         let passes_vcpu = |parameter: &Param| parameter.ty.is_pointer_to("kvm_vcpu");
         if !self.parameters("kvm_entry")?.first().is_some_and(passes_vcpu) {
-            return Err(Why("kvm:kvm_entry does not pass the vCPU".into()));
+            return Err(FallbackReason("kvm:kvm_entry does not pass the vCPU".into()));
         }
         let kvm = self.module("kvm")?;
         let registers = kvm.field("kvm_vcpu", "arch.regs")?;
@@ -210,7 +213,11 @@ impl Kernel {
             _ if registers.ty.shape == Shape::Array && registers.size == (RIP + 1) * 8 => {
                 u64::from(registers.offset + RIP * 8)
             }
-            _ => return Err(Why("KVM caches other registers than any known kernel's".into())),
+            _ => {
+                return Err(FallbackReason(
+                    "KVM caches other registers than any known kernel's".into(),
+                ));
+            }
         };
         if !Path::new("/sys/module/kvm_intel").exists() {
             return Ok(RawEntryLayout { rip, cached: 0 });
@@ -219,15 +226,17 @@ impl Kernel {
         // Bits of an int; in 7.3 a bitmap, which has this register's in its first four bytes too.
         let is_bitmap = cached.ty.shape == Shape::Array && cached.size.is_multiple_of(8);
         if !(cached.ty.is_int(4) || is_bitmap) {
-            return Err(Why("KVM notes which registers are cached as no known kernel does".into()));
+            return Err(FallbackReason(
+                "KVM notes which registers are cached as no known kernel does".into(),
+            ));
         }
         Ok(RawEntryLayout { rip, cached: cached.offset.into() })
     }
 
     /// Where the vendor's module, whichever is loaded, keeps the exit code.
-    fn reason(&mut self) -> Result<RawExitLayout, Why> {
+    fn reason(&mut self) -> Result<RawExitLayout, FallbackReason> {
         let loaded = |place: &&Place| Path::new("/sys/module").join(place.module).exists();
-        let mut why = Why("neither kvm_intel nor kvm_amd is loaded".into());
+        let mut why = FallbackReason("neither kvm_intel nor kvm_amd is loaded".into());
         for place in PLACES.iter().filter(loaded) {
             match self.module(place.module).and_then(|btf| place.find(&btf)) {
                 Ok(layout) => return Ok(layout),
@@ -249,7 +258,7 @@ impl Kernel {
 
     /// Whether a tracepoint passes these fields first of all, or after as many as are to be skipped. All known
     /// kernels do; yet one might change that one day.
-    fn passes(&mut self, tracepoint: &str, fields: Fields) -> Result<(), Why> {
+    fn passes(&mut self, tracepoint: &str, fields: Fields) -> Result<(), FallbackReason> {
         let parameters = self.parameters(tracepoint)?;
         let as_known = |(at, &(name, size)): (usize, &(&str, u32))| {
             parameters.get(fields.skipped + at).is_some_and(|parameter| {
@@ -263,13 +272,15 @@ impl Kernel {
         if skipped && fields.names.iter().enumerate().all(as_known) {
             Ok(())
         } else {
-            Err(Why(format!("kvm:{tracepoint} has other arguments than any known kernel's")))
+            Err(FallbackReason(format!(
+                "kvm:{tracepoint} has other arguments than any known kernel's"
+            )))
         }
     }
 }
 
 impl Place {
-    fn find(&self, btf: &Btf) -> Result<RawExitLayout, Why> {
+    fn find(&self, btf: &Btf) -> Result<RawExitLayout, FallbackReason> {
         let layout = RawExitLayout { isa: self.isa.into(), ..RawExitLayout::default() };
         let Some((pointer, pointee)) = self.pointer else {
             let reason = btf.field(self.vcpu, self.reason)?.offset.into();
@@ -285,7 +296,7 @@ impl Place {
     }
 }
 
-impl From<BtfError> for Why {
+impl From<BtfError> for FallbackReason {
     fn from(error: BtfError) -> Self {
         Self(error.to_string())
     }

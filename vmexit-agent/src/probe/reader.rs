@@ -26,7 +26,7 @@ const TRIES: usize = 1_000;
 
 /// What a book says of itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct StatsHead {
     thread: u64,
     since_ns: u64,
     vcpu_id: u32,
@@ -41,7 +41,7 @@ pub(super) struct Header {
     halts: Halts,
 }
 
-impl Header {
+impl StatsHead {
     /// What the book says now; its fields may belong to different moments.
     pub(super) fn read(stats: *const VcpuCounters) -> Self {
         macro_rules! field {
@@ -110,11 +110,11 @@ fn read_with(
 ) -> (VcpuReading, bool) {
     let mut tries = 0;
     loop {
-        let header = Header::read(counters);
+        let header = StatsHead::read(counters);
         fence(Ordering::Acquire);
         let (reasons, details) = read_rows(counters, &header, &durations);
         fence(Ordering::Acquire);
-        let consistent = header.seq_begin == header.seq_end && header == Header::read(counters);
+        let consistent = header.seq_begin == header.seq_end && header == StatsHead::read(counters);
         tries += 1;
         if consistent || tries == TRIES {
             let exits = if header.has_ended() { header.ended - 1 } else { exits };
@@ -141,7 +141,7 @@ fn read_with(
 /// The rows in use: those by reason, and those by detail.
 fn read_rows(
     counters: *const VcpuCounters,
-    header: &Header,
+    header: &StatsHead,
     durations: impl Fn(*const StatsRow, &StatsRow) -> Option<Box<Durations>>,
 ) -> (Vec<RowReading>, Vec<RowReading>) {
     let used = &header.used;

@@ -25,9 +25,9 @@ struct LookUp {
 }
 
 /// The table's map.
-pub(super) struct Table(MapData);
+pub(super) struct VcpuTable(MapData);
 
-impl Table {
+impl VcpuTable {
     pub(super) fn new(map: Map) -> Result<Self, ProbeError> {
         match map {
             Map::Array(data) => Ok(Self(data)),

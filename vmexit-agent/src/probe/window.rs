@@ -3,7 +3,7 @@
 use aya::maps::{Array, Map, MapData};
 use vmexit_common::sampler::{NO_WINDOW, SamplerControl};
 
-use super::{Options, ProbeError, now_ns};
+use super::{ProbeError, ProbeOptions, now_ns};
 
 /// The same in the kernel, which is what the programs go by.
 pub(super) struct Windows {
@@ -25,7 +25,7 @@ unsafe impl aya::Pod for Raw {}
 
 impl Windows {
     /// With one that is open, for those who never shut it.
-    pub(super) fn new(map: Map, options: &Options) -> Result<Self, ProbeError> {
+    pub(super) fn new(map: Map, options: &ProbeOptions) -> Result<Self, ProbeError> {
         let map = Array::try_from(map)?;
         Ok(Self { map, share: options.timing.share(), shut_ns: 0, unwatched_ns: 0 })
     }

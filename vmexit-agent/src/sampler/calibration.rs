@@ -21,14 +21,14 @@ const TIMED_CALLS: f64 = 8.5;
 
 /// CPU time that an exit costs, on average over the programs that run for it, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Cost {
+pub(super) struct ExitCost {
     /// That is counted.
     pub untimed_ns: f64,
     /// That is counted and timed.
     pub timed_ns: f64,
 }
 
-impl Cost {
+impl ExitCost {
     /// On average, with so many timed.
     pub(super) fn of(&self, timing: Timing) -> f64 {
         self.untimed_ns + timing.ratio() * (self.timed_ns - self.untimed_ns)
@@ -38,7 +38,7 @@ impl Cost {
 /// What was found out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Calibrated {
-    pub cost: Cost,
+    pub cost: ExitCost,
     /// What the kernel takes to call a program that does nothing.
     pub call_ns: f64,
     /// How many exits there were meanwhile.
@@ -48,7 +48,7 @@ pub(super) struct Calibrated {
 /// Where nobody asked for a budget.
 impl Default for Calibrated {
     fn default() -> Self {
-        Self { cost: Cost::default(), call_ns: 100.0, exits_per_ns: 0.0 }
+        Self { cost: ExitCost::default(), call_ns: 100.0, exits_per_ns: 0.0 }
     }
 }
 
@@ -73,9 +73,9 @@ pub(super) async fn calibrate(probe: &mut Probe) -> Result<Calibrated, ProbeErro
     let exits = probe.progress()?.events - before;
     let cost = match (median(untimed), median(timed)) {
         (Some(untimed_ns), Some(timed_ns)) => {
-            Cost { untimed_ns, timed_ns: timed_ns.max(untimed_ns) }
+            ExitCost { untimed_ns, timed_ns: timed_ns.max(untimed_ns) }
         }
-        _ => Cost { untimed_ns: UNTIMED_CALLS * call.ns, timed_ns: TIMED_CALLS * call.ns },
+        _ => ExitCost { untimed_ns: UNTIMED_CALLS * call.ns, timed_ns: TIMED_CALLS * call.ns },
     };
     log::debug!("an exit costs {cost:?}, a call {call:?}");
     Ok(Calibrated {

@@ -22,9 +22,9 @@ use vmexit_core::{
 
 pub use self::plan::Duty;
 use self::{
-    calibration::Cost,
+    calibration::ExitCost,
     meter::Meter,
-    plan::{Plan, plan},
+    plan::{SamplingPlan, plan},
 };
 use crate::probe::{Probe, ProbeError};
 
@@ -45,9 +45,9 @@ pub struct Sampler {
     timing: Timing,
     /// From one window to the next, where the sampler chooses.
     period: Duration,
-    cost: Cost,
+    cost: ExitCost,
     call_ns: f64,
-    plan: Plan,
+    plan: SamplingPlan,
     meter: Meter,
     /// When the window is opened or shut next.
     edge: Option<Edge>,
@@ -83,7 +83,7 @@ impl Sampler {
             Limit::Budget(_) => calibration::calibrate(probe).await?,
             Limit::Duty(_) => calibration::Calibrated::default(),
         };
-        let plan = Plan { timing, duty: None };
+        let plan = SamplingPlan { timing, duty: None };
         let mut sampler = Self {
             limit,
             timing,
@@ -96,7 +96,7 @@ impl Sampler {
             busy: Event::ALL.into(),
         };
         let first = match limit {
-            Limit::Duty(duty) => Plan { timing, duty: Some(duty) },
+            Limit::Duty(duty) => SamplingPlan { timing, duty: Some(duty) },
             Limit::Budget(percent) => {
                 // What the agent takes is not known yet: half of it, say.
                 let load = meter.load(pids, calibrated.exits_per_ns);
@@ -171,7 +171,7 @@ impl Sampler {
         Ok(Some(spent))
     }
 
-    fn follow(&mut self, plan: Plan, probe: &mut Probe) -> Result<(), ProbeError> {
+    fn follow(&mut self, plan: SamplingPlan, probe: &mut Probe) -> Result<(), ProbeError> {
         log::debug!("from now on {plan:?}");
         probe.time(plan.timing.share())?;
         match plan.duty {

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use vmexit_core::timing::Timing;
 
-use super::{calibration::Cost, meter::Load};
+use super::{calibration::ExitCost, meter::Load};
 
 /// What of a budget is planned for: exits come in bursts, and what an exit costs varies.
 const PLANNED: f64 = 0.7;
@@ -53,14 +53,14 @@ impl fmt::Display for Duty {
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Plan {
+pub(super) struct SamplingPlan {
     /// Which exits are timed, of those that are counted.
     pub timing: Timing,
     /// When it is counted, if not always.
     pub duty: Option<Duty>,
 }
 
-impl Plan {
+impl SamplingPlan {
     /// Whether it is worth a change.
     pub(super) fn differs(&self, now: &Self) -> bool {
         let alike = |next: f64, now: f64| now / ALIKE < next && next <= now;
@@ -73,25 +73,31 @@ impl Plan {
 }
 
 /// The most that can be had for a budget, percent of the VMs' CPU time.
-pub(super) fn plan(cost: &Cost, load: Load, percent: f64, most: Timing, period: Duration) -> Plan {
+pub(super) fn plan(
+    cost: &ExitCost,
+    load: Load,
+    percent: f64,
+    most: Timing,
+    period: Duration,
+) -> SamplingPlan {
     // All of it nanoseconds for each nanosecond, which is to say CPUs.
     let budget = percent / 100.0 * load.cores();
     let left = (PLANNED * budget - load.agent_cores()).max(LEAST * budget);
     let full = load.exits_per_ns * cost.of(most);
     if full <= left {
-        return Plan { timing: most, duty: None };
+        return SamplingPlan { timing: most, duty: None };
     }
     if let Some(timing) = rarer(cost, left / load.exits_per_ns, most) {
-        return Plan { timing, duty: None };
+        return SamplingPlan { timing, duty: None };
     }
     let open = period.mul_f64((left / full).clamp(0.0, 1.0)).max(SHORTEST);
     // It is not worth the trouble for less.
     let always = open + SHORTEST > period;
-    Plan { timing: most, duty: (!always).then_some(Duty { open, every: period }) }
+    SamplingPlan { timing: most, duty: (!always).then_some(Duty { open, every: period }) }
 }
 
 /// How much rarer exits are to be timed for one to cost this, on average.
-fn rarer(cost: &Cost, ns: f64, most: Timing) -> Option<Timing> {
+fn rarer(cost: &ExitCost, ns: f64, most: Timing) -> Option<Timing> {
     let extra = cost.timed_ns - cost.untimed_ns;
     if most == Timing::Off || ns <= cost.untimed_ns || extra <= 0.0 {
         return None;
@@ -108,7 +114,7 @@ mod tests {
 
     use super::*;
 
-    const COST: Cost = Cost { untimed_ns: 400.0, timed_ns: 600.0 };
+    const COST: ExitCost = ExitCost { untimed_ns: 400.0, timed_ns: 600.0 };
     const PERIOD: Duration = Duration::from_secs(10);
 
     fn load(exits_per_second: f64, vms_ns: u64, agent_ns: u64) -> Load {
@@ -116,7 +122,7 @@ mod tests {
     }
 
     /// What a plan costs, CPUs.
-    fn price(plan: Plan, load: Load) -> f64 {
+    fn price(plan: SamplingPlan, load: Load) -> f64 {
         let open = plan.duty.map_or(1.0, |duty| duty.open.as_secs_f64() / duty.every.as_secs_f64());
         load.exits_per_ns * COST.of(plan.timing) * open
     }
@@ -124,9 +130,12 @@ mod tests {
     #[test]
     fn as_much_as_can_be_had() {
         let at = |rate| plan(&COST, load(rate, 1_000_000_000, 0), 0.5, Timing::All, PERIOD);
-        assert_eq!(at(5_000.0), Plan { timing: Timing::All, duty: None });
+        assert_eq!(at(5_000.0), SamplingPlan { timing: Timing::All, duty: None });
         let some = at(8_000.0);
-        assert!(matches!(some, Plan { timing: Timing::OneIn(2..10), duty: None }), "{some:?}");
+        assert!(
+            matches!(some, SamplingPlan { timing: Timing::OneIn(2..10), duty: None }),
+            "{some:?}"
+        );
         let windows = at(100_000.0);
         assert_eq!(windows.timing, Timing::All);
         let open = windows.duty.unwrap().open.as_millis();
@@ -145,7 +154,7 @@ mod tests {
 
     #[test]
     fn small_changes_for_the_dearer_are_none() {
-        let timed = |n| Plan { timing: Timing::OneIn(n), duty: None };
+        let timed = |n| SamplingPlan { timing: Timing::OneIn(n), duty: None };
         assert!(!timed(100).differs(&timed(90)) || timed(100).differs(&timed(90)));
         assert!(timed(101).differs(&timed(50)) && timed(50).differs(&timed(101)));
         assert!(!timed(50).differs(&timed(50)));

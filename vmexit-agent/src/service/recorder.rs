@@ -14,7 +14,7 @@ use vmexit_core::{
     escape,
     measurement::Measurement,
     store::{
-        Sum,
+        MeasurementSum,
         archive::{Limits, Recorder},
     },
 };
@@ -40,14 +40,14 @@ pub(super) struct BackgroundWriter {
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<WriterState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct WriterState {
     /// Not written yet.
-    waiting: Sum,
+    waiting: MeasurementSum,
     /// Whether something of that has not been tried yet.
     fresh: bool,
     /// The next file is to be a new one.
@@ -56,11 +56,11 @@ struct State {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WriterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut WriterState)) {
         change(&mut self.state());
         self.changed.notify_one();
     }
@@ -72,7 +72,7 @@ impl BackgroundWriter {
         let directory = recorder.directory().to_owned();
         let shared = Arc::<Shared>::default();
         let (end, ended) = oneshot::channel();
-        let writer = Writer { shared: shared.clone(), recorder, fails: false };
+        let writer = WriterThread { shared: shared.clone(), recorder, fails: false };
         thread::Builder::new()
             .name("recorder".into())
             .spawn(move || end.send(writer.run()))
@@ -105,14 +105,14 @@ impl BackgroundWriter {
     }
 }
 
-struct Writer {
+struct WriterThread {
     shared: Arc<Shared>,
     recorder: Recorder,
     /// Whether the last attempt failed: it is said once.
     fails: bool,
 }
 
-impl Writer {
+impl WriterThread {
     /// Writes until all ends; what the last attempt came to.
     fn run(mut self) -> io::Result<()> {
         loop {
@@ -133,7 +133,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, waiting: Sum) -> io::Result<()> {
+    fn write(&mut self, waiting: MeasurementSum) -> io::Result<()> {
         let Some(measurement) = waiting.get() else { return Ok(()) };
         let result = self.recorder.write(measurement);
         match &result {
@@ -152,14 +152,14 @@ impl Writer {
     }
 
     /// Before what has come meanwhile.
-    fn put_back(&self, waiting: Sum) {
+    fn put_back(&self, waiting: MeasurementSum) {
         let mut state = self.shared.state();
         let later = std::mem::replace(&mut state.waiting, waiting);
         later.finish().into_iter().for_each(|later| add(&mut state.waiting, later));
     }
 }
 
-fn add(waiting: &mut Sum, measurement: Measurement) {
+fn add(waiting: &mut MeasurementSum, measurement: Measurement) {
     if let Err(what) = waiting.add(measurement) {
         log::warn!("dropped one interval: merged with the pending ones, {what}");
     }

@@ -9,7 +9,7 @@ use vmexit_common::vcpu::MAX_VCPUS;
 use vmexit_core::{
     escape,
     measurement::Measurement,
-    vm::{Address, Found, Monitor, Vm},
+    vm::{Address, FoundVms, Monitor, Vm},
 };
 
 use crate::{args::WatchArgs, discover, error::Error};
@@ -98,7 +98,7 @@ impl Guests {
 }
 
 /// The VMs of this host, one at least.
-pub(crate) fn running() -> Result<Found, Error> {
+pub(crate) fn running() -> Result<FoundVms, Error> {
     let found = discover::find_all()?;
     match found.vms.as_slice() {
         [] if found.is_blind() => Err(Error::HiddenVms(found.hidden)),

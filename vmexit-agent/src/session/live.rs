@@ -27,7 +27,7 @@ use crate::{
     error::Error,
     host::{self, preflight},
     monitor::Maps,
-    probe::{Options, Probe, Progress, now_ns, plan::Plan},
+    probe::{Probe, ProbeOptions, Progress, now_ns, plan::AttachPlan},
     sampler::Sampler,
     session::guests::Guests,
 };
@@ -93,10 +93,10 @@ impl LiveSession {
         find: impl FnOnce(&WatchArgs) -> Result<Guests, Error>,
     ) -> Result<Self, Error> {
         preflight::check()?;
-        let plan = Plan::make(args.watch.tracepoints)?;
+        let plan = AttachPlan::make(args.watch.tracepoints)?;
         warn_of_missing(&plan, &args.events);
         let guests = find(&args.watch)?;
-        let options = Options {
+        let options = ProbeOptions {
             max_vcpus: args.watch.max_vcpus.unwrap_or_else(|| guests.room()),
             pids: guests.filter.clone(),
             timing: args.timing,
@@ -333,7 +333,7 @@ fn ask(guests: &Guests, devices: &mut Maps, pids: &BTreeSet<u32>) -> bool {
 }
 
 /// Warns of events that this host can't show.
-pub(crate) fn warn_of_missing(plan: &Plan, events: &[Event]) {
+pub(crate) fn warn_of_missing(plan: &AttachPlan, events: &[Event]) {
     for (tracepoint, error) in plan.missing(events) {
         log::warn!("{} unavailable: {error}", tracepoint.without);
     }

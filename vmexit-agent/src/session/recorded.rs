@@ -10,7 +10,7 @@ use vmexit_core::{
     event::Event,
     measurement::Measurement,
     store::{
-        Sum,
+        MeasurementSum,
         archive::{self, Period},
         file::FileError,
     },
@@ -20,7 +20,7 @@ use crate::{args::check, error::Error, session::guests};
 
 /// Reads a recording: what there is of a period in a file, or in a directory of them.
 pub(crate) fn read(path: &Path, period: Period) -> Result<Measurement, Error> {
-    let mut sum = Sum::default();
+    let mut sum = MeasurementSum::default();
     for recording in recordings(path, period)? {
         sum.add(recording?).map_err(Error::Long)?;
     }

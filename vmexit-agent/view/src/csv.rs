@@ -6,31 +6,31 @@ use vmexit_core::{
     escape::escaped,
     event::Event,
     kind,
-    report::{Detail, Exit, Report, Stats, Tables, Vcpu, Vm},
+    report::{Detail, Exit, Report, Stats, Tables, VcpuReport, VmReport},
 };
 
 use super::subject::label;
 
 /// One line.
-struct Line<'a> {
+struct CsvLine<'a> {
     report: &'a Report,
-    vm: &'a Vm,
-    vcpu: Option<&'a Vcpu>,
+    vm: &'a VmReport,
+    vcpu: Option<&'a VcpuReport>,
     table: Event,
-    row: Row<'a>,
+    row: CsvRow<'a>,
 }
 
 #[derive(Clone, Copy)]
-enum Row<'a> {
+enum CsvRow<'a> {
     Exit(&'a Exit),
     Detail(&'a Detail),
 }
 
 /// A column: its name, and what a line has there.
-type Column = (&'static str, fn(&Line<'_>) -> Option<String>);
+type CsvColumn = (&'static str, fn(&CsvLine<'_>) -> Option<String>);
 
 #[rustfmt::skip]
-const COLUMNS: &[Column] = &[
+const COLUMNS: &[CsvColumn] = &[
     ("host",              |line| Some(text(&line.report.host.name))),
     ("start",             |line| line.report.span.start.clone()),
     ("seconds",           |line| Some(line.report.span.seconds.to_string())),
@@ -92,27 +92,27 @@ pub(super) fn render(report: &Report) -> Vec<u8> {
 
 fn lines<'a>(
     report: &'a Report,
-    vm: &'a Vm,
-    vcpu: Option<&'a Vcpu>,
+    vm: &'a VmReport,
+    vcpu: Option<&'a VcpuReport>,
     tables: &'a Tables,
-) -> impl Iterator<Item = Line<'a>> {
-    let exits = tables.exits.iter().map(|exit| (Event::Vmexit, Row::Exit(exit)));
+) -> impl Iterator<Item = CsvLine<'a>> {
+    let exits = tables.exits.iter().map(|exit| (Event::Vmexit, CsvRow::Exit(exit)));
     let details = tables.details.iter();
     let details =
-        details.flat_map(|(&event, rows)| rows.iter().map(move |row| (event, Row::Detail(row))));
-    exits.chain(details).map(move |(table, row)| Line { report, vm, vcpu, table, row })
+        details.flat_map(|(&event, rows)| rows.iter().map(move |row| (event, CsvRow::Detail(row))));
+    exits.chain(details).map(move |(table, row)| CsvLine { report, vm, vcpu, table, row })
 }
 
-impl Line<'_> {
+impl CsvLine<'_> {
     fn stats(&self) -> &Stats {
         match self.row {
-            Row::Exit(exit) => &exit.stats,
-            Row::Detail(detail) => &detail.stats,
+            CsvRow::Exit(exit) => &exit.stats,
+            CsvRow::Detail(detail) => &detail.stats,
         }
     }
 }
 
-impl<'a> Row<'a> {
+impl<'a> CsvRow<'a> {
     fn exit(self) -> Option<&'a Exit> {
         match self {
             Self::Exit(exit) => Some(exit),

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use vmexit_core::{
-    diff::{By, Change, Diff, Found, Row, Share, Side, Verdict, Vm, Who},
+    diff::{Change, Diff, FindingDiff, MatchedBy, RowDiff, Share, Side, Verdict, VmDiff, Who},
     escape::safe,
     event::Event,
-    report::{Source, Stats},
+    report::{ExitReporting, Stats},
     units::{count, duration, percent, plural, rate},
 };
 
@@ -42,7 +42,7 @@ fn text(diff: &Diff) -> String {
         let vms = diff.vms.iter().filter(|vm| vm.matched.is_some()).count();
         line!(out, "\n{} in both: {}", plural(vms as u64, "VM"), handled(cores));
     }
-    let exits = [&diff.before, &diff.after].iter().all(|side| side.source == Source::Exits);
+    let exits = [&diff.before, &diff.after].iter().all(|side| side.source == ExitReporting::Exits);
     for vm in &diff.vms {
         out.push('\n');
         self::vm(&mut out, vm, exits);
@@ -67,7 +67,7 @@ fn side(side: &Side) -> String {
 }
 
 /// A VM; with its exits, if both recordings have any.
-fn vm(out: &mut String, vm: &Vm, exits: bool) {
+fn vm(out: &mut String, vm: &VmDiff, exits: bool) {
     let _ = write!(out, "{}", safe(&vm.name));
     let alone = |who: &Who, when: &str, per_second: f64| {
         let rate = if exits { format!(", {} exits/s", rate(per_second)) } else { String::new() };
@@ -81,17 +81,17 @@ fn vm(out: &mut String, vm: &Vm, exits: bool) {
     }
 }
 
-fn both(out: &mut String, vm: &Vm, before: &Who, after: &Who, shows_exits: bool) {
+fn both(out: &mut String, vm: &VmDiff, before: &Who, after: &Who, shows_exits: bool) {
     let pids = if before.pid == after.pid {
         format!("pid {}", after.pid)
     } else {
         format!("pid {}, before {}", after.pid, before.pid)
     };
     let name = match vm.matched {
-        Some(By::Name) | None => String::new(),
-        Some(By::Uuid) => format!("; the UUID is that of {}", safe(&before.name)),
-        Some(By::Pid) => format!("; the process is that of {}", safe(&before.name)),
-        Some(By::Rest) => format!("; compared with {}", safe(&before.name)),
+        Some(MatchedBy::Name) | None => String::new(),
+        Some(MatchedBy::Uuid) => format!("; the UUID is that of {}", safe(&before.name)),
+        Some(MatchedBy::Pid) => format!("; the process is that of {}", safe(&before.name)),
+        Some(MatchedBy::Rest) => format!("; compared with {}", safe(&before.name)),
     };
     let vcpus = if before.vcpus == after.vcpus {
         plural(after.vcpus as u64, "vCPU")
@@ -120,7 +120,7 @@ fn both(out: &mut String, vm: &Vm, before: &Who, after: &Who, shows_exits: bool)
 }
 
 /// What became of a finding: `gone: the guest …, was 70.25% of exits, 52.3% of a core`.
-fn finding(found: &Found) -> String {
+fn finding(found: &FindingDiff) -> String {
     let share = |share: &Share| {
         let exits = percent(share.exits_percent);
         let cost = share.gain_core_percent;
@@ -149,7 +149,7 @@ fn handled(cores: &Change) -> String {
     format!("handled {} → {} of a core: {meaning}", part(cores.before), part(cores.after))
 }
 
-fn table(out: &mut String, event: Event, rows: &[Row], hidden: usize) {
+fn table(out: &mut String, event: Event, rows: &[RowDiff], hidden: usize) {
     let times = rows.iter().any(|row| row.cores.is_some());
     let averages = times || rows.iter().any(|row| average(row.before.as_ref()).is_some());
     let titles = titles(event);

@@ -9,7 +9,7 @@ use vmexit_core::{
         Advice, Confidence, Evidence, EvidenceRow, FEWEST_SAMPLES, Figures, Finding,
         LEAST_CORE_PERCENT, LEAST_PER_SECOND, Os,
     },
-    report::{Report, Source, Vm},
+    report::{ExitReporting, Report, VmReport},
     timing::Timing,
     units::{count, duration, percent, plural, rate},
 };
@@ -76,7 +76,7 @@ pub fn explain(report: &Report) -> String {
 }
 
 /// The findings of one of its VMs, in lines of so many columns.
-pub(super) fn lines(vm: &Vm, report: &Report, width: usize) -> Vec<String> {
+pub(super) fn lines(vm: &VmReport, report: &Report, width: usize) -> Vec<String> {
     let mut out = Text::new(width);
     explain_vm(&mut out, vm, report);
     out.text.lines().map(str::to_owned).collect()
@@ -86,18 +86,18 @@ pub(super) fn lines(vm: &Vm, report: &Report, width: usize) -> Vec<String> {
 fn caveats(report: &Report) -> Vec<String> {
     let mut caveats = Vec::new();
     match (report.source, report.timing) {
-        (Source::Silent, _) => caveats.push(
+        (ExitReporting::Silent, _) => caveats.push(
             "This host's KVM reports no exits: what follows rests on counts of other events, without \
              times, and is the less certain for it."
                 .to_owned(),
         ),
-        (Source::Exits, Timing::Off) => caveats.push(
+        (ExitReporting::Exits, Timing::Off) => caveats.push(
             "No exit was timed: what follows rests on counts, and is the less certain for it.".to_owned(),
         ),
-        (Source::Exits, Timing::OneIn(n)) => {
+        (ExitReporting::Exits, Timing::OneIn(n)) => {
             caveats.push(format!("One exit in {n} was timed: times are estimates."));
         }
-        (Source::Exits, Timing::Varies) => {
+        (ExitReporting::Exits, Timing::Varies) => {
             caveats.push("A varying share of the exits was timed: times are estimates.".to_owned());
         }
         _ => {}
@@ -121,8 +121,8 @@ fn caveats(report: &Report) -> Vec<String> {
     caveats
 }
 
-fn explain_vm(out: &mut Text, vm: &Vm, report: &Report) {
-    let exits = report.source == Source::Exits;
+fn explain_vm(out: &mut Text, vm: &VmReport, report: &Report) {
+    let exits = report.source == ExitReporting::Exits;
     let vcpus = plural(vm.vcpus.len() as u64, "vCPU");
     let _ = write!(out, "{} (pid {}, {vcpus})", safe(&vm.name), vm.pid);
     if exits {
@@ -159,7 +159,7 @@ fn explain_vm(out: &mut Text, vm: &Vm, report: &Report) {
 }
 
 /// That there is nothing, and how certain that is.
-fn nothing(vm: &Vm, report: &Report) -> String {
+fn nothing(vm: &VmReport, report: &Report) -> String {
     let seen: u64 = vm.tables.details.values().flatten().map(|row| row.stats.samples).sum();
     if vm.total.samples.max(seen) < FEWEST_SAMPLES {
         return format!(
@@ -167,7 +167,7 @@ fn nothing(vm: &Vm, report: &Report) -> String {
              longer."
         );
     }
-    let least = if report.source == Source::Exits && report.timing != Timing::Off {
+    let least = if report.source == ExitReporting::Exits && report.timing != Timing::Off {
         format!("{LEAST_CORE_PERCENT}% of a core")
     } else {
         format!("{LEAST_PER_SECOND} a second")

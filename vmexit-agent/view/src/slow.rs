@@ -14,7 +14,7 @@ use super::{Format, json_on_a_terminal, subject::sentence, table::NONE};
 /// Columns for a VM's name.
 const VM: usize = 16;
 
-/// What stands above the lines, if anything: columns that don't fit are only pushed to the right.
+/// SlowDetail stands above the lines, if anything: columns that don't fit are only pushed to the right.
 pub fn slow_header(format: Format) -> String {
     match format {
         Format::Json => String::new(),

@@ -3,7 +3,7 @@
 use vmexit_core::{
     escape::safe,
     event::Event,
-    report::{Report, Source, Stats, Tables},
+    report::{ExitReporting, Report, Stats, Tables},
     timing::Timing,
     units::{count, duration, percent, rate},
 };
@@ -23,7 +23,7 @@ pub(super) struct Shows {
 
 impl Shows {
     pub(super) fn of(report: &Report) -> Self {
-        let exits = report.source == Source::Exits;
+        let exits = report.source == ExitReporting::Exits;
         let times = exits && report.timing != Timing::Off;
         Self { exits, times, userspace: times && report.events.contains(&Event::Userspace) }
     }
@@ -35,13 +35,13 @@ pub(super) struct TextTable<'a> {
     pub titles: Vec<&'static str>,
     /// The first so many columns say what a row is of; numbers come after them.
     pub names: usize,
-    pub rows: Vec<Row<'a>>,
+    pub rows: Vec<TextRow<'a>>,
     /// Rows that were left out.
     pub hidden: usize,
 }
 
 /// One row of it, safe to show.
-pub(super) struct Row<'a> {
+pub(super) struct TextRow<'a> {
     pub cells: Vec<String>,
     pub stats: &'a Stats,
 }
@@ -113,7 +113,7 @@ fn sheet<'a>(
     let rows = rows.map(|(names, stats, waits)| {
         let mut cells: Vec<String> = names.iter().map(|name| safe(name)).collect();
         cells.extend(figures(stats, waits, columns));
-        Row { cells, stats }
+        TextRow { cells, stats }
     });
     TextTable { event, titles, names: names.len(), rows: rows.collect(), hidden }
 }

@@ -5,7 +5,7 @@ use unicode_width::UnicodeWidthStr as _;
 use vmexit_core::{
     escape::is_plain,
     testing::nasty,
-    vm::{Address, Found, Machine, Monitor, Vm, Vmm},
+    vm::{Address, FoundVms, Machine, Monitor, Vm, Vmm},
 };
 
 use super::*;
@@ -22,7 +22,7 @@ fn vm(name: &str) -> Vm {
 }
 
 fn rendered(vms: Vec<Vm>, hidden: usize, format: Format) -> String {
-    let bytes = super::vms(&Found { vms, seen: 1, hidden }, format).unwrap();
+    let bytes = super::vms(&FoundVms { vms, seen: 1, hidden }, format).unwrap();
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 

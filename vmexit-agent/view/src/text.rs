@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use vmexit_core::{
     escape::safe,
-    report::{Accounting, Report, Source, Tables, Total, Vm},
+    report::{Accounting, ExitReporting, Report, Tables, Total, VmReport},
     units::{count, duration, plural},
 };
 
@@ -60,8 +60,8 @@ fn header(out: &mut String, report: &Report) {
         losses(&report.accounting),
     );
     match report.source {
-        Source::Exits => {}
-        Source::Silent => {
+        ExitReporting::Exits => {}
+        ExitReporting::Silent => {
             let module = module.as_deref().unwrap_or("KVM");
             line!(
                 out,
@@ -69,7 +69,7 @@ fn header(out: &mut String, report: &Report) {
                  reasons and times\ncan't be had here. Shown is what does fire, as counts."
             );
         }
-        Source::Nothing => {
+        ExitReporting::Nothing => {
             line!(
                 out,
                 "\nNo exit was seen: the VMs are paused or halted, or this host's KVM does not emit \
@@ -115,7 +115,7 @@ pub fn losses(accounting: &Accounting) -> String {
     text
 }
 
-fn vm_tables(out: &mut String, vm: &Vm, shows: Shows) {
+fn vm_tables(out: &mut String, vm: &VmReport, shows: Shows) {
     let vcpus = plural(vm.vcpus.len() as u64, "vCPU");
     let _ = write!(out, "{} (pid {}, {vcpus})", safe(&vm.name), vm.pid);
     total(out, &vm.total, shows);

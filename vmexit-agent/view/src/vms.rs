@@ -8,7 +8,7 @@ use serde::Serialize;
 use vmexit_core::{
     escape::safe,
     units::plural,
-    vm::{Found, Vm, Vmm},
+    vm::{FoundVms, Vm, Vmm},
 };
 
 use super::{Format, json};
@@ -20,7 +20,7 @@ const SCHEMA: u32 = 1;
 const NONE: &str = "-";
 
 /// Writes the VMs in `format`, by name, with a line feed at the end.
-pub fn vms(found: &Found, format: Format) -> Result<Bytes, serde_json::Error> {
+pub fn vms(found: &FoundVms, format: Format) -> Result<Bytes, serde_json::Error> {
     let mut vms: Vec<&Vm> = found.vms.iter().collect();
     vms.sort_by(|a, b| (&a.name, a.pid).cmp(&(&b.name, b.pid)));
     match format {
@@ -96,12 +96,12 @@ struct List<'a> {
     schema: u32,
     version: &'static str,
     hidden: usize,
-    vms: Vec<Row<'a>>,
+    vms: Vec<ListedVm<'a>>,
 }
 
 /// One VM of it.
 #[derive(Serialize)]
-struct Row<'a> {
+struct ListedVm<'a> {
     name: &'a str,
     pid: u32,
     vmm: Vmm,
@@ -109,28 +109,29 @@ struct Row<'a> {
     machine: Option<&'a str>,
     uuid: Option<&'a str>,
     vcpus: usize,
-    threads: Vec<Thread>,
+    threads: Vec<ListedThread>,
     monitors: Vec<String>,
     no_monitor: Option<String>,
 }
 
 /// A thread that runs a vCPU.
 #[derive(Serialize)]
-struct Thread {
+struct ListedThread {
     id: u32,
     tid: u32,
 }
 
 impl<'a> List<'a> {
     fn of(vms: &[&'a Vm], hidden: usize) -> Self {
-        let vms = vms.iter().map(|vm| Row::of(vm)).collect();
+        let vms = vms.iter().map(|vm| ListedVm::of(vm)).collect();
         Self { schema: SCHEMA, version: env!("CARGO_PKG_VERSION"), hidden, vms }
     }
 }
 
-impl<'a> Row<'a> {
+impl<'a> ListedVm<'a> {
     fn of(vm: &'a Vm) -> Self {
-        let mut threads: Vec<_> = vm.threads.iter().map(|(&tid, &id)| Thread { id, tid }).collect();
+        let mut threads: Vec<_> =
+            vm.threads.iter().map(|(&tid, &id)| ListedThread { id, tid }).collect();
         threads.sort_by_key(|thread| (thread.id, thread.tid));
         Self {
             name: &vm.name,

@@ -18,7 +18,7 @@ use made_up::{PID, SECOND, report_of};
 use vmexit_core::{
     measurement::{Began, Measurement},
     store::{
-        Sum,
+        MeasurementSum,
         archive::{self, Archive, Limits, Period, Recorder},
     },
     timing::Timing,
@@ -67,7 +67,7 @@ fn from_to(since: u64, until: u64) -> Period {
 }
 
 fn summed(recordings: impl IntoIterator<Item = Measurement>) -> Measurement {
-    let mut sum = Sum::default();
+    let mut sum = MeasurementSum::default();
     recordings.into_iter().for_each(|one| sum.add(one).unwrap());
     sum.finish().unwrap()
 }

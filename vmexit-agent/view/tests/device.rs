@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use proptest::{prelude::*, sample::Index};
 use vmexit_core::{
     device::{
-        mtree::{Found, Kind, MAX_NAME, MemoryTree, MtreeError, Region, View},
+        mtree::{Lookup, MAX_NAME, MemoryTree, MtreeError, Region, RegionKind, View},
         well_known,
     },
     vm::Vmm,
@@ -53,8 +53,8 @@ impl Recorded {
 /// The name of the region at an address, and how far into it that is.
 fn at(view: &View, address: u64) -> Option<(&str, u64)> {
     match view.find(address) {
-        Found::Region { region, offset } => Some((&region.name, offset)),
-        Found::Unassigned => None,
+        Lookup::Region { region, offset } => Some((&region.name, offset)),
+        Lookup::Unassigned => None,
     }
 }
 
@@ -105,7 +105,7 @@ fn mtree_ports_resolve_to_devices() {
         assert_eq!(at(io, 0x510), Some(("fwcfg", 0)), "{}", recorded.name);
         // Between devices, behind the last one, and outside of the space.
         for port in [0x30, 0x5800, 0xffff, 0x1_0000, u64::MAX] {
-            assert_eq!(io.find(port), Found::Unassigned, "{} {port:#x}", recorded.name);
+            assert_eq!(io.find(port), Lookup::Unassigned, "{} {port:#x}", recorded.name);
         }
         let timer = (!recorded.is_microvm()).then_some(("acpi-tmr", 0));
         assert_eq!(at(io, 0x608), timer, "{}", recorded.name);
@@ -120,10 +120,10 @@ fn mtree_addresses_resolve_to_devices() {
         let memory = &recorded.tree().memory;
         let name = recorded.name;
         assert_eq!(at(memory, 0xfee0_0030), Some(("kvm-apic-msi", 0x30)), "{name}");
-        assert_eq!(memory.find(u64::MAX), Found::Unassigned, "{name}");
+        assert_eq!(memory.find(u64::MAX), Lookup::Unassigned, "{name}");
         let ram = if recorded.is_microvm() { "microvm.ram" } else { "pc.ram" };
-        let Found::Region { region, offset } = memory.find(0x10_0abc) else { panic!("{name}") };
-        assert_eq!((region.name.as_str(), region.kind, offset), (ram, Kind::Ram, 0x10_0abc));
+        let Lookup::Region { region, offset } = memory.find(0x10_0abc) else { panic!("{name}") };
+        assert_eq!((region.name.as_str(), region.kind, offset), (ram, RegionKind::Ram, 0x10_0abc));
         if recorded.is_microvm() {
             assert_eq!(at(memory, 0xfeb0_2e50), Some(("virtio-mmio", 0x50)), "{name}");
             continue;
@@ -133,8 +133,8 @@ fn mtree_addresses_resolve_to_devices() {
         assert_eq!(at(memory, 0xfe00_3004), Some(("virtio-pci-notify-virtio-net", 4)), "{name}");
         assert_eq!(at(memory, 0xb_8000), Some(("vga-lowmem", 0x1_8000)), "{name}");
         // RAM that SeaBIOS made read-only.
-        let Found::Region { region, .. } = memory.find(0xf_0000) else { panic!("{name}") };
-        assert_eq!((region.name.as_str(), region.kind), ("pc.ram", Kind::Rom), "{name}");
+        let Lookup::Region { region, .. } = memory.find(0xf_0000) else { panic!("{name}") };
+        assert_eq!((region.name.as_str(), region.kind), ("pc.ram", RegionKind::Rom), "{name}");
     }
 }
 
@@ -143,8 +143,8 @@ fn mtree_owners_are_named_by_id() {
     for recorded in ALL.iter().filter(|recorded| recorded.name.ends_with("owners")) {
         let tree = recorded.tree();
         let owner = |view: &'_ View, address| match view.find(address) {
-            Found::Region { region, .. } => region.owner.clone(),
-            Found::Unassigned => None,
+            Lookup::Region { region, .. } => region.owner.clone(),
+            Lookup::Unassigned => None,
         };
         let memory = |address| owner(&tree.memory, address);
         assert_eq!(memory(0xfe00_3000).as_deref(), Some("net0"), "{}", recorded.name);

@@ -10,7 +10,7 @@ mod made_up;
 
 use vmexit_common::key::Key;
 use vmexit_core::{
-    diff::{By, Diff, Row, Verdict},
+    diff::{Diff, MatchedBy, RowDiff, Verdict},
     event::Event,
     measurement::Measurement,
     timing::Timing,
@@ -34,7 +34,7 @@ fn guest(name: &str, reads: u32, halts: u32) -> Measurement {
     recording(Some(Vendor::Vmx), name, vec![vcpu(0, reasons, details)])
 }
 
-fn port(diff: &Diff, number: u64) -> &Row {
+fn port(diff: &Diff, number: u64) -> &RowDiff {
     let rows = &diff.vms[0].tables[&Event::Ioport];
     rows.iter().find(|row| row.subject.number == Some(number)).unwrap()
 }
@@ -151,7 +151,7 @@ fn together(one: Measurement, other: Measurement, pid: u32) -> Measurement {
     both
 }
 
-fn matches(diff: &Diff) -> Vec<(&str, Option<By>)> {
+fn matches(diff: &Diff) -> Vec<(&str, Option<MatchedBy>)> {
     let mut matches: Vec<_> = diff.vms.iter().map(|vm| (vm.name.as_str(), vm.matched)).collect();
     matches.sort_by_key(|(name, _)| *name);
     matches
@@ -164,26 +164,26 @@ fn diff_matches_vms_by_name_then_uuid_then_pid() {
     let mut others = together(vm("b"), vm("c"), 8);
     assert_eq!(
         matches(&Diff::between(&same_name, &others, None)),
-        [("b", Some(By::Name)), ("c", Some(By::Rest))]
+        [("b", Some(MatchedBy::Name)), ("c", Some(MatchedBy::Rest))]
     );
     let mut renamed = together(vm("b"), vm("a"), 7);
     renamed.vms[1].uuid = Some("c7a5fdbd".into());
     others.vms[1].uuid = Some("c7a5fdbd".into());
     assert_eq!(
         matches(&Diff::between(&renamed, &others, None)),
-        [("b", Some(By::Name)), ("c", Some(By::Uuid))]
+        [("b", Some(MatchedBy::Name)), ("c", Some(MatchedBy::Uuid))]
     );
     let three = together(together(vm("x"), vm("y"), 7), vm("z"), 8);
     let four = together(together(vm("u"), vm("v"), 7), vm("w"), 9);
     assert_eq!(
         matches(&Diff::between(&three, &four, None)),
-        [("u", Some(By::Pid)), ("v", Some(By::Pid)), ("w", Some(By::Rest))]
+        [("u", Some(MatchedBy::Pid)), ("v", Some(MatchedBy::Pid)), ("w", Some(MatchedBy::Rest))]
     );
     // Two of a name can't be told apart by it.
     let twins = together(vm("a"), vm("a"), 7);
     assert_eq!(
         matches(&Diff::between(&twins, &twins, None)),
-        [("a", Some(By::Pid)), ("a", Some(By::Pid))]
+        [("a", Some(MatchedBy::Pid)), ("a", Some(MatchedBy::Pid))]
     );
 }
 
@@ -192,7 +192,7 @@ fn diff_vm_on_one_side_is_listed_but_not_summed() {
     let (alone, both) =
         (guest("a", 1_000, 10), together(guest("a", 1_000, 10), guest("new", 150_000, 10), 7));
     let diff = Diff::between(&alone, &both, None);
-    assert_eq!(matches(&diff), [("a", Some(By::Name)), ("new", None)]);
+    assert_eq!(matches(&diff), [("a", Some(MatchedBy::Name)), ("new", None)]);
     assert_eq!(diff.cores.unwrap().verdict, Verdict::Noise);
     assert!(text(&diff).contains("new (pid 7): only after, 18,"), "{}", text(&diff));
 }

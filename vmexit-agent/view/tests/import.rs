@@ -14,7 +14,7 @@ use vmexit_core::{
     event::Event,
     finding,
     import::{ImportError, Imported, perf},
-    report::{Report, Scope, Source},
+    report::{ExitReporting, Report, Scope},
     store::file,
     vendor::Vendor,
     vm::Vmm,
@@ -70,7 +70,7 @@ this is no event
 fn import_counts_exit_at_its_entry() {
     let imported = imported(INTEL);
     let report = report(&imported);
-    assert_eq!((report.source, report.host.vendor), (Source::Exits, Some(Vendor::Vmx)));
+    assert_eq!((report.source, report.host.vendor), (ExitReporting::Exits, Some(Vendor::Vmx)));
     assert_eq!(
         (report.host.name.as_str(), report.host.kernel.as_str()),
         ("node7", "5.4.0-200-generic")

@@ -29,7 +29,7 @@ use vmexit_core::{
     event::Event,
     finding,
     measurement::Measurement,
-    report::Source,
+    report::ExitReporting,
     store::file::{self, FileError},
 };
 use vmexit_view::{By, Figure, Format, ReportFormat, TableOptions};
@@ -158,7 +158,7 @@ fn recording_samples_of_all_versions_are_read() {
             )
         );
         assert_eq!(report.accounting.unaccounted, 0, "{path:?}");
-        assert_ne!(report.source, Source::Nothing, "{path:?}");
+        assert_ne!(report.source, ExitReporting::Nothing, "{path:?}");
         // What this version writes of it says the same.
         let again = file::read(file::write(&recording).unwrap().as_slice()).unwrap();
         assert_eq!(again, recording);

@@ -12,7 +12,7 @@ use made_up::{SECOND, report, report_of, row, unmatched, vcpu};
 use vmexit_common::key::Key;
 use vmexit_core::{
     event::Event,
-    report::{Report, Source},
+    report::{ExitReporting, Report},
     vendor::Vendor,
 };
 use vmexit_view::{ReportFormat, TableOptions};
@@ -114,7 +114,7 @@ fn report_waiting_is_not_handled_time() {
 #[test]
 fn report_of_silent_host_is_not_idle() {
     let report = silent();
-    assert_eq!(report.source, Source::Silent);
+    assert_eq!(report.source, ExitReporting::Silent);
     let port = &report.vms[0].tables.details[&Event::Ioport][0].stats;
     assert_eq!((port.samples, port.avg_ns), (1_000, None));
 }

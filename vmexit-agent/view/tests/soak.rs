@@ -23,7 +23,7 @@ use vmexit_core::{
     event::Event,
     measurement::{Began, Measurement},
     store::{
-        Sum,
+        MeasurementSum,
         archive::{Limits, Recorder},
     },
     vm::Vm,
@@ -126,7 +126,7 @@ fn files(directory: &Path) -> Vec<u64> {
 struct Agent {
     before: Snapshot,
     totals: Totals,
-    waiting: Sum,
+    waiting: MeasurementSum,
     recorder: Recorder,
 }
 
@@ -171,7 +171,7 @@ fn churn_of_10k_intervals_keeps_memory_bounded() {
     let mut agent = Agent {
         before: Snapshot::default(),
         totals: Totals::default(),
-        waiting: Sum::default(),
+        waiting: MeasurementSum::default(),
         recorder: Recorder::open(directory.path(), LIMITS).unwrap(),
     };
     let begun = Instant::now();

@@ -16,7 +16,7 @@ use ratatui::{Terminal, backend::TestBackend};
 use serde_json::Value;
 use vmexit_core::{
     measurement::Measurement,
-    report::{Report, Vm},
+    report::{Report, VmReport},
     store::file,
     units,
 };
@@ -26,20 +26,20 @@ use vmexit_view::{
 };
 
 /// A row as all views have to show it.
-struct Row {
+struct ExpectedRow {
     table: vmexit_core::event::Event,
     label: String,
     samples: u64,
 }
 
-fn rows(vm: &Vm) -> Vec<Row> {
-    let exits = vm.tables.exits.iter().map(|exit| Row {
+fn rows(vm: &VmReport) -> Vec<ExpectedRow> {
+    let exits = vm.tables.exits.iter().map(|exit| ExpectedRow {
         table: vmexit_core::event::Event::Vmexit,
         label: exit.reason.clone(),
         samples: exit.stats.samples,
     });
     let details = vm.tables.details.iter().flat_map(|(&table, rows)| {
-        rows.iter().map(move |row| Row {
+        rows.iter().map(move |row| ExpectedRow {
             table,
             label: vmexit_view::subject_label(&row.subject),
             samples: row.stats.samples,

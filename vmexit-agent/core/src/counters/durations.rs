@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use vmexit_common::histogram::{BUCKETS, bounds_of, bucket_of};
 
-/// Counts of successive buckets, without an allocation for most rows: four to an octave.
-type Counts = SmallVec<[u64; 16]>;
+/// BucketCounts of successive buckets, without an allocation for most rows: four to an octave.
+type BucketCounts = SmallVec<[u64; 16]>;
 
-/// Counts of durations by bucket (see [`vmexit_common::histogram`]).
+/// BucketCounts of durations by bucket (see [`vmexit_common::histogram`]).
 ///
 /// In files it is what each bucket that is not empty begins with, nanoseconds, and its count.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -15,12 +15,12 @@ type Counts = SmallVec<[u64; 16]>;
 pub struct Durations {
     /// The bucket of the first count.
     first: usize,
-    /// Counts of successive buckets.
-    counts: Counts,
+    /// BucketCounts of successive buckets.
+    counts: BucketCounts,
 }
 
 impl Durations {
-    /// Counts of successive buckets from `first` on.
+    /// BucketCounts of successive buckets from `first` on.
     pub fn new(first: usize, counts: impl IntoIterator<Item = u64>) -> Self {
         Self { first, counts: counts.into_iter().collect() }
     }

@@ -73,7 +73,7 @@ pub struct RowInterval {
     pub extra_accesses: u64,
     /// How many of the exits were timed.
     pub timed: u64,
-    /// Sum of the timed exits' durations, nanoseconds.
+    /// MeasurementSum of the timed exits' durations, nanoseconds.
     pub total_ns: u64,
     /// The part of it in which userspace had the vCPU, nanoseconds.
     #[serde(default, skip_serializing_if = "super::is_zero")]

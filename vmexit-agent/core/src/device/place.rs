@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use vmexit_common::key::{Key, Kind};
 
 use super::{
-    mtree::{Found, MemoryTree},
+    mtree::{Lookup, MemoryTree},
     well_known,
 };
 use crate::vm::Vmm;
@@ -52,7 +52,7 @@ impl Map {
             Some(Kind::Mmio | Kind::FastMmio) => tree.memory.find(key.value()),
             _ => return false,
         };
-        matches!(found, Found::Unassigned)
+        matches!(found, Lookup::Unassigned)
     }
 
     /// What of it tells about these ports and addresses; about others it then knows nothing.
@@ -87,13 +87,13 @@ impl Map {
     }
 }
 
-impl From<Found<'_>> for Device {
-    fn from(found: Found<'_>) -> Self {
+impl From<Lookup<'_>> for Device {
+    fn from(found: Lookup<'_>) -> Self {
         let (name, owner, offset) = match found {
-            Found::Region { region, offset } => {
+            Lookup::Region { region, offset } => {
                 (Some(region.name.clone()), region.owner.clone(), offset)
             }
-            Found::Unassigned => (None, None, 0),
+            Lookup::Unassigned => (None, None, 0),
         };
         Self { name, owner, offset, guess: false }
     }

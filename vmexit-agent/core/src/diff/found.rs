@@ -6,7 +6,7 @@ use crate::finding::Finding;
 
 /// A finding of either recording, or of both.
 #[derive(Clone, Debug, Serialize)]
-pub struct Found {
+pub struct FindingDiff {
     /// The rule's id.
     pub rule: &'static str,
     /// What is the case.
@@ -39,10 +39,10 @@ impl Share {
 }
 
 /// Those that went away first, then those that came.
-pub(super) fn found(before: &[Finding], after: &[Finding]) -> Vec<Found> {
-    let mut all: Vec<Found> = before
+pub(super) fn found(before: &[Finding], after: &[Finding]) -> Vec<FindingDiff> {
+    let mut all: Vec<FindingDiff> = before
         .iter()
-        .map(|old| Found {
+        .map(|old| FindingDiff {
             rule: old.rule,
             title: old.title,
             before: Some(Share::of(old)),
@@ -50,7 +50,7 @@ pub(super) fn found(before: &[Finding], after: &[Finding]) -> Vec<Found> {
         })
         .collect();
     let is_new = |new: &&Finding| before.iter().all(|old| old.rule != new.rule);
-    all.extend(after.iter().filter(is_new).map(|new| Found {
+    all.extend(after.iter().filter(is_new).map(|new| FindingDiff {
         rule: new.rule,
         title: new.title,
         before: None,

@@ -14,16 +14,16 @@ use serde::Serialize;
 use self::{change::Measured, pair::Pair};
 pub use self::{
     change::{Change, Verdict},
-    found::{Found, Share},
-    pair::By,
-    table::Row,
+    found::{FindingDiff, Share},
+    pair::MatchedBy,
+    table::RowDiff,
 };
 use crate::{
     event::Event,
     finding,
     host::Host,
     measurement::Measurement,
-    report::{self, Report, Scope, Source, Span},
+    report::{self, ExitReporting, Report, Scope, Span},
     timing::Timing,
 };
 
@@ -46,7 +46,7 @@ pub struct Diff {
     /// CPUs that were busy with exits of the VMs that are in both; null where that is not known of both.
     pub cores: Option<Change>,
     /// The VMs, those that changed most first.
-    pub vms: Vec<Vm>,
+    pub vms: Vec<VmDiff>,
 }
 
 /// What a recording is of.
@@ -59,7 +59,7 @@ pub struct Side {
     /// When.
     pub span: Span,
     /// Whether KVM reported exits.
-    pub source: Source,
+    pub source: ExitReporting,
     /// Which exits were timed.
     pub timing: Timing,
     /// Whether times are known at all.
@@ -69,7 +69,7 @@ pub struct Side {
 
 /// One VM.
 #[derive(Clone, Debug, Serialize)]
-pub struct Vm {
+pub struct VmDiff {
     /// Its name, that after if it was another: unescaped.
     pub name: String,
     /// Who it was; null where it was not there.
@@ -77,16 +77,16 @@ pub struct Vm {
     /// Who it is.
     pub after: Option<Who>,
     /// What the two have in common; null where there is only one.
-    pub matched: Option<By>,
+    pub matched: Option<MatchedBy>,
     /// Exits per second.
     pub exits: Change,
     /// CPUs busy with its exits; null where that is not known of both.
     pub cores: Option<Change>,
     /// What was or is worth a change. None where the VM is in one recording only.
-    pub findings: Vec<Found>,
-    /// By event, `vmexit` for exits by reason: those tables that both have. Rows that saved or cost most
+    pub findings: Vec<FindingDiff>,
+    /// MatchedBy event, `vmexit` for exits by reason: those tables that both have. Rows that saved or cost most
     /// come first, and those within the noise last. None where the VM is in one recording only.
-    pub tables: BTreeMap<Event, Vec<Row>>,
+    pub tables: BTreeMap<Event, Vec<RowDiff>>,
     /// How many rows were left out of a table, where it was to have no more than so many.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hidden: BTreeMap<Event, usize>,
@@ -111,7 +111,7 @@ impl Diff {
         let (old, new) = (whole(before), whole(after));
         let (notes, comparable) = note::differences(&old, &new);
         let sides = (Side::of(&old), Side::of(&new));
-        let mut vms: Vec<Vm> = pair::pairs(before, &old, after, &new)
+        let mut vms: Vec<VmDiff> = pair::pairs(before, &old, after, &new)
             .into_iter()
             .map(|pair| vm(pair, &sides, &comparable, top))
             .collect();
@@ -139,18 +139,18 @@ impl Side {
             span: report.span.clone(),
             source: report.source,
             timing: report.timing,
-            times: report.source == Source::Exits && report.timing != Timing::Off,
+            times: report.source == ExitReporting::Exits && report.timing != Timing::Off,
         }
     }
 }
 
 impl Who {
-    fn of(vm: &report::Vm) -> Self {
+    fn of(vm: &report::VmReport) -> Self {
         Self { name: vm.name.clone(), pid: vm.pid, vcpus: vm.vcpus.len() }
     }
 }
 
-impl Vm {
+impl VmDiff {
     /// How much it changed: by its time, where that is known, else by its exits, which matter less.
     fn weight(&self) -> f64 {
         let cores = self.cores.as_ref().map(|cores| cores.difference.abs());
@@ -163,13 +163,13 @@ fn vm(
     (before, after): &(Side, Side),
     comparable: &[Event],
     top: Option<usize>,
-) -> Vm {
+) -> VmDiff {
     let Pair { before: old, after: new, matched } = pair;
     let (old_side, new_side) = (old.map(|vm| (vm, before)), new.map(|vm| (vm, after)));
-    let exits = |side: Option<(&report::Vm, &Side)>| {
+    let exits = |side: Option<(&report::VmReport, &Side)>| {
         side.map_or(Measured::default(), |(vm, side)| Measured::rate(vm.total.samples, side))
     };
-    let cores = |side: Option<(&report::Vm, &Side)>| match side {
+    let cores = |side: Option<(&report::VmReport, &Side)>| match side {
         Some((vm, side)) => Measured::cores_of(&vm.tables.exits, side),
         None => Some(Measured::default()),
     };
@@ -189,7 +189,7 @@ fn vm(
             }
         }
     }
-    Vm {
+    VmDiff {
         name: new.or(old).map_or_else(String::new, |vm| vm.name.clone()),
         exits: Change::between(exits(old_side), exits(new_side)),
         cores: cores(old_side).zip(cores(new_side)).map(|(old, new)| Change::between(old, new)),

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use crate::{
     event::Event,
-    report::{Report, Source},
+    report::{ExitReporting, Report},
     timing::Timing,
 };
 
@@ -26,12 +26,14 @@ pub(super) fn differences(before: &Report, after: &Report) -> (Vec<String>, Vec<
     };
     differ("The CPUs differ", &vendor(before), &vendor(after));
     let timed = |report: &Report| match (report.source, report.timing) {
-        (Source::Silent, _) => "not known, for KVM reported no exits".to_owned(),
-        (Source::Nothing, _) => "not known, for KVM reported nothing".to_owned(),
-        (Source::Exits, Timing::Off) => "not measured".to_owned(),
-        (Source::Exits, Timing::All) => "those of all exits".to_owned(),
-        (Source::Exits, Timing::Varies) => "those of a varying share of the exits".to_owned(),
-        (Source::Exits, timing) => format!("those of {timing} of the exits"),
+        (ExitReporting::Silent, _) => "not known, for KVM reported no exits".to_owned(),
+        (ExitReporting::Nothing, _) => "not known, for KVM reported nothing".to_owned(),
+        (ExitReporting::Exits, Timing::Off) => "not measured".to_owned(),
+        (ExitReporting::Exits, Timing::All) => "those of all exits".to_owned(),
+        (ExitReporting::Exits, Timing::Varies) => {
+            "those of a varying share of the exits".to_owned()
+        }
+        (ExitReporting::Exits, timing) => format!("those of {timing} of the exits"),
     };
     differ("Times are", &timed(before), &timed(after));
     let watched = |report: &Report| {
@@ -46,7 +48,7 @@ pub(super) fn differences(before: &Report, after: &Report) -> (Vec<String>, Vec<
         lost.no_entry + lost.vcpu_limit + lost.vcpu_table_full + lost.unreadable + missed
     };
     differ("Exits or events that were lost", &lost(before), &lost(after));
-    if before.source == Source::Silent && after.source == Source::Silent {
+    if before.source == ExitReporting::Silent && after.source == ExitReporting::Silent {
         notes.push("KVM reported no exits in either: compared are its other events.".into());
     }
     // The same number is another reason, or another fault, to the other vendor.

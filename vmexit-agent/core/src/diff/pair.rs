@@ -4,13 +4,13 @@ use serde::Serialize;
 
 use crate::{
     measurement::Measurement,
-    report::{Report, Vm},
+    report::{Report, VmReport},
 };
 
 /// What two VMs have in common, the surest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum By {
+pub enum MatchedBy {
     /// The name, which nobody else has.
     Name,
     /// The UUID: it was renamed.
@@ -24,15 +24,15 @@ pub enum By {
 /// A VM of either recording, or of both.
 #[derive(Clone, Copy)]
 pub(super) struct Pair<'a> {
-    pub before: Option<&'a Vm>,
-    pub after: Option<&'a Vm>,
-    pub matched: Option<By>,
+    pub before: Option<&'a VmReport>,
+    pub after: Option<&'a VmReport>,
+    pub matched: Option<MatchedBy>,
 }
 
 /// A VM and what else is known of it.
 #[derive(Clone, Copy)]
 struct Known<'a> {
-    vm: &'a Vm,
+    vm: &'a VmReport,
     uuid: Option<&'a str>,
 }
 
@@ -45,11 +45,11 @@ pub(super) fn pairs<'a>(
 ) -> Vec<Pair<'a>> {
     let same_host = old.host.name == new.host.name;
     type Same<'s> = &'s dyn Fn(&Known<'_>, &Known<'_>) -> bool;
-    let ways: [(By, Same<'_>); 4] = [
-        (By::Name, &|old, new| old.vm.name == new.vm.name),
-        (By::Uuid, &|old, new| old.uuid.is_some() && old.uuid == new.uuid),
-        (By::Pid, &|old, new| same_host && old.vm.pid == new.vm.pid),
-        (By::Rest, &|_, _| true),
+    let ways: [(MatchedBy, Same<'_>); 4] = [
+        (MatchedBy::Name, &|old, new| old.vm.name == new.vm.name),
+        (MatchedBy::Uuid, &|old, new| old.uuid.is_some() && old.uuid == new.uuid),
+        (MatchedBy::Pid, &|old, new| same_host && old.vm.pid == new.vm.pid),
+        (MatchedBy::Rest, &|_, _| true),
     ];
     let (mut olds, mut news) = (known(before, old), known(after, new));
     let mut pairs = Vec::new();
@@ -73,8 +73,8 @@ fn take<'a>(
     olds: &mut Vec<Known<'a>>,
     news: &mut Vec<Known<'a>>,
     same: impl Fn(&Known<'_>, &Known<'_>) -> bool,
-) -> Vec<(&'a Vm, &'a Vm)> {
-    let mut pairs: Vec<(&Vm, &Vm)> = Vec::new();
+) -> Vec<(&'a VmReport, &'a VmReport)> {
+    let mut pairs: Vec<(&VmReport, &VmReport)> = Vec::new();
     for old in olds.iter() {
         let mut meant = news.iter().filter(|new| same(old, new));
         let (Some(new), None) = (meant.next(), meant.next()) else { continue };

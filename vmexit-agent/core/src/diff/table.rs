@@ -17,7 +17,7 @@ use crate::{
 
 /// A row of both tables, or of one.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct RowDiff {
     /// What it is of; of kind `reason` for an exit reason, by code and name.
     #[serde(flatten)]
     pub subject: Subject,
@@ -34,7 +34,7 @@ pub struct Row {
 }
 
 /// Which row: kind, number, whether written.
-type Id = (Kind, Option<u64>, Option<Direction>);
+type RowKey = (Kind, Option<u64>, Option<Direction>);
 
 struct One<'a> {
     subject: Subject,
@@ -47,12 +47,12 @@ pub(super) fn rows(
     event: Event,
     (before, before_side): (&Tables, &Side),
     (after, after_side): (&Tables, &Side),
-) -> Vec<Row> {
+) -> Vec<RowDiff> {
     let (mut olds, news) = (by_id(event, before), by_id(event, after));
     let mut both: Vec<(Option<One<'_>>, Option<One<'_>>)> =
         news.into_iter().map(|(id, new)| (olds.remove(&id), Some(new))).collect();
     both.extend(olds.into_values().map(|old| (Some(old), None)));
-    let mut rows: Vec<Row> = both
+    let mut rows: Vec<RowDiff> = both
         .into_iter()
         .filter_map(|(old, new)| {
             let (old_stats, new_stats) =
@@ -66,7 +66,7 @@ pub(super) fn rows(
             };
             // The devices may have other names by now.
             let One { subject, waits, .. } = new.or(old)?;
-            Some(Row {
+            Some(RowDiff {
                 subject,
                 waits,
                 exits: Change::between(rate(old_stats, before_side), rate(new_stats, after_side)),
@@ -82,7 +82,7 @@ pub(super) fn rows(
     rows
 }
 
-fn by_id(event: Event, tables: &Tables) -> BTreeMap<Id, One<'_>> {
+fn by_id(event: Event, tables: &Tables) -> BTreeMap<RowKey, One<'_>> {
     let exits = tables.exits.iter().filter(|_| event == Event::Vmexit).map(|exit| One {
         subject: Subject {
             kind: Kind::Reason,
@@ -102,7 +102,7 @@ fn by_id(event: Event, tables: &Tables) -> BTreeMap<Id, One<'_>> {
     exits.chain(details).map(|one| (id(&one.subject), one)).collect()
 }
 
-impl Row {
+impl RowDiff {
     /// Whether it changed by more than noise.
     pub fn is_real(&self) -> bool {
         self.exits.is_real() || self.cores.as_ref().is_some_and(Change::is_real)

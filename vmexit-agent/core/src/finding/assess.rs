@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     event::Event,
-    report::{Report, Scope, Source, Stats, Tables, Vm, per_second, percent},
+    report::{ExitReporting, Report, Scope, Stats, Tables, VmReport, per_second, percent},
     timing::Timing,
     vm::{self, Profile, Vmm},
 };
@@ -36,16 +36,16 @@ const MOST_EVIDENCE: usize = 6;
 
 /// A VM of a report and what its rules are held against.
 pub(super) struct Assessed<'a> {
-    vm: &'a Vm,
+    vm: &'a VmReport,
     /// What is known of the VM beside its exits.
     pub(super) guest: Option<&'a vm::Vm>,
     span_ns: u64,
-    source: Source,
+    source: ExitReporting,
     timing: Timing,
 }
 
 /// A row that counts.
-struct Row {
+struct MatchedRow {
     evidence: Evidence,
     /// The time of its exits; 0 if that is waiting.
     ns: u64,
@@ -54,14 +54,14 @@ struct Row {
 
 /// Some rows, as one.
 #[derive(Default)]
-struct Sum {
-    rows: Vec<Row>,
+struct RuleSum {
+    rows: Vec<MatchedRow>,
     figures: Figures,
     /// `None` where it is not known.
     core_percent: Option<f64>,
 }
 
-/// Assesses the VMs of a report that have tables by its `scope`: fills in [`Vm::assessment`]. `guests` are the VMs of the
+/// Assesses the VMs of a report that have tables by its `scope`: fills in [`VmReport::assessment`]. `guests` are the VMs of the
 /// measurement.
 pub fn assess(report: &mut Report, guests: &[vm::Vm], scope: Scope) {
     let guests: BTreeMap<u32, &vm::Vm> = guests.iter().map(|guest| (guest.pid, guest)).collect();
@@ -80,7 +80,7 @@ impl Assessed<'_> {
         let guest_os = guest_os::of(scene);
         let (mut findings, mut healthy) = (Vec::new(), Vec::new());
         for rule in rules() {
-            let sum = Sum::of(rule, scene);
+            let sum = RuleSum::of(rule, scene);
             if sum.figures.samples < FEWEST_SAMPLES {
                 continue;
             }
@@ -115,20 +115,20 @@ impl Assessed<'_> {
 
     /// Whether it is known how long exits took.
     fn times(&self) -> bool {
-        self.source == Source::Exits && self.timing != Timing::Off
+        self.source == ExitReporting::Exits && self.timing != Timing::Off
     }
 
     /// What shares are shares of: exits; where there are none, the events of all tables but userspace's,
     /// which has the others' again.
     fn samples(&self) -> u64 {
-        if self.source == Source::Exits {
+        if self.source == ExitReporting::Exits {
             return self.vm.total.samples;
         }
         let tables = self.vm.tables.details.iter().filter(|&(&event, _)| event != Event::Userspace);
         tables.flat_map(|(_, rows)| rows).map(|row| row.stats.samples).sum()
     }
 
-    fn is_finding(&self, rule: &Rule, sum: &Sum) -> bool {
+    fn is_finding(&self, rule: &Rule, sum: &RuleSum) -> bool {
         let costs = match sum.core_percent {
             Some(percent) => percent >= LEAST_CORE_PERCENT,
             None => sum.figures.per_second >= LEAST_PER_SECOND,
@@ -143,7 +143,7 @@ impl Assessed<'_> {
         }
     }
 
-    fn finding(&self, rule: &Rule, sum: Sum, os: Option<Os>) -> Finding {
+    fn finding(&self, rule: &Rule, sum: RuleSum, os: Option<Os>) -> Finding {
         let unknown = Profile::default();
         let profile = self.guest.map_or(&unknown, |guest| &guest.profile);
         let is_qemu = self.guest.is_some_and(|guest| guest.vmm == Vmm::Qemu);
@@ -180,13 +180,17 @@ impl Assessed<'_> {
         }
     }
 
-    fn row(&self, row: EvidenceRow, stats: &Stats, waits: bool) -> Row {
+    fn row(&self, row: EvidenceRow, stats: &Stats, waits: bool) -> MatchedRow {
         let handled_ns = (!waits).then_some(stats.total_ns);
         let figures = self.figures(stats.samples, handled_ns);
-        Row { evidence: Evidence { row, figures }, ns: handled_ns.unwrap_or(0), timed: stats.timed }
+        MatchedRow {
+            evidence: Evidence { row, figures },
+            ns: handled_ns.unwrap_or(0),
+            timed: stats.timed,
+        }
     }
 
-    fn exits(&self, rule: &Rule) -> Vec<Row> {
+    fn exits(&self, rule: &Rule) -> Vec<MatchedRow> {
         let rows = self.vm.tables.exits.iter();
         rows.filter(|exit| {
             rule.patterns.iter().any(|pattern| pattern.is_exit(exit, self.vm.vendor))
@@ -198,7 +202,7 @@ impl Assessed<'_> {
         .collect()
     }
 
-    fn details(&self, rule: &Rule) -> Vec<Row> {
+    fn details(&self, rule: &Rule) -> Vec<MatchedRow> {
         let rows = self.vm.tables.details.values().flatten();
         rows.filter(|row| {
             rule.patterns.iter().any(|pattern| pattern.is_detail(row, self.vm.vendor))
@@ -208,7 +212,7 @@ impl Assessed<'_> {
     }
 }
 
-impl Sum {
+impl RuleSum {
     fn of(rule: &Rule, scene: &Assessed<'_>) -> Self {
         if rule.patterns.iter().any(Pattern::is_polling) {
             return Self::of_polling(scene);
@@ -236,7 +240,7 @@ impl Sum {
     fn of_polling(scene: &Assessed<'_>) -> Self {
         let Some(halts) = scene.vm.total.halts else { return Self::default() };
         let mut figures = scene.figures(halts.polled, None);
-        if scene.source != Source::Exits {
+        if scene.source != ExitReporting::Exits {
             // Halts are none of the events that shares are shares of.
             figures.exits_percent = 0.0;
         }

@@ -5,7 +5,7 @@
 //!  CPU 0/KVM   109/112 [000] 36.271971364: kvm:kvm_pio: pio_read at 0x608 size 4 count 1 val 0x1f
 //! ```
 //!
-//! What follows the event is text of the kernel's (`TP_printk`, arch/x86/kvm/trace.h) or of libtraceevent's
+//! ParsedEvent follows the event is text of the kernel's (`TP_printk`, arch/x86/kvm/trace.h) or of libtraceevent's
 //! plugin; kernels add to its end, so that no more is read than is needed.
 
 use vmexit_common::key::Key;
@@ -15,8 +15,8 @@ use crate::vendor::Vendor;
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Line<'a> {
-    /// What the thread is called.
+pub(super) struct PerfLine<'a> {
+    /// ParsedEvent the thread is called.
     pub comm: &'a str,
     /// Its process, if it was asked for.
     pub pid: Option<u32>,
@@ -26,17 +26,17 @@ pub(super) struct Line<'a> {
     pub cpu: Option<u32>,
     /// When, on perf's clock, nanoseconds.
     pub ns: u64,
-    /// What.
-    pub what: What,
+    /// ParsedEvent.
+    pub what: ParsedEvent,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum ParsedEvent {
     /// The guest left.
     Exit { vcpu: Option<u32>, vendor: Option<Vendor>, code: Option<u32> },
     /// The guest goes on.
     Entry { vcpu: Option<u32> },
-    /// What it left for, and how often.
+    /// ParsedEvent it left for, and how often.
     Access { key: Key, times: u64 },
     /// A read that is yet to be answered; another event follows with the answer.
     Announced,
@@ -44,7 +44,7 @@ pub(super) enum What {
     Other,
 }
 
-impl<'a> Line<'a> {
+impl<'a> PerfLine<'a> {
     /// `None` for anything else.
     pub(super) fn of(line: &'a str) -> Option<Self> {
         // The name of a thread, which comes before, can be anything.
@@ -89,18 +89,18 @@ fn time(word: &str) -> Option<u64> {
 }
 
 /// The event of a name and its text; `None` if that is not as known.
-fn what(event: &str, text: &str) -> Option<What> {
+fn what(event: &str, text: &str) -> Option<ParsedEvent> {
     match event {
         "kvm_exit" => exit(text),
-        "kvm_entry" => Some(What::Entry { vcpu: number_after(text, "vcpu ") }),
+        "kvm_entry" => Some(ParsedEvent::Entry { vcpu: number_after(text, "vcpu ") }),
         "kvm_pio" => pio(text),
         "kvm_mmio" => mmio(text),
         "kvm_msr" => msr(text),
-        _ => Some(What::Other),
+        _ => Some(ParsedEvent::Other),
     }
 }
 
-fn exit(text: &str) -> Option<What> {
+fn exit(text: &str) -> Option<ParsedEvent> {
     let vcpu = number_after(text, "vcpu ");
     let (vendor, code) = match text.split_once("reason ") {
         Some((_, rest)) => {
@@ -114,11 +114,11 @@ fn exit(text: &str) -> Option<What> {
             (isa, Some(field(" exit_reason=")?))
         }
     };
-    Some(What::Exit { vcpu, vendor, code })
+    Some(ParsedEvent::Exit { vcpu, vendor, code })
 }
 
 /// `pio_read at 0x608 size 4 count 1 val 0x1f`
-fn pio(text: &str) -> Option<What> {
+fn pio(text: &str) -> Option<ParsedEvent> {
     let write = match text.split(' ').next()? {
         "pio_read" => 0,
         "pio_write" => 1,
@@ -127,24 +127,27 @@ fn pio(text: &str) -> Option<What> {
     let port = u16::try_from(number_after(text, " at ")?).ok()?;
     let (size, times) = (number_after(text, " size ")?, number_after(text, " count ")?);
     let size = u64::from(size).clamp(1, 8);
-    Some(What::Access { key: Key::pio(port.into(), write, size), times: times.max(1).into() })
+    Some(ParsedEvent::Access {
+        key: Key::pio(port.into(), write, size),
+        times: times.max(1).into(),
+    })
 }
 
 /// `mmio read len 4 gpa 0xfed000f0 val 0x1f`
-fn mmio(text: &str) -> Option<What> {
+fn mmio(text: &str) -> Option<ParsedEvent> {
     let write = match text.strip_prefix("mmio ")?.split(' ').next()? {
-        "unsatisfied-read" => return Some(What::Announced),
+        "unsatisfied-read" => return Some(ParsedEvent::Announced),
         "read" => 0,
         "write" => 1,
         _ => return None,
     };
     let size = number_after(text, " len ")?.clamp(1, 8);
     let key = Key::mmio(long_after(text, " gpa ")?, write, size.into());
-    Some(What::Access { key, times: 1 })
+    Some(ParsedEvent::Access { key, times: 1 })
 }
 
 /// `msr_write 6e0 = 0x1fb1e5ac1f9`
-fn msr(text: &str) -> Option<What> {
+fn msr(text: &str) -> Option<ParsedEvent> {
     let mut words = text.split(' ');
     let write = match words.next()? {
         "msr_read" => 0,
@@ -152,7 +155,7 @@ fn msr(text: &str) -> Option<What> {
         _ => return None,
     };
     let number = u32::from_str_radix(words.next()?, 16).ok()?;
-    Some(What::Access { key: Key::msr(number.into(), write), times: 1 })
+    Some(ParsedEvent::Access { key: Key::msr(number.into(), write), times: 1 })
 }
 
 /// The number that follows some words, which come once.
@@ -174,19 +177,19 @@ fn long_after(text: &str, words: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn whats(line: &str) -> What {
-        Line::of(line).unwrap_or_else(|| panic!("not understood: {line}")).what
+    fn whats(line: &str) -> ParsedEvent {
+        PerfLine::of(line).unwrap_or_else(|| panic!("not understood: {line}")).what
     }
 
-    fn exit(vcpu: Option<u32>, vendor: Vendor, code: u32) -> What {
-        What::Exit { vcpu, vendor: Some(vendor), code: Some(code) }
+    fn exit(vcpu: Option<u32>, vendor: Vendor, code: u32) -> ParsedEvent {
+        ParsedEvent::Exit { vcpu, vendor: Some(vendor), code: Some(code) }
     }
 
     #[test]
     fn who_and_when() {
         let line = " CPU 0/KVM  2471/2478  [003] 99.000001: kvm:kvm_entry: vcpu 3, rip 0xfff0";
-        let entry = What::Entry { vcpu: Some(3) };
-        let expected = Line {
+        let entry = ParsedEvent::Entry { vcpu: Some(3) };
+        let expected = PerfLine {
             comm: "CPU 0/KVM",
             pid: Some(2471),
             tid: 2478,
@@ -194,9 +197,9 @@ mod tests {
             ns: 99_000_001_000,
             what: entry,
         };
-        assert_eq!(Line::of(line), Some(expected.clone()));
+        assert_eq!(PerfLine::of(line), Some(expected.clone()));
         let nanoseconds = line.replace("99.000001:", "99.000001000:");
-        assert_eq!(Line::of(&nanoseconds), Some(expected));
+        assert_eq!(PerfLine::of(&nanoseconds), Some(expected));
         for (line, comm, tid, cpu) in [
             (
                 "qemu-system-x86 10042 [000] 31.754508: kvm:kvm_entry: vcpu 0",
@@ -215,7 +218,7 @@ mod tests {
             ),
             ("1.1: kvm:kvm_e: 7 [017] 2.5: kvm:kvm_entry: vcpu 0", "1.1: kvm:kvm_e:", 7, Some(17)),
         ] {
-            let found = Line::of(line).map(|line| (line.comm, line.tid, line.cpu));
+            let found = PerfLine::of(line).map(|line| (line.comm, line.tid, line.cpu));
             assert_eq!(found, (tid != 0).then_some((comm, tid, cpu)), "{line}");
         }
     }
@@ -229,7 +232,7 @@ mod tests {
             ("reason EXIT_IOIO rip 0xf0 info 60802 f1", exit(None, Vendor::Svm, 0x7b)),
             (
                 "reason UNKNOWN (165) rip 0xf0 info 0 0",
-                What::Exit { vcpu: None, vendor: None, code: Some(165) },
+                ParsedEvent::Exit { vcpu: None, vendor: None, code: Some(165) },
             ),
             // Linux 5.10 and later.
             (
@@ -242,7 +245,7 @@ mod tests {
             ),
             (
                 "vcpu 0 reason SOMETHING_NEW rip 0xf0",
-                What::Exit { vcpu: Some(0), vendor: None, code: None },
+                ParsedEvent::Exit { vcpu: Some(0), vendor: None, code: None },
             ),
             (
                 "[FAILED TO PARSE] exit_reason=30 guest_rip=0xf0 isa=1 info1=0x0",
@@ -270,14 +273,17 @@ mod tests {
         ] {
             assert_eq!(
                 whats(&format!("q 1 [0] 1.0: kvm:{text}")),
-                What::Access { key, times },
+                ParsedEvent::Access { key, times },
                 "{text}"
             );
         }
         let head = "q 1 [0] 1.0: kvm:";
         let announced = "kvm_mmio: mmio unsatisfied-read len 4 gpa 0xfed000f0 val 0x0";
-        assert_eq!(whats(&format!("{head}{announced}")), What::Announced);
-        assert_eq!(whats(&format!("{head}kvm_apic: apic_write APIC_EOI = 0x0")), What::Other);
+        assert_eq!(whats(&format!("{head}{announced}")), ParsedEvent::Announced);
+        assert_eq!(
+            whats(&format!("{head}kvm_apic: apic_write APIC_EOI = 0x0")),
+            ParsedEvent::Other
+        );
     }
 
     #[test]
@@ -295,7 +301,7 @@ mod tests {
             "q 1 [0] 1.0: kvm:kvm_msr: msr_read = 0x0",
             "q 1 [0] 1.0: kvm:kvm_exit: ",
         ] {
-            assert_eq!(Line::of(line), None, "{line}");
+            assert_eq!(PerfLine::of(line), None, "{line}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What others have measured, as a recording: text of `perf script` with KVM's events goes in, line by line
+//! ParsedEvent others have measured, as a recording: text of `perf script` with KVM's events goes in, line by line
 //! and whatever its length; out come the same counts and times that vmexit's own programs would have
 //! kept. Nothing in the text is trusted: lines, threads and rows are bounded.
 
@@ -14,8 +14,8 @@ use std::{
 use thiserror::Error;
 
 use self::{
-    line::{Line, What},
-    vcpu::Vcpu,
+    line::{ParsedEvent, PerfLine},
+    vcpu::ImportedVcpu,
 };
 use crate::{
     counters::Interval,
@@ -62,7 +62,7 @@ pub enum ImportError {
 /// A recording, and what of the text is not in it.
 #[derive(Debug)]
 pub struct Imported {
-    /// What was understood.
+    /// ParsedEvent was understood.
     pub recording: Measurement,
     /// Lines that were not understood.
     pub not_understood: u64,
@@ -120,11 +120,11 @@ fn next_line(text: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<b
     }
 }
 
-/// What has been read so far.
+/// ParsedEvent has been read so far.
 #[derive(Default)]
 struct Trace {
     lines: u64,
-    vcpus: HashMap<u32, Vcpu>,
+    vcpus: HashMap<u32, ImportedVcpu>,
     room: usize,
     host: Told,
     /// First and last time, nanoseconds.
@@ -142,7 +142,7 @@ struct Trace {
     has_pids: bool,
 }
 
-/// What a header tells of the host (`perf script --header`).
+/// ParsedEvent a header tells of the host (`perf script --header`).
 #[derive(Default)]
 struct Told {
     name: Option<String>,
@@ -167,7 +167,7 @@ impl Trace {
             self.lost = self.lost.saturating_add(lost.trim().parse().unwrap_or(1));
             return;
         }
-        match Line::of(line).filter(|_| is_whole) {
+        match PerfLine::of(line).filter(|_| is_whole) {
             Some(line) => self.event(&line),
             None => {
                 self.not_understood += 1;
@@ -176,14 +176,14 @@ impl Trace {
         }
     }
 
-    fn event(&mut self, line: &Line<'_>) {
+    fn event(&mut self, line: &PerfLine<'_>) {
         match line.what {
-            What::Other => {
+            ParsedEvent::Other => {
                 self.passed_over += 1;
                 return;
             }
-            What::Exit { code: None, .. } => self.unnamed += 1,
-            What::Access { key, .. } => self.kinds.extend(key.table().map(kind::event)),
+            ParsedEvent::Exit { code: None, .. } => self.unnamed += 1,
+            ParsedEvent::Access { key, .. } => self.kinds.extend(key.table().map(kind::event)),
             _ => {}
         }
         let (first, last) = self.span.unwrap_or((line.ns, line.ns));
@@ -192,13 +192,13 @@ impl Trace {
         self.has_pids |= line.pid.is_some();
         if !self.vcpus.contains_key(&line.tid) && self.vcpus.len() >= MOST_THREADS {
             match line.what {
-                What::Exit { .. } => self.vcpu_table_full += 1,
-                What::Access { .. } => self.unmatched += 1,
+                ParsedEvent::Exit { .. } => self.vcpu_table_full += 1,
+                ParsedEvent::Access { .. } => self.unmatched += 1,
                 _ => {}
             }
             return;
         }
-        let vcpu = self.vcpus.entry(line.tid).or_insert_with(|| Vcpu::new(line));
+        let vcpu = self.vcpus.entry(line.tid).or_insert_with(|| ImportedVcpu::new(line));
         vcpu.follow(line.ns, &line.what, &mut self.room);
     }
 
@@ -245,7 +245,7 @@ impl Trace {
 }
 
 /// The VMs of some threads. Threads have the name of their program, unless the VMM names them by vCPU.
-fn vms<'a>(vcpus: impl Iterator<Item = &'a Vcpu>) -> Vec<vm::Vm> {
+fn vms<'a>(vcpus: impl Iterator<Item = &'a ImportedVcpu>) -> Vec<vm::Vm> {
     let mut vms: BTreeMap<u32, vm::Vm> = BTreeMap::new();
     for vcpu in vcpus {
         let vmm = Vmm::of_thread(&vcpu.comm);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use vmexit_common::key::Key;
 
-use super::line::{Line, What};
+use super::line::{ParsedEvent, PerfLine};
 use crate::{
     counters::{Durations, RowInterval, Thread, VcpuInterval},
     store::MOST_ROWS,
@@ -14,7 +14,7 @@ use crate::{
 
 /// A thread and what was counted of it.
 #[derive(Default)]
-pub(super) struct Vcpu {
+pub(super) struct ImportedVcpu {
     pub comm: String,
     pub pid: u32,
     /// When it was first seen, nanoseconds.
@@ -34,17 +34,17 @@ struct Open {
     detail: Option<Key>,
 }
 
-impl Vcpu {
+impl ImportedVcpu {
     /// One that was first seen in this line.
-    pub(super) fn new(line: &Line<'_>) -> Self {
+    pub(super) fn new(line: &PerfLine<'_>) -> Self {
         let (comm, pid) = (line.comm.to_owned(), line.pid.unwrap_or(0));
         Self { comm, pid, since_ns: line.ns, ..Self::default() }
     }
 
     /// The next event; `room` is for how many rows more there is memory.
-    pub(super) fn follow(&mut self, ns: u64, what: &What, room: &mut usize) {
+    pub(super) fn follow(&mut self, ns: u64, what: &ParsedEvent, room: &mut usize) {
         match *what {
-            What::Exit { vcpu, vendor, code } => {
+            ParsedEvent::Exit { vcpu, vendor, code } => {
                 self.number = vcpu.or(self.number);
                 self.vendor = vendor.or(self.vendor);
                 self.lost_no_entry += u64::from(self.open.is_some());
@@ -52,7 +52,7 @@ impl Vcpu {
                 let reason = code.map_or(Key::reason(0).other(), Key::reason);
                 self.open = Some(Open { ns, reason, detail: None });
             }
-            What::Entry { vcpu } => {
+            ParsedEvent::Entry { vcpu } => {
                 self.number = vcpu.or(self.number);
                 if let Some(open) = self.open.take() {
                     let ns = ns.saturating_sub(open.ns);
@@ -62,7 +62,7 @@ impl Vcpu {
                     }
                 }
             }
-            What::Access { key, times } => match &mut self.open {
+            ParsedEvent::Access { key, times } => match &mut self.open {
                 Some(open) => {
                     // The exit goes to the last; of those before, and of a string, the accesses are counted.
                     let before = open.detail.replace(key);
@@ -79,7 +79,7 @@ impl Vcpu {
                     row.extra_accesses += times - 1;
                 }
             },
-            What::Announced | What::Other => {}
+            ParsedEvent::Announced | ParsedEvent::Other => {}
         }
     }
 

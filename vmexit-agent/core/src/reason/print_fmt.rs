@@ -29,18 +29,18 @@ const MAX_NAME: usize = 80;
 const MAX_NESTING: usize = 16;
 
 /// Codes and their names, in the kernel's order.
-pub type Names = Vec<(u32, String)>;
+pub type NameTable = Vec<(u32, String)>;
 
 /// The names that the running kernel has for exit reasons; empty where it does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ReasonNames {
     /// Intel's exit reasons.
-    pub vmx: Names,
+    pub vmx: NameTable,
     /// AMD's exit codes.
-    pub svm: Names,
+    pub svm: NameTable,
     /// Bits of Intel's that are not part of the number, such as `FAILED_VMENTRY`.
-    pub flags: Names,
+    pub flags: NameTable,
 }
 
 impl ReasonNames {
@@ -133,7 +133,7 @@ fn number(word: &str) -> Option<u64> {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Reading {
+enum ParsedNumber {
     #[default]
     Nothing,
     Isa,
@@ -145,7 +145,7 @@ enum Reading {
 struct Branches {
     depth: usize,
     /// How far a comparison of `isa` has been read.
-    reading: Reading,
+    reading: ParsedNumber,
     /// The `isa` of the condition that is being read, and whether there is more to the condition.
     isa: Option<u32>,
     mixed: bool,
@@ -159,14 +159,14 @@ struct Branches {
 impl Branches {
     fn follow(&mut self, token: Token<'_>) {
         self.reading = match (token, self.reading) {
-            (Token::Word("isa"), _) => Reading::Isa,
-            (Token::Sign("=="), Reading::Isa) => Reading::Equals,
+            (Token::Word("isa"), _) => ParsedNumber::Isa,
+            (Token::Sign("=="), ParsedNumber::Isa) => ParsedNumber::Equals,
             (Token::Sign("(" | ")"), reading) => reading,
-            (Token::Number(isa), Reading::Equals) => {
+            (Token::Number(isa), ParsedNumber::Equals) => {
                 self.isa = u32::try_from(isa).ok();
-                Reading::Nothing
+                ParsedNumber::Nothing
             }
-            _ => Reading::Nothing,
+            _ => ParsedNumber::Nothing,
         };
         match token {
             Token::Sign("&&" | "||") => self.mixed = true,
@@ -219,8 +219,8 @@ impl Branches {
 
 /// The `{ number, "name" }` of a call whose opening parenthesis comes next; none if it is not about
 /// the exit reason.
-fn rows(tokens: &mut Tokens<'_>) -> Names {
-    let (mut rows, mut depth, mut ours) = (Names::new(), 1usize, false);
+fn rows(tokens: &mut Tokens<'_>) -> NameTable {
+    let (mut rows, mut depth, mut ours) = (NameTable::new(), 1usize, false);
     if tokens.next_if_eq(&Token::Sign("(")).is_none() {
         return rows;
     }
@@ -240,7 +240,7 @@ fn rows(tokens: &mut Tokens<'_>) -> Names {
             _ => {}
         }
     }
-    if ours { rows } else { Names::new() }
+    if ours { rows } else { NameTable::new() }
 }
 
 fn row(tokens: &[Token<'_>]) -> Option<(u32, String)> {

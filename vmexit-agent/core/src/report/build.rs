@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use vmexit_common::stats::Halts;
 
 use super::{
-    Accounting, Assessment, Exit, Leading, Lost, Report, SCHEMA, Scope, Source, Span, Tables,
-    Total, Vcpu, Vm, detail,
+    Accounting, Assessment, Exit, ExitReporting, Leading, Lost, Report, SCHEMA, Scope, Span,
+    Tables, Total, VcpuReport, VmReport, detail,
     frame::{Frame, code_of, reason_name, row_waits},
     series,
     stats::{Stats, Whole, per_second, percent, total_ns, user_ns},
@@ -45,7 +45,7 @@ impl Report {
             source,
         };
         let over_time = series::by_vm(&measurement.steps);
-        let mut vms: Vec<Vm> = by_pid
+        let mut vms: Vec<VmReport> = by_pid
             .into_iter()
             .map(|(pid, vcpus)| {
                 let mut vm = vm(pid, guests.get(&pid).copied(), &vcpus, frame);
@@ -73,13 +73,13 @@ impl Report {
 }
 
 /// What the kernel gave in an interval.
-pub fn source(interval: &Interval) -> Source {
+pub fn source(interval: &Interval) -> ExitReporting {
     let exits = interval.vcpus.iter().any(|vcpu| vcpu.isa != 0 || vcpu.observed > 0);
     let others = interval.vcpus.iter().any(|vcpu| !vcpu.details.is_empty());
     match (exits, others) {
-        (true, _) => Source::Exits,
-        (false, true) => Source::Silent,
-        (false, false) => Source::Nothing,
+        (true, _) => ExitReporting::Exits,
+        (false, true) => ExitReporting::Silent,
+        (false, false) => ExitReporting::Nothing,
     }
 }
 
@@ -110,7 +110,7 @@ pub fn accounting(interval: &Interval) -> Accounting {
     sum
 }
 
-fn vm(pid: u32, guest: Option<&vm::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>) -> Vm {
+fn vm(pid: u32, guest: Option<&vm::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>) -> VmReport {
     let has_tables = host.scope.vms.includes(pid);
     let scope = Scope { vcpus: has_tables && host.scope.vcpus, ..host.scope };
     let frame = Frame { scope, ..host.of(vcpus) };
@@ -118,7 +118,7 @@ fn vm(pid: u32, guest: Option<&vm::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>
     let map = frame.maps.get(&pid).unwrap_or(&guessed);
     let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
     let total = total(&reasons, vcpus, frame);
-    Vm {
+    VmReport {
         name: guest.map_or_else(|| vm::nameless(pid), |guest| guest.name.clone()),
         pid,
         vendor: frame.vendor,
@@ -146,7 +146,7 @@ fn tables(
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
     let Frame { span_ns, vendor, userspace, .. } = frame;
     // Events without an exit are samples where the host reports no exits at all.
-    let unmatched = frame.source != Source::Exits;
+    let unmatched = frame.source != ExitReporting::Exits;
     let whole =
         Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, unmatched, userspace };
     Tables {
@@ -200,8 +200,8 @@ fn vcpu_rows(
     guest: Option<&vm::Vm>,
     map: &Map,
     frame: Frame<'_>,
-) -> Vec<Vcpu> {
-    let mut rows: Vec<Vcpu> = vcpus
+) -> Vec<VcpuReport> {
+    let mut rows: Vec<VcpuReport> = vcpus
         .iter()
         .map(|vcpu| {
             let tid = vcpu.thread.tid;
@@ -210,7 +210,7 @@ fn vcpu_rows(
             let total = total(&vcpu.reasons, &[vcpu], frame);
             let tables =
                 frame.scope.vcpus.then(|| tables(&[vcpu], &vcpu.reasons, &total, map, frame));
-            Vcpu { id, tid, total, tables }
+            VcpuReport { id, tid, total, tables }
         })
         .collect();
     rows.sort_by_key(|vcpu| (vcpu.id.unwrap_or(u32::MAX), vcpu.tid));

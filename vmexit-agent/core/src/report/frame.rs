@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vmexit_common::key::{Key, Kind};
 
-use super::{Scope, Source};
+use super::{ExitReporting, Scope};
 use crate::{
     counters::{RowInterval, VcpuInterval},
     device::Map,
@@ -24,7 +24,7 @@ pub(super) struct Frame<'a> {
     /// Outcomes of halts are known.
     pub(super) halts: bool,
     pub(super) span_ns: u64,
-    pub(super) source: Source,
+    pub(super) source: ExitReporting,
 }
 
 impl<'a> Frame<'a> {

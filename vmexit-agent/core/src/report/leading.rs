@@ -82,7 +82,7 @@ struct Heaviest {
 }
 
 /// What its weight is made from.
-struct Sum {
+struct KeySum {
     key: Key,
     exits: u64,
     unmatched: u64,
@@ -92,13 +92,13 @@ struct Sum {
 
 /// By time, or by number.
 fn heaviest<'a>(rows: impl Iterator<Item = &'a RowInterval>, timed: bool) -> Option<Heaviest> {
-    let mut sums: Vec<Sum> = Vec::new();
+    let mut sums: Vec<KeySum> = Vec::new();
     let mut next = 0;
     for row in rows {
         let key = row.key.of_any_size();
         let at = place(&sums, next, |sum| sum.key == key);
         if at == sums.len() {
-            sums.push(Sum { key, exits: 0, unmatched: 0, timed: 0, total_ns: 0 });
+            sums.push(KeySum { key, exits: 0, unmatched: 0, timed: 0, total_ns: 0 });
         }
         let sum = &mut sums[at];
         sum.exits += row.exits;
@@ -107,7 +107,7 @@ fn heaviest<'a>(rows: impl Iterator<Item = &'a RowInterval>, timed: bool) -> Opt
         sum.total_ns += row.total_ns;
         next = at + 1;
     }
-    let weight = |sum: &Sum| {
+    let weight = |sum: &KeySum| {
         if timed { scaled(sum.total_ns, sum.exits, sum.timed) } else { sum.exits + sum.unmatched }
     };
     let all = sums.iter().map(weight).fold(0, u64::saturating_add);

@@ -1,4 +1,4 @@
-//! What an interval means: VMs, their exit reasons and ports with names, shares and percentiles.
+//! SlowDetail an interval means: VMs, their exit reasons and ports with names, shares and percentiles.
 //! Every output is a rendering of one [`Report`]; the JSON output is the report itself.
 
 mod assessment;
@@ -31,8 +31,8 @@ pub use self::{
     fault::Page,
     leading::{Leading, LeadingDetail, LeadingReason},
     scope::{Scope, Selection},
-    series::{Part, Step},
-    slow::{Clock, SlowExit, SlowSources, What},
+    series::{SeriesPart, SeriesStep},
+    slow::{Clock, SlowDetail, SlowExit, SlowSources},
     stats::{Bucket, Stats, per_second, percent},
     subject::Subject,
 };
@@ -61,18 +61,18 @@ pub struct Report {
     /// When.
     pub span: Span,
     /// Whether KVM's exit tracepoints fired.
-    pub source: Source,
+    pub source: ExitReporting,
     /// Which exits were timed: `all`, `1/N` or `off`. With `1/N`, sums of time are estimates.
     pub timing: Timing,
-    /// What measuring took; null where there was no budget for it.
+    /// SlowDetail measuring took; null where there was no budget for it.
     #[serde(serialize_with = "sampling::with_percent")]
     pub sampling: Option<SamplingCost>,
-    /// What was captured: `vmexit`, `ioport` …
+    /// SlowDetail was captured: `vmexit`, `ioport` …
     pub events: BTreeSet<Event>,
-    /// What was seen, and where it went.
+    /// SlowDetail was seen, and where it went.
     pub accounting: Accounting,
     /// The VMs, those that cost most first.
-    pub vms: Vec<Vm>,
+    pub vms: Vec<VmReport>,
 }
 
 /// The time that a report covers.
@@ -116,10 +116,10 @@ impl Span {
     }
 }
 
-/// What the kernel gave.
+/// SlowDetail the kernel gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum ExitReporting {
     /// `kvm_exit` fired: counts and times.
     Exits,
     /// `kvm_exit` never fired while other KVM events did: this KVM module does not emit it. Only
@@ -169,7 +169,7 @@ pub struct Lost {
 
 /// One virtual machine.
 #[derive(Clone, Debug, Serialize)]
-pub struct Vm {
+pub struct VmReport {
     /// Its name as its owner chose it: unescaped.
     pub name: String,
     /// Process id of the VMM.
@@ -179,23 +179,23 @@ pub struct Vm {
     pub vendor: Option<Vendor>,
     /// Exits and their time over all reasons.
     pub total: Total,
-    /// What its exits were mostly for.
+    /// SlowDetail its exits were mostly for.
     pub leading: Leading,
     /// By vCPU, lowest number first.
-    pub vcpus: Vec<Vcpu>,
-    /// What it did.
+    pub vcpus: Vec<VcpuReport>,
+    /// SlowDetail it did.
     #[serde(flatten)]
     pub tables: Tables,
     /// The same over time: parts of the span in their order, without gaps; empty where only the whole is
     /// known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub series: Vec<Step>,
-    /// What that means; empty for a VM that was to have no tables.
+    pub series: Vec<SeriesStep>,
+    /// SlowDetail that means; empty for a VM that was to have no tables.
     #[serde(flatten)]
     pub assessment: Assessment,
 }
 
-/// What a VM, or one of its vCPUs, did.
+/// SlowDetail a VM, or one of its vCPUs, did.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Tables {
     /// By exit reason: handled ones, then waiting ones.
@@ -240,14 +240,14 @@ pub struct Total {
 
 /// One vCPU thread.
 #[derive(Clone, Debug, Serialize)]
-pub struct Vcpu {
+pub struct VcpuReport {
     /// Number within the VM; null where neither kernel nor VMM tells.
     pub id: Option<u32>,
     /// Thread id.
     pub tid: u32,
     /// Its exits.
     pub total: Total,
-    /// What it did, where that was asked for.
+    /// SlowDetail it did, where that was asked for.
     #[serde(flatten)]
     pub tables: Option<Tables>,
 }

@@ -10,19 +10,19 @@ use crate::{counters, event::Event, kind};
 
 /// What a VM did in a part of the span.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Step {
+pub struct SeriesStep {
     /// How long was watched, seconds: all of the part, but for what follows.
     pub seconds: f64,
     /// Time in it that nobody watched, seconds; missing if there was none.
     #[serde(skip_serializing_if = "is_zero")]
     pub unwatched_seconds: f64,
     /// What there was in it.
-    pub parts: Vec<Part>,
+    pub parts: Vec<SeriesPart>,
 }
 
 /// How much there was of something.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Part {
+pub struct SeriesPart {
     /// An exit reason; where the host reports no exits, an event: `ioport`, `mmio` …
     pub name: String,
     /// Exits, or events.
@@ -30,11 +30,11 @@ pub struct Part {
 }
 
 /// What was counted of a VM in each step.
-pub(super) type Counts<'a> = Vec<Vec<&'a counters::Count>>;
+pub(super) type StepCounts<'a> = Vec<Vec<&'a counters::Count>>;
 
 /// The steps of each VM, by process id.
-pub(super) fn by_vm(steps: &[counters::Step]) -> BTreeMap<u32, Counts<'_>> {
-    let mut vms: BTreeMap<u32, Counts<'_>> = BTreeMap::new();
+pub(super) fn by_vm(steps: &[counters::Step]) -> BTreeMap<u32, StepCounts<'_>> {
+    let mut vms: BTreeMap<u32, StepCounts<'_>> = BTreeMap::new();
     for (at, step) in steps.iter().enumerate() {
         for count in &step.counts {
             let counts = vms.entry(count.pid).or_insert_with(|| vec![Vec::new(); steps.len()]);
@@ -45,13 +45,19 @@ pub(super) fn by_vm(steps: &[counters::Step]) -> BTreeMap<u32, Counts<'_>> {
 }
 
 /// The steps of one VM in words.
-pub(super) fn series(steps: &[counters::Step], counts: &Counts<'_>, frame: Frame<'_>) -> Vec<Step> {
-    let part =
-        |count: &&counters::Count| Part { name: name(count.key, frame), samples: count.count };
+pub(super) fn series(
+    steps: &[counters::Step],
+    counts: &StepCounts<'_>,
+    frame: Frame<'_>,
+) -> Vec<SeriesStep> {
+    let part = |count: &&counters::Count| SeriesPart {
+        name: name(count.key, frame),
+        samples: count.count,
+    };
     steps
         .iter()
         .zip(counts)
-        .map(|(step, counts)| Step {
+        .map(|(step, counts)| SeriesStep {
             seconds: step.span_ns as f64 / 1e9,
             unwatched_seconds: step.unwatched_ns as f64 / 1e9,
             parts: counts.iter().map(part).collect(),
@@ -64,7 +70,7 @@ fn is_zero(seconds: &f64) -> bool {
     *seconds == 0.0
 }
 
-impl Step {
+impl SeriesStep {
     /// From its beginning to its end, seconds.
     pub fn length(&self) -> f64 {
         self.seconds + self.unwatched_seconds
@@ -73,7 +79,7 @@ impl Step {
 
 /// Standard error of a VM's rate over steps that were not watched all of their time, percent of the rate: each
 /// is a sample of its time. `None` where all was watched, or where there are fewer than three.
-pub(super) fn rate_error(steps: &[counters::Step], counts: &Counts<'_>) -> Option<f64> {
+pub(super) fn rate_error(steps: &[counters::Step], counts: &StepCounts<'_>) -> Option<f64> {
     let watched: u64 = steps.iter().map(|step| step.span_ns).sum();
     let unwatched: u64 = steps.iter().map(|step| step.unwatched_ns).sum();
     let rates: Vec<f64> = steps

@@ -1,4 +1,4 @@
-//! What a single exit was.
+//! SlowDetail a single exit was.
 
 use std::time::{Duration, SystemTime};
 
@@ -43,17 +43,17 @@ pub struct SlowExit {
     pub userspace_ns: Option<u64>,
     /// Why it went to userspace, such as `KVM_EXIT_IO` or `interrupted`; null if it did not.
     pub userspace: Option<String>,
-    /// What it was for; null where nothing told.
-    pub detail: Option<What>,
+    /// SlowDetail it was for; null where nothing told.
+    pub detail: Option<SlowDetail>,
     /// Where the guest goes on: its instruction pointer, an offset in its code segment; hexadecimal. Null
     /// where KVM has not read it.
     #[serde(serialize_with = "hexadecimal")]
     pub rip: Option<u64>,
 }
 
-/// What an exit was for.
+/// SlowDetail an exit was for.
 #[derive(Clone, Debug, Serialize)]
-pub struct What {
+pub struct SlowDetail {
     /// The thing.
     #[serde(flatten)]
     pub subject: Subject,
@@ -61,20 +61,20 @@ pub struct What {
     pub size: Option<u8>,
 }
 
-/// What single exits are put into words with.
+/// SlowDetail single exits are put into words with.
 #[derive(Clone, Copy)]
 pub struct SlowSources<'a> {
-    /// What exit codes are called.
+    /// SlowDetail exit codes are called.
     pub reasons: &'a Names,
     /// Whose exit codes they are where the kernel does not say.
     pub vendor: Option<Vendor>,
-    /// What is known of the VM's address spaces.
+    /// SlowDetail is known of the VM's address spaces.
     pub map: &'a Map,
     /// The VM; one that nobody could name goes by its process id.
     pub guest: Option<&'a vm::Vm>,
     /// Whether it is known which exits go to userspace.
     pub userspace: bool,
-    /// What time it is.
+    /// SlowDetail time it is.
     pub clock: Clock,
 }
 
@@ -87,7 +87,7 @@ pub struct Clock {
     pub ns: u64,
 }
 
-/// What two readings of both clocks may differ by, for all that can happen between the one and the other.
+/// SlowDetail two readings of both clocks may differ by, for all that can happen between the one and the other.
 const CLOSE: Duration = Duration::from_millis(20);
 
 impl Clock {
@@ -141,7 +141,7 @@ impl SlowExit {
                 subject.name.unwrap_or_else(|| format!("unknown {:#x}", key.value()))
             }),
             detail: known(exit.detail)
-                .map(|key| What { subject: Subject::of(key, naming), size: key.size() }),
+                .map(|key| SlowDetail { subject: Subject::of(key, naming), size: key.size() }),
             rip: (exit.flags & RIP_KNOWN != 0).then_some(exit.rip),
         }
     }

@@ -19,7 +19,7 @@ pub struct Stats {
     pub per_second: f64,
     /// Exits whose duration is known.
     pub timed: u64,
-    /// Sum of durations; where not every exit was timed, estimated from those that were.
+    /// MeasurementSum of durations; where not every exit was timed, estimated from those that were.
     pub total_ns: u64,
     /// The part of it in which userspace (QEMU) had the vCPU; null where that is not captured. The rest was the
     /// kernel's, or waiting.

@@ -8,7 +8,7 @@ use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Sum, check};
+use super::{MeasurementSum, check};
 use crate::{escape::safe, measurement::Measurement};
 
 /// What a file says that it is.
@@ -51,7 +51,7 @@ pub enum FileError {
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct FileContents<'a> {
     format: &'static str,
     version: u64,
     #[serde(flatten)]
@@ -72,7 +72,7 @@ pub fn write(recording: &Measurement) -> io::Result<Vec<u8>> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     serde_json::to_writer(
         &mut gzip,
-        &Written { format: FORMAT, version: FORMAT_VERSION, recording },
+        &FileContents { format: FORMAT, version: FORMAT_VERSION, recording },
     )?;
     gzip.write_all(b"\n")?;
     gzip.finish()
@@ -83,7 +83,7 @@ pub fn write(recording: &Measurement) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Whatever is no recording that this version can read.
 pub fn read(file: impl BufRead) -> Result<Measurement, FileError> {
-    let mut sum = Sum::default();
+    let mut sum = MeasurementSum::default();
     for member in Members::of(file) {
         sum.add(member?).map_err(FileError::damaged)?;
     }

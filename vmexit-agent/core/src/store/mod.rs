@@ -1,5 +1,5 @@
 //! Measurements in files: the recording format ([`mod@file`]), directories of recordings ([`archive`]), the sum of several
-//! ([`Sum`]), and limits on what an untrusted file may say.
+//! ([`MeasurementSum`]), and limits on what an untrusted file may say.
 
 pub mod archive;
 mod check;
@@ -7,4 +7,4 @@ pub mod file;
 mod sum;
 
 pub(crate) use self::check::{MOST_ROWS, check};
-pub use self::sum::Sum;
+pub use self::sum::MeasurementSum;

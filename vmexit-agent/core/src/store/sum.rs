@@ -18,7 +18,7 @@ const FIRST_ALIAS: u32 = (1 << 22) + 1;
 
 /// Recordings of one host in the order of time, summed up.
 #[derive(Debug, Default)]
-pub struct Sum {
+pub struct MeasurementSum {
     sum: Option<Measurement>,
     /// What VMs go by that don't go by their own number.
     aliases: HashMap<Identity, u32>,
@@ -43,7 +43,7 @@ impl Identity {
     }
 }
 
-impl Sum {
+impl MeasurementSum {
     /// Adds the next recording.
     ///
     /// # Errors

@@ -114,7 +114,7 @@ pub struct ProcessFacts {
 
 /// The VMs of a host.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
+pub struct FoundVms {
     /// VMs by process id.
     pub vms: Vec<Vm>,
     /// Processes whose files could be listed; kernel threads have none.
@@ -123,7 +123,7 @@ pub struct Found {
     pub hidden: usize,
 }
 
-impl Found {
+impl FoundVms {
     /// Whether so many processes are hidden that finding no VM means nothing. Even root may be kept from a
     /// process or two, such as a container's init.
     pub fn is_blind(&self) -> bool {

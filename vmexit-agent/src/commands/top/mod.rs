@@ -26,11 +26,12 @@ use vmexit_view::{
 };
 
 use self::{
-    config::Config, live::LiveSource, replay::ReplaySource, screen::Screen, source::Source,
+    config::Config, live::LiveSource, replay::ReplaySource, screen::TerminalScreen,
+    source::FrameSource,
 };
 use crate::{
     args::{
-        CountArgs, PeriodArgs, Written, choice,
+        CountArgs, MeasurementFormat, PeriodArgs, choice,
         heading::{CAPTURE, OUTPUT, TARGET},
         parse_interval,
     },
@@ -112,12 +113,12 @@ pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
     let (source, open) = match &args.replay.file {
         Some(path) => {
             let replay = ReplaySource::start(replay_session(path, &args)?, path, interval)?;
-            (Source::Replay(Box::new(replay)), None)
+            (FrameSource::Replay(Box::new(replay)), None)
         }
         None => {
             let live = LiveSource::start(&args.count, interval).await?;
             let only = live.only();
-            (Source::Live(Box::new(live)), only)
+            (FrameSource::Live(Box::new(live)), only)
         }
     };
     let settings = Settings {
@@ -131,8 +132,8 @@ pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
     let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let theme = if no_colour { config.theme.without_colours() } else { config.theme };
     let first = source.frame(Scope::default(), false);
-    let screen = Screen::open(config.mouse).map_err(Error::Screen)?;
-    let state = State::new(settings, first, Screen::size().map_err(Error::Screen)?);
+    let screen = TerminalScreen::open(config.mouse).map_err(Error::Screen)?;
+    let state = State::new(settings, first, TerminalScreen::size().map_err(Error::Screen)?);
     let mut top = Top { source, state, screen, theme, signals };
     top.run(args.frames.unwrap_or(u64::MAX)).await
 }
@@ -145,9 +146,9 @@ fn replay_session(path: &Path, args: &TopArgs) -> Result<ReplaySession, Error> {
 
 /// The live view and all that it takes.
 struct Top {
-    source: Source,
+    source: FrameSource,
     state: State,
-    screen: Screen,
+    screen: TerminalScreen,
     theme: Theme,
     signals: Signals,
 }
@@ -161,13 +162,13 @@ impl Top {
             let effect = tokio::select! {
                 biased;
                 asked = self.signals.next() => match asked {
-                    Asked::Stop => Effect::Quit,
-                    Asked::Suspend => {
+                    SignalRequest::Stop => Effect::Quit,
+                    SignalRequest::Suspend => {
                         self.screen.suspend(false).map_err(Error::Screen)?;
                         Effect::None
                     }
                     // Whoever had the terminal meanwhile may have changed it.
-                    Asked::GoOn => Effect::Redraw,
+                    SignalRequest::GoOn => Effect::Redraw,
                 },
                 event = events.next() => match event {
                     Some(event) => self.state.handle(&event.map_err(Error::Screen)?),
@@ -245,13 +246,13 @@ impl Top {
         let measurement = self.source.measurement(self.state.is_cumulative());
         let output = Output::open(Some(path.as_ref())).await?;
         let options = TableOptions::default();
-        output.write(written(&measurement, Written::Recording, &options)?).await?;
+        output.write(written(&measurement, MeasurementFormat::Recording, &options)?).await?;
         Ok(path)
     }
 }
 
 /// What a signal asks for.
-enum Asked {
+enum SignalRequest {
     Stop,
     Suspend,
     GoOn,
@@ -279,17 +280,17 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> SignalRequest {
         loop {
             tokio::select! {
                 biased;
-                () = self.stop.asked() => return Asked::Stop,
-                _ = self.hangup.recv() => return Asked::Stop,
+                () = self.stop.asked() => return SignalRequest::Stop,
+                _ = self.hangup.recv() => return SignalRequest::Stop,
                 _ = self.suspend.recv() => match self.own.checked_sub(1) {
                     Some(own) => self.own = own,
-                    None => return Asked::Suspend,
+                    None => return SignalRequest::Suspend,
                 },
-                _ = self.go_on.recv() => return Asked::GoOn,
+                _ = self.go_on.recv() => return SignalRequest::GoOn,
             }
         }
     }

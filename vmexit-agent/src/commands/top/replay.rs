@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use vmexit_core::{finding, measurement::Measurement, report::Scope, store::Sum};
+use vmexit_core::{finding, measurement::Measurement, report::Scope, store::MeasurementSum};
 use vmexit_view::top::{FrameData, State};
 
 use crate::{
@@ -24,7 +24,7 @@ pub(super) struct ReplaySource {
     kept: VecDeque<Measurement>,
     shown: usize,
     /// All since the baseline, until the last of these.
-    sum: Sum,
+    sum: MeasurementSum,
 }
 
 impl ReplaySource {
@@ -36,7 +36,7 @@ impl ReplaySource {
     ) -> Result<Self, Error> {
         let first = session.read()?.ok_or_else(|| Error::NothingThen(path.into()))?;
         session.set_pace(pace);
-        let mut sum = Sum::default();
+        let mut sum = MeasurementSum::default();
         sum.add(first.clone()).map_err(Error::Long)?;
         Ok(Self { session, kept: [first].into(), shown: 0, sum })
     }
@@ -90,7 +90,7 @@ impl ReplaySource {
 
     /// Sums up from the next interval on.
     pub(super) fn reset(&mut self) {
-        self.sum = Sum::default();
+        self.sum = MeasurementSum::default();
     }
 
     pub(super) fn frame(&self, scope: Scope, cumulative: bool) -> FrameData {

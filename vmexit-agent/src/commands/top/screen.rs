@@ -30,12 +30,12 @@ use crate::warnings;
 static OURS: AtomicBool = AtomicBool::new(false);
 
 /// A terminal with the alternate screen, unbuffered input and the mouse. Dropping it gives it back.
-pub(crate) struct Screen {
+pub(crate) struct TerminalScreen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
     mouse: bool,
 }
 
-impl Screen {
+impl TerminalScreen {
     /// Takes the terminal.
     pub(crate) fn open(mouse: bool) -> io::Result<Self> {
         restore_on_panic();
@@ -88,7 +88,7 @@ impl Screen {
     }
 }
 
-impl Drop for Screen {
+impl Drop for TerminalScreen {
     fn drop(&mut self) {
         give_back();
     }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     #[ignore = "panics, on a terminal"]
     fn panics_with_the_screen_open() {
-        let mut screen = Screen::open(true).unwrap();
+        let mut screen = TerminalScreen::open(true).unwrap();
         screen.draw(|_| {}).unwrap();
         panic!("as it was told to");
     }

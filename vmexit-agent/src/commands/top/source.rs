@@ -9,12 +9,12 @@ use super::{live::LiveSource, replay::ReplaySource};
 use crate::error::Error;
 
 /// Either of both.
-pub(super) enum Source {
+pub(super) enum FrameSource {
     Live(Box<LiveSource>),
     Replay(Box<ReplaySource>),
 }
 
-impl Source {
+impl FrameSource {
     /// Waits for the next interval, and shows it.
     pub(super) async fn next(&mut self, state: &mut State) -> Result<(), Error> {
         match self {

@@ -6,7 +6,7 @@ use std::{convert::Infallible, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 use vmexit_core::{
     counters::{Interval, Snapshot},
-    report::{self, Source},
+    report::{self, ExitReporting},
     units,
 };
 
@@ -81,7 +81,7 @@ impl Remarks {
             units::count(accounting.observed),
             vmexit_view::losses(&accounting),
         );
-        if report::source(&interval) == Source::Silent && self.exits != Exits::Silent {
+        if report::source(&interval) == ExitReporting::Silent && self.exits != Exits::Silent {
             warn_of_silence();
         }
         Ok(())

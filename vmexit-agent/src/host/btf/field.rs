@@ -11,7 +11,7 @@ const MAX_MEMBERS: usize = 1 << 20;
 
 /// A member, or a member of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
+pub struct BtfField {
     /// Bytes from the start of the structure.
     pub offset: u32,
     /// Bytes.
@@ -39,7 +39,7 @@ impl Btf {
     /// that are structures themselves, but not through pointers; anonymous structs and unions need
     /// no mention, as in C. Where several structures share the name, those that have the member
     /// must have it in the same place.
-    pub fn field(&self, structure: &str, path: &str) -> Result<Field, BtfError> {
+    pub fn field(&self, structure: &str, path: &str) -> Result<BtfField, BtfError> {
         let mut budget = MAX_MEMBERS;
         let found = self
             .definitions(structure)?
@@ -54,7 +54,7 @@ impl Btf {
         structure: &str,
         path: &str,
         budget: &mut usize,
-    ) -> Result<Field, BtfError> {
+    ) -> Result<BtfField, BtfError> {
         let no_member =
             || BtfError::NoMember { structure: structure.to_owned(), path: path.to_owned() };
         let (mut at, mut bits, mut bit_field) = (id, 0u64, false);
@@ -76,7 +76,7 @@ impl Btf {
         let end = bits / 8 + u64::from(ty.size);
         match u32::try_from(bits / 8) {
             Ok(offset) if end <= u64::from(self.size_of_type(id)?) => {
-                Ok(Field { offset, size: ty.size, ty })
+                Ok(BtfField { offset, size: ty.size, ty })
             }
             _ => Err(BtfError::Damaged("a member ends behind the end of its structure")),
         }

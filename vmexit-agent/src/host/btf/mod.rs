@@ -15,10 +15,10 @@ mod wire;
 
 use std::{fmt, fs, io, io::Read as _, path::Path, sync::Arc};
 
-use self::wire::{Header, Record, kind};
+use self::wire::{BtfHeader, Record, kind};
 pub use self::{
     error::BtfError,
-    field::Field,
+    field::BtfField,
     types::{Param, Shape, Type},
 };
 
@@ -50,7 +50,7 @@ impl Btf {
         if bytes.len() > MAX_BYTES {
             return Err(BtfError::TooLarge);
         }
-        let header = Header::parse(&bytes)?;
+        let header = BtfHeader::parse(&bytes)?;
         let strings = bytes.get(header.strings.clone()).unwrap_or_default();
         // `btf_parse_str_sec` in kernel/bpf/btf.c: only a module's may be empty, or begin with a
         // name.
@@ -225,7 +225,7 @@ impl Btf {
 }
 
 /// Goes through the records once and notes where each begins.
-fn index(bytes: &[u8], header: &Header) -> Result<Vec<u32>, BtfError> {
+fn index(bytes: &[u8], header: &BtfHeader) -> Result<Vec<u32>, BtfError> {
     const CUT: BtfError = BtfError::Damaged("its last type is cut short");
     let lengths = header.lengths(bytes);
     let end = header.types.end;

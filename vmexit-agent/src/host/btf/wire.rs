@@ -62,7 +62,7 @@ const LENGTHS: [(u8, u8, u8); 19] = [
 ];
 
 /// Where the sections are, in bytes from the start of the file.
-pub(super) struct Header {
+pub(super) struct BtfHeader {
     pub types: Range<usize>,
     pub strings: Range<usize>,
     layout: Range<usize>,
@@ -80,7 +80,7 @@ pub(super) struct Record {
     pub body: usize,
 }
 
-impl Header {
+impl BtfHeader {
     pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
         let magic = bytes.first_chunk().map(|bytes| u16::from_le_bytes(*bytes));
         if magic != Some(MAGIC) {

@@ -22,18 +22,18 @@ const FIGURES: f64 = 70.0;
 const MARGIN: f64 = 24.0;
 
 /// A row of a chart: what it is of, and its figures.
-pub(super) struct Row<'a> {
+pub(super) struct ChartRow<'a> {
     pub label: String,
     pub stats: &'a Stats,
 }
 
 /// Two bars a row: its share of the exits, and of the handled time where that is known.
-pub(super) fn shares(rows: &[Row<'_>], what: &str) -> Markup {
+pub(super) fn shares(rows: &[ChartRow<'_>], what: &str) -> Markup {
     let height = rows.len() as f64 * LINE;
     let scale = (WIDTH - LABELS - FIGURES) / 100.0;
     html! {
         svg viewBox=(view_box(height)) role="img" aria-label=(what) {
-            @for (at, Row { label, stats }) in rows.iter().enumerate() {
+            @for (at, ChartRow { label, stats }) in rows.iter().enumerate() {
                 @let y = at as f64 * LINE;
                 @let longest = stats.samples_percent.max(stats.time_percent.unwrap_or(0.0));
                 (name(label, y))
@@ -77,7 +77,7 @@ impl Range {
 
 /// How long the exits of each row took: a column for each bucket, darker where there are more. Counts
 /// are on a logarithmic scale, for a row's slow exits are few and matter.
-pub(super) fn heat(rows: &[Row<'_>], range: Range, what: &str) -> Markup {
+pub(super) fn heat(rows: &[ChartRow<'_>], range: Range, what: &str) -> Markup {
     let counts = rows.iter().flat_map(|row| &row.stats.histogram).map(|bucket| bucket.count);
     let most = counts.max().unwrap_or(1);
     let x = |ns: u64| LABELS + (WIDTH - LABELS - MARGIN) * range.place(ns);
@@ -88,7 +88,7 @@ pub(super) fn heat(rows: &[Row<'_>], range: Range, what: &str) -> Markup {
                 line.grid x1=(pixels(x(ns))) x2=(pixels(x(ns))) y1="0" y2=(height) {}
                 text.figure text-anchor="middle" x=(pixels(x(ns))) y=(height + 16.0) { (label) }
             }
-            @for (at, Row { label, stats }) in rows.iter().enumerate() {
+            @for (at, ChartRow { label, stats }) in rows.iter().enumerate() {
                 @let y = at as f64 * LINE;
                 (name(label, y))
                 @for bucket in &stats.histogram {

@@ -4,14 +4,14 @@ use maud::{Markup, html};
 use vmexit_core::{
     escape::safe,
     finding::{Advice, Evidence, Finding, Healthy, Os},
-    report::Vm,
+    report::VmReport,
     units::{count, percent, rate},
 };
 
 use crate::explain::{OFFERED, blocks, capital, certainty, gain, names, shares, title};
 
 /// All of a VM's findings; `exits` says whether exits were reported.
-pub(super) fn findings(vm: &Vm, exits: bool) -> Markup {
+pub(super) fn findings(vm: &VmReport, exits: bool) -> Markup {
     let assessment = &vm.assessment;
     let mut said = Vec::new();
     html! {

@@ -9,7 +9,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use vmexit_core::{
     escape::safe,
     event::Event,
-    report::{Report, Source, Tables, Total, Vm},
+    report::{ExitReporting, Report, Tables, Total, VmReport},
     units::{count, duration, plural, rate},
 };
 
@@ -73,13 +73,13 @@ fn heading(report: &Report) -> Markup {
                 (plural(report.accounting.observed, "exit")) ", " (losses(&report.accounting)) "."
             }
             @match report.source {
-                Source::Exits => {}
-                Source::Silent => p.notice {
+                ExitReporting::Exits => {}
+                ExitReporting::Silent => p.notice {
                     "This host's " (safe(host.kvm_module.as_deref().unwrap_or("KVM"))) " never emitted kvm_exit, while "
                     "other KVM events fired: exit reasons and times can't be had here. Shown is what does "
                     "fire, as counts."
                 },
-                Source::Nothing => p.notice {
+                ExitReporting::Nothing => p.notice {
                     "No exit was seen: the VMs are paused or halted, or this host's KVM does not emit kvm_exit."
                 },
             }
@@ -88,7 +88,7 @@ fn heading(report: &Report) -> Markup {
 }
 
 /// All VMs in a table, each with a link to its own part of the page.
-fn overview(vms: &[Vm], shows: Shows) -> Markup {
+fn overview(vms: &[VmReport], shows: Shows) -> Markup {
     html! {
         div.scroll { table {
             caption { "VMs" }
@@ -112,7 +112,7 @@ fn overview(vms: &[Vm], shows: Shows) -> Markup {
     }
 }
 
-fn of_vm(vm: &Vm, shows: Shows) -> Markup {
+fn of_vm(vm: &VmReport, shows: Shows) -> Markup {
     html! {
         section id={ "vm-" (vm.pid) } {
             h2 { (safe(&vm.name)) span.dim { " pid " (vm.pid) ", " (plural(vm.vcpus.len() as u64, "vCPU")) } }
@@ -177,7 +177,7 @@ fn of_tables(tables: &Tables, shows: Shows) -> Markup {
 }
 
 fn charts(sheet: &TextTable<'_>, range: Option<chart::Range>, shows: Shows) -> Markup {
-    let rows: Vec<chart::Row<'_>> =
+    let rows: Vec<chart::ChartRow<'_>> =
         sheet.rows.iter().take(CHARTED).map(|row| charted(row, sheet.names)).collect();
     let by_reason = sheet.event == Event::Vmexit;
     let worth = by_reason || rows.len() > 1;
@@ -200,10 +200,10 @@ fn charts(sheet: &TextTable<'_>, range: Option<chart::Range>, shows: Shows) -> M
     }
 }
 
-fn charted<'a>(row: &table::Row<'a>, names: usize) -> chart::Row<'a> {
+fn charted<'a>(row: &table::TextRow<'a>, names: usize) -> chart::ChartRow<'a> {
     let names = row.cells.iter().take(names).filter(|name| !name.is_empty());
     let label = names.map(String::as_str).collect::<Vec<_>>().join("  ");
-    chart::Row { label, stats: row.stats }
+    chart::ChartRow { label, stats: row.stats }
 }
 
 fn table(sheet: &TextTable<'_>) -> Markup {

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use maud::{Markup, html};
 use vmexit_core::{
     escape::safe,
-    report::Step,
+    report::SeriesStep,
     units::{plural, rate},
 };
 
@@ -23,10 +23,10 @@ const AXIS: f64 = 24.0;
 const RATES: f64 = 70.0;
 
 /// The chart with its legend, if there is anything to be seen; of exits, or events where there are none.
-pub(super) fn figure(series: &[Step], exits: bool) -> Option<Markup> {
+pub(super) fn figure(series: &[SeriesStep], exits: bool) -> Option<Markup> {
     let names = names(series);
     let most = series.iter().map(|step| per_second(step, total(step))).fold(0.0, f64::max);
-    let seconds: f64 = series.iter().map(Step::length).sum();
+    let seconds: f64 = series.iter().map(SeriesStep::length).sum();
     if series.len() < FEWEST || most <= 0.0 || seconds <= 0.0 {
         return None;
     }
@@ -76,7 +76,7 @@ pub(super) fn figure(series: &[Step], exits: bool) -> Option<Markup> {
 }
 
 /// The names that have colours, those of most first; the last is of all others, where there are some.
-fn names(series: &[Step]) -> Vec<&str> {
+fn names(series: &[SeriesStep]) -> Vec<&str> {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for part in series.iter().flat_map(|step| &step.parts) {
         *sums.entry(&part.name).or_default() += part.samples;
@@ -89,7 +89,7 @@ fn names(series: &[Step]) -> Vec<&str> {
 }
 
 /// A step's parts one on the other: the colour, what is below, the part and its name.
-fn stacked<'a>(step: &Step, names: &[&'a str]) -> Vec<(usize, u64, u64, &'a str)> {
+fn stacked<'a>(step: &SeriesStep, names: &[&'a str]) -> Vec<(usize, u64, u64, &'a str)> {
     let mut below = 0;
     let mut parts = Vec::new();
     for (colour, &name) in names.iter().enumerate() {
@@ -106,10 +106,10 @@ fn stacked<'a>(step: &Step, names: &[&'a str]) -> Vec<(usize, u64, u64, &'a str)
     parts
 }
 
-fn total(step: &Step) -> u64 {
+fn total(step: &SeriesStep) -> u64 {
     step.parts.iter().map(|part| part.samples).sum()
 }
 
-fn per_second(step: &Step, samples: u64) -> f64 {
+fn per_second(step: &SeriesStep, samples: u64) -> f64 {
     if step.seconds > 0.0 { samples as f64 / step.seconds } else { 0.0 }
 }

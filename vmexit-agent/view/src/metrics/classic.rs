@@ -6,7 +6,7 @@ use prometheus::{
     proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 
-use super::families::{Family, FamilyType, PREFIX, Value};
+use super::families::{Family, FamilyType, PREFIX, SeriesValue};
 
 /// All families as text; those without a series are left out.
 pub(super) fn encode(families: &[Family]) -> Result<String, prometheus::Error> {
@@ -32,7 +32,7 @@ fn of(family: &Family) -> MetricFamily {
     out
 }
 
-fn metric(kind: FamilyType, labels: &[(&'static str, String)], value: &Value) -> Metric {
+fn metric(kind: FamilyType, labels: &[(&'static str, String)], value: &SeriesValue) -> Metric {
     let pair = |(name, value): &(&'static str, String)| {
         let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
@@ -41,9 +41,9 @@ fn metric(kind: FamilyType, labels: &[(&'static str, String)], value: &Value) ->
     };
     let mut metric = Metric::from_label(labels.iter().map(pair).collect());
     let number = match value {
-        Value::Count(count) => *count as f64,
-        Value::Number(number) => *number,
-        Value::Distribution { sum, count, buckets } => {
+        SeriesValue::Count(count) => *count as f64,
+        SeriesValue::Number(number) => *number,
+        SeriesValue::Distribution { sum, count, buckets } => {
             metric.set_histogram(histogram(*sum, *count, buckets));
             return metric;
         }

@@ -1,6 +1,6 @@
 //! All metrics as families of series, before they are text: names, units and labels by Prometheus's conventions.
 
-use vmexit_core::{escape::safe, report::Source};
+use vmexit_core::{escape::safe, report::ExitReporting};
 
 use super::{AgentUsage, Labels, Totals, VmId, VmTotals};
 
@@ -17,7 +17,7 @@ pub(super) struct Family {
     pub kind: FamilyType,
     /// The unit is seconds; else there is none.
     pub seconds: bool,
-    pub series: Vec<(Labels, Value)>,
+    pub series: Vec<(Labels, SeriesValue)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +28,10 @@ pub(super) enum FamilyType {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum SeriesValue {
     Count(u64),
     Number(f64),
-    /// Sum, number of observations, and upper bounds with the number of observations in each bucket alone.
+    /// SeriesSum, number of observations, and upper bounds with the number of observations in each bucket alone.
     Distribution {
         sum: f64,
         count: u64,
@@ -40,11 +40,11 @@ pub(super) enum Value {
 }
 
 impl Family {
-    fn counter(name: &'static str, help: &'static str, series: Vec<(Labels, Value)>) -> Self {
+    fn counter(name: &'static str, help: &'static str, series: Vec<(Labels, SeriesValue)>) -> Self {
         Self { name, help, kind: FamilyType::Counter, seconds: false, series }
     }
 
-    fn gauge(name: &'static str, help: &'static str, series: Vec<(Labels, Value)>) -> Self {
+    fn gauge(name: &'static str, help: &'static str, series: Vec<(Labels, SeriesValue)>) -> Self {
         Self { name, help, kind: FamilyType::Gauge, seconds: false, series }
     }
 
@@ -69,39 +69,40 @@ pub(super) fn families(totals: &Totals, own: AgentUsage) -> Vec<Family> {
 }
 
 fn of_vms(totals: &Totals) -> Vec<Family> {
-    let info = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, Value)> {
+    let info = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
         let about = |pid: &u32| {
             let more =
                 [("pid", pid.to_string()), ("vmm", safe(&vm.vmm)), ("machine", safe(&vm.machine))];
-            (with(labels, more), Value::Count(1))
+            (with(labels, more), SeriesValue::Count(1))
         };
         vm.pids.iter().map(about).collect()
     };
-    let findings = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, Value)> {
-        let finding = |rule: &&str| (with(labels, [("rule", (*rule).to_owned())]), Value::Count(1));
+    let findings = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+        let finding =
+            |rule: &&str| (with(labels, [("rule", (*rule).to_owned())]), SeriesValue::Count(1));
         vm.findings.iter().map(finding).collect()
     };
-    let exits = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, Value)> {
-        let exit = |(reason, exit): (&String, &(super::Sum, bool))| {
-            (with(labels, [("reason", safe(reason))]), Value::Count(exit.0.samples))
+    let exits = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+        let exit = |(reason, exit): (&String, &(super::SeriesSum, bool))| {
+            (with(labels, [("reason", safe(reason))]), SeriesValue::Count(exit.0.samples))
         };
         vm.exits.iter().map(exit).collect()
     };
     let times = |waiting: bool| {
-        move |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, Value)> {
+        move |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
             let of_kind = vm.exits.iter().filter(|(_, (_, waits))| *waits == waiting);
             of_kind
                 .map(|(reason, (sum, _))| {
-                    (with(labels, [("reason", safe(reason))]), Value::Number(sum.seconds()))
+                    (with(labels, [("reason", safe(reason))]), SeriesValue::Number(sum.seconds()))
                 })
                 .collect()
         }
     };
-    let one = |value: fn(&VmTotals) -> Value| {
+    let one = |value: fn(&VmTotals) -> SeriesValue| {
         move |vm: &VmTotals, labels: &Labels| vec![(labels.clone(), value(vm))]
     };
-    let rows = |value: fn(super::Sum) -> Value| {
-        move |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, Value)> {
+    let rows = |value: fn(super::SeriesSum) -> SeriesValue| {
+        move |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
             let tables = vm.details.iter();
             tables
                 .flat_map(|(event, rows)| {
@@ -111,7 +112,7 @@ fn of_vms(totals: &Totals) -> Vec<Family> {
                 .collect()
         }
     };
-    let each = |series: &dyn Fn(&VmTotals, &Labels) -> Vec<(Labels, Value)>| {
+    let each = |series: &dyn Fn(&VmTotals, &Labels) -> Vec<(Labels, SeriesValue)>| {
         totals.vms.iter().flat_map(|(id, vm)| series(vm, &labels(id))).collect()
     };
     vec![
@@ -119,7 +120,7 @@ fn of_vms(totals: &Totals) -> Vec<Family> {
         Family::gauge(
             "vm_vcpus",
             "vCPU threads in the last interval",
-            each(&one(|vm| Value::Count(vm.vcpus as u64))),
+            each(&one(|vm| SeriesValue::Count(vm.vcpus as u64))),
         ),
         Family::gauge(
             "vm_finding",
@@ -142,13 +143,13 @@ fn of_vms(totals: &Totals) -> Vec<Family> {
         Family::counter(
             "userspace",
             "The part of the handled time in which userspace had the vCPU",
-            each(&one(|vm| Value::Number(vm.userspace_ns as f64 / 1e9))),
+            each(&one(|vm| SeriesValue::Number(vm.userspace_ns as f64 / 1e9))),
         )
         .seconds(),
         Family::counter(
             "polled",
             "The part of the waiting in which KVM polled, which keeps a CPU busy",
-            each(&one(|vm| Value::Number(vm.polled_ns as f64 / 1e9))),
+            each(&one(|vm| SeriesValue::Number(vm.polled_ns as f64 / 1e9))),
         )
         .seconds(),
         Family {
@@ -156,7 +157,7 @@ fn of_vms(totals: &Totals) -> Vec<Family> {
             help: "Time from exit to entry of the exits that were timed, without waiting",
             kind: FamilyType::Histogram,
             seconds: true,
-            series: each(&one(|vm| Value::Distribution {
+            series: each(&one(|vm| SeriesValue::Distribution {
                 sum: vm.handled.seconds(),
                 count: vm.handled.count(),
                 buckets: vm.handled.buckets(),
@@ -166,12 +167,12 @@ fn of_vms(totals: &Totals) -> Vec<Family> {
             "accesses",
             "Exits by what they were for: ports, addresses, registers and the like; a bounded number \
              of rows, the rest as number=\"other\"",
-            each(&rows(|sum| Value::Count(sum.samples))),
+            each(&rows(|sum| SeriesValue::Count(sum.samples))),
         ),
         Family::counter(
             "access",
             "Time from exit to entry by what exits were for",
-            each(&rows(|sum| Value::Number(sum.seconds()))),
+            each(&rows(|sum| SeriesValue::Number(sum.seconds()))),
         )
         .seconds(),
     ]
@@ -187,10 +188,10 @@ fn of_host(totals: &Totals) -> Vec<Family> {
         ("unmatched", totals.unmatched_lost),
     ];
     let causes =
-        causes.map(|(cause, count)| (vec![("cause", cause.to_owned())], Value::Count(count)));
+        causes.map(|(cause, count)| (vec![("cause", cause.to_owned())], SeriesValue::Count(count)));
     let missed = totals.missed.iter();
     let missed =
-        missed.map(|(name, &count)| (vec![("tracepoint", safe(name))], Value::Count(count)));
+        missed.map(|(name, &count)| (vec![("tracepoint", safe(name))], SeriesValue::Count(count)));
     let ratio =
         |percent: Option<f64>| percent.map_or_else(Vec::new, |percent| alone(percent / 100.0));
     let sampling = totals.sampling.as_ref();
@@ -215,7 +216,7 @@ fn of_host(totals: &Totals) -> Vec<Family> {
         Family::gauge(
             "silent",
             "1 where this host's KVM reports events but no exits: only events are counted",
-            alone(u64::from(totals.source == Some(Source::Silent))),
+            alone(u64::from(totals.source == Some(ExitReporting::Silent))),
         ),
         Family::counter("intervals", "Readings of the counters", alone(totals.intervals)),
         Family::counter(
@@ -249,17 +250,17 @@ fn of_host(totals: &Totals) -> Vec<Family> {
 }
 
 /// A value without labels.
-fn alone(value: impl Into<Value>) -> Vec<(Labels, Value)> {
+fn alone(value: impl Into<SeriesValue>) -> Vec<(Labels, SeriesValue)> {
     vec![(Labels::new(), value.into())]
 }
 
-impl From<u64> for Value {
+impl From<u64> for SeriesValue {
     fn from(count: u64) -> Self {
         Self::Count(count)
     }
 }
 
-impl From<f64> for Value {
+impl From<f64> for SeriesValue {
     fn from(number: f64) -> Self {
         Self::Number(number)
     }

@@ -17,7 +17,7 @@ use std::{
 
 use vmexit_core::{
     event::Event,
-    report::{Lost, Report, Source, Stats, Vm},
+    report::{ExitReporting, Lost, Report, Stats, VmReport},
     sampling::SamplingCost,
     vm,
 };
@@ -43,7 +43,7 @@ pub struct VmId {
 }
 
 impl VmId {
-    fn of(vm: &Vm, guest: Option<&vm::Vm>) -> Self {
+    fn of(vm: &VmReport, guest: Option<&vm::Vm>) -> Self {
         let uuid = guest.and_then(|guest| guest.uuid.clone()).unwrap_or_default();
         let domain = guest.filter(|guest| guest.libvirt).map(|guest| guest.name.clone());
         Self { name: vm.name.clone(), uuid, domain: domain.unwrap_or_default() }
@@ -55,12 +55,12 @@ type Labels = Vec<(&'static str, String)>;
 
 /// Exits or events, and their time.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sum {
+struct SeriesSum {
     samples: u64,
     ns: u64,
 }
 
-impl Sum {
+impl SeriesSum {
     /// As many times over as there was time for each second that was watched.
     fn of(stats: &Stats, scale: f64) -> Self {
         Self { samples: scaled(stats.samples, scale), ns: scaled(stats.total_ns, scale) }
@@ -88,7 +88,7 @@ struct VmTotals {
     vmm: String,
     machine: String,
     /// By exit reason, and whether that is waiting.
-    exits: BTreeMap<String, (Sum, bool)>,
+    exits: BTreeMap<String, (SeriesSum, bool)>,
     handled: Histogram,
     userspace_ns: u64,
     polled_ns: u64,
@@ -106,7 +106,7 @@ pub struct Totals {
     unmatched: u64,
     unmatched_lost: u64,
     missed: BTreeMap<String, u64>,
-    source: Option<Source>,
+    source: Option<ExitReporting>,
     intervals: u64,
     watched_seconds: f64,
     unwatched_seconds: f64,
@@ -145,7 +145,7 @@ impl Totals {
             *self.missed.entry(tracepoint.clone()).or_default() += missed;
         }
         // A host that is silent for an interval is not silent for good, and the other way round.
-        if report.source != Source::Nothing {
+        if report.source != ExitReporting::Nothing {
             self.source = Some(report.source);
         }
         self.intervals += 1;
@@ -153,7 +153,7 @@ impl Totals {
 }
 
 impl VmTotals {
-    fn add(&mut self, vm: &Vm, guest: Option<&vm::Vm>, scale: f64, now: Instant) {
+    fn add(&mut self, vm: &VmReport, guest: Option<&vm::Vm>, scale: f64, now: Instant) {
         self.pids.push(vm.pid);
         self.vcpus = vm.vcpus.len();
         if let Some(guest) = guest {
@@ -162,7 +162,7 @@ impl VmTotals {
         }
         for exit in &vm.tables.exits {
             let (sum, waits) = self.exits.entry(exit.reason.clone()).or_default();
-            sum.add(Sum::of(&exit.stats, scale));
+            sum.add(SeriesSum::of(&exit.stats, scale));
             *waits = exit.waits;
             if !exit.waits {
                 self.handled.add(&exit.stats);

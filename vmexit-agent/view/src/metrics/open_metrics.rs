@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::families::{Family, FamilyType, PREFIX, Value};
+use super::families::{Family, FamilyType, PREFIX, SeriesValue};
 
 /// All families as text.
 pub(super) fn encode(families: Vec<Family>) -> Result<String, fmt::Error> {
@@ -37,15 +37,15 @@ impl Collector for Families {
             for (labels, value) in &family.series {
                 let mut series = metric.encode_family(labels)?;
                 match (family.kind, value) {
-                    (FamilyType::Counter, Value::Count(count)) => {
+                    (FamilyType::Counter, SeriesValue::Count(count)) => {
                         series.encode_counter::<NoLabelSet, _, u64>(count, None)?;
                     }
-                    (FamilyType::Counter, Value::Number(number)) => {
+                    (FamilyType::Counter, SeriesValue::Number(number)) => {
                         series.encode_counter::<NoLabelSet, _, u64>(number, None)?;
                     }
-                    (_, Value::Count(count)) => series.encode_gauge(count)?,
-                    (_, Value::Number(number)) => series.encode_gauge(number)?,
-                    (_, Value::Distribution { sum, count, buckets }) => {
+                    (_, SeriesValue::Count(count)) => series.encode_gauge(count)?,
+                    (_, SeriesValue::Number(number)) => series.encode_gauge(number)?,
+                    (_, SeriesValue::Distribution { sum, count, buckets }) => {
                         series.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)?;
                     }
                 }

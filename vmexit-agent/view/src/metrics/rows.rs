@@ -9,7 +9,7 @@ use vmexit_core::{
     report::{Detail, Subject},
 };
 
-use super::{Labels, Sum};
+use super::{Labels, SeriesSum};
 use crate::subject::number as subject_number;
 
 /// Rows of a table that have series of their own; what all others had is one series more. A row that has one
@@ -49,7 +49,7 @@ struct RowSeries {
     /// The device, or the name that Linux has; empty where there is none. It is guessed until the VM has
     /// answered.
     name: String,
-    sum: Sum,
+    sum: SeriesSum,
     /// Intervals since something came.
     idle: u32,
 }
@@ -58,7 +58,7 @@ struct RowSeries {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
     own: BTreeMap<RowId, RowSeries>,
-    others: Sum,
+    others: SeriesSum,
 }
 
 impl Rows {
@@ -71,7 +71,7 @@ impl Rows {
         // Those that come most often have the first choice.
         rows.sort_by_key(|row| Reverse(row.stats.samples));
         for row in rows {
-            let (key, sum) = (RowId::of(row), Sum::of(&row.stats, scale));
+            let (key, sum) = (RowId::of(row), SeriesSum::of(&row.stats, scale));
             if self.own.contains_key(&key) || self.has_room() {
                 let series = self.own.entry(key).or_default();
                 series.sum.add(sum);
@@ -94,7 +94,7 @@ impl Rows {
     }
 
     /// Labels and sums: rows with a series of their own, then all others together if there were any.
-    pub(super) fn series(&self) -> impl Iterator<Item = (Labels, Sum)> {
+    pub(super) fn series(&self) -> impl Iterator<Item = (Labels, SeriesSum)> {
         let own = self.own.iter().map(|(id, series)| {
             let direction = id.direction.map_or("", Direction::name);
             (labels(kind::name(id.kind), id.number(), direction, safe(&series.name)), series.sum)

@@ -2,7 +2,7 @@
 
 use ratatui::layout::{Constraint, Layout, Rect};
 
-use super::state::{Screen, State, Tab, Table};
+use super::state::{Screen, State, Tab, TableId};
 
 /// Columns from which on a distribution stands beside its table.
 const WIDE: u16 = 140;
@@ -60,12 +60,12 @@ pub(super) fn areas(state: &State, area: Rect) -> Areas {
         Areas { title, banners, heading, tabs, table: body, findings, status, ..Areas::default() };
     let times = state.figures().times;
     match state.table() {
-        Table::Vms | Table::Tab(Tab::Vcpus) => {}
-        Table::Tab(_) if !times => {}
-        Table::Tab(_) => {
+        TableId::Vms | TableId::Tab(Tab::Vcpus) => {}
+        TableId::Tab(_) if !times => {}
+        TableId::Tab(_) => {
             [areas.table, areas.distribution] = with_distribution(body);
         }
-        Table::OfRow => {
+        TableId::OfRow => {
             let [charts, table] = if body.width >= WIDE {
                 Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(body)
             } else {

@@ -8,7 +8,7 @@ use crate::table::NONE;
 
 /// The value of one figure of one row.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value<'a> {
+pub(super) enum CellValue<'a> {
     Text(String),
     /// Of a process or thread.
     Id(u32),
@@ -25,7 +25,7 @@ pub(super) enum Value<'a> {
     Nothing,
 }
 
-impl Value<'_> {
+impl CellValue<'_> {
     /// As people read it, in so many columns if it can have any number of them.
     pub(super) fn text(&self, columns: u16) -> String {
         match self {
@@ -91,28 +91,28 @@ mod tests {
     #[test]
     fn units_are_in_the_text() {
         let texts = [
-            (Value::Count(1_234), "1,234"),
-            (Value::PerSecond(0.25), "0.2"),
-            (Value::Percent(52.24), "52.2%"),
-            (Value::Time(30_700), "30.7 µs"),
-            (Value::Share(9.4, "io".into()), "  9% io"),
-            (Value::Trend(&[0.0, 1.0, 8.0, 4.0]), " ▁█▄"),
-            (Value::Nothing, "-"),
+            (CellValue::Count(1_234), "1,234"),
+            (CellValue::PerSecond(0.25), "0.2"),
+            (CellValue::Percent(52.24), "52.2%"),
+            (CellValue::Time(30_700), "30.7 µs"),
+            (CellValue::Share(9.4, "io".into()), "  9% io"),
+            (CellValue::Trend(&[0.0, 1.0, 8.0, 4.0]), " ▁█▄"),
+            (CellValue::Nothing, "-"),
         ];
         for (value, text) in texts {
             assert_eq!(value.text(4), text);
         }
-        assert_eq!(Value::Trend(&[1.0, 2.0, 4.0]).text(2), "▄█");
+        assert_eq!(CellValue::Trend(&[1.0, 2.0, 4.0]).text(2), "▄█");
     }
 
     #[test]
     fn what_is_not_there_comes_last() {
-        let (small, large) = (Value::Count(1), Value::Count(2));
+        let (small, large) = (CellValue::Count(1), CellValue::Count(2));
         assert_eq!(small.compare(&large, false), Ordering::Less);
         assert_eq!(small.compare(&large, true), Ordering::Greater);
         for descending in [false, true] {
-            assert_eq!(small.compare(&Value::Nothing, descending), Ordering::Less);
-            assert_eq!(Value::Nothing.compare(&small, descending), Ordering::Greater);
+            assert_eq!(small.compare(&CellValue::Nothing, descending), Ordering::Less);
+            assert_eq!(CellValue::Nothing.compare(&small, descending), Ordering::Greater);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! ` owner:{…}`, ` parent:{…}` and ` KVM`. Names may have spaces, brackets and `@` in them, so what
 //! follows a name is taken off from the end.
 
-use super::{Kind, MAX_NAME, Region};
+use super::{MAX_NAME, Region, RegionKind};
 
 /// The region of a line; `None` if the line is another.
 pub(super) fn region(line: &str) -> Option<Region> {
@@ -21,12 +21,12 @@ pub(super) fn region(line: &str) -> Option<Region> {
         start,
         end,
         offset,
-        kind: Kind::of(volatile_kind.unwrap_or(kind)),
+        kind: RegionKind::of(volatile_kind.unwrap_or(kind)),
         nonvolatile: volatile_kind.is_some(),
     })
 }
 
-impl Kind {
+impl RegionKind {
     fn of(name: &str) -> Self {
         match name {
             "ram" => Self::Ram,
@@ -101,12 +101,12 @@ mod tests {
     fn what_follows_a_name_is_not_part_of_it() {
         let plain = of("i/o): vga ioports remapped");
         assert_eq!((plain.name.as_str(), plain.offset), ("vga ioports remapped", 0));
-        assert_eq!((plain.kind, plain.nonvolatile, plain.owner), (Kind::Io, false, None));
+        assert_eq!((plain.kind, plain.nonvolatile, plain.owner), (RegionKind::Io, false, None));
         let all = of(
             "nv-ram): /rom@etc/acpi (x): y @0000000000000020 owner:{dev id=net0} parent:{obj path=/machine} KVM KVM",
         );
         assert_eq!((all.name.as_str(), all.offset), ("/rom@etc/acpi (x): y", 0x20));
-        assert_eq!((all.kind, all.nonvolatile), (Kind::Ram, true));
+        assert_eq!((all.kind, all.nonvolatile), (RegionKind::Ram, true));
         assert_eq!(all.owner.as_deref(), Some("net0"));
         assert_eq!(of("i/o): KVM").name, "KVM");
         assert_eq!(of("i/o): name @20").name, "name @20");
@@ -131,7 +131,7 @@ mod tests {
     fn kinds() {
         let kinds = ["ram", "ramd", "rom", "romd", "i/o", "container", "new"];
         let found = kinds.map(|kind| of(&format!("{kind}): x")).kind);
-        use Kind::*;
+        use RegionKind::*;
         assert_eq!(found, [Ram, RamDevice, Rom, RomDevice, Io, Container, Other]);
     }
 

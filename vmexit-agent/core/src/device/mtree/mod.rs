@@ -73,7 +73,7 @@ pub struct Region {
     /// How far into the memory region the range starts, in bytes.
     pub offset: u64,
     /// What an access leads to.
-    pub kind: Kind,
+    pub kind: RegionKind,
     /// Whether it is RAM that outlives the VM.
     pub nonvolatile: bool,
 }
@@ -81,7 +81,7 @@ pub struct Region {
 /// `memory_region_type` in QEMU's system/memory.c.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum RegionKind {
     /// `ram`
     Ram,
     /// `ramd`: memory of a real device that was passed through.
@@ -100,7 +100,7 @@ pub enum Kind {
 
 /// What answers at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found<'a> {
+pub enum Lookup<'a> {
     /// A region.
     Region {
         /// The region.
@@ -152,13 +152,13 @@ impl View {
     }
 
     /// What answers at a port or guest-physical address.
-    pub fn find(&self, address: u64) -> Found<'_> {
+    pub fn find(&self, address: u64) -> Lookup<'_> {
         let behind = self.regions.partition_point(|region| region.start <= address);
         match self.regions[..behind].last() {
             Some(region) if address <= region.end => {
-                Found::Region { region, offset: region.offset + (address - region.start) }
+                Lookup::Region { region, offset: region.offset + (address - region.start) }
             }
-            _ => Found::Unassigned,
+            _ => Lookup::Unassigned,
         }
     }
 
@@ -166,7 +166,7 @@ impl View {
     pub fn only(&self, addresses: impl Iterator<Item = u64>) -> Self {
         let mut regions = Vec::new();
         for address in addresses {
-            if let Found::Region { region, .. } = self.find(address) {
+            if let Lookup::Region { region, .. } = self.find(address) {
                 regions.push(region.clone());
             }
         }

@@ -20,17 +20,17 @@ pub struct Guess {
 }
 
 /// First address, last address, offset of the first, name.
-type Row = (u64, u64, u64, &'static str);
+type WellKnownRow = (u64, u64, u64, &'static str);
 
 /// Both address spaces; rows by address.
 #[derive(Clone, Copy)]
-struct Map {
-    ports: &'static [Row],
-    memory: &'static [Row],
+struct WellKnownMap {
+    ports: &'static [WellKnownRow],
+    memory: &'static [WellKnownRow],
 }
 
 /// Of a VMM that nobody knows QEMU's are guessed: most of them are any PC's.
-const fn map(vmm: Vmm) -> Map {
+const fn map(vmm: Vmm) -> WellKnownMap {
     match vmm {
         Vmm::Qemu | Vmm::Kvmtool | Vmm::Other => qemu::MAP,
         Vmm::Firecracker => other_vmms::FIRECRACKER,
@@ -49,7 +49,7 @@ pub fn memory(vmm: Vmm, address: u64) -> Option<Guess> {
     find(map(vmm).memory, address)
 }
 
-fn find(rows: &[Row], address: u64) -> Option<Guess> {
+fn find(rows: &[WellKnownRow], address: u64) -> Option<Guess> {
     let behind = rows.partition_point(|(start, ..)| *start <= address);
     let (start, end, offset, name) = *rows[..behind].last()?;
     (address <= end).then(|| Guess { name, offset: offset + (address - start) })

@@ -1,10 +1,10 @@
 //! Other VMMs, by their sources of August 2026: only what has a fixed address wherever it is there at
 //! all. KVM's own PIC and PIT are where arch/x86/kvm/i8259.c and i8254.c have them.
 
-use super::{Map, Row};
+use super::{WellKnownMap, WellKnownRow};
 
 /// src/vmm/src/device_manager/legacy.rs, devices/pci/pci_segment.rs and arch/x86_64/layout.rs.
-pub(super) const FIRECRACKER: Map = Map {
+pub(super) const FIRECRACKER: WellKnownMap = WellKnownMap {
     ports: &[
         (0x0020, 0x0021, 0, "pic"),
         (0x0040, 0x0043, 0, "pit"),
@@ -21,7 +21,7 @@ pub(super) const FIRECRACKER: Map = Map {
 };
 
 /// vmm/src/device_manager.rs, devices/src/debug_console.rs, pci/src/lib.rs and arch/src/x86_64/layout.rs.
-pub(super) const CLOUD_HYPERVISOR: Map = Map {
+pub(super) const CLOUD_HYPERVISOR: WellKnownMap = WellKnownMap {
     ports: &[
         (0x0064, 0x0064, 0, "i8042-cmd"),
         (0x0070, 0x0070, 0, "rtc-index"),
@@ -43,7 +43,7 @@ pub(super) const CLOUD_HYPERVISOR: Map = Map {
 };
 
 /// x86_64/src/lib.rs, arch/src/serial.rs and devices/src/fw_cfg.rs.
-pub(super) const CROSVM: Map = Map {
+pub(super) const CROSVM: WellKnownMap = WellKnownMap {
     ports: &[
         (0x0020, 0x0021, 0, "pic"),
         (0x0040, 0x0043, 0, "pit"),
@@ -65,5 +65,5 @@ pub(super) const CROSVM: Map = Map {
 };
 
 /// KVM's: arch/x86/kvm/ioapic.h, and APIC_DEFAULT_PHYS_BASE.
-const IOAPIC: Row = (0xfec0_0000, 0xfec0_00ff, 0, "ioapic");
-const APIC: Row = (0xfee0_0000, 0xfeef_ffff, 0, "apic-msi");
+const IOAPIC: WellKnownRow = (0xfec0_0000, 0xfec0_00ff, 0, "ioapic");
+const APIC: WellKnownRow = (0xfee0_0000, 0xfeef_ffff, 0, "apic-msi");

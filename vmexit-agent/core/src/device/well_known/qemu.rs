@@ -3,12 +3,12 @@
 //! are: SeaBIOS takes 0x600 (src/fw/pciinit.c), as OVMF does on `q35`; on `pc` OVMF takes 0xb000
 //! (OvmfPkg/Include/OvmfPlatforms.h), which is not guessed, since others may have a device there.
 
-use super::{Map, Row};
+use super::{WellKnownMap, WellKnownRow};
 
-pub(super) const MAP: Map = Map { ports: PORTS, memory: MEMORY };
+pub(super) const MAP: WellKnownMap = WellKnownMap { ports: PORTS, memory: MEMORY };
 
 #[rustfmt::skip]
-const PORTS: &[Row] = &[
+const PORTS: &[WellKnownRow] = &[
     (0x0000, 0x0007, 0, "dma-chan"),
     (0x0008, 0x000f, 0, "dma-cont"),
     (0x0020, 0x0021, 0, "pic"),
@@ -76,7 +76,7 @@ const PORTS: &[Row] = &[
 ];
 
 #[rustfmt::skip]
-const MEMORY: &[Row] = &[
+const MEMORY: &[WellKnownRow] = &[
     (0x000a_0000, 0x000b_ffff, 0, "vga-lowmem"),
     (0xb000_0000, 0xbfff_ffff, 0, "pcie-mmcfg-mmio"), // q35 with SeaBIOS
     (0xfec0_0000, 0xfec0_0fff, 0, "ioapic"),

@@ -54,7 +54,10 @@ impl Period {
 ///
 /// # Errors
 /// There is no such file or directory.
-pub fn recordings(path: &Path, period: Period) -> io::Result<Box<dyn Iterator<Item = Found>>> {
+pub fn recordings(
+    path: &Path,
+    period: Period,
+) -> io::Result<Box<dyn Iterator<Item = FoundRecording>>> {
     if path.is_dir() {
         return Ok(Box::new(Archive::open(path)?.recordings(period)));
     }
@@ -65,10 +68,10 @@ pub fn recordings(path: &Path, period: Period) -> io::Result<Box<dyn Iterator<It
 }
 
 /// A recording, or why a file has no more.
-pub type Found = Result<Measurement, (PathBuf, FileError)>;
+pub type FoundRecording = Result<Measurement, (PathBuf, FileError)>;
 
 /// Errors are wanted.
-fn is_wanted(found: &Found, period: Period) -> bool {
+fn is_wanted(found: &FoundRecording, period: Period) -> bool {
     found.as_ref().map_or(true, |recording| recording.is_in(period))
 }
 
@@ -88,7 +91,7 @@ impl Archive {
 
     /// The recordings of a period, in the order in which they were made. A file that can't be read to its end
     /// gives what it has, then an error with its name, and the next file follows.
-    pub fn recordings(&self, period: Period) -> impl Iterator<Item = Found> + use<> {
+    pub fn recordings(&self, period: Period) -> impl Iterator<Item = FoundRecording> + use<> {
         let nexts = self.segments.iter().skip(1).cloned().map(Some).chain([None]);
         let segments: Vec<_> = self.segments.clone().into_iter().zip(nexts).collect();
         let may_have = move |(segment, next): &(Segment, Option<Segment>)| {
@@ -148,7 +151,7 @@ impl Segment {
         changed.map_or(next.start, |changed| changed.max(next.start))
     }
 
-    fn recordings(self) -> impl Iterator<Item = Found> {
+    fn recordings(self) -> impl Iterator<Item = FoundRecording> {
         let path = self.path;
         let (members, failed) = match File::open(&path) {
             Ok(file) => (Some(Members::of(BufReader::new(file))), None),

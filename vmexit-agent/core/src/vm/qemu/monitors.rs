@@ -3,7 +3,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use super::options::{Options, values};
+use super::options::{QemuOptions, values};
 use crate::escape;
 
 /// A way to ask a VMM. Its `Display` is safe to print.
@@ -55,18 +55,19 @@ pub(in crate::vm) fn of(arguments: &[String], name: Option<&str>) -> Vec<Monitor
 
 /// The character devices on which QEMU speaks QMP: `-qmp unix:PATH,…` and `-qmp chardev:ID`
 /// (`monitor_parse`, QEMU's `softmmu/vl.c`), `-mon chardev=ID,mode=control`.
-fn control_chardevs(arguments: &[String]) -> Vec<Options> {
+fn control_chardevs(arguments: &[String]) -> Vec<QemuOptions> {
     let by_id = |id: &str| {
-        let mut all = values(arguments, &["chardev"]).map(|text| Options::parse(text, "backend"));
+        let mut all =
+            values(arguments, &["chardev"]).map(|text| QemuOptions::parse(text, "backend"));
         all.find(|chardev| chardev.get("id") == Some(id))
     };
     let short = values(arguments, &["qmp", "qmp-pretty"]);
     let short = short.filter_map(|text| match text.strip_prefix("chardev:") {
         Some(id) => by_id(id),
-        None => Some(Options::parse(text.strip_prefix("unix:")?, "path")),
+        None => Some(QemuOptions::parse(text.strip_prefix("unix:")?, "path")),
     });
     let long = values(arguments, &["mon"])
-        .map(|text| Options::parse(text, "chardev"))
+        .map(|text| QemuOptions::parse(text, "chardev"))
         .filter(|mon| mon.get("mode") == Some("control"))
         .filter_map(|mon| by_id(mon.get("chardev")?));
     short.chain(long).take(2 * MOST_SOCKETS).collect()
@@ -74,13 +75,13 @@ fn control_chardevs(arguments: &[String]) -> Vec<Options> {
 
 /// By its chardev's name, and either a socket that it opened itself or one in its directories, the
 /// system's or a user's.
-fn belongs_to_libvirt(chardev: &Options) -> bool {
+fn belongs_to_libvirt(chardev: &QemuOptions) -> bool {
     let path = chardev.get("path");
     chardev.get("id") == Some(OF_LIBVIRT) && path.is_none_or(|path| path.contains("/libvirt/qemu/"))
 }
 
 /// Where to connect to. Nowhere if QEMU itself connects, or was handed an open socket (`fd=`).
-fn address(chardev: &Options) -> Option<Address> {
+fn address(chardev: &QemuOptions) -> Option<Address> {
     // Only QMP's `chardev-add`, which JSON follows, has servers by default (`qapi/char.json`).
     if !chardev.is_on("server", chardev.json) {
         return None;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// The keys and values of one option, in order.
 #[derive(Debug, Default)]
-pub(super) struct Options {
+pub(super) struct QemuOptions {
     pairs: Vec<(String, String)>,
     /// Whether it was JSON, whose defaults are those of QMP.
     pub(super) json: bool,
@@ -36,11 +36,11 @@ pub(in crate::vm) fn setting<'a>(
     implied: bool,
 ) -> Option<String> {
     let implied = if implied { key } else { "" };
-    let of_one = |value: &str| Options::parse(value, implied).get(key).map(str::to_owned);
+    let of_one = |value: &str| QemuOptions::parse(value, implied).get(key).map(str::to_owned);
     values.filter_map(of_one).last()
 }
 
-impl Options {
+impl QemuOptions {
     /// Reads what is after an option; `implied` is the key of a first word without one.
     pub(super) fn parse(text: &str, implied: &str) -> Self {
         if text.starts_with('{') {
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn pairs(text: &str) -> Vec<(String, String)> {
-        Options::parse(text, "first").pairs
+        QemuOptions::parse(text, "first").pairs
     }
 
     fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_last_of_several_counts() {
-        let options = Options::parse("server=on,server=off", "backend");
+        let options = QemuOptions::parse("server=on,server=off", "backend");
         assert!(!options.is_on("server", true));
         assert!(options.is_on("wait", true) && !options.is_on("abstract", false));
     }
@@ -163,7 +163,7 @@ mod tests {
             r#"{"id":"m","backend":{"type":"socket","data":{"addr":
                 {"type":"unix","data":{"path":"/run/a,b"}},"server":true}}}"#,
         ] {
-            let options = Options::parse(text, "backend");
+            let options = QemuOptions::parse(text, "backend");
             let found = ["id", "backend", "path", "server"].map(|key| options.get(key));
             assert_eq!(found, [Some("m"), Some("socket"), Some("/run/a,b"), Some("true")]);
             assert!(options.is_on("server", false) && options.json);
@@ -180,15 +180,15 @@ mod tests {
         #[test]
         fn a_written_value_is_read_back(value in "[a-z,=/]*", other in "[a-z]+") {
             let text = format!("path={},other={other}", value.replace(',', ",,"));
-            let read = Options::parse(&text, "first");
+            let read = QemuOptions::parse(&text, "first");
             prop_assert_eq!(read.get("path"), Some(value.as_str()));
             prop_assert_eq!(read.get("other"), Some(other.as_str()));
         }
 
         #[test]
         fn anything_is_read(text in any::<String>()) {
-            Options::parse(&text, "first");
-            Options::parse(&format!("{{{text}"), "first");
+            QemuOptions::parse(&text, "first");
+            QemuOptions::parse(&format!("{{{text}"), "first");
         }
     }
 

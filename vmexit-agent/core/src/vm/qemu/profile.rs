@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     identity::machine,
-    options::{Options, is, values},
+    options::{QemuOptions, is, values},
 };
 use crate::vm::Machine;
 
@@ -129,7 +129,7 @@ impl Profile {
         if arguments.iter().any(|argument| is(argument, "no-hpet")) {
             features.insert(Feature::Hpet, false);
         }
-        let rtc = values(arguments, &["rtc"]).map(|value| Options::parse(value, ""));
+        let rtc = values(arguments, &["rtc"]).map(|value| QemuOptions::parse(value, ""));
         let localtime = rtc.filter_map(|rtc| rtc.get("base").map(|base| base == "localtime"));
         features.insert(Feature::RtcLocaltime, localtime.last().unwrap_or(false));
         let kernel = values(arguments, &["kernel"]).next().is_some();
@@ -204,7 +204,8 @@ fn value_is_on(value: &str) -> Option<bool> {
 
 /// What `-machine` says of a key; `None` for `auto`.
 fn switch(arguments: &[String], key: &str) -> Option<bool> {
-    let machines = values(arguments, &["machine", "M"]).map(|value| Options::parse(value, "type"));
+    let machines =
+        values(arguments, &["machine", "M"]).map(|value| QemuOptions::parse(value, "type"));
     let told = machines.filter_map(|machine| machine.get(key).map(value_is_on)).last();
     told.flatten()
 }
@@ -226,9 +227,9 @@ fn is_on_boards(machine: &Machine) -> Option<bool> {
 
 fn devices(arguments: &[String]) -> BTreeSet<String> {
     let drivers = values(arguments, &["device"])
-        .filter_map(|value| Options::parse(value, "driver").get("driver").map(str::to_owned));
+        .filter_map(|value| QemuOptions::parse(value, "driver").get("driver").map(str::to_owned));
     let cards = values(arguments, &["nic", "net"])
-        .filter_map(|value| Options::parse(value, "type").get("model").map(str::to_owned));
+        .filter_map(|value| QemuOptions::parse(value, "type").get("model").map(str::to_owned));
     let options = [("hda", "ide-hd"), ("hdb", "ide-hd"), ("cdrom", "ide-cd")];
     let of_options = [("debugcon", "isa-debugcon"), ("serial", "isa-serial")];
     let others = options.iter().chain(&of_options).filter_map(|(option, driver)| {
@@ -236,7 +237,7 @@ fn devices(arguments: &[String]) -> BTreeSet<String> {
         (value != "none").then(|| (*driver).to_owned())
     });
     let drives = values(arguments, &["drive"]).filter_map(|value| {
-        let drive = Options::parse(value, "");
+        let drive = QemuOptions::parse(value, "");
         (drive.get("if") == Some("ide")).then(|| "ide-hd".to_owned())
     });
     let known = |driver: &String| EMULATED.iter().any(|known| driver.starts_with(known));

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use super::writer::Writer;
+use super::writer::BtfWriter;
 use crate::host::btf::{Btf, wire::kind};
 
 const TRACEPOINTS: &[&str] = &[
@@ -70,13 +70,13 @@ fn filter(from: &Path, to: &Path) {
     }
 
     fs::create_dir_all(to).unwrap();
-    let mut base = Writer::new();
+    let mut base = BtfWriter::new();
     let ids = number(&BTreeMap::new(), &wanted);
     write(&vmlinux, &wanted, &ids, &mut base);
     fs::write(to.join("vmlinux.btf"), base.bytes()).unwrap();
     for ((name, btf), reached) in modules.iter().zip(reached) {
         let own: BTreeSet<u32> = reached.range(btf.first_id..).copied().collect();
-        let mut writer = Writer::split(&base);
+        let mut writer = BtfWriter::split(&base);
         write(btf, &own, &number(&ids, &own), &mut writer);
         fs::write(to.join(format!("{name}.btf")), writer.bytes()).unwrap();
     }
@@ -123,7 +123,7 @@ fn number(base: &BTreeMap<u32, u32>, ids: &BTreeSet<u32>) -> BTreeMap<u32, u32> 
     numbered
 }
 
-fn write(btf: &Btf, ids: &BTreeSet<u32>, new: &BTreeMap<u32, u32>, writer: &mut Writer) {
+fn write(btf: &Btf, ids: &BTreeSet<u32>, new: &BTreeMap<u32, u32>, writer: &mut BtfWriter) {
     let renumber = |id: u32| if id == 0 { 0 } else { new[&id] };
     for &id in ids {
         let (file, record) = btf.record(id).unwrap();

@@ -6,7 +6,7 @@ use proptest::{prelude::*, sample::Index};
 
 use super::{
     read,
-    writer::{FLAG, Writer},
+    writer::{BtfWriter, FLAG},
 };
 use crate::host::btf::{Btf, BtfError, MAX_BYTES, wire::kind};
 
@@ -49,7 +49,7 @@ proptest! {
         words in prop::collection::vec(any::<u32>(), 0..256),
         kinds in prop::collection::vec(1u8..20, 1..32),
     ) {
-        let mut w = Writer::new();
+        let mut w = BtfWriter::new();
         for name in ["kvm_vcpu", "vcpu_id", "btf_trace_kvm_exit"] {
             w.string(name);
         }
@@ -119,7 +119,7 @@ fn every_truncation_is_told() {
 
 #[test]
 fn headers_that_are_none_are_told() {
-    let good = Writer::new().bytes();
+    let good = BtfWriter::new().bytes();
     let with = |at: usize, value: u8| {
         let mut bytes = good.clone();
         bytes[at] = value;
@@ -138,7 +138,7 @@ fn headers_that_are_none_are_told() {
 
 #[test]
 fn circles_end() {
-    let mut w = Writer::new();
+    let mut w = BtfWriter::new();
     w.refers(kind::TYPEDEF, "one", 2);
     w.refers(kind::CONST, "", 1);
     w.structure("through_typedefs", 8, &[("it", 1, 0)]);
@@ -159,7 +159,7 @@ fn circles_end() {
 #[test]
 fn types_that_multiply_end_soon() {
     // Each of 12 levels has a hundred of the next, without a name: 10²⁴ members to look at.
-    let mut w = Writer::new();
+    let mut w = BtfWriter::new();
     let mut inner = w.int("int", 4, 1);
     for level in 0..12 {
         let name = if level == 11 { "bomb" } else { "" };
@@ -177,7 +177,7 @@ fn types_that_multiply_end_soon() {
 
 #[test]
 fn a_long_file_of_nothing_but_types_ends_soon() {
-    let mut w = Writer::new();
+    let mut w = BtfWriter::new();
     for _ in 0..1_000_000 {
         w.structure("kvm_vcpu", 4, &[]);
     }
@@ -188,7 +188,7 @@ fn a_long_file_of_nothing_but_types_ends_soon() {
 
 #[test]
 fn members_end_within_their_structure() {
-    let mut w = Writer::new();
+    let mut w = BtfWriter::new();
     let int = w.int("int", 4, 1);
     let list = w.add(kind::ARRAY, 0, "", 0, &[int, int, u32::MAX]);
     w.structure("short", 4, &[("ok", int, 0), ("out", int, 8), ("list", list, 0), ("bad", 99, 0)]);

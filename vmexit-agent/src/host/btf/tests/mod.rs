@@ -8,10 +8,10 @@ mod writer;
 
 use std::sync::Arc;
 
-use self::writer::Writer;
+use self::writer::BtfWriter;
 use super::Btf;
 
 /// What a writer has written, read back.
-fn read(writer: &Writer) -> Arc<Btf> {
+fn read(writer: &BtfWriter) -> Arc<Btf> {
     Arc::new(Btf::parse(writer.bytes(), None).unwrap())
 }

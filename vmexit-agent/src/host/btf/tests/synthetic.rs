@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::{
     read,
-    writer::{FLAG, Writer},
+    writer::{BtfWriter, FLAG},
 };
 use crate::host::btf::{Btf, BtfError, Shape, wire::kind};
 
 #[test]
 fn a_tracepoint_has_the_parameters_of_the_function_behind_its_typedef() {
-    let mut w = Writer::new();
+    let mut w = BtfWriter::new();
     let void = w.refers(kind::PTR, "", 0);
     let uint = w.int("unsigned int", 4, 0);
     let u32_ = w.refers(kind::TYPEDEF, "u32", uint);
@@ -54,7 +54,7 @@ fn a_tracepoint_has_the_parameters_of_the_function_behind_its_typedef() {
 
 #[test]
 fn members_are_found_through_named_and_anonymous_ones() {
-    let mut w = Writer::new();
+    let mut w = BtfWriter::new();
     let uint = w.int("unsigned int", 4, 0);
     let inner = w.structure("", 8, &[("low", uint, 0), ("high", uint, 32)]);
     let both = w.composite(kind::UNION, 0, "", 8, &[("whole", uint, 0), ("", inner, 0)]);
@@ -85,7 +85,7 @@ fn members_are_found_through_named_and_anonymous_ones() {
 
 #[test]
 fn bit_fields_are_refused_in_both_encodings() {
-    let mut w = Writer::new();
+    let mut w = BtfWriter::new();
     let uint = w.int("unsigned int", 4, 0);
     let narrow = w.add(kind::INT, 0, "unsigned int", 4, &[3]);
     w.structure("old", 4, &[("bits", narrow, 8), ("odd", uint, 4), ("whole", uint, 0)]);
@@ -103,7 +103,7 @@ fn bit_fields_are_refused_in_both_encodings() {
 
 #[test]
 fn definitions_go_before_declarations_and_must_agree() {
-    let mut w = Writer::new();
+    let mut w = BtfWriter::new();
     let int = w.int("int", 4, 1);
     w.add(kind::FWD, 0, "twice", 0, &[]);
     w.structure("twice", 8, &[("same", int, 0), ("moved", int, 32)]);
@@ -120,11 +120,11 @@ fn definitions_go_before_declarations_and_must_agree() {
 
 #[test]
 fn a_module_continues_the_kernels_ids_and_strings() {
-    let mut base = Writer::new();
+    let mut base = BtfWriter::new();
     let int = base.int("int", 4, 1);
     let vcpu = base.structure("kvm_vcpu", 16, &[("kvm", int, 0), ("vcpu_id", int, 32)]);
     base.structure("other", 4, &[("id", int, 0)]);
-    let mut w = Writer::split(&base);
+    let mut w = BtfWriter::split(&base);
     w.add(kind::FWD, 0, "other", 0, &[]);
     w.structure("vcpu_vmx", 24, &[("vcpu", vcpu, 0), ("id", int, 128)]);
     w.structure("kvm", 8, &[("kvm", int, 32)]);
@@ -148,7 +148,7 @@ fn a_module_continues_the_kernels_ids_and_strings() {
 
 #[test]
 fn unknown_kinds_are_passed_over_where_their_length_is_told() {
-    let mut w = Writer::new();
+    let mut w = BtfWriter::new();
     w.add(100, 2, "news", 0, &[1, 2, 3, 4, 5]);
     w.int("int", 4, 1);
     w.structure("here", 4, &[("id", 2, 0)]);
@@ -163,7 +163,7 @@ fn unknown_kinds_are_passed_over_where_their_length_is_told() {
 
 #[test]
 fn a_file_of_newer_kernels_can_have_more_than_65535_members() {
-    let mut w = Writer::new();
+    let mut w = BtfWriter::new();
     let char = w.int("char", 1, 1);
     let names: Vec<String> = (0..70_000).map(|at| format!("m{at}")).collect();
     let members: Vec<(&str, u32, u32)> =

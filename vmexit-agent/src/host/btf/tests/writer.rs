@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::host::btf::wire::{HEADER, MAGIC, VERSION, kind};
 
 /// BTF in the making.
-pub struct Writer {
+pub struct BtfWriter {
     types: Vec<u8>,
     strings: Vec<u8>,
     offsets: HashMap<String, u32>,
@@ -16,7 +16,7 @@ pub struct Writer {
 /// A bit-field's size goes where offsets have their upper eight bits.
 pub const FLAG: u32 = 1 << 31;
 
-impl Writer {
+impl BtfWriter {
     pub fn new() -> Self {
         Self {
             types: Vec::new(),

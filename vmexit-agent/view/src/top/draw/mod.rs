@@ -21,7 +21,7 @@ use vmexit_core::{
 
 use super::{
     areas::areas,
-    state::{State, Table, rate},
+    state::{State, TableId, rate},
     theme::{Role, Theme},
 };
 
@@ -41,11 +41,11 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     heading::draw(frame, areas.heading, areas.tabs, state, theme);
     table::draw(frame, areas.table, state, theme);
     match state.table() {
-        Table::OfRow => {
+        TableId::OfRow => {
             distribution::draw(frame, areas.distribution, state.open_row(), theme);
             heading::trend(frame, areas.trend, state, theme);
         }
-        Table::Tab(_) | Table::Vms => {
+        TableId::Tab(_) | TableId::Vms => {
             distribution::draw(frame, areas.distribution, state.selected_stats(), theme);
         }
     }
@@ -126,11 +126,11 @@ fn status(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         spans.push(Span::styled(format!("{marked}  "), theme.of(Role::Marked)));
     }
     let hints: &[(&str, &str)] = match state.table() {
-        Table::Vms => &[("Enter", "open"), ("/", "filter"), ("s", "sort")],
-        Table::Tab(_) => {
+        TableId::Vms => &[("Enter", "open"), ("/", "filter"), ("s", "sort")],
+        TableId::Tab(_) => {
             &[("Enter", "open"), ("Esc", "back"), ("Tab", "next table"), ("s", "sort")]
         }
-        Table::OfRow => &[("Esc", "back"), ("s", "sort")],
+        TableId::OfRow => &[("Esc", "back"), ("s", "sort")],
     };
     let common = [("c", "since baseline"), ("p", "pause"), ("?", "help"), ("q", "quit")];
     for (key, does) in hints.iter().chain(&common) {

@@ -12,7 +12,7 @@ use vmexit_core::escape::{cut, safe};
 use super::super::{
     areas::MARKER,
     columns::Column,
-    state::{Row, State, Table},
+    state::{State, TableId, TableRow},
     theme::{Role, Theme},
 };
 use crate::figure::Figure;
@@ -59,7 +59,7 @@ fn header(columns: &[(&'static Column, u16)], state: &State, theme: &Theme) -> L
 }
 
 fn of_row(
-    row: &Row<'_>,
+    row: &TableRow<'_>,
     columns: &[(&'static Column, u16)],
     selected: bool,
     state: &State,
@@ -111,7 +111,7 @@ fn fitted(text: &str, width: u16, right: bool) -> String {
 /// Why there are no rows.
 fn nothing(state: &State) -> &'static str {
     match (state.filter().0, state.table()) {
-        ("", Table::Vms) => "no VM; those that start will be here",
+        ("", TableId::Vms) => "no VM; those that start will be here",
         ("", _) => "nothing in this interval",
         (_, _) => "nothing has this in its name",
     }

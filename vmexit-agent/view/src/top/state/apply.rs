@@ -6,7 +6,7 @@ use vmexit_core::escape::safe;
 
 use super::{
     Action, Effect, Item, Overlay, Screen, State,
-    tabs::{Sorting, Tab, Table},
+    tabs::{Sorting, Tab, TableId},
 };
 use crate::{figure::Figure, top::keys::BINDINGS};
 
@@ -138,9 +138,9 @@ impl State {
         self.path = vec![Screen::Vm(pid)];
         self.tab = Tab::first(self.by);
         self.picks_tab = true;
-        self.cursors.retain(|table, _| *table == Table::Vms);
-        self.filters.retain(|table, _| *table == Table::Vms);
-        self.marks.retain(|(table, _)| *table == Table::Vms);
+        self.cursors.retain(|table, _| *table == TableId::Vms);
+        self.filters.retain(|table, _| *table == TableId::Vms);
+        self.marks.retain(|(table, _)| *table == TableId::Vms);
     }
 
     fn open_selected(&mut self) -> Effect {
@@ -154,7 +154,7 @@ impl State {
                 self.open_vm(pid);
                 Effect::Refresh
             }
-            (Item::Vcpu(_), Table::OfRow) => Effect::None,
+            (Item::Vcpu(_), TableId::OfRow) => Effect::None,
             (Item::Vcpu(tid), _) => {
                 self.path.push(Screen::Vcpu(tid));
                 (self.tab, self.picks_tab) = (Tab::Reasons, true);
@@ -162,7 +162,7 @@ impl State {
             }
             (Item::Reason(_) | Item::Detail(..), _) => {
                 self.path.push(Screen::Row { tab: self.tab, item, what, name });
-                self.cursors.remove(&Table::OfRow);
+                self.cursors.remove(&TableId::OfRow);
                 Effect::Show
             }
         };
@@ -198,7 +198,7 @@ impl State {
     }
 
     pub(in super::super) fn go_to(&mut self, tab: Option<Tab>) {
-        if let (Table::Tab(_), Some(tab)) = (self.table(), tab) {
+        if let (TableId::Tab(_), Some(tab)) = (self.table(), tab) {
             (self.tab, self.picks_tab) = (tab, false);
             self.settle();
         }

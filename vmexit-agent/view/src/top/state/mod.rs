@@ -18,7 +18,7 @@ use std::{
 use ratatui::layout::Rect;
 use vmexit_core::{
     event::Event,
-    report::{Report, Scope, Selection, Source, Tables, Vcpu, Vm},
+    report::{ExitReporting, Report, Scope, Selection, Tables, VcpuReport, VmReport},
     timing::Timing,
 };
 
@@ -28,8 +28,8 @@ pub use self::{
     rows::{Item, Show},
 };
 pub(super) use self::{
-    rows::{Row, rate},
-    tabs::{Tab, Table},
+    rows::{TableRow, rate},
+    tabs::{Tab, TableId},
 };
 use self::{
     tabs::{Cursor, Sorting},
@@ -70,15 +70,15 @@ pub struct State {
     tab: Tab,
     /// The tab is one that has rows as soon as it is known which do.
     picks_tab: bool,
-    cursors: BTreeMap<Table, Cursor>,
+    cursors: BTreeMap<TableId, Cursor>,
     sorts: BTreeMap<Set, Sorting>,
-    filters: BTreeMap<Table, String>,
+    filters: BTreeMap<TableId, String>,
     /// While a filter is typed: what it was before.
     typing: Option<String>,
     overlay: Option<Overlay>,
     /// Lines of it that are above its window.
     overlay_offset: usize,
-    marks: BTreeSet<(Table, Item)>,
+    marks: BTreeSet<(TableId, Item)>,
     paused: bool,
     cumulative: bool,
     absolute: bool,
@@ -153,9 +153,9 @@ impl State {
     fn show(&mut self, frame: FrameData) {
         self.frame = frame;
         match self.frame.interval.source {
-            Source::Exits => self.silent = false,
-            Source::Silent => self.silent = true,
-            Source::Nothing => {}
+            ExitReporting::Exits => self.silent = false,
+            ExitReporting::Silent => self.silent = true,
+            ExitReporting::Nothing => {}
         }
     }
 
@@ -187,7 +187,7 @@ impl State {
 
     /// The VM that is open or selected, by process id: it is to stay, even if it ends.
     pub fn selected(&self) -> Option<u32> {
-        self.open().or_else(|| match self.cursors.get(&Table::Vms)?.item? {
+        self.open().or_else(|| match self.cursors.get(&TableId::Vms)?.item? {
             Item::Vm(pid) => Some(pid),
             _ => None,
         })
@@ -223,7 +223,7 @@ impl State {
         cumulative.unwrap_or(&self.frame.interval)
     }
 
-    pub(super) fn vm(&self) -> Option<&Vm> {
+    pub(super) fn vm(&self) -> Option<&VmReport> {
         let open = self.open()?;
         self.report().vms.iter().find(|vm| vm.pid == open)
     }
@@ -233,7 +233,7 @@ impl State {
     }
 
     /// The vCPU that is open.
-    pub(super) fn vcpu(&self) -> Option<&Vcpu> {
+    pub(super) fn vcpu(&self) -> Option<&VcpuReport> {
         let tid = self.path.iter().find_map(|screen| match screen {
             Screen::Vcpu(tid) => Some(*tid),
             _ => None,
@@ -264,7 +264,7 @@ impl State {
     }
 
     /// The VM that is open or selected, if there is something to say of it.
-    pub(super) fn found(&self) -> Option<&Vm> {
+    pub(super) fn found(&self) -> Option<&VmReport> {
         let pid = self.selected()?;
         let vm = self.report().vms.iter().find(|vm| vm.pid == pid);
         vm.filter(|vm| !vm.assessment.findings.is_empty())

@@ -3,10 +3,10 @@
 use vmexit_common::key::Kind;
 use vmexit_core::{
     kind::Direction,
-    report::{Stats, Subject, Total, Vcpu, Vm},
+    report::{Stats, Subject, Total, VcpuReport, VmReport},
 };
 
-use super::super::value::Value;
+use super::super::value::CellValue;
 use crate::{
     figure::Figure,
     subject::{label, what},
@@ -45,7 +45,7 @@ pub struct Show {
 }
 
 /// One row of a table.
-pub(in super::super) struct Row<'a> {
+pub(in super::super) struct TableRow<'a> {
     pub(in super::super) item: Item,
     /// Which thing it is, unescaped.
     pub(in super::super) what: String,
@@ -53,36 +53,36 @@ pub(in super::super) struct Row<'a> {
     pub(in super::super) name: String,
     /// The VM has ended.
     pub(in super::super) ended: bool,
-    pub(super) figures: Figures<'a>,
+    pub(super) figures: RowFigures<'a>,
     pub(super) trend: &'a [f64],
 }
 
 /// Where a row's figures come from.
 #[derive(Clone, Copy)]
-pub(super) enum Figures<'a> {
-    Vm(&'a Vm),
-    Vcpu(&'a Vcpu),
+pub(super) enum RowFigures<'a> {
+    Vm(&'a VmReport),
+    Vcpu(&'a VcpuReport),
     /// Of exits that wait where the flag says so.
     Stats(&'a Stats, bool),
     /// There are none in what is shown.
     Absent,
 }
 
-impl<'a> Row<'a> {
-    pub(super) fn new(item: Item, what: String, name: String, figures: Figures<'a>) -> Self {
+impl<'a> TableRow<'a> {
+    pub(super) fn new(item: Item, what: String, name: String, figures: RowFigures<'a>) -> Self {
         Self { item, what, name, ended: false, figures, trend: &[] }
     }
 
     /// One of its figures.
-    pub(in super::super) fn value(&self, figure: Figure, show: Show) -> Value<'a> {
+    pub(in super::super) fn value(&self, figure: Figure, show: Show) -> CellValue<'a> {
         match (figure, self.figures) {
-            (Figure::What, _) => Value::Text(self.what.clone()),
-            (Figure::Name, _) => Value::Text(self.name.clone()),
-            (Figure::Trend, _) => Value::Trend(self.trend),
-            (_, Figures::Vm(vm)) => of_vm(vm, figure, show),
-            (_, Figures::Vcpu(vcpu)) => of_vcpu(vcpu, figure, show),
-            (_, Figures::Stats(stats, waits)) => of_stats(stats, waits, figure, show),
-            (_, Figures::Absent) => Value::Nothing,
+            (Figure::What, _) => CellValue::Text(self.what.clone()),
+            (Figure::Name, _) => CellValue::Text(self.name.clone()),
+            (Figure::Trend, _) => CellValue::Trend(self.trend),
+            (_, RowFigures::Vm(vm)) => of_vm(vm, figure, show),
+            (_, RowFigures::Vcpu(vcpu)) => of_vcpu(vcpu, figure, show),
+            (_, RowFigures::Stats(stats, waits)) => of_stats(stats, waits, figure, show),
+            (_, RowFigures::Absent) => CellValue::Nothing,
         }
     }
 
@@ -94,60 +94,62 @@ impl<'a> Row<'a> {
     }
 }
 
-fn of_vm(vm: &Vm, figure: Figure, show: Show) -> Value<'static> {
+fn of_vm(vm: &VmReport, figure: Figure, show: Show) -> CellValue<'static> {
     match figure {
-        Figure::Process => Value::Id(vm.pid),
-        Figure::Vcpus => Value::Count(vm.vcpus.len() as u64),
-        Figure::Reason => vm.leading.reason.as_ref().map_or(Value::Nothing, |leading| {
-            Value::Share(leading.share_percent, leading.reason.clone())
+        Figure::Process => CellValue::Id(vm.pid),
+        Figure::Vcpus => CellValue::Count(vm.vcpus.len() as u64),
+        Figure::Reason => vm.leading.reason.as_ref().map_or(CellValue::Nothing, |leading| {
+            CellValue::Share(leading.share_percent, leading.reason.clone())
         }),
-        Figure::Detail => vm.leading.detail.as_ref().map_or(Value::Nothing, |leading| {
+        Figure::Detail => vm.leading.detail.as_ref().map_or(CellValue::Nothing, |leading| {
             let (label, what) = (label(&leading.subject), what(&leading.subject));
             let both = if what == label { label } else { format!("{what} {label}") };
-            Value::Share(leading.share_percent, both.trim_start().to_owned())
+            CellValue::Share(leading.share_percent, both.trim_start().to_owned())
         }),
         _ => of_total(&vm.total, vm.vcpus.len(), figure, show),
     }
 }
 
-fn of_vcpu(vcpu: &Vcpu, figure: Figure, show: Show) -> Value<'static> {
+fn of_vcpu(vcpu: &VcpuReport, figure: Figure, show: Show) -> CellValue<'static> {
     match figure {
-        Figure::Process => Value::Id(vcpu.tid),
+        Figure::Process => CellValue::Id(vcpu.tid),
         _ => of_total(&vcpu.total, 1, figure, show),
     }
 }
 
-fn of_total(total: &Total, vcpus: usize, figure: Figure, show: Show) -> Value<'static> {
+fn of_total(total: &Total, vcpus: usize, figure: Figure, show: Show) -> CellValue<'static> {
     let span_ns = show.seconds * 1e9;
     match figure {
-        Figure::Rate => Value::PerSecond(rate(total, show)),
-        Figure::Samples => Value::Count(if show.exits { total.samples } else { total.unmatched }),
-        Figure::Time if show.absolute => Value::Time(total.handled_ns),
-        Figure::Time => Value::Percent(total.core_percent),
+        Figure::Rate => CellValue::PerSecond(rate(total, show)),
+        Figure::Samples => {
+            CellValue::Count(if show.exits { total.samples } else { total.unmatched })
+        }
+        Figure::Time if show.absolute => CellValue::Time(total.handled_ns),
+        Figure::Time => CellValue::Percent(total.core_percent),
         Figure::User => part(total.userspace_ns, total.handled_ns, show),
-        Figure::Waiting if show.absolute => Value::Time(total.waiting_ns),
+        Figure::Waiting if show.absolute => CellValue::Time(total.waiting_ns),
         Figure::Waiting => share(total.waiting_ns as f64, span_ns * vcpus as f64),
-        _ => Value::Nothing,
+        _ => CellValue::Nothing,
     }
 }
 
-fn of_stats(stats: &Stats, waits: bool, figure: Figure, show: Show) -> Value<'static> {
-    let time = |ns: Option<u64>| ns.map_or(Value::Nothing, Value::Time);
+fn of_stats(stats: &Stats, waits: bool, figure: Figure, show: Show) -> CellValue<'static> {
+    let time = |ns: Option<u64>| ns.map_or(CellValue::Nothing, CellValue::Time);
     match figure {
-        Figure::Rate => Value::PerSecond(stats.per_second),
-        Figure::Samples if show.absolute => Value::Count(stats.samples),
-        Figure::Samples => Value::Percent(stats.samples_percent),
+        Figure::Rate => CellValue::PerSecond(stats.per_second),
+        Figure::Samples if show.absolute => CellValue::Count(stats.samples),
+        Figure::Samples => CellValue::Percent(stats.samples_percent),
         Figure::Time if show.absolute => time((!waits).then_some(stats.total_ns)),
-        Figure::Time => stats.time_percent.map_or(Value::Nothing, Value::Percent),
+        Figure::Time => stats.time_percent.map_or(CellValue::Nothing, CellValue::Percent),
         Figure::User => part(stats.userspace_ns.filter(|_| !waits), stats.total_ns, show),
         Figure::Waiting => time(waits.then_some(stats.total_ns)),
         Figure::Min => time(stats.min_ns),
         Figure::P50 => time(stats.p50_ns),
         Figure::Avg => time(stats.avg_ns),
-        Figure::Error => stats.avg_error_percent.map_or(Value::Nothing, Value::Percent),
+        Figure::Error => stats.avg_error_percent.map_or(CellValue::Nothing, CellValue::Percent),
         Figure::P99 => time(stats.p99_ns),
         Figure::Max => time(stats.max_ns),
-        _ => Value::Nothing,
+        _ => CellValue::Nothing,
     }
 }
 
@@ -161,14 +163,14 @@ pub(in super::super) fn rate(total: &Total, show: Show) -> f64 {
 }
 
 /// A part of some time, or its share.
-fn part(ns: Option<u64>, whole_ns: u64, show: Show) -> Value<'static> {
+fn part(ns: Option<u64>, whole_ns: u64, show: Show) -> CellValue<'static> {
     match ns {
-        Some(ns) if show.absolute => Value::Time(ns),
+        Some(ns) if show.absolute => CellValue::Time(ns),
         Some(ns) => share(ns as f64, whole_ns as f64),
-        None => Value::Nothing,
+        None => CellValue::Nothing,
     }
 }
 
-fn share(part: f64, whole: f64) -> Value<'static> {
-    if whole > 0.0 { Value::Percent(100.0 * part / whole) } else { Value::Nothing }
+fn share(part: f64, whole: f64) -> CellValue<'static> {
+    if whole > 0.0 { CellValue::Percent(100.0 * part / whole) } else { CellValue::Nothing }
 }

@@ -2,14 +2,14 @@
 
 use vmexit_core::{
     event::Event,
-    report::{Detail, Exit, Stats, Tables, Vcpu},
+    report::{Detail, Exit, Stats, Tables, VcpuReport},
     units,
 };
 
 use super::{
-    Item, Row, Screen, Show, State,
-    rows::Figures,
-    tabs::{Cursor, Sorting, Tab, Table},
+    Item, Screen, Show, State, TableRow,
+    rows::RowFigures,
+    tabs::{Cursor, Sorting, Tab, TableId},
 };
 use crate::{
     figure::Figure,
@@ -18,36 +18,36 @@ use crate::{
     top::{
         areas::{MARKER, areas},
         columns::{Column, Set, fit},
-        value::Value,
+        value::CellValue,
     },
 };
 
 impl State {
     /// The table on the screen.
-    pub(in super::super) fn table(&self) -> Table {
+    pub(in super::super) fn table(&self) -> TableId {
         match self.path.last() {
-            None => Table::Vms,
-            Some(Screen::Row { .. }) => Table::OfRow,
-            Some(Screen::Vm(_) | Screen::Vcpu(_)) => Table::Tab(self.tab),
+            None => TableId::Vms,
+            Some(Screen::Row { .. }) => TableId::OfRow,
+            Some(Screen::Vm(_) | Screen::Vcpu(_)) => TableId::Tab(self.tab),
         }
     }
 
     pub(super) fn set(&self) -> Set {
         match self.table() {
-            Table::Vms => Set::Vms,
-            Table::Tab(Tab::Vcpus) => Set::Vcpus,
-            Table::Tab(_) | Table::OfRow => Set::Rows,
+            TableId::Vms => Set::Vms,
+            TableId::Tab(Tab::Vcpus) => Set::Vcpus,
+            TableId::Tab(_) | TableId::OfRow => Set::Rows,
         }
     }
 
     /// The titles of what a row of the table is of.
     pub(in super::super) fn titles(&self) -> &'static [&'static str] {
         match self.table() {
-            Table::Vms => &["VM"],
-            Table::Tab(Tab::Reasons) => table::titles(Event::Vmexit),
-            Table::Tab(Tab::Details(event)) => table::titles(event),
-            Table::Tab(Tab::Vcpus) => &["vCPU"],
-            Table::OfRow => &["vCPU", "Thread"],
+            TableId::Vms => &["VM"],
+            TableId::Tab(Tab::Reasons) => table::titles(Event::Vmexit),
+            TableId::Tab(Tab::Details(event)) => table::titles(event),
+            TableId::Tab(Tab::Vcpus) => &["vCPU"],
+            TableId::OfRow => &["vCPU", "Thread"],
         }
     }
 
@@ -55,7 +55,7 @@ impl State {
     pub(in super::super) fn columns(&self, room: u16) -> Vec<(&'static Column, u16)> {
         let set = self.set();
         let (show, named) = (self.figures(), self.titles().len() > 1);
-        let waits = matches!(self.table(), Table::Tab(Tab::Reasons));
+        let waits = matches!(self.table(), TableId::Tab(Tab::Reasons));
         let says = |column: &&Column| {
             column.says(show)
                 && match (set, column.figure) {
@@ -87,19 +87,19 @@ impl State {
     }
 
     /// The rows of the table, in their order.
-    pub(in super::super) fn rows(&self) -> Vec<Row<'_>> {
+    pub(in super::super) fn rows(&self) -> Vec<TableRow<'_>> {
         let mut rows = self.all_rows();
         if let Some(cursor) = self.cursors.get(&self.table())
             && let Some(item) = cursor.item.filter(|item| !matches!(item, Item::Vm(_)))
             && !rows.iter().any(|row| row.item == item)
         {
             let (what, name) = (cursor.what.clone(), cursor.name.clone());
-            rows.push(Row::new(item, what, name, Figures::Absent));
+            rows.push(TableRow::new(item, what, name, RowFigures::Absent));
         }
         let filter = self.filter().0.to_lowercase();
         rows.retain(|row| row.matches(&filter));
         let (sorting, show) = (self.sorting(), self.figures());
-        let mut rows: Vec<(Value<'_>, Row<'_>)> =
+        let mut rows: Vec<(CellValue<'_>, TableRow<'_>)> =
             rows.into_iter().map(|row| (row.value(sorting.figure, show), row)).collect();
         rows.sort_by(|(value, row), (other, other_row)| {
             value.compare(other, sorting.descending).then(row.item.cmp(&other_row.item))
@@ -107,37 +107,44 @@ impl State {
         rows.into_iter().map(|(_, row)| row).collect()
     }
 
-    fn all_rows(&self) -> Vec<Row<'_>> {
+    fn all_rows(&self) -> Vec<TableRow<'_>> {
         match self.table() {
-            Table::Vms => self.vm_rows(),
-            Table::Tab(Tab::Vcpus) => {
+            TableId::Vms => self.vm_rows(),
+            TableId::Tab(Tab::Vcpus) => {
                 let (pid, vcpus) = self.vm().map_or((0, &[][..]), |vm| (vm.pid, &vm.vcpus));
                 let row = |vcpu| self.vcpu_row(pid, vcpu);
                 vcpus.iter().map(row).collect()
             }
-            Table::Tab(tab) => self.tables().map_or_else(Vec::new, |tables| rows_of(tables, tab)),
-            Table::OfRow => self.vcpu_rows(),
+            TableId::Tab(tab) => self.tables().map_or_else(Vec::new, |tables| rows_of(tables, tab)),
+            TableId::OfRow => self.vcpu_rows(),
         }
     }
 
-    fn vm_rows(&self) -> Vec<Row<'_>> {
+    fn vm_rows(&self) -> Vec<TableRow<'_>> {
         let rows = self.report().vms.iter().map(|vm| {
-            let (what, figures) = (vm.name.clone(), Figures::Vm(vm));
+            let (what, figures) = (vm.name.clone(), RowFigures::Vm(vm));
             let ended = self.has_ended(vm.pid);
             let trend = self.trends.vm(vm.pid);
-            Row { ended, trend, ..Row::new(Item::Vm(vm.pid), what, String::new(), figures) }
+            TableRow {
+                ended,
+                trend,
+                ..TableRow::new(Item::Vm(vm.pid), what, String::new(), figures)
+            }
         });
         rows.collect()
     }
 
-    fn vcpu_row<'a>(&'a self, pid: u32, vcpu: &'a Vcpu) -> Row<'a> {
+    fn vcpu_row<'a>(&'a self, pid: u32, vcpu: &'a VcpuReport) -> TableRow<'a> {
         let item = Item::Vcpu(vcpu.tid);
         let trend = self.trends.row(pid, item).map_or(&[][..], |trend| &trend.rates);
-        Row { trend, ..Row::new(item, number(vcpu), String::new(), Figures::Vcpu(vcpu)) }
+        TableRow {
+            trend,
+            ..TableRow::new(item, number(vcpu), String::new(), RowFigures::Vcpu(vcpu))
+        }
     }
 
     /// The vCPUs that have the row that is open.
-    fn vcpu_rows(&self) -> Vec<Row<'_>> {
+    fn vcpu_rows(&self) -> Vec<TableRow<'_>> {
         let (Some(Screen::Row { tab, item, .. }), Some(vm)) = (self.path.last(), self.vm()) else {
             return Vec::new();
         };
@@ -148,7 +155,7 @@ impl State {
                 let rows = rows_of(vcpu.tables.as_ref()?, *tab);
                 let figures = rows.into_iter().find(|row| row.item == *item)?.figures;
                 let thread = vcpu.tid.to_string();
-                Some(Row::new(Item::Vcpu(vcpu.tid), number(vcpu), thread, figures))
+                Some(TableRow::new(Item::Vcpu(vcpu.tid), number(vcpu), thread, figures))
             })
             .collect()
     }
@@ -161,7 +168,7 @@ impl State {
 
     /// The figures of the selected row, where it is one of exits.
     pub(in super::super) fn selected_stats(&self) -> Option<&Stats> {
-        let Table::Tab(tab) = self.table() else { return None };
+        let TableId::Tab(tab) = self.table() else { return None };
         stats_of(self.tables()?, tab, self.cursors.get(&self.table())?.item?)
     }
 
@@ -176,7 +183,7 @@ impl State {
 
     /// The sum over all marked rows of the table, in words; `None` if none is marked.
     pub(in super::super) fn marked(&self) -> Option<String> {
-        let rows: Vec<Row<'_>> =
+        let rows: Vec<TableRow<'_>> =
             self.all_rows().into_iter().filter(|row| self.is_marked(row.item)).collect();
         if rows.is_empty() {
             return None;
@@ -250,11 +257,11 @@ impl State {
 }
 
 /// A vCPU's number, or that nobody knows it.
-fn number(vcpu: &Vcpu) -> String {
+fn number(vcpu: &VcpuReport) -> String {
     vcpu.id.map_or_else(|| "?".into(), |id| id.to_string())
 }
 
-fn rows_of(tables: &Tables, tab: Tab) -> Vec<Row<'_>> {
+fn rows_of(tables: &Tables, tab: Tab) -> Vec<TableRow<'_>> {
     match tab {
         Tab::Reasons => tables.exits.iter().map(of_exit).collect(),
         Tab::Details(event) => {
@@ -266,14 +273,14 @@ fn rows_of(tables: &Tables, tab: Tab) -> Vec<Row<'_>> {
     }
 }
 
-fn of_exit(exit: &Exit) -> Row<'_> {
-    let figures = Figures::Stats(&exit.stats, exit.waits);
-    Row::new(Item::Reason(exit.code), exit.reason.clone(), String::new(), figures)
+fn of_exit(exit: &Exit) -> TableRow<'_> {
+    let figures = RowFigures::Stats(&exit.stats, exit.waits);
+    TableRow::new(Item::Reason(exit.code), exit.reason.clone(), String::new(), figures)
 }
 
-fn of_detail(row: &Detail) -> Row<'_> {
+fn of_detail(row: &Detail) -> TableRow<'_> {
     let (label, what) = (label(&row.subject), what(&row.subject));
-    Row::new(Item::of(&row.subject), label, what, Figures::Stats(&row.stats, false))
+    TableRow::new(Item::of(&row.subject), label, what, RowFigures::Stats(&row.stats, false))
 }
 
 fn stats_of(tables: &Tables, tab: Tab, item: Item) -> Option<&Stats> {

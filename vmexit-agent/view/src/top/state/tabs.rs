@@ -20,7 +20,7 @@ pub(in super::super) enum Tab {
 
 /// A table with a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in super::super) enum Table {
+pub(in super::super) enum TableId {
     Vms,
     Tab(Tab),
     /// The vCPUs that have a row.

@@ -6,7 +6,7 @@ use vmexit_core::event;
 use super::{
     super::{
         Effect,
-        state::{Tab, Table},
+        state::{Tab, TableId},
     },
     Bench,
     recorded::{RUN, guests, snapshots},
@@ -29,25 +29,25 @@ fn whats(bench: &Bench) -> Vec<String> {
 #[test]
 fn a_vm_is_opened_with_its_durations_and_closed_again() {
     let mut bench = bench();
-    assert_eq!(bench.table(), Table::Vms);
+    assert_eq!(bench.table(), TableId::Vms);
     let pid = bench.state.selected();
     assert_eq!(bench.press("\n"), Effect::Refresh);
-    assert_eq!((bench.state.open(), bench.table()), (pid, Table::Tab(Tab::Reasons)));
+    assert_eq!((bench.state.open(), bench.table()), (pid, TableId::Tab(Tab::Reasons)));
     assert_eq!(bench.press("\n"), Effect::Show);
-    assert_eq!(bench.table(), Table::OfRow);
+    assert_eq!(bench.table(), TableId::OfRow);
     assert_eq!(bench.press("\n"), Effect::None, "there is nothing behind a vCPU of a row");
     bench.press("h");
-    assert_eq!(bench.table(), Table::Tab(Tab::Reasons));
+    assert_eq!(bench.table(), TableId::Tab(Tab::Reasons));
     assert_eq!(bench.press("\x1b"), Effect::Show);
-    assert_eq!((bench.table(), bench.state.selected()), (Table::Vms, pid));
+    assert_eq!((bench.table(), bench.state.selected()), (TableId::Vms, pid));
     bench.press("\x1b");
-    assert_eq!(bench.table(), Table::Vms);
+    assert_eq!(bench.table(), TableId::Vms);
 }
 
 #[test]
 fn tabs_without_rows_are_passed_over() {
     let mut bench = opened();
-    let ports = Table::Tab(Tab::Details(event::Event::Ioport));
+    let ports = TableId::Tab(Tab::Details(event::Event::Ioport));
     assert_eq!(bench.table(), ports);
     let mut seen = vec![];
     loop {
@@ -58,16 +58,16 @@ fn tabs_without_rows_are_passed_over() {
         assert!(!bench.state.rows().is_empty());
         seen.push(bench.table());
     }
-    assert!(seen.contains(&Table::Tab(Tab::Vcpus)) && seen.len() >= 4, "{seen:?}");
-    assert!(!seen.contains(&Table::Tab(Tab::Details(event::Event::Hypercall))));
+    assert!(seen.contains(&TableId::Tab(Tab::Vcpus)) && seen.len() >= 4, "{seen:?}");
+    assert!(!seen.contains(&TableId::Tab(Tab::Details(event::Event::Hypercall))));
     bench.press("6");
-    assert_eq!(bench.table(), Table::Tab(Tab::Details(event::Event::Hypercall)));
+    assert_eq!(bench.table(), TableId::Tab(Tab::Details(event::Event::Hypercall)));
     assert!(bench.state.rows().is_empty());
     bench.press("9\n");
     let tabs: Vec<Tab> = bench.state.tabs().map(|(tab, _)| tab).collect();
     assert!(!tabs.contains(&Tab::Vcpus), "a vCPU has no vCPUs");
     bench.press("\x1b");
-    assert_eq!(bench.table(), Table::Tab(Tab::Vcpus));
+    assert_eq!(bench.table(), TableId::Tab(Tab::Vcpus));
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn what_lies_over_everything_goes_away_by_any_key() {
     bench.press("f");
     assert!(bench.screen().contains("┌ Findings"));
     bench.press("\n");
-    assert_eq!(bench.table(), Table::Vms, "and does nothing else");
+    assert_eq!(bench.table(), TableId::Vms, "and does nothing else");
     assert_eq!(bench.press("q"), Effect::Quit);
 }
 
@@ -262,7 +262,7 @@ fn the_mouse_selects_opens_sorts_and_scrolls() {
     bench.handle(&mouse(click, column, line));
     assert_eq!(bench.selected(), Some(third));
     assert_eq!(bench.handle(&mouse(click, column, line)), Effect::Show);
-    assert_eq!(bench.table(), Table::OfRow);
+    assert_eq!(bench.table(), TableId::OfRow);
     bench.handle(&mouse(MouseEventKind::Down(MouseButton::Right), 0, 0));
 
     let (column, line) = place(&bench, "Rate/s");
@@ -273,7 +273,7 @@ fn the_mouse_selects_opens_sorts_and_scrolls() {
 
     let (column, line) = place(&bench, "5 CPUID");
     bench.handle(&mouse(click, column, line));
-    assert_eq!(bench.table(), Table::Tab(Tab::Details(event::Event::Cpuid)));
+    assert_eq!(bench.table(), TableId::Tab(Tab::Details(event::Event::Cpuid)));
     let (column, line) = place(&bench, "2 Ports");
     bench.handle(&mouse(click, column, line));
     let rows = whats(&bench);

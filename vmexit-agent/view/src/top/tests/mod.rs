@@ -25,7 +25,7 @@ use vmexit_core::{
     vm,
 };
 
-use super::{Effect, FrameData, Settings, State, Theme, draw, state::Table};
+use super::{Effect, FrameData, Settings, State, Theme, draw, state::TableId};
 
 /// A live view and what it looks at: snapshots, the latest of which is shown.
 pub(super) struct Bench {
@@ -115,7 +115,7 @@ impl Bench {
         rows.get(self.state.cursor().0).map(|row| row.what.clone())
     }
 
-    pub(super) fn table(&self) -> Table {
+    pub(super) fn table(&self) -> TableId {
         self.state.table()
     }
 }

@@ -14,7 +14,7 @@ use super::{
 
 /// Something that happens to a live view.
 #[derive(Clone, Debug)]
-enum Step {
+enum RandomStep {
     Terminal(Event),
     /// A reading in which only some of the rows have gone on, by the bits, and some vCPUs are missing.
     Read {
@@ -24,15 +24,16 @@ enum Step {
     Ends(usize),
 }
 
-fn steps() -> impl Strategy<Value = Step> {
+fn steps() -> impl Strategy<Value = RandomStep> {
     let keys: Vec<KeyCode> = BINDINGS
         .iter()
         .flat_map(Binding::codes)
         .chain("123456789xäz".chars().map(KeyCode::Char))
         .collect();
     let modifiers = prop_oneof![9 => Just(KeyModifiers::NONE), 1 => Just(KeyModifiers::CONTROL)];
-    let key = (prop::sample::select(keys), modifiers)
-        .prop_map(|(code, modifiers)| Step::Terminal(Event::Key(KeyEvent::new(code, modifiers))));
+    let key = (prop::sample::select(keys), modifiers).prop_map(|(code, modifiers)| {
+        RandomStep::Terminal(Event::Key(KeyEvent::new(code, modifiers)))
+    });
     let kinds = prop::sample::select(vec![
         MouseEventKind::Down(MouseButton::Left),
         MouseEventKind::Down(MouseButton::Right),
@@ -42,12 +43,13 @@ fn steps() -> impl Strategy<Value = Step> {
     ]);
     let mouse = (kinds, 0..200u16, 0..60u16).prop_map(|(kind, column, row)| {
         let modifiers = KeyModifiers::NONE;
-        Step::Terminal(Event::Mouse(MouseEvent { kind, column, row, modifiers }))
+        RandomStep::Terminal(Event::Mouse(MouseEvent { kind, column, row, modifiers }))
     });
     let size = (1..220u16, 1..60u16)
-        .prop_map(|(columns, lines)| Step::Terminal(Event::Resize(columns, lines)));
-    let read = (any::<u64>(), any::<u8>()).prop_map(|(rows, vcpus)| Step::Read { rows, vcpus });
-    prop_oneof![10 => key, 3 => mouse, 1 => size, 5 => read, 1 => (0..3usize).prop_map(Step::Ends)]
+        .prop_map(|(columns, lines)| RandomStep::Terminal(Event::Resize(columns, lines)));
+    let read =
+        (any::<u64>(), any::<u8>()).prop_map(|(rows, vcpus)| RandomStep::Read { rows, vcpus });
+    prop_oneof![10 => key, 3 => mouse, 1 => size, 5 => read, 1 => (0..3usize).prop_map(RandomStep::Ends)]
 }
 
 /// The next reading: rows go on or not, each by its bit.
@@ -97,8 +99,8 @@ proptest! {
         let mut bench = Bench::of(guests, readings, (80, 24));
         for step in steps {
             match step {
-                Step::Terminal(event) => drop(bench.handle(&event)),
-                Step::Read { rows, vcpus } => {
+                RandomStep::Terminal(event) => drop(bench.handle(&event)),
+                RandomStep::Read { rows, vcpus } => {
                     let (before, table) = (selected(&bench), bench.table());
                     let last = bench.snapshots.last().unwrap();
                     bench.tick(next(last, &all, rows, vcpus));
@@ -107,7 +109,7 @@ proptest! {
                         prop_assert_eq!(before, after);
                     }
                 }
-                Step::Ends(which) => {
+                RandomStep::Ends(which) => {
                     if let Some(&pid) = pids.get(which) {
                         bench.ended.insert(pid);
                     }
