@@ -281,9 +281,9 @@ pub fn ports(accesses: &[MetricSample], vm: &str) -> Ports {
     let of_vm = accesses.iter().filter(|(labels, _)| {
         label(labels, "vm") == vm
             && label(labels, "event") == "ioport"
-            && label(labels, "what") != "other"
+            && label(labels, "number") != "other"
     });
     of_vm
-        .map(|(labels, value)| ((label(labels, "what"), label(labels, "direction")), *value as u64))
+        .map(|(labels, value)| ((label(labels, "number"), label(labels, "direction")), *value as u64))
         .collect()
 }

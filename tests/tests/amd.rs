@@ -132,7 +132,7 @@ fn assert_exit_counts_match_guest_and_kvm(tracepoints: &str) {
     // The last HLT never ends.
     expected.hlt -= 1;
     assert_eq!(report.exits_for("exact", "hlt").unwrap(), expected.hlt);
-    assert_eq!(report.count("/accounting/open").unwrap(), 1);
+    assert_eq!(report.count("/accounting/in_flight").unwrap(), 1);
 
     let observed = report.count("/accounting/observed").unwrap();
     let rows = report.exits("exact").unwrap();
@@ -158,8 +158,8 @@ fn exit_counts_with_timing_off_or_sampled_stay_exact() {
     assert_exact(&off, "untimed", &expected);
     assert_eq!(off.exits_for("untimed", "hlt").unwrap(), expected.hlt);
     assert_eq!(off.count("/accounting/unaccounted").unwrap(), 0);
-    assert_eq!(off.count("/accounting/open").unwrap(), 1);
-    assert!(off.ports("untimed").unwrap().iter().all(|row| row.count("stray").unwrap() == 0));
+    assert_eq!(off.count("/accounting/in_flight").unwrap(), 1);
+    assert!(off.ports("untimed").unwrap().iter().all(|row| row.count("unmatched").unwrap() == 0));
     assert!(off.exits("untimed").unwrap().iter().all(|row| row.count("timed").unwrap() == 0));
 
     let some = JsonReport::parse(printed.section("some").unwrap().as_bytes()).unwrap();

@@ -52,7 +52,7 @@ fn assert_exit_counts_match_guest_and_kvm(tracepoints: &str) {
     }
 
     let observed = report.count("/accounting/observed").unwrap();
-    assert_eq!(report.count("/accounting/open").unwrap(), 1);
+    assert_eq!(report.count("/accounting/in_flight").unwrap(), 1);
     assert_eq!(report.count("/accounting/recorded").unwrap(), observed - 1, "nothing is lost");
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
     assert_eq!(observed, exits, "KVM's own counter");

@@ -209,7 +209,7 @@ echo "== report"; cat /tmp/report.json
     let printed = run(&script);
     let report = printed.report().unwrap();
     // The vCPU was stopped within an exit, which may have been an access.
-    let open = report.count("/accounting/open").unwrap();
+    let open = report.count("/accounting/in_flight").unwrap();
     assert!(open <= 1, "{}", report.accounting());
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
     let mut all_missing = 0;

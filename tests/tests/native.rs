@@ -196,8 +196,8 @@ fn stats_block_of_ended_vcpu_is_reused() {
     for (name, expected) in expected {
         report.ensure_ports(name, &expected).unwrap();
     }
-    assert_eq!(report.count("/accounting/lost/no_book").unwrap(), 0);
-    assert_eq!(report.count("/accounting/stray_lost").unwrap(), 0);
+    assert_eq!(report.count("/accounting/lost/vcpu_limit").unwrap(), 0);
+    assert_eq!(report.count("/accounting/unmatched_lost").unwrap(), 0);
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
 }
 
@@ -216,8 +216,8 @@ fn vcpus_over_limit_are_counted_as_lost() {
     let report = JsonReport::of(&output).unwrap();
     let served = ["one", "two", "three"].map(|name| !report.ports(name).unwrap().is_empty());
     assert_eq!(served.iter().filter(|&&served| served).count(), 1, "one stats block, one VM");
-    let lost = report.count("/accounting/lost/no_book").unwrap()
-        + report.count("/accounting/stray_lost").unwrap();
+    let lost = report.count("/accounting/lost/vcpu_limit").unwrap()
+        + report.count("/accounting/unmatched_lost").unwrap();
     assert!(lost > 100, "{lost} lost of two busy guests");
     assert_eq!(report.count("/accounting/unaccounted").unwrap(), 0);
 }

@@ -44,7 +44,7 @@ fn prometheus_counts_match_guest_and_down_alert_fires() {
     running.wait_dots(ROUNDS, PATIENCE).unwrap();
 
     let expected = guest.expected(ROUNDS).with_missed_hlts(running.missed_hlts());
-    let query = "vmexit_accesses_total{vm=\"scraped\",event=\"ioport\",what!=\"other\"}";
+    let query = "vmexit_accesses_total{vm=\"scraped\",event=\"ioport\",number!=\"other\"}";
     let is_exact = |series: &[MetricSample]| {
         served::ports(series, "scraped") == served.expected_ports(&expected).unwrap()
     };

@@ -38,7 +38,7 @@ impl RunningRecorder {
     fn start(directory: &Path, arguments: &[&str]) -> Self {
         let directory = directory.to_str().unwrap();
         let mut command =
-            agent::command(&["record", directory, "--every", "300ms", "--devices", "guess"])
+            agent::command(&["record", directory, "--interval", "300ms", "--devices", "guess"])
                 .unwrap();
         let mut child = command.args(arguments).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -138,7 +138,7 @@ fn recording_across_restart_and_kill_stays_exact() {
         ["report", path, "--since", "10m", "--format", "recording", "--output", excerpt];
     assert!(agent::command(&arguments).unwrap().status().unwrap().success());
     assert_exact(&report(Path::new(excerpt), &[]), &second, "second");
-    for command in [vec!["explain", path], vec!["diff", path, "--before", "10m..", "--after", ".."]]
+    for command in [vec!["explain", path], vec!["diff", path, "--before-period", "10m..", "--after-period", ".."]]
     {
         let output = agent::command(&command).unwrap().output().unwrap();
         assert!(output.status.success(), "{output:?}");

@@ -90,7 +90,7 @@ fn recording_across_clock_changes_keeps_exact_intervals() {
     let script = start("stepped")
         + &format!(
             r#"
-vmexit record /tmp/night --every 500ms 2> /tmp/said &
+vmexit record /tmp/night --interval 500ms 2> /tmp/said &
 agent=$!
 wait_attached $agent
 up() {{ cut -d ' ' -f 1 /proc/uptime; }}

@@ -50,7 +50,7 @@ fn duty_windows_count_exits_within_them() {
             assert_eq!(count(none), 0, "{name}: {none}");
         }
         // At most one for each window, if it opened within an exit.
-        assert!(count("stray") <= 9, "{name}: {} strays", count("stray"));
+        assert!(count("unmatched") <= 9, "{name}: {} strays", count("unmatched"));
         let watched = report.number("/span/seconds").unwrap();
         let unwatched = report.number("/span/unwatched_seconds").unwrap();
         assert!((0.9..1.8).contains(&watched), "{name}: {watched}");
@@ -106,7 +106,7 @@ fn cost(name: &str, rate: Range<f64>, guest: &BareGuest) {
 echo cont >&3
 wait_dots 3
 echo "== without"; measure 5
-vmexit record /tmp/kept --every 5s --budget 0.5% 2> /tmp/said &
+vmexit record /tmp/kept --interval 5s --budget 0.5% 2> /tmp/said &
 agent=$!
 wait_attached $agent
 sleep 5

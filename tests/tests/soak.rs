@@ -42,7 +42,7 @@ fn alone() -> MutexGuard<'static, ()> {
 fn serve(directory: &TempDir) -> Served {
     let (blocks, directory) = (STATS_BLOCKS.to_string(), directory.path().to_str().unwrap());
     let arguments =
-        ["-i", "100ms", "--max-vcpus", &blocks, "--record", directory, "--size", "4MiB"];
+        ["-i", "100ms", "--max-vcpus", &blocks, "--record", directory, "--max-size", "4MiB"];
     Served::start(&arguments).unwrap()
 }
 

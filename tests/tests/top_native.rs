@@ -255,7 +255,7 @@ fn top_without_terminal_prints_text_frames() {
     guest.wait_dots(3, PATIENCE).unwrap();
     let pid = guest.pid().to_string();
     let began = Instant::now();
-    let arguments = ["top", "-n", "3", "-i", "500ms", "--top", "2", "--vm", &pid];
+    let arguments = ["top", "-n", "3", "-i", "500ms", "--rows", "2", "--vm", &pid];
     let output = agent::command(&arguments).unwrap().output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(began.elapsed() >= Duration::from_millis(1_500));
