@@ -15,13 +15,16 @@ use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
-use vmexit_core::{choice::Choice as _, escape::safe};
+use vmexit_core::{choice::Choice as _, escape::cut};
 use vmexit_view::{
     Figure,
     top::{Column, Role, Set, Theme},
 };
 
 use crate::{args::parse_interval, error::Error};
+
+/// Columns of a warning.
+const WIDEST: usize = 160;
 
 /// What is configured; what is not is as its default.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +63,7 @@ impl Config {
             Ok(text) => {
                 let (config, problems) = Self::parse(&text);
                 for (line, problem) in problems {
-                    log::warn!("{}:{line}: {}", file.display(), safe(&problem));
+                    log::warn!("{}:{line}: {}", file.display(), cut(&problem, WIDEST));
                 }
                 Ok(config)
             }
