@@ -13,8 +13,8 @@ use crate::{
     access::{add, load, store},
     exit,
     maps::count_loss,
-    stats,
     vcpu::{self, Context},
+    vcpu_stats,
 };
 
 /// `accesses` accesses to `key`. A string OUT reports each element by itself.
@@ -101,7 +101,7 @@ fn note_again(vcpu: *mut VcpuEntry, key: Key, accesses: u64) {
 #[inline(never)]
 fn count_extra_accesses(vcpu: *mut VcpuEntry, key: u64, accesses: u64) {
     let Some(stats) = begin_update(vcpu) else { return };
-    stats::count_extra_accesses(stats, key, accesses);
+    vcpu_stats::count_extra_accesses(stats, key, accesses);
     end_update(stats);
 }
 
@@ -118,9 +118,9 @@ fn count_unmatched(ctx: Context, vcpu: *mut VcpuEntry, key: Key, accesses: u64) 
         return;
     }
     let Some(stats) = begin_update(vcpu) else { return };
-    stats::count_unmatched(stats::detail_row(stats, key));
+    vcpu_stats::count_unmatched(vcpu_stats::detail_row(stats, key));
     if accesses > 1 {
-        stats::count_extra_accesses(stats, key.0, accesses - 1);
+        vcpu_stats::count_extra_accesses(stats, key.0, accesses - 1);
     }
     end_update(stats);
 }

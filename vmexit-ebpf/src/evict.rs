@@ -12,7 +12,7 @@ use vmexit_common::{
 
 use crate::{
     access::{add, load, store},
-    stats::{detail_at, generation_at, other_row, quota},
+    vcpu_stats::{detail_at, generation_at, other_row, quota},
 };
 
 /// Looks for a row to give up after so many misses, the last one that of `key`: any near its home; or one

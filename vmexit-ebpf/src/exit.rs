@@ -12,8 +12,8 @@ use vmexit_common::{
 use crate::{
     access::{add, load, store},
     maps::{self, count_loss, global},
-    stats::{self, ExitDuration},
     vcpu::{self, Context, VcpuIdentity},
+    vcpu_stats::{self, ExitDuration},
 };
 
 /// Which exits are timed. Every exit is counted all the same.
@@ -146,7 +146,7 @@ pub fn end(vcpu: *mut VcpuEntry, timing: TimingMode, observer: impl ExitObserver
         if left == 0 {
             record(vcpu, time, None);
         } else {
-            record(vcpu, time, Some(stats::elapsed(left, now)));
+            record(vcpu, time, Some(vcpu_stats::elapsed(left, now)));
         }
     } else if start_ns == untimed {
         if load!(vcpu, user_ns) == 0 {
@@ -198,14 +198,14 @@ enum ExitTime {
 fn record(vcpu: *mut VcpuEntry, time: ExitTime, in_userspace: Option<u64>) {
     let Some(stats) = vcpu::stats(vcpu) else { return };
     store!(stats, seq_begin, load!(vcpu, exits));
-    count(stats::reason_row(stats, Key(load!(vcpu, reason))), &time, in_userspace);
+    count(vcpu_stats::reason_row(stats, Key(load!(vcpu, reason))), &time, in_userspace);
     let detail = Key(load!(vcpu, detail));
     if detail != Key::NONE {
-        count(stats::detail_row(stats, detail), &time, in_userspace);
+        count(vcpu_stats::detail_row(stats, detail), &time, in_userspace);
         store!(vcpu, detail, Key::NONE.0);
     }
     if in_userspace.is_some() {
-        count(stats::detail_row(stats, Key(load!(vcpu, user))), &time, in_userspace);
+        count(vcpu_stats::detail_row(stats, Key(load!(vcpu, user))), &time, in_userspace);
         store!(vcpu, user_ns, 0);
     }
     store!(vcpu, exit_ns, 0);
@@ -214,14 +214,14 @@ fn record(vcpu: *mut VcpuEntry, time: ExitTime, in_userspace: Option<u64>) {
 
 #[inline(always)]
 fn count(row: *mut StatsRow, time: &ExitTime, in_userspace: Option<u64>) {
-    stats::count_exit(row);
+    vcpu_stats::count_exit(row);
     match time {
-        ExitTime::Timed(duration) => stats::time_exit(row, duration),
-        ExitTime::Untimed => stats::leave_untimed(row),
+        ExitTime::Timed(duration) => vcpu_stats::time_exit(row, duration),
+        ExitTime::Untimed => vcpu_stats::leave_untimed(row),
         ExitTime::TimingOff => {}
     }
     if let (ExitTime::Timed(_), Some(ns)) = (time, in_userspace) {
-        stats::time_userspace(row, ns);
+        vcpu_stats::time_userspace(row, ns);
     }
 }
 

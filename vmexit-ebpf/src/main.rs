@@ -18,8 +18,8 @@ mod exit;
 mod maps;
 mod raw;
 mod slow;
-mod stats;
 mod vcpu;
+mod vcpu_stats;
 
 /// The helpers for reading kernel memory are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]

@@ -10,7 +10,7 @@ use crate::{
     access::load,
     exit::ExitObserver,
     maps::{SLOW, count_loss, global},
-    stats, vcpu,
+    vcpu, vcpu_stats,
 };
 
 /// What `kvm_entry` tells.
@@ -22,7 +22,7 @@ pub trait EntryArguments: Copy {
 impl<E: EntryArguments> ExitObserver for E {
     #[inline(always)]
     fn on_end(self, vcpu: *mut VcpuEntry, start_ns: u64, now: u64) {
-        if stats::elapsed(start_ns, now) < global!(SLOW_LIMITS.ns) {
+        if vcpu_stats::elapsed(start_ns, now) < global!(SLOW_LIMITS.ns) {
             return;
         }
         let reason = load!(vcpu, reason);
@@ -47,8 +47,8 @@ fn submit(vcpu: *mut VcpuEntry, start_ns: u64, now: u64, rip: u64, flags: u16) {
     };
     slot.write(SlowExitRecord {
         end_ns: now,
-        duration_ns: stats::elapsed(start_ns, now),
-        user_ns: if left == 0 { 0 } else { stats::elapsed(left, now) },
+        duration_ns: vcpu_stats::elapsed(start_ns, now),
+        user_ns: if left == 0 { 0 } else { vcpu_stats::elapsed(left, now) },
         thread: load!(stats, thread),
         reason: load!(vcpu, reason),
         detail: load!(vcpu, detail),
