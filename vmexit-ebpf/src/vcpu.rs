@@ -211,7 +211,7 @@ fn assign_stats(ctx: Context, vcpu: *mut VcpuEntry) -> bool {
     }
     if load!(vcpu, state) != NO_STATS {
         store!(vcpu, state, NO_STATS);
-        warn!(&ctx, "no free book for thread {}: raise --max-vcpus", thread as u32);
+        warn!(&ctx, "no free stats block for thread {}: raise --max-vcpus", thread as u32);
     }
     false
 }
