@@ -20,6 +20,7 @@ use crate::{
     vcpu::{self, Context, VcpuIdentity},
 };
 
+/// Return value that keeps the event for other users of the tracepoint.
 const KEEP_FOR_OTHERS: u32 = 1;
 
 #[unsafe(no_mangle)]

@@ -23,6 +23,7 @@ use vmexit_common::{
 #[unsafe(link_section = ".bss.vcpus")]
 static VCPUS: SharedStatic<[VcpuEntry; ENTRIES]> = SharedStatic(UnsafeCell::new([FREE; ENTRIES]));
 
+/// Free entry of the table of vCPU threads.
 const FREE: VcpuEntry = VcpuEntry {
     task: 0,
     exit_ns: 0,
@@ -35,6 +36,7 @@ const FREE: VcpuEntry = VcpuEntry {
     user: 0,
 };
 
+/// Static that userspace, or several CPUs, access concurrently.
 #[repr(transparent)]
 struct SharedStatic<T>(UnsafeCell<T>);
 
