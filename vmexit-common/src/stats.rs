@@ -8,7 +8,7 @@
 //! block.
 //!
 //! An event whose key finds no row is counted on the row of its kind in [`OTHERS`]. An idle row of
-//! details is evicted when other keys need room, and its counters move to the same row. The sum over a
+//! details is evicted when other keys need room, and its counters move to that row too. The sum over a
 //! kind is therefore always complete.
 
 use crate::{

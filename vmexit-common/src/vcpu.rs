@@ -60,7 +60,8 @@ pub struct VcpuEntry {
     pub user: u64,
 }
 
-/// Losses by cause, per CPU: events that could not be counted in a stats block.
+/// Loss counters by cause, per CPU: events that found no stats block or no reason, and slow exits without
+/// a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(serde::Deserialize, serde::Serialize), serde(default))]
 #[repr(C)]

@@ -46,7 +46,7 @@ pub fn can_begin(
             if load!(vcpu, user_ns) == 0 {
                 record(vcpu, ExitTime::TimingOff, None);
             } else {
-                record_counted(vcpu);
+                record_timing_off(vcpu);
             }
             true
         }
@@ -184,7 +184,7 @@ fn record_untimed(vcpu: *mut VcpuEntry) {
 
 /// Records an exit that returned to userspace while timing is off. Not inlined likewise.
 #[inline(never)]
-fn record_counted(vcpu: *mut VcpuEntry) {
+fn record_timing_off(vcpu: *mut VcpuEntry) {
     record(vcpu, ExitTime::TimingOff, Some(0));
 }
 
