@@ -1,16 +1,17 @@
-//! A log-linear histogram of durations: four buckets to an octave, from 64 ns to over 100 s.
+//! Log-linear histogram of durations: four buckets per octave, from 64 ns to over 100 s.
 //!
-//! A bucket is at most a quarter of its lower bound wide, so its midpoint is never more than 12.5 %
-//! away from any duration in it. The kernel only ever calls [`look_up`]; the rest is for readers.
+//! The width of a bucket is at most a quarter of its lower bound, so its midpoint is within 12.5 % of
+//! every duration in it. The eBPF programs call [`look_up`] only; the rest is for readers.
 
-/// Buckets of a histogram: one below the range, 31 octaves of four, and three spare that make them fill
-/// whole cache lines.
+/// Buckets of a histogram: one below the range, 31 octaves of four, and three unused ones that fill the
+/// last cache line.
 pub const BUCKETS: usize = 128;
 
-/// Durations below this share bucket 0 (nanoseconds). No exit to the host is faster.
+/// Lower bound of the range, nanoseconds. Shorter durations share bucket 0; no exit to the host is that
+/// fast.
 pub const LOWEST_NS: u64 = 1 << LOWEST_BITS;
 
-/// Durations from this on share the last used bucket (nanoseconds, about 137 s).
+/// Upper bound of the range, nanoseconds: about 137 s. Longer durations share [`LAST_BUCKET`].
 pub const HIGHEST_NS: u64 = 1 << HIGHEST_BITS;
 
 const LOWEST_BITS: u32 = 6;
@@ -18,21 +19,22 @@ const HIGHEST_BITS: u32 = 37;
 const SUB_BITS: u32 = 2;
 const SUB_BUCKETS: u32 = 1 << SUB_BITS;
 
-/// The last bucket in use; it also takes everything from [`HIGHEST_NS`] on.
+/// Last bucket in use. It also takes durations of [`HIGHEST_NS`] and more.
 pub const LAST_BUCKET: usize = ((HIGHEST_BITS - LOWEST_BITS) * SUB_BUCKETS) as usize;
 
-/// Octaves that a table of [`BucketTables`] spans; for each table a duration is shifted down by as many.
+/// Octaves per table of [`BucketTables`]: the difference in shift from one table to the next.
 const STEP_BITS: u32 = 6;
-/// A duration in units of this many bits has its octave's sub-buckets in its leading bits.
+/// Shift of the first table: the shortest duration in the range keeps its leading bit and the
+/// [`SUB_BITS`] bits below.
 const UNIT_BITS: u32 = LOWEST_BITS - SUB_BITS;
 
-/// Something for each bucket, to be found by a duration's leading eight bits: BPF has no instruction that
-/// counts leading zeros.
+/// Lookup tables with one value per bucket, indexed by eight leading bits of a duration. BPF has no
+/// instruction that counts leading zeros.
 pub type BucketTables = [[u32; 256]; TABLES];
-/// How many tables there are.
+/// Number of lookup tables.
 pub const TABLES: usize = (HIGHEST_BITS - LOWEST_BITS).div_ceil(STEP_BITS) as usize;
 
-/// The bucket of a duration in nanoseconds; always below [`BUCKETS`].
+/// Bucket of a duration in nanoseconds; always below [`BUCKETS`].
 pub const fn bucket_of(ns: u64) -> usize {
     if ns < LOWEST_NS {
         return 0;
@@ -45,22 +47,22 @@ pub const fn bucket_of(ns: u64) -> usize {
     (1 + (octave - LOWEST_BITS) * SUB_BUCKETS + sub) as usize
 }
 
-/// The bucket of the durations that are looked up there in [`BucketTables`].
+/// Bucket of the durations that [`look_up`] finds at this index of this table.
 pub const fn bucket_at(table: usize, index: usize) -> usize {
     bucket_of((index as u64) << (UNIT_BITS + table as u32 * STEP_BITS))
 }
 
-/// What the tables have for a duration in nanoseconds; `None` for one that is longer than all that they know.
-/// With a table each most exits take a compare or two: one up to 4 µs, two up to 262 µs.
+/// Value in the tables for a duration in nanoseconds; `None` beyond the last table. Each table costs one
+/// compare: most exits take one (up to 4 µs) or two (up to 262 µs).
 #[inline(always)]
 pub fn look_up(tables: &'static BucketTables, ns: u64) -> Option<u32> {
-    // Written out, for a loop would be kept as one, which is four times as many instructions.
+    // Unrolled by hand: the compiler keeps a loop, which is four times as many instructions.
     macro_rules! try_table {
         ($table:literal) => {
             let unit = UNIT_BITS + $table * STEP_BITS;
             if ns >> unit < 256 {
                 let offset = bounded(ns >> (unit - size_of::<u32>().ilog2()));
-                // SAFETY: within the table, and aligned.
+                // SAFETY: the offset is within the table, and aligned.
                 return Some(unsafe { *tables[$table].as_ptr().byte_add(offset) });
             }
         };
@@ -74,10 +76,11 @@ pub fn look_up(tables: &'static BucketTables, ns: u64) -> Option<u32> {
     None
 }
 
-/// An offset into a table, in bytes: of `value`, which is below 1024, the multiple of four.
+/// Offset into a table, bytes: `value`, which is below 1024, rounded down to a multiple of four.
 #[inline(always)]
 fn bounded(value: u64) -> usize {
-    // LLVM would make less of the mask; the verifier can't follow the shifts and wants all of it.
+    // LLVM would drop bits of the mask that the shifts clear already. The verifier does not track the
+    // shifts and needs the whole mask.
     #[cfg(target_arch = "bpf")]
     let value = {
         let mut value = value;
@@ -90,8 +93,8 @@ fn bounded(value: u64) -> usize {
     value as usize
 }
 
-/// The durations that a bucket holds, in nanoseconds: from the first bound up to, not including,
-/// the second. `None` for the spare buckets.
+/// Range of durations in a bucket, nanoseconds: lower bound inclusive, upper bound exclusive. `None` for
+/// the unused buckets.
 pub const fn bounds_of(bucket: usize) -> Option<(u64, u64)> {
     if bucket == 0 {
         return Some((0, LOWEST_NS));
@@ -107,7 +110,7 @@ pub const fn bounds_of(bucket: usize) -> Option<(u64, u64)> {
     Some((low, low + unit))
 }
 
-/// The duration that stands for a bucket, in nanoseconds: its midpoint.
+/// Midpoint of a bucket, nanoseconds; `None` for the unused buckets.
 pub const fn midpoint_of(bucket: usize) -> Option<u64> {
     match bounds_of(bucket) {
         Some((low, high)) => Some(low + (high - low) / 2),

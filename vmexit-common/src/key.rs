@@ -1,5 +1,5 @@
-//! The 64-bit key of a row: what is counted (exit reason, I/O port …), which direction and size, and
-//! which one. A key is never 0, so 0 marks a free row.
+//! The 64-bit key of a row: kind (exit reason, I/O port …), direction, access size, and value. A key is
+//! never 0; 0 marks a free row.
 //!
 //! ```text
 //! 63    60 59     58 … 55   54                                    0
@@ -8,7 +8,7 @@
 //! └───────┴───────┴────────┴───────────────────────────────────────┘
 //! ```
 
-/// What a row counts. The table of kinds is the one place that says what a value means.
+/// Kind of a row. It defines the meaning of the key's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
@@ -16,10 +16,10 @@ pub enum Kind {
     Reason = 1,
     /// An access to an I/O port; the value is the port.
     Pio = 2,
-    /// An access to a device's registers in memory; the value is the guest physical address, of which the
-    /// last two bits are left out: registers have four bytes.
+    /// An access to memory-mapped device registers; the value is the guest physical address with the
+    /// last two bits cleared, since registers have four bytes.
     Mmio = 3,
-    /// A write that only wakes somebody up, by ioeventfd; the value is the guest physical address.
+    /// A write to an ioeventfd, which only wakes a thread up; the value is the guest physical address.
     FastMmio = 4,
     /// An access to a model-specific register; the value is its number.
     Msr = 5,
@@ -27,30 +27,29 @@ pub enum Kind {
     Cpuid = 6,
     /// A hypercall to KVM; the value is its number.
     Hypercall = 7,
-    /// A hypercall to Hyper-V as KVM has it; the value is the call's code.
+    /// A Hyper-V hypercall, as KVM emulates it; the value is the call code.
     HvHypercall = 8,
-    /// A page fault on the host's tables of guest memory; the value is what the CPU says of it, as its
-    /// vendor encodes it, the low six bits.
+    /// A page fault on the host's page tables of guest memory; the value is the low six bits of the
+    /// CPU's fault code, in the vendor's encoding.
     Fault = 9,
-    /// An exit that KVM left to userspace; the value is `KVM_EXIT_…`, or one of
-    /// [`userspace`].
+    /// An exit that KVM passed to userspace; the value is `KVM_EXIT_…`, or one of [`userspace`].
     Userspace = 10,
-    /// Everything that found no row of its own; the value is its kind.
+    /// Events whose key has no row of its own; the value is their kind.
     Other = 15,
 }
 
-/// Values of [`Kind::Userspace`] where the reason says nothing.
+/// Values of [`Kind::Userspace`] for returns without a `KVM_EXIT_…` reason.
 pub mod userspace {
-    /// A signal came: the vCPU was kicked out of the kernel.
+    /// `KVM_RUN` was interrupted by a signal.
     pub const INTERRUPTED: u32 = 0xffff_0000;
-    /// The call failed.
+    /// `KVM_RUN` failed with another error.
     pub const FAILED: u32 = 0xffff_0001;
 }
 
-/// Kinds that there can be; a power of two.
+/// Number of possible kinds; a power of two.
 pub const KINDS: usize = 16;
 
-/// See the module's documentation.
+/// Key of a row; see the module's documentation for its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct Key(pub u64);
@@ -62,65 +61,65 @@ const SIZE_MASK: u64 = 15;
 const VALUE: u64 = (1 << SIZE_SHIFT) - 1;
 
 impl Key {
-    /// No key: a free row, or no detail noted.
+    /// No key: a free row, or an exit without a detail.
     pub const NONE: Self = Self(0);
-    /// The row of an exit reason. All 32 bits of the code are kept: Intel flags a failed entry and
-    /// others in the upper half.
+    /// Key of an exit reason. All 32 bits of the exit code are kept: Intel has flags in the upper half,
+    /// such as a failed entry.
     #[inline(always)]
     pub const fn reason(code: u32) -> Self {
         Self::plain(Kind::Reason, code as u64)
     }
 
-    /// A row with a value alone, which has at most 55 bits.
+    /// Key of a kind and a value of at most 55 bits, without direction and size.
     #[inline(always)]
     pub const fn plain(kind: Kind, value: u64) -> Self {
         Self((kind as u64) << KIND_SHIFT | value)
     }
 
-    /// The row of an I/O port and direction (1 for OUT), for accesses of `size` bytes. Nothing is masked:
-    /// KVM has 16 bits for a port, and sizes up to 8 (`emulator_pio_in_out`, arch/x86/kvm/x86.c).
+    /// Key of an I/O port, direction (1 for OUT) and access size in bytes. Nothing is masked: a port has
+    /// 16 bits in KVM, and a size is at most 8 (`emulator_pio_in_out`, arch/x86/kvm/x86.c).
     #[inline(always)]
     pub const fn pio(port: u64, write: u64, size: u64) -> Self {
         Self(Self::head(Kind::Pio, write, size) | port)
     }
 
-    /// The row of a register in memory and direction (1 for a write), for accesses of `size` bytes, up to
-    /// 8 (`struct kvm_mmio_fragment`, include/linux/kvm_host.h).
+    /// Key of a memory-mapped register, direction (1 for a write) and access size in bytes, at most 8
+    /// (`struct kvm_mmio_fragment`, include/linux/kvm_host.h).
     #[inline(always)]
     pub const fn mmio(address: u64, write: u64, size: u64) -> Self {
         Self(Self::head(Kind::Mmio, write, size & SIZE_MASK) | address & VALUE & !3)
     }
 
-    /// The row of a model-specific register and direction (1 for a write).
+    /// Key of a model-specific register and direction (1 for a write).
     #[inline(always)]
     pub const fn msr(number: u64, write: u64) -> Self {
         Self(Self::head(Kind::Msr, write, 0) | number)
     }
 
-    /// The row for everything of this key's kind that found none of its own.
+    /// Key of the `other` row of this key's kind.
     #[inline(always)]
     pub const fn other(self) -> Self {
         Self::plain(Kind::Other, self.kind_number() as u64)
     }
 
-    /// All but the value.
+    /// Bits of the key above the value.
     #[inline(always)]
     const fn head(kind: Kind, write: u64, size: u64) -> u64 {
         (kind as u64) << KIND_SHIFT | write << WRITE_SHIFT | size << SIZE_SHIFT
     }
 
-    /// What this row counts; `None` for a key that this version does not know.
+    /// Kind of the key; `None` if this version does not know it.
     pub const fn kind(self) -> Option<Kind> {
         Self::kind_of(self.0 >> KIND_SHIFT)
     }
 
-    /// The number of what this row counts, below [`KINDS`].
+    /// Number of the kind, below [`KINDS`].
     #[inline(always)]
     pub const fn kind_number(self) -> usize {
         (self.0 >> KIND_SHIFT) as usize
     }
 
-    /// The table that this row is in: its kind, or that of what [`Kind::Other`] has taken in.
+    /// Kind whose table shows the row: the key's own, or for [`Kind::Other`] the kind in its value.
     pub const fn table(self) -> Option<Kind> {
         match self.kind() {
             Some(Kind::Other) => Self::kind_of(self.value()),
@@ -145,17 +144,17 @@ impl Key {
         })
     }
 
-    /// See [`Kind`].
+    /// Value of the key; its meaning depends on the [`Kind`].
     pub const fn value(self) -> u64 {
         self.0 & VALUE
     }
 
-    /// Whether the guest wrote (OUT, WRMSR) rather than read.
+    /// Whether the access is a write (OUT, WRMSR) rather than a read.
     pub const fn is_write(self) -> bool {
         self.0 >> WRITE_SHIFT & 1 != 0
     }
 
-    /// Bytes per access; `None` for a key that is no access.
+    /// Access size, bytes; `None` for kinds without one.
     pub const fn size(self) -> Option<u8> {
         match (self.kind(), self.0 >> SIZE_SHIFT & SIZE_MASK) {
             (Some(Kind::Pio | Kind::Mmio), size) => Some(size as u8),
@@ -163,13 +162,13 @@ impl Key {
         }
     }
 
-    /// The same for accesses of any size.
+    /// The key without its access size.
     pub const fn of_any_size(self) -> Self {
         Self(self.0 & !(SIZE_MASK << SIZE_SHIFT))
     }
 
-    /// Spreads keys over `1 << bits` homes (Fibonacci hashing): neighbouring ports and the two
-    /// directions of one port land apart.
+    /// Home slot of the key in a hash table of `1 << bits` rows (Fibonacci hashing). It spreads
+    /// neighbouring ports and the two directions of a port apart.
     #[inline(always)]
     pub const fn home(self, bits: u32) -> usize {
         (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - bits)) as usize
@@ -181,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_come_back() {
+    fn key_fields_round_trip() {
         let parts = |key: Key| (key.kind(), key.value(), key.is_write(), key.size());
         let pio = Some(Kind::Pio);
         assert_eq!(parts(Key::pio(0x608, 0, 4)), (pio, 0x608, false, Some(4)));
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_found_no_row_keeps_its_kind() {
+    fn an_other_row_keeps_its_kind() {
         for (key, kind) in [
             (Key::reason(0x1e), Kind::Reason),
             (Key::pio(0x608, 0, 4), Kind::Pio),
@@ -214,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn a_register_in_memory_has_four_bytes() {
+    fn mmio_addresses_are_rounded_to_four_bytes() {
         assert_eq!(Key::mmio(0xfed0_00f0, 0, 4), Key::mmio(0xfed0_00f3, 0, 4));
         assert_eq!(Key::mmio(u64::MAX, 1, 8).value() & 3, 0);
         assert_eq!(Key::mmio(u64::MAX, 1, 8).size(), Some(8));
     }
 
     #[test]
-    fn sizes_are_told_apart_until_they_are_not_wanted() {
+    fn of_any_size_drops_the_size_only() {
         let (one, four) = (Key::pio(0x608, 0, 1), Key::pio(0x608, 0, 4));
         assert_ne!(one, four);
         assert_eq!(one.of_any_size(), four.of_any_size());

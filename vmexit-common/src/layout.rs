@@ -1,14 +1,14 @@
-//! Where programs find what they need: in the records of classic tracepoints, or in the arguments
-//! of raw ones and the structs behind them. The agent finds out at start and hands these over as
-//! frozen globals: kernels differ, and enterprise kernels shift records by padding.
+//! Offsets of the fields that the programs read: in the records of classic tracepoints, or in the
+//! arguments of raw tracepoints and the structs behind them. Kernels differ, and enterprise kernels pad
+//! their records. The agent therefore determines the offsets at start and sets them as frozen globals.
 
-/// Byte offset of a field in a record; [`ABSENT`] where this kernel's record lacks it.
+/// Byte offset of a field in a record, or [`ABSENT`].
 pub type Offset = u32;
 
-/// No such field in this kernel's record.
+/// [`Offset`] of a field that the running kernel's record lacks.
 pub const ABSENT: Offset = u32::MAX;
 
-/// Offsets within `kvm_exit`.
+/// Offsets in the record of `kvm_exit`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ExitLayout {
@@ -20,59 +20,60 @@ pub struct ExitLayout {
     pub vcpu_id: Offset,
 }
 
-/// Most fields that are read of any other record.
+/// Most fields read from any other record.
 pub const FIELDS: usize = 4;
 
-/// Offsets of the fields of another tracepoint's record, in the order in which the agent's table of
-/// tracepoints lists them.
+/// Offsets in the record of any other tracepoint, in the order of the agent's table of tracepoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FieldsLayout {
-    /// One for each.
+    /// Offset of each field.
     pub at: [Offset; FIELDS],
 }
 
-/// Where a raw `kvm_exit` finds the exit code. Of 64 bits, so that programs need not extend them.
+/// Location of the exit code for a raw `kvm_exit`. The fields have 64 bits so that programs need not
+/// extend them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct RawExitLayout {
-    /// One of the constants of [`reason_in`].
+    /// Container of the exit code: a constant of [`reason_in`].
     pub reason_in: u64,
-    /// BTF id of the type that addresses are cast to for a plain load: a struct that begins with a
-    /// 64-bit integer; 0 where the kernel can't cast (see [`cast`](crate::cast)).
+    /// BTF ID of the type that addresses are cast to for a plain load: a struct that begins with a
+    /// 64-bit integer. 0 if the kernel has no such cast (see [`cast`](crate::cast)).
     pub cast_to: u64,
-    /// With [`reason_in::POINTEE`]: bytes from the vCPU to the pointer.
+    /// With [`reason_in::POINTEE`]: offset of the pointer from the vCPU, bytes.
     pub pointer: u64,
-    /// Bytes from the vCPU or the pointee to the exit code.
+    /// Offset of the exit code from the vCPU or the pointee, bytes.
     pub reason: u64,
-    /// Bytes from the vCPU to its number, u32.
+    /// Offset of the vCPU's number from the vCPU, bytes; the number is a u32.
     pub vcpu_id: u64,
-    /// Whose exit codes they are: `ISA_VMX` or `ISA_SVM`.
+    /// Vendor of the exit codes: `ISA_VMX` or `ISA_SVM`.
     pub isa: u64,
 }
 
-/// Where a raw `kvm_entry`, which passes the vCPU, finds the guest's instruction pointer. Of 64 bits
-/// likewise.
+/// Location of the guest's instruction pointer for a raw `kvm_entry`, whose argument is the vCPU. The
+/// fields have 64 bits as in [`RawExitLayout`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct RawEntryLayout {
-    /// Bytes from the vCPU to the pointer as KVM has it cached, u64; 0 where that is unknown.
+    /// Offset of KVM's cached instruction pointer from the vCPU, bytes; a u64. 0 if unknown.
     pub rip: u64,
-    /// Bytes from the vCPU to the bits that say which registers are cached, the first 32; 0 where all are always.
+    /// Offset of the bitmap of cached registers from the vCPU, bytes; the first 32 bits are read. 0 if all
+    /// registers are always cached.
     pub cached: u64,
 }
 
-/// `VCPU_REGS_RIP`: the pointer's place among the cached registers, and its bit (`enum kvm_reg`,
-/// arch/x86/include/asm/kvm_host.h).
+/// `VCPU_REGS_RIP`: index of the instruction pointer among the cached registers, and its bit in the
+/// bitmap (`enum kvm_reg`, arch/x86/include/asm/kvm_host.h).
 pub const RIP: u32 = 16;
 
-/// Where the exit code is, as seen from a raw `kvm_exit`, and where the vCPU.
+/// Containers of the exit code in the arguments of a raw `kvm_exit`.
 pub mod reason_in {
-    /// The first argument of the tracepoint, before the vCPU: Linux up to 5.15.
+    /// The first argument of the tracepoint; the vCPU is the second. Linux up to 5.15.
     pub const ARGUMENT: u64 = 0;
-    /// A field of the vendor's struct around the vCPU, which is the first argument: Intel.
+    /// A field of the vendor's struct around the vCPU; the vCPU is the first argument. Intel.
     pub const FIELD: u64 = 1;
-    /// A field of what a pointer in that struct points to: AMD, in the VMCB.
+    /// A field of the struct that a pointer in the vendor's struct points to. AMD: the VMCB.
     pub const POINTEE: u64 = 2;
 }
 

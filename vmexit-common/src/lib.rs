@@ -1,8 +1,8 @@
-//! What crosses the kernel boundary, in one place: the layouts of the maps' values, the keys that
-//! name a row, the histogram's buckets, and the limits that keep all of it bounded.
+//! Types shared between the eBPF programs and the agent: the layouts of the maps' values, the keys of
+//! rows, the histogram's buckets, and the limits that bound all of them.
 //!
-//! The kernel side (`vmexit-ebpf`) writes these types, the agent reads them through a shared
-//! mapping or a copy. Sizes and offsets are asserted, so that the two can not drift apart unnoticed.
+//! The kernel side (`vmexit-ebpf`) writes these types. The agent reads them through a shared mapping or
+//! a copy. Sizes and offsets are asserted at compile time, so that both sides agree.
 
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]

@@ -1,19 +1,19 @@
-//! What of all exits is measured, where that changes while programs run: set by userspace, read by each
-//! program of a probe that was loaded for it.
+//! Sampling settings that change while the programs run. Userspace writes them; the programs of a
+//! sampled probe read them at each event.
 
-/// [`SamplerControl::window_start_ns`] while nothing is counted.
+/// [`SamplerControl::window_start_ns`] while no window is open: nothing is counted.
 pub const NO_WINDOW: u64 = u64::MAX;
 
-/// When it is counted, and what is timed.
+/// Current window and sampling share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct SamplerControl {
-    /// When the window that is open was opened, `CLOCK_MONOTONIC`, nanoseconds; or [`NO_WINDOW`]. An exit that
-    /// is counted and not timed has it as its beginning: so it can be told which window an exit is of.
+    /// Start of the open window, `CLOCK_MONOTONIC`, nanoseconds; or [`NO_WINDOW`]. It is also the
+    /// timestamp of an untimed exit in flight, so that the exit's window is known.
     pub window_start_ns: u64,
-    /// The share of exits to time, of 2^32.
+    /// Share of exits to time, of 2^32.
     pub share: u32,
-    /// Nothing.
+    /// Padding.
     pub reserved: u32,
 }
 

@@ -1,43 +1,48 @@
-//! The book of one vCPU: whose it is, and a row with a histogram for each exit reason and for each
-//! detail. Rows come first and histograms after them, so that who wants counts alone maps four pages
-//! of thirty.
+//! The stats block of one vCPU: the thread it belongs to, and one row with a histogram for each exit
+//! reason and for each detail. Counters come first and histograms after them: a reader of counters
+//! alone maps 4 of the block's 30 pages.
 //!
-//! Bounded, and keyed by [`Key`]: a guest chooses its ports and addresses, so it can fill the rows of
-//! details on purpose, but no kind of detail takes more than its [`QUOTA`], none pushes an exit reason
-//! out, and none reaches another vCPU's book. What finds no row is booked on its kind's in [`OTHERS`],
-//! and so is, in the end, what was booked on a row that nothing comes for any more: it is given up for
-//! others while there are some. Of a kind as a whole nothing is ever lost.
+//! The number of rows is fixed, and a row is found by its [`Key`]. A guest chooses its ports and
+//! addresses, so it can fill the rows of details on purpose. Three limits contain it: a kind of detail
+//! has a [`QUOTA`] of rows, details and exit reasons have separate ranges, and each vCPU has its own
+//! block.
+//!
+//! An event whose key finds no row is counted on the row of its kind in [`OTHERS`]. An idle row of
+//! details is evicted when other keys need room, and its counters move to that row too. The sum over a
+//! kind is therefore always complete.
 
 use crate::{
     histogram::BUCKETS,
     key::{KINDS, Key, Kind},
 };
 
-/// Rows that keys are spread over: a range of a book's rows, as long as a power of two.
+/// A range of a block's rows that is used as one hash table. Its length is a power of two.
 #[derive(Clone, Copy, Debug)]
 pub struct RowRange {
-    /// The first row.
+    /// Index of the first row.
     pub first: usize,
-    /// How many there are, as a power of two.
+    /// Binary logarithm of the number of rows.
     pub bits: u32,
 }
 
-/// By exit reason. Every booked exit is on exactly one of these rows, or on the other row of its kind.
+/// Rows by exit reason. Every recorded exit is on exactly one of them, or on the `other` row of
+/// reasons.
 pub const REASONS: RowRange = RowRange { first: 0, bits: 6 };
-/// By what the exit was for, where a tracepoint told.
+/// Rows by detail: what the exit was for, as far as a tracepoint reported it.
 pub const DETAILS: RowRange = RowRange { first: REASONS.end(), bits: 7 };
-/// The rows for everything that found none of its own, by kind.
+/// The `other` rows, one per [`Kind`]: events whose key has no row of its own.
 pub const OTHERS: RowRange = RowRange { first: DETAILS.end(), bits: KINDS.ilog2() };
-/// All rows of a book.
+/// Rows of a block.
 pub const ROWS: usize = OTHERS.end();
-/// Rows that a key may take: its home and those after it. Bounds the search for the verifier.
+/// Length of a key's probe sequence: its home row and the rows after it. Bounds the search for the
+/// verifier.
 pub const PROBES: usize = 8;
-/// One in so many events that find no row looks at so many rows as [`PROBES`], whether one of them can be
-/// given up: one that nothing was booked on since the last look.
+/// Misses per idle scan. A miss is an event of a detail that finds no row. The scan covers [`PROBES`]
+/// rows and evicts the first one that is idle since its previous scan.
 pub const MISSES_PER_SCAN: u64 = 32;
 
-/// How many rows of details a kind may take: together fewer than there are, so that a guest that makes up
-/// keys of one kind leaves room for the others.
+/// Most rows of details per kind. Their sum is less than the number of rows, so that a guest that
+/// invents keys of one kind leaves room for the others.
 pub static QUOTA: [u8; KINDS] = QUOTAS;
 
 const QUOTAS: [u8; KINDS] = {
@@ -63,129 +68,131 @@ const _: () = {
     assert!(sum <= (1 << DETAILS.bits) - PROBES);
 };
 
-/// What is counted on one row. Counters only grow until the row is given up; an interval is the difference
-/// of two readings.
+/// Counters of one row. They only grow until the row is evicted; an interval is the difference of two
+/// readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct StatsRow {
-    /// Whose row this is; [`Key::NONE`] while free.
+    /// [`Key`] of the row; [`Key::NONE`] while it is free.
     pub key: u64,
-    /// Exits, timed or not. Those with both ends timed have their duration in the fields below and
-    /// in the histogram, whose sum is their number.
+    /// Exits, timed or not. The durations of the timed ones are in the fields below and in the
+    /// histogram, whose buckets add up to the number of timed exits.
     pub exits: u64,
-    /// Events that no open exit could be found for.
+    /// Unmatched events: no exit was in flight.
     pub unmatched: u64,
-    /// Exits that were left untimed where others are timed; not counted where none is.
+    /// Exits left untimed by sampling. Not counted while timing is off.
     pub untimed: u64,
     /// Sum of the timed exits' exit→entry durations, nanoseconds.
     pub total_ns: u64,
-    /// The part of it in which userspace had the vCPU, nanoseconds.
+    /// Part of `total_ns` in which userspace had the vCPU, nanoseconds.
     pub user_ns: u64,
-    /// Shortest duration, nanoseconds; 0 while no exit was timed.
+    /// Shortest duration, nanoseconds; 0 before the first timed exit.
     pub min_ns: u64,
-    /// Longest duration, nanoseconds.
+    /// Longest duration, nanoseconds; 0 before the first timed exit.
     pub max_ns: u64,
 }
 
-/// Whose turn it is on a row of details.
+/// Generation of a row of details, and what the idle scan remembers of the row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct RowGeneration {
-    /// What was booked on the row when it was last looked at: exits and stray events, the low 32 bits.
+    /// Exits and unmatched events on the row at its latest idle scan, low 32 bits.
     pub events_at_scan: u32,
-    /// How often the row was given up. With its place it names a key's stay on it. Wraps.
+    /// Number of evictions from the row. Index and generation together identify one key's
+    /// occupancy of the row. Wraps at 2^32.
     pub generation: u32,
 }
 
 /// Buckets of a [`HistogramSlice`].
 pub const SLICE_BUCKETS: usize = 16;
-/// Parts of a histogram.
+/// Slices of a histogram.
 pub const SLICES: usize = BUCKETS / SLICE_BUCKETS;
-/// A part of a row's histogram: successive buckets. A count wraps at 2^32: readers subtract with
+/// A slice of one row's histogram: consecutive buckets. A bucket wraps at 2^32; readers subtract with
 /// wrapping arithmetic.
 pub type HistogramSlice = [u32; SLICE_BUCKETS];
-/// One part of all rows.
+/// The same slice of all rows.
 pub type RowSlices = [HistogramSlice; ROWS];
 
-/// [`VcpuCounters::seq_begin`] while something that is no exit is booked.
-pub const BUSY: u64 = u64::MAX;
+/// [`VcpuCounters::seq_begin`] during an update that records no exit.
+pub const SEQ_BUSY: u64 = u64::MAX;
 
-/// Whose a book is, and all of its rows.
+/// Everything in a stats block but the histograms: the thread, the sequence numbers, and the rows.
 ///
-/// A reader that finds `seq_begin`, `seq_end` and `non_exit_updates` the same before and after, and the first two equal,
-/// has read a consistent book: one in which each of the `seq_end` exits is on a row or in
-/// `lost_no_entry`.
+/// The sequence numbers work like a seqlock with one writer, the vCPU's own thread; the number of exits
+/// is the sequence. A copy is consistent if `seq_begin` equals `seq_end`, and both and
+/// `non_exit_updates` are the same before and after the copy. Each of the `seq_end` exits is then on a
+/// row or in `lost_no_entry`.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct VcpuCounters {
-    /// Process (upper half) and thread id (lower half) as the initial PID namespace has them; 0 while
-    /// the book is nobody's.
+    /// Process ID (upper half) and thread ID (lower half) in the initial PID namespace; 0 while the
+    /// block is free.
     pub thread: u64,
-    /// When the thread was first seen: `CLOCK_MONOTONIC`, nanoseconds. With `thread` it names a thread
-    /// for ever: ids come back.
+    /// Time the thread was first seen: `CLOCK_MONOTONIC`, nanoseconds. Thread IDs are reused; `thread`
+    /// and this time together are unique.
     pub since_ns: u64,
-    /// The vCPU's number within its VM, or [`UNKNOWN_ID`](crate::vcpu::UNKNOWN_ID).
+    /// Number of the vCPU within its VM, or [`UNKNOWN_ID`](crate::vcpu::UNKNOWN_ID).
     pub vcpu_id: u32,
-    /// Which vendor's exit codes these are: 1 VMX, 2 SVM, 0 while no exit was seen.
+    /// Vendor of the exit codes: 1 VMX, 2 SVM, 0 before the first exit.
     pub isa: u32,
-    /// Exits of the thread when the latest booking began, or [`BUSY`].
+    /// Sequence number at the start of the latest update: the thread's exits, or [`SEQ_BUSY`].
     pub seq_begin: u64,
-    /// Exits of the thread when it was done.
+    /// Sequence number at the end of the latest update: the thread's exits that are recorded or lost.
     pub seq_end: u64,
-    /// Bookings of anything but exits.
+    /// Updates that recorded no exit: unmatched events, extra accesses, and ends of halts.
     pub non_exit_updates: u64,
-    /// Exits whose entry was never seen: another exit came first.
+    /// Exits without an entry: another exit came first.
     pub lost_no_entry: u64,
-    /// One more than the exits of a thread that is no more, the one that never ended included; 0 while
-    /// it lives.
+    /// Exits of a thread that has ended, plus one; 0 while the thread lives. Includes an exit that was
+    /// still in flight.
     pub ended: u64,
-    /// Rows in use, a bit for each.
+    /// Bitmap of the rows in use.
     pub used: [u64; ROWS.div_ceil(64)],
-    /// Rows of details in use by kind, up to its [`QUOTA`].
+    /// Rows of details in use, by kind; at most the kind's [`QUOTA`].
     pub rows_used_by_kind: [u8; KINDS],
-    /// How halts ended.
+    /// Halts by how they ended.
     pub halts: Halts,
-    /// Events that found no row of details.
+    /// Misses: events of a detail that found no row.
     pub misses: u64,
-    /// How often a row of details was given up.
+    /// Evictions of rows of details.
     pub evictions: u64,
-    /// Keeps the rows at a cache line's start.
+    /// Padding that aligns the rows to a cache line.
     pub reserved: [u64; 4],
-    /// The rows.
+    /// Rows: reasons, details, `other`.
     pub rows: [StatsRow; ROWS],
-    /// Accesses beyond one for each exit and stray event, by row: one string instruction can make many,
-    /// and an exit for several keys is booked on the last.
+    /// Extra accesses by row: those beyond one for each exit and unmatched event. One string
+    /// instruction makes many accesses, and an exit with several keys is recorded on the last.
     pub extra_accesses: [u64; ROWS],
-    /// By row of details.
+    /// Generations by row of details.
     pub generations: [RowGeneration; 1 << DETAILS.bits],
 }
 
-/// How a vCPU's halts ended (`kvm_vcpu_halt`, virt/kvm/kvm_main.c). Counters only grow.
+/// Halts of a vCPU by how they ended (`kvm_vcpu_halt`, virt/kvm/kvm_main.c). Counters only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(serde::Deserialize, serde::Serialize), serde(default))]
 #[repr(C)]
 pub struct Halts {
     /// Halts in which the thread slept.
     pub blocked: u64,
-    /// How long those took, the polling before included; nanoseconds.
+    /// Duration of those halts, nanoseconds, with the polling before the sleep.
     pub blocked_ns: u64,
-    /// Halts that ended while KVM still polled, which keeps the CPU busy.
+    /// Halts that ended while KVM still polled, which keeps the host's CPU busy.
     pub polled: u64,
-    /// How long those took, nanoseconds.
+    /// Duration of those halts, nanoseconds.
     pub polled_ns: u64,
 }
 
-/// Durations of the timed exits, part by part. A part is as long as a row: from a row to the bucket of a
-/// duration it is as far in all rows.
+/// Histograms of all rows, slice by slice. A [`HistogramSlice`] is as long as a [`StatsRow`], so the
+/// distance from a row to a given bucket of its histogram is the same for all rows.
 pub type Histograms = [RowSlices; SLICES];
 
-/// Everything that is counted for one vCPU thread.
+/// The stats block of one vCPU thread.
 #[derive(Debug)]
 #[repr(C, align(4096))]
 pub struct VcpuStats {
-    /// All but the histograms, which is what a glance needs.
+    /// Counters: the pages that stay mapped.
     pub counters: VcpuCounters,
-    /// The histograms.
+    /// Histograms: mapped while they are read.
     pub histograms: Histograms,
 }
 
@@ -193,23 +200,24 @@ const _: () = assert!(size_of::<StatsRow>() == 64 && size_of::<HistogramSlice>()
 const _: () = assert!(core::mem::offset_of!(VcpuCounters, rows).is_multiple_of(64));
 const _: () = assert!(core::mem::offset_of!(VcpuStats, histograms) == size_of::<VcpuCounters>());
 
-/// Bytes from a row to a bucket of its histogram, less [`HISTOGRAM_OFFSET`].
+/// Offset of a bucket within its row's histogram, bytes. The histogram starts [`HISTOGRAM_OFFSET`]
+/// after the row.
 pub const fn bucket_offset(bucket: usize) -> usize {
     let (slice, within) = (bucket / SLICE_BUCKETS, bucket % SLICE_BUCKETS);
     slice * size_of::<RowSlices>() + within * size_of::<u32>()
 }
 
-/// Bytes from a row to the first bucket of its histogram.
+/// Distance from a row to the first bucket of its histogram, bytes.
 pub const HISTOGRAM_OFFSET: usize =
     core::mem::offset_of!(VcpuStats, histograms) - core::mem::offset_of!(VcpuCounters, rows);
 
 impl RowRange {
-    /// The first row that is not in it any more.
+    /// Index of the row after the last.
     pub const fn end(self) -> usize {
         self.first + (1 << self.bits)
     }
 
-    /// The row that lies `index` after the first, from the start again where it would be beyond the last.
+    /// Index of the row `index` places after the first, wrapped around at the end.
     #[inline(always)]
     pub const fn row(self, index: usize) -> usize {
         self.first + (index & ((1 << self.bits) - 1))
@@ -217,19 +225,19 @@ impl RowRange {
 }
 
 impl Halts {
-    /// Each part of this and another together, such as their sum.
-    pub fn with(&self, other: &Self, together: impl Fn(u64, u64) -> u64) -> Self {
+    /// Combination of both field by field: a sum, a difference.
+    pub fn with(&self, other: &Self, combine: impl Fn(u64, u64) -> u64) -> Self {
         Self {
-            blocked: together(self.blocked, other.blocked),
-            blocked_ns: together(self.blocked_ns, other.blocked_ns),
-            polled: together(self.polled, other.polled),
-            polled_ns: together(self.polled_ns, other.polled_ns),
+            blocked: combine(self.blocked, other.blocked),
+            blocked_ns: combine(self.blocked_ns, other.blocked_ns),
+            polled: combine(self.polled, other.polled),
+            polled_ns: combine(self.polled_ns, other.polled_ns),
         }
     }
 }
 
 impl StatsRow {
-    /// Whether this row has a key.
+    /// Whether the row has a key.
     pub const fn is_used(&self) -> bool {
         self.key != Key::NONE.0
     }

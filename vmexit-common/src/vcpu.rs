@@ -1,62 +1,67 @@
-//! The state of one vCPU thread between tracepoints, and the counters for exits that could not even
-//! be noted there. With them every exit is accounted for: `observed = recorded + open + lost`.
+//! State of a vCPU thread between tracepoints, and counters of the exits that have no such state.
+//! Together they account for every exit: `observed = recorded + in flight + lost`.
 //!
-//! A vCPU thread is found by the address of its `task_struct` in an open-addressed table of these
-//! entries: the one thing that the kernel side gets without a call into anything. An entry lives as
-//! long as its thread. The thread itself is the only writer of its entry and of the
-//! [`VcpuStats`](crate::stats::VcpuStats) that the entry names, so nothing here is atomic but the claim of a free
-//! entry.
+//! The entries form a hash table with open addressing. Its key is the address of the thread's
+//! `task_struct`, the one identity that a program gets without calling a helper. An entry lives as long
+//! as its thread. The thread is the only writer of its entry and of the
+//! [`VcpuStats`](crate::stats::VcpuStats) block that the entry points to, so only the claim of a free
+//! entry is atomic.
 
-/// Entries of the table, a power of two. It is one value of a map, so that programs reach it by its
-/// address and need no look-up; its size is therefore the same for all.
+/// Entries of the table, a power of two. The table is a single value of a map, so that programs reach it
+/// by its address and without a lookup. That makes its size a constant.
 pub const ENTRIES: usize = 1 << 14;
-/// vCPU threads that find room for certain: a quarter of the table, so that a search ends at once.
+/// Most vCPU threads that are certain to find an entry: a quarter of the table, which keeps probe
+/// sequences short.
 pub const MAX_VCPUS: u32 = ENTRIES as u32 / 4;
-/// Entries that a thread may take: its home and those after it. Bounds the search for the verifier.
+/// Length of a thread's probe sequence: its home entry and the entries after it. Bounds the search for
+/// the verifier.
 pub const PROBES: usize = 16;
 
-/// [`VcpuEntry::state`] of an entry whose exits are booked as they come.
+/// [`VcpuEntry::state`] of a thread whose exits are recorded.
 pub const READY: u32 = 0;
-/// [`VcpuEntry::state`] while the entry is set up, and after that until the thread's first exit.
+/// [`VcpuEntry::state`] from the claim of the entry to the thread's first exit.
 pub const NEW: u32 = 1;
-/// [`VcpuEntry::state`] of a thread that found no free book; it looks again at each exit.
+/// [`VcpuEntry::state`] of a thread that found no free stats block; it tries again at each exit.
 pub const NO_STATS: u32 = 2;
-/// [`VcpuEntry::state`] of a thread that the filter leaves out.
+/// [`VcpuEntry::state`] of a thread that the filter excludes.
 pub const IGNORED: u32 = 3;
 
-/// [`VcpuEntry::exit_ns`] of an entry that is not [`READY`].
+/// Sentinel in [`VcpuEntry::exit_ns`]: the entry is not [`READY`].
 pub const NOT_READY: u64 = 1;
-/// [`VcpuEntry::exit_ns`] of an exit that is counted and not timed.
+/// Sentinel in [`VcpuEntry::exit_ns`] of an untimed exit in flight, while no windows are used.
 pub const UNTIMED: u64 = 2;
-/// The vCPU's number where the kernel's tracepoint does not tell.
+/// Number of a vCPU if the kernel's tracepoint does not report it.
 pub const UNKNOWN_ID: u32 = u32::MAX;
 
-/// One vCPU thread. All times are `CLOCK_MONOTONIC`, nanoseconds.
+/// State of one vCPU thread. All timestamps are `CLOCK_MONOTONIC`, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct VcpuEntry {
     /// Address of the thread's `task_struct`; 0 while the entry is free.
     pub task: u64,
-    /// When the open exit began, or [`UNTIMED`]; 0 while the guest runs; [`NOT_READY`] in an entry that
-    /// needs a second look, so that one comparison is enough for those that do not.
+    /// Timestamp of the exit in flight, or a sentinel. 0: none is in flight, the guest runs.
+    /// [`NOT_READY`]: see `state`; sharing the field makes one comparison enough for a ready entry. An
+    /// untimed exit has [`UNTIMED`], or the start of its window
+    /// ([`window_start_ns`](crate::sampler::SamplerControl::window_start_ns)).
     pub exit_ns: u64,
-    /// Exits seen, the open one included.
+    /// Exits seen, with the one in flight.
     pub exits: u64,
-    /// [`Key`](crate::key::Key) of what the open exit is for; 0 while nothing told.
+    /// [`Key`](crate::key::Key) of the detail of the exit in flight; 0 before a tracepoint reports one.
     pub detail: u64,
-    /// [`Key`](crate::key::Key) of the open exit's reason.
+    /// [`Key`](crate::key::Key) of the reason of the exit in flight.
     pub reason: u64,
-    /// Index of this thread's book.
+    /// Index of the thread's stats block.
     pub stats_index: u32,
-    /// [`READY`], or why this entry needs a second look.
+    /// State of the entry: [`READY`], [`NEW`], [`NO_STATS`] or [`IGNORED`].
     pub state: u32,
-    /// When the open exit went to userspace, or [`UNTIMED`]; 0 if it did not.
+    /// Timestamp of the return to userspace of the exit in flight, or [`UNTIMED`]; 0 if there was none.
     pub user_ns: u64,
-    /// [`Key`](crate::key::Key) of why it did.
+    /// [`Key`](crate::key::Key) of the reason for that return; an earlier exit's if there was none.
     pub user: u64,
 }
 
-/// What could not be noted on an entry, by cause. Per CPU.
+/// Loss counters by cause, per CPU: events that found no stats block or no reason, and slow exits without
+/// a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(serde::Deserialize, serde::Serialize), serde(default))]
 #[repr(C)]
@@ -64,34 +69,34 @@ pub struct Loss {
     /// Exits of threads that found no free entry in the table.
     #[cfg_attr(feature = "user", serde(alias = "no_vcpu_entry"))]
     pub vcpu_table_full: u64,
-    /// Exits of threads that found no free book.
+    /// Exits of threads that found no free stats block.
     #[cfg_attr(feature = "user", serde(alias = "no_book"))]
     pub vcpu_limit: u64,
     /// Exits whose reason could not be read.
     pub unreadable: u64,
-    /// Events without an open exit that had no book to go to.
+    /// Unmatched events of threads that found no free stats block.
     #[cfg_attr(feature = "user", serde(alias = "stray"))]
     pub unmatched: u64,
-    /// Exits that were to be handed over one by one and found the buffer full; they are booked.
+    /// Slow exits that found the ring buffer full; they are recorded in the stats block all the same.
     pub slow: u64,
 }
 
 impl Loss {
-    /// Each cause of this and another together, such as their sum.
-    pub fn with(&self, other: &Self, together: impl Fn(u64, u64) -> u64) -> Self {
+    /// Combination of both cause by cause: a sum, a difference.
+    pub fn with(&self, other: &Self, combine: impl Fn(u64, u64) -> u64) -> Self {
         Self {
-            vcpu_table_full: together(self.vcpu_table_full, other.vcpu_table_full),
-            vcpu_limit: together(self.vcpu_limit, other.vcpu_limit),
-            unreadable: together(self.unreadable, other.unreadable),
-            unmatched: together(self.unmatched, other.unmatched),
-            slow: together(self.slow, other.slow),
+            vcpu_table_full: combine(self.vcpu_table_full, other.vcpu_table_full),
+            vcpu_limit: combine(self.vcpu_limit, other.vcpu_limit),
+            unreadable: combine(self.unreadable, other.unreadable),
+            unmatched: combine(self.unmatched, other.unmatched),
+            slow: combine(self.slow, other.slow),
         }
     }
 }
 
-/// The exit codes are Intel's (`arch/x86/include/uapi/asm/vmx.h`), `KVM_ISA_VMX` of the kernel.
+/// Vendor of exit codes: Intel (`arch/x86/include/uapi/asm/vmx.h`). The kernel's `KVM_ISA_VMX`.
 pub const ISA_VMX: u32 = 1;
-/// The exit codes are AMD's (`arch/x86/include/uapi/asm/svm.h`), `KVM_ISA_SVM` of the kernel.
+/// Vendor of exit codes: AMD (`arch/x86/include/uapi/asm/svm.h`). The kernel's `KVM_ISA_SVM`.
 pub const ISA_SVM: u32 = 2;
 
 const _: () = assert!(size_of::<VcpuEntry>() == 64);
@@ -101,10 +106,10 @@ const _: () = assert!(size_of::<Loss>() == 40);
 const _: () = assert!(ENTRIES * size_of::<VcpuEntry>() <= 4 << 20);
 
 impl VcpuEntry {
-    /// Bytes from the table's start to the entry where a thread's search begins, `probe` entries on.
+    /// Offset of entry number `probe` in a task's probe sequence, bytes from the start of the table.
     ///
-    /// Multiplied, for tasks that are made together lie side by side and would fill the table side by
-    /// side; by a number of 31 bits, which is part of the instruction.
+    /// The multiplication spreads tasks that were created together: their addresses are adjacent, and
+    /// their homes would be too. The factor has 31 bits and so fits into the instruction.
     #[inline(always)]
     pub const fn offset(task: u64, probe: usize) -> usize {
         let stride = size_of::<Self>();
@@ -117,7 +122,7 @@ impl VcpuEntry {
 mod tests {
     use super::*;
 
-    /// Puts tasks into a table as the kernel side does; those that find no room are counted.
+    /// Number of tasks that find no entry when they claim one as the kernel side does.
     fn without_room(tasks: impl Iterator<Item = u64>) -> usize {
         let mut table = vec![false; ENTRIES];
         tasks
@@ -130,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn all_that_are_promised_room_have_it() {
+    fn max_vcpus_find_an_entry() {
         let start = 0xffff_8881_0123_4000;
-        // Slabs of 32 KiB with as many tasks as fit, one behind the other or here and there.
+        // Slabs of 32 KiB with as many tasks as fit, adjacent or spread out.
         for size in (0x1000..0x3000).step_by(0x40) {
             for apart in [1, 2, 3, 7, 0x1_2345] {
                 let each = 0x8000 / size;
@@ -144,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_stays_in_the_table() {
+    fn probes_stay_in_the_table() {
         for task in (0..10_000).map(|n: u64| n.wrapping_mul(0x1234_5678_9abc_def0)) {
             for probe in 0..PROBES {
                 let offset = VcpuEntry::offset(task, probe);

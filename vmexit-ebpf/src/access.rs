@@ -1,12 +1,12 @@
-//! Field access through raw pointers into maps that userspace reads at the same time.
+//! Field access through raw pointers into maps that userspace reads concurrently.
 //!
-//! Volatile: each store happens, once, and in program order, which is what the readers' sequence
-//! counters rely on (x86 keeps stores in order too).
+//! All accesses are volatile: each store happens exactly once and in program order. The readers'
+//! sequence numbers rely on that order, and x86 keeps it too.
 
 /// Reads a field of a map value.
 macro_rules! load {
     ($ptr:expr, $field:ident $(. $part:ident)? $([$index:expr])?) => {
-        // SAFETY: the pointer comes from a map look-up and is valid for the whole program.
+        // SAFETY: the pointer comes from a map lookup and is valid for the whole program.
         unsafe { core::ptr::read_volatile(&raw const (*$ptr).$field $(. $part)? $([$index])?) }
     };
 }
@@ -15,7 +15,7 @@ macro_rules! load {
 macro_rules! store {
     ($ptr:expr, $field:ident $(. $part:ident)? $([$index:expr])?, $value:expr) => {{
         let value = $value;
-        // SAFETY: as in `load`; the vCPU's own thread is the only writer.
+        // SAFETY: as in `load`; the vCPU's thread is the only writer.
         unsafe { core::ptr::write_volatile(&raw mut (*$ptr).$field $(. $part)? $([$index])?, value) }
     }};
 }

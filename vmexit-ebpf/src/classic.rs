@@ -1,9 +1,8 @@
-//! The programs on classic tracepoints: fields by the offsets of the running kernel's own `format`
-//! files.
+//! Programs on classic tracepoints: fields at the offsets in the running kernel's `format` files.
 //!
-//! All return 1. The value is ANDed over every program on the tracepoint, and 0 takes the event away
-//! from `perf` users beside us (`perf_trace_run_bpf_submit`, kernel/events/core.c). That is why they
-//! do without `#[aya_ebpf::macros::tracepoint]`, which returns 0 whatever the function says.
+//! All of them return 1. The kernel ANDs the values of all programs on a tracepoint, and 0 takes the
+//! event away from other `perf` users (`perf_trace_run_bpf_submit`, kernel/events/core.c). The programs
+//! therefore do without `#[aya_ebpf::macros::tracepoint]`, which returns 0 whatever the function returns.
 
 use core::ffi::c_void;
 
@@ -21,6 +20,7 @@ use crate::{
     vcpu::{self, Context, VcpuIdentity},
 };
 
+/// Return value that keeps the event for other users of the tracepoint.
 const KEEP_FOR_OTHERS: u32 = 1;
 
 #[unsafe(no_mangle)]
@@ -68,14 +68,14 @@ fn tp_kvm_entry_slow(ctx: *mut c_void) -> u32 {
     KEEP_FOR_OTHERS
 }
 
-/// To measure what the way here takes.
+/// Empty program: measures the cost of a call.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
 fn tp_nothing(_ctx: *mut c_void) -> u32 {
     KEEP_FOR_OTHERS
 }
 
-/// The record of `kvm_entry`.
+/// Record of `kvm_entry`.
 #[derive(Clone, Copy)]
 struct EntryRecord(*mut c_void);
 
@@ -86,7 +86,7 @@ impl EntryArguments for EntryRecord {
     }
 }
 
-/// A program each, and the global that says where its record's fields are.
+/// Defines one program per tracepoint: its handler in `event`, and the global with its record's offsets.
 macro_rules! programs {
     ($($name:ident => $handler:ident, $layout:ident;)*) => {
         $(
@@ -114,7 +114,7 @@ programs! {
     tp_kvm_vcpu_wakeup => vcpu_wakeup, KVM_VCPU_WAKEUP;
 }
 
-/// A record, and where its fields are.
+/// A record and the offsets of its fields.
 struct RecordArguments<F> {
     ctx: TracePointContext,
     at: F,
@@ -150,7 +150,7 @@ fn on_exit(ctx: &TracePointContext, timing: TimingMode) -> u32 {
     KEEP_FOR_OTHERS
 }
 
-/// A field of the record; `None` where this kernel has no such field.
+/// Field of the record; `None` if this kernel has no such field.
 #[inline(always)]
 fn read<T>(ctx: &TracePointContext, offset: Offset) -> Option<T> {
     if offset == ABSENT {

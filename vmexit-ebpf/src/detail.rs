@@ -1,11 +1,12 @@
-//! What an exit is for. The tracepoints in between only note it; the time is booked at entry, for
-//! the exit as a whole: a port read reports after QEMU has answered, a write before.
+//! The detail of an exit: what it was for. The tracepoints between exit and entry only note its key. The
+//! duration is recorded at the entry, for the exit as a whole: the tracepoint of a port read fires after
+//! QEMU has answered, that of a write before.
 
 use core::hint::cold_path;
 
 use vmexit_common::{
     key::Key,
-    stats::{BUSY, VcpuCounters},
+    stats::{SEQ_BUSY, VcpuCounters},
     vcpu::{NEW, NO_STATS, READY, UNTIMED, VcpuEntry},
 };
 
@@ -13,11 +14,11 @@ use crate::{
     access::{add, load, store},
     exit,
     maps::count_loss,
-    stats,
     vcpu::{self, Context},
+    vcpu_stats,
 };
 
-/// `accesses` accesses to `key`. A string OUT reports each element by itself.
+/// Notes `accesses` accesses to `key`. A string OUT fires the tracepoint once per element.
 #[inline(always)]
 pub fn note(ctx: Context, vcpu: *mut VcpuEntry, key: Key, accesses: u64) {
     if load!(vcpu, exit_ns) < exit::untimed() {
@@ -31,8 +32,8 @@ pub fn note(ctx: Context, vcpu: *mut VcpuEntry, key: Key, accesses: u64) {
     }
 }
 
-/// As [`note`], for what may be a step to something else: what comes before or after it says more about
-/// the exit.
+/// Notes a key that may be a mere step of the exit. A key noted before or after it describes the exit
+/// better and takes precedence.
 #[inline(always)]
 pub fn note_step(ctx: Context, vcpu: *mut VcpuEntry, key: Key) {
     if load!(vcpu, exit_ns) < exit::untimed() {
@@ -46,8 +47,8 @@ pub fn note_step(ctx: Context, vcpu: *mut VcpuEntry, key: Key) {
     }
 }
 
-/// The open exit goes to userspace, for this reason. It can do so twice, when a signal comes before the
-/// guest runs again; from the first time on userspace has it.
+/// Notes the return of the exit in flight to userspace, and its reason. An exit can return twice, when a
+/// signal arrives before the guest runs again; userspace has the vCPU from the first return on.
 #[inline(always)]
 pub fn note_userspace(ctx: Context, vcpu: *mut VcpuEntry, reason: Key) {
     let (start_ns, untimed) = (load!(vcpu, exit_ns), exit::untimed());
@@ -68,7 +69,7 @@ pub fn note_userspace(ctx: Context, vcpu: *mut VcpuEntry, reason: Key) {
     }
 }
 
-/// A halt has ended, after so many nanoseconds; the thread slept or KVM only polled.
+/// Counts the end of a halt of this duration, nanoseconds. Either the thread slept, or KVM only polled.
 #[inline(always)]
 pub fn note_halt(ctx: Context, vcpu: *mut VcpuEntry, ns: u64, slept: bool) {
     if !exit::is_counting() || !has_stats(ctx, vcpu) {
@@ -85,7 +86,8 @@ pub fn note_halt(ctx: Context, vcpu: *mut VcpuEntry, ns: u64, slept: bool) {
     end_update(stats);
 }
 
-/// A string instruction, or a further access of one exit. The exit will be booked on the last key.
+/// Notes several accesses of one exit: a string instruction, or one more access. The exit is recorded on
+/// the last key; the others are extra accesses.
 #[inline(always)]
 fn note_again(vcpu: *mut VcpuEntry, key: Key, accesses: u64) {
     let before = load!(vcpu, detail);
@@ -98,14 +100,16 @@ fn note_again(vcpu: *mut VcpuEntry, key: Key, accesses: u64) {
     }
 }
 
+/// Counts extra accesses as an update of their own. Not inlined, since they are rare.
 #[inline(never)]
 fn count_extra_accesses(vcpu: *mut VcpuEntry, key: u64, accesses: u64) {
     let Some(stats) = begin_update(vcpu) else { return };
-    stats::count_extra_accesses(stats, key, accesses);
+    vcpu_stats::count_extra_accesses(stats, key, accesses);
     end_update(stats);
 }
 
-/// No exit is open: this host's KVM does not emit `kvm_exit`, or tracing began within the exit. There is no time to book, but the event did happen.
+/// Counts an unmatched event: no exit is in flight. Either this host's KVM does not emit `kvm_exit`, or
+/// tracing began within the exit. The event has no duration.
 #[inline(always)]
 fn count_unmatched(ctx: Context, vcpu: *mut VcpuEntry, key: Key, accesses: u64) {
     if !exit::is_counting() {
@@ -118,29 +122,33 @@ fn count_unmatched(ctx: Context, vcpu: *mut VcpuEntry, key: Key, accesses: u64) 
         return;
     }
     let Some(stats) = begin_update(vcpu) else { return };
-    stats::count_unmatched(stats::detail_row(stats, key));
+    vcpu_stats::count_unmatched(vcpu_stats::detail_row(stats, key));
     if accesses > 1 {
-        stats::count_extra_accesses(stats, key.0, accesses - 1);
+        vcpu_stats::count_extra_accesses(stats, key.0, accesses - 1);
     }
     end_update(stats);
 }
 
-/// The comparison saves a host without exits the call for each event.
+/// Whether the thread has a stats block. On a host whose KVM emits no exits, the comparison saves a call
+/// for each event.
 #[inline(always)]
 fn has_stats(ctx: Context, vcpu: *mut VcpuEntry) -> bool {
     matches!(load!(vcpu, state), READY | NEW) || vcpu::has_stats(ctx, vcpu)
 }
 
-/// The thread's book, to book something that is no exit. No closure between this and [`end_update`]: LLVM
-/// makes a function of it, which gets at numbers through the stack, and the verifier of Linux 6.1 has
-/// been seen to take a comparison of such a number for decided, and to cut off the branch.
+/// Begins an update of the thread's stats block that records no exit.
+///
+/// The code between this and [`end_update`] is deliberately not a closure. LLVM turns a closure into a
+/// function that reads numbers through the stack, and the verifier of Linux 6.1 has been seen to treat a
+/// comparison of such a number as decided, and to cut off the branch.
 #[inline(always)]
 fn begin_update(vcpu: *mut VcpuEntry) -> Option<*mut VcpuCounters> {
     let stats = vcpu::stats(vcpu)?;
-    store!(stats, seq_begin, BUSY);
+    store!(stats, seq_begin, SEQ_BUSY);
     Some(stats)
 }
 
+/// Ends an update that records no exit.
 #[inline(always)]
 fn end_update(stats: *mut VcpuCounters) {
     add!(stats, non_exit_updates, 1);

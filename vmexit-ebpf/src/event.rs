@@ -1,5 +1,5 @@
-//! What each tracepoint of KVM's between exit and entry tells, whichever way it is read: the key of what
-//! the exit is for.
+//! Events between exit and entry: one function per KVM tracepoint, which makes the key of the exit's
+//! detail from the tracepoint's fields. The read path, raw or classic, is behind [`Arguments`].
 
 use vmexit_common::key::{Key, Kind, userspace};
 
@@ -8,30 +8,31 @@ use crate::{
     vcpu::{self, Context},
 };
 
-/// What a program was called with.
+/// Arguments of a program.
 pub trait Arguments {
-    /// What the program was called with.
+    /// Context that the program was called with.
     fn context(&self) -> Context;
 
-    /// One of the fields that the agent's table of tracepoints lists, by its place there; of the type that
-    /// it has there. `None` if it can't be read.
+    /// Field number `n` in the agent's table of tracepoints, of the type that is listed there. `None` if it
+    /// can't be read.
     fn get<T: Copy + Into<u64>>(&self, n: usize) -> Option<u64>;
 }
 
-/// `type` of a `kvm_mmio` that announces a read which userspace is to answer; another follows with the
+/// `type` of a `kvm_mmio` for a read that userspace has yet to answer. Another `kvm_mmio` follows with the
 /// answer (arch/x86/kvm/trace.h).
 const READ_UNSATISFIED: u64 = 0;
-/// `type` of a write.
+/// `type` of a `kvm_mmio` for a write.
 const WRITE: u64 = 2;
 
-/// What of a page fault's code says what the access was, for either vendor: Intel's exit qualification has
-/// access and permissions there, AMD's error code what the CPU's own page faults have.
+/// Bits of a page fault's code that describe the access, for both vendors. Intel: access and permissions
+/// in the exit qualification. AMD: the bits of the CPU's own page-fault error code.
 const FAULT_BITS: u64 = 0x3f;
 
 const EINTR: u32 = 4;
-/// The sign of an int that was made an u64, whether or not that extends it.
+/// Sign bits of an int that was converted to u64, with or without sign extension.
 const NEGATIVE: u64 = u64::MAX << 31;
 
+/// `kvm_pio`: an access to an I/O port.
 #[inline(always)]
 pub fn pio<A: Arguments>(args: &A) -> Option<()> {
     let vcpu = vcpu::current_or_new(args.context())?;
@@ -40,6 +41,7 @@ pub fn pio<A: Arguments>(args: &A) -> Option<()> {
     Some(())
 }
 
+/// `kvm_mmio`: an access to a memory-mapped register.
 #[inline(always)]
 pub fn mmio<A: Arguments>(args: &A) -> Option<()> {
     let (kind, size, address) = (args.get::<u32>(0)?, args.get::<u32>(1)?, args.get::<u64>(2)?);
@@ -51,6 +53,7 @@ pub fn mmio<A: Arguments>(args: &A) -> Option<()> {
     Some(())
 }
 
+/// `kvm_fast_mmio`: a write to an ioeventfd.
 #[inline(always)]
 pub fn fast_mmio<A: Arguments>(args: &A) -> Option<()> {
     let vcpu = vcpu::current_or_new(args.context())?;
@@ -59,6 +62,7 @@ pub fn fast_mmio<A: Arguments>(args: &A) -> Option<()> {
     Some(())
 }
 
+/// `kvm_msr`: an access to a model-specific register.
 #[inline(always)]
 pub fn msr<A: Arguments>(args: &A) -> Option<()> {
     let vcpu = vcpu::current_or_new(args.context())?;
@@ -67,7 +71,7 @@ pub fn msr<A: Arguments>(args: &A) -> Option<()> {
     Some(())
 }
 
-/// KVM asks itself too, within exits for something else.
+/// `kvm_cpuid`: a CPUID leaf. KVM looks leaves up for itself too, within exits for other reasons.
 #[inline(always)]
 pub fn cpuid<A: Arguments>(args: &A) -> Option<()> {
     let vcpu = vcpu::current_or_new(args.context())?;
@@ -75,15 +79,17 @@ pub fn cpuid<A: Arguments>(args: &A) -> Option<()> {
     Some(())
 }
 
+/// `kvm_hypercall`: a hypercall to KVM.
 #[inline(always)]
 pub fn hypercall<A: Arguments>(args: &A) -> Option<()> {
     let vcpu = vcpu::current_or_new(args.context())?;
-    // Of 64 bits, of which all calls that there are take the first few.
+    // A number of 64 bits; all existing hypercalls use the low few.
     let number = args.get::<u64>(0)? & u64::from(u32::MAX);
     detail::note(args.context(), vcpu, Key::plain(Kind::Hypercall, number), 1);
     Some(())
 }
 
+/// `kvm_hv_hypercall`: a Hyper-V hypercall.
 #[inline(always)]
 pub fn hv_hypercall<A: Arguments>(args: &A) -> Option<()> {
     let vcpu = vcpu::current_or_new(args.context())?;
@@ -91,7 +97,8 @@ pub fn hv_hypercall<A: Arguments>(args: &A) -> Option<()> {
     Some(())
 }
 
-/// On AMD an access to a device's memory begins so.
+/// `kvm_page_fault`: a page fault on guest memory. On AMD, an access to a memory-mapped register begins
+/// with one.
 #[inline(always)]
 pub fn page_fault<A: Arguments>(args: &A) -> Option<()> {
     let vcpu = vcpu::current_or_new(args.context())?;
@@ -100,7 +107,8 @@ pub fn page_fault<A: Arguments>(args: &A) -> Option<()> {
     Some(())
 }
 
-/// With an error the reason says nothing (virt/kvm/kvm_main.c, `KVM_RUN`).
+/// `kvm_userspace_exit`: the return from `KVM_RUN`. With an error the reason is meaningless
+/// (virt/kvm/kvm_main.c, `KVM_RUN`).
 #[inline(always)]
 pub fn userspace_exit<A: Arguments>(args: &A) -> Option<()> {
     let vcpu = vcpu::current_or_new(args.context())?;
@@ -116,7 +124,7 @@ pub fn userspace_exit<A: Arguments>(args: &A) -> Option<()> {
     Some(())
 }
 
-/// Of all wakeups, those for nothing too: they end a halt just the same.
+/// `kvm_vcpu_wakeup`: the end of a halt. Spurious wakeups count too: they end the halt all the same.
 #[inline(always)]
 pub fn vcpu_wakeup<A: Arguments>(args: &A) -> Option<()> {
     let vcpu = vcpu::current_or_new(args.context())?;

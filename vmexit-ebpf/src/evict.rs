@@ -1,6 +1,6 @@
-//! Giving up a row of details that nothing comes for any more, while other keys find none: a guest that
-//! boots asks for hundreds of things once. What was booked on the row goes to its kind's in [`OTHERS`], so
-//! the sum over a kind is what it was.
+//! Eviction of idle rows of details while other keys find no row. A booting guest, for example, accesses
+//! hundreds of ports and registers once. The counters of an evicted row move to the `other` row of its
+//! kind (in [`OTHERS`]), so the sum over the kind stays the same.
 
 use vmexit_common::{
     key::Key,
@@ -12,11 +12,14 @@ use vmexit_common::{
 
 use crate::{
     access::{add, load, store},
-    stats::{detail_at, generation_at, other_row, quota},
+    vcpu_stats::{detail_at, generation_at, other_row, quota},
 };
 
-/// Looks for a row to give up after so many misses, the last one that of `key`: any near its home; or one
-/// of its kind's, where that has its quota, in that part of the table whose turn it is.
+/// Idle scan: evicts the first of [`PROBES`] rows that has counted nothing since its previous scan.
+///
+/// `key` is the key of the latest miss, and `misses` the number of all. The scan covers the probe
+/// sequence of `key` and rows of any kind. If the kind of `key` has its quota, the scan covers the next
+/// part of the table instead, in turn, and rows of that kind only.
 #[inline(never)]
 pub fn scan(stats: *mut VcpuCounters, key: u64, misses: u64) {
     let key = Key(key);
@@ -43,7 +46,8 @@ pub fn scan(stats: *mut VcpuCounters, key: u64, misses: u64) {
     }
 }
 
-/// Hands everything over that was booked on the row with this index in the table of details.
+/// Evicts the row with this index among the rows of details: moves its counters to the `other` row, frees
+/// it and increments its generation.
 #[inline(always)]
 fn evict(stats: *mut VcpuCounters, index: usize) {
     let (row, generation) = (detail_at(stats, index), generation_at(stats, index));
@@ -70,7 +74,7 @@ fn evict(stats: *mut VcpuCounters, index: usize) {
     add!(stats, evictions, 1);
 }
 
-/// The shortest and longest duration, which are both 0 until the first.
+/// Merges the shortest and the longest duration, which are both 0 before the first timed exit.
 #[inline(always)]
 fn move_extremes(row: *mut StatsRow, other: *mut StatsRow) {
     let (shortest, longest) = (load!(row, min_ns), load!(row, max_ns));
@@ -87,12 +91,13 @@ fn move_extremes(row: *mut StatsRow, other: *mut StatsRow) {
     store!(row, max_ns, 0);
 }
 
+/// Adds the row's histogram to that of the `other` row, and clears it.
 #[inline(always)]
 fn move_histogram(row: *mut StatsRow, other: *mut StatsRow) {
     for slice in 0..SLICES {
         for bucket in 0..SLICE_BUCKETS {
             let offset = slice * size_of::<RowSlices>() + bucket * size_of::<u32>();
-            // SAFETY: both within their rows' book.
+            // SAFETY: both within the stats block of their rows.
             unsafe {
                 let from = row.byte_add(offset).byte_add(HISTOGRAM_OFFSET).cast::<u32>();
                 let to = other.byte_add(offset).byte_add(HISTOGRAM_OFFSET).cast::<u32>();

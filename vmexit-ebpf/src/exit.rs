@@ -1,5 +1,6 @@
-//! One exit, from `kvm_exit` to the `kvm_entry` that on_end it: stamped, then booked whole on its
-//! reason and on what it was for.
+//! State machine of one exit, from `kvm_exit` to the `kvm_entry` that ends it. The exit gets a timestamp
+//! at its start and is recorded at its end: on the rows of its reason, of its detail, and of its return
+//! to userspace.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use vmexit_common::{
@@ -12,23 +13,25 @@ use vmexit_common::{
 use crate::{
     access::{add, load, store},
     maps::{self, count_loss, global},
-    stats::{self, ExitDuration},
     vcpu::{self, Context, VcpuIdentity},
+    vcpu_stats::{self, ExitDuration},
 };
 
-/// Which exits are timed. Every exit is counted all the same.
+/// Selection of the exits to time. Every exit is counted in any case.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TimingMode {
-    /// Every one; these programs are for probes that count all the time, and don't ask for windows.
+    /// All exits. These programs are for probes that count all the time; they ignore windows.
     All,
-    /// One in so many, by chance; or as the sampler says, in its windows.
+    /// A random sample of a fixed share; or the sampler's share, in its windows.
     Some,
-    /// None; `kvm_entry` is not traced, and an exit is booked when the next begins.
+    /// No exits. `kvm_entry` is not traced; an exit is recorded when the next one begins.
     None,
 }
 
-/// Whether an exit can begin: none is open, and the thread's exits are booked. One that was open is
-/// booked now where entries are not traced; else it never had one, and is counted as lost.
+/// Whether an exit can begin: the thread's exits are recorded, and none is in flight any more.
+///
+/// An exit still in flight is recorded now if entries are not traced, or if its window was closed. Else
+/// its entry was missed, and it is counted as lost.
 #[inline(always)]
 pub fn can_begin(
     ctx: Context,
@@ -43,7 +46,7 @@ pub fn can_begin(
             if load!(vcpu, user_ns) == 0 {
                 record(vcpu, ExitTime::TimingOff, None);
             } else {
-                record_counted(vcpu);
+                record_timing_off(vcpu);
             }
             true
         }
@@ -58,27 +61,28 @@ pub fn can_begin(
     }
 }
 
-/// What an exit that is not timed has as its beginning. All that are timed, and belong to the same window, began
-/// later; what is less is no exit, or one of an earlier window.
+/// Sentinel in `exit_ns` for an untimed exit. A larger value is the timestamp of a timed exit of this
+/// window. A smaller one means that no exit is in flight, or one from an earlier window.
 #[inline(always)]
 pub fn untimed() -> u64 {
     maps::sampler().map_or(UNTIMED, |sampler| load!(sampler, window_start_ns))
 }
 
-/// Whether anything is counted now.
+/// Whether events are counted now: a window is open, or no windows are used.
 #[inline(always)]
 pub fn is_counting() -> bool {
     maps::sampler().is_none_or(|sampler| load!(sampler, window_start_ns) != NO_WINDOW)
 }
 
-/// Whether an exit is open that began in a window that was shut since: so its end may have been missed.
+/// Whether the exit in flight began in a window that has been closed since. Its entry may have been
+/// missed.
 #[inline(always)]
 fn is_from_earlier_window(start_ns: u64) -> bool {
     maps::sampler()
         .is_some_and(|sampler| NOT_READY < start_ns && start_ns < load!(sampler, window_start_ns))
 }
 
-/// The guest left with this exit code of 32 bits; `None` if it can't be read.
+/// Begins an exit with this exit code of 32 bits; `None` if the code can't be read.
 #[inline(always)]
 pub fn begin(vcpu: *mut VcpuEntry, code: Option<u64>, timing: TimingMode) {
     let Some(code) = code else {
@@ -93,6 +97,7 @@ pub fn begin(vcpu: *mut VcpuEntry, code: Option<u64>, timing: TimingMode) {
     }
 }
 
+/// Puts an exit in flight.
 #[inline(always)]
 fn start(vcpu: *mut VcpuEntry, reason: Key, is_timed: impl Fn() -> bool) {
     store!(vcpu, reason, reason.0);
@@ -100,7 +105,7 @@ fn start(vcpu: *mut VcpuEntry, reason: Key, is_timed: impl Fn() -> bool) {
     store!(vcpu, exit_ns, if is_timed() { now() } else { untimed() });
 }
 
-/// The open exit never had an entry.
+/// Counts the exit in flight as lost: it had no entry.
 #[inline(always)]
 fn count_lost(vcpu: *mut VcpuEntry) {
     let Some(stats) = vcpu::stats(vcpu) else { return };
@@ -113,8 +118,8 @@ fn count_lost(vcpu: *mut VcpuEntry) {
     store!(stats, seq_end, exits);
 }
 
-/// Whether this exit is one in so many. Scattered by a multiplication, for a guest that does the same
-/// round over and over would else be timed at the same point of it each time.
+/// Whether sampling selects the exit with this number. The multiplication scatters the selected exits:
+/// a guest that repeats the same loop would otherwise be timed at the same point of it each time.
 #[inline(always)]
 fn is_sampled(exits: u64) -> bool {
     let scattered = (exits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
@@ -122,10 +127,10 @@ fn is_sampled(exits: u64) -> bool {
     scattered <= share
 }
 
-/// Something that looks at timed exits before they are booked. Of `()`, which does not, no instruction is
-/// left.
+/// Observer of timed exits before they are recorded. `()` is the one that does nothing, and costs no
+/// instruction.
 pub trait ExitObserver: Copy {
-    /// The open exit, which began and on_end at these times.
+    /// Called for the exit in flight with the timestamps of its start and end.
     fn on_end(self, vcpu: *mut VcpuEntry, start_ns: u64, now: u64);
 }
 
@@ -134,7 +139,7 @@ impl ExitObserver for () {
     fn on_end(self, _: *mut VcpuEntry, _: u64, _: u64) {}
 }
 
-/// The guest is about to run again.
+/// Ends the exit in flight: the guest is about to run again.
 #[inline(always)]
 pub fn end(vcpu: *mut VcpuEntry, timing: TimingMode, observer: impl ExitObserver) {
     let start_ns = load!(vcpu, exit_ns);
@@ -146,7 +151,7 @@ pub fn end(vcpu: *mut VcpuEntry, timing: TimingMode, observer: impl ExitObserver
         if left == 0 {
             record(vcpu, time, None);
         } else {
-            record(vcpu, time, Some(stats::elapsed(left, now)));
+            record(vcpu, time, Some(vcpu_stats::elapsed(left, now)));
         }
     } else if start_ns == untimed {
         if load!(vcpu, user_ns) == 0 {
@@ -157,11 +162,11 @@ pub fn end(vcpu: *mut VcpuEntry, timing: TimingMode, observer: impl ExitObserver
     } else if timing != TimingMode::All && is_from_earlier_window(start_ns) {
         record_cut_off(vcpu);
     }
-    // Else nothing is open: the first entry of a vCPU, one after a run that failed, or a thread that is
-    // not booked.
+    // Else no exit is in flight: the first entry of a vCPU, an entry after a failed run, or a thread
+    // whose exits are not recorded.
 }
 
-/// An exit that was open when its window was shut: it happened, and that is all.
+/// Records an exit whose window was closed while it was in flight: its duration is unknown.
 #[inline(never)]
 fn record_cut_off(vcpu: *mut VcpuEntry) {
     if load!(vcpu, user_ns) == 0 {
@@ -171,61 +176,63 @@ fn record_cut_off(vcpu: *mut VcpuEntry) {
     }
 }
 
-/// An exit that userspace has answered, and that was left untimed. Apart from the programs: it took its time.
+/// Records an untimed exit that returned to userspace. Not inlined, since such an exit is slow anyway.
 #[inline(never)]
 fn record_untimed(vcpu: *mut VcpuEntry) {
     record(vcpu, ExitTime::Untimed, Some(0));
 }
 
-/// The same where none is timed.
+/// Records an exit that returned to userspace while timing is off. Not inlined likewise.
 #[inline(never)]
-fn record_counted(vcpu: *mut VcpuEntry) {
+fn record_timing_off(vcpu: *mut VcpuEntry) {
     record(vcpu, ExitTime::TimingOff, Some(0));
 }
 
-/// What is known of an exit's time.
+/// Duration of an exit, if known.
 enum ExitTime {
-    /// All.
+    /// The duration.
     Timed(ExitDuration),
-    /// Nothing, though that of others is.
+    /// Untimed by sampling.
     Untimed,
-    /// Nothing, as of all.
+    /// Timing is off.
     TimingOff,
 }
 
-/// Books the open exit; with the nanoseconds that userspace had the vCPU, if it went there.
+/// Records the exit in flight. `in_userspace` is the time that userspace had the vCPU, nanoseconds;
+/// `None` if the exit did not return to userspace.
 #[inline(always)]
 fn record(vcpu: *mut VcpuEntry, time: ExitTime, in_userspace: Option<u64>) {
     let Some(stats) = vcpu::stats(vcpu) else { return };
     store!(stats, seq_begin, load!(vcpu, exits));
-    count(stats::reason_row(stats, Key(load!(vcpu, reason))), &time, in_userspace);
+    count(vcpu_stats::reason_row(stats, Key(load!(vcpu, reason))), &time, in_userspace);
     let detail = Key(load!(vcpu, detail));
     if detail != Key::NONE {
-        count(stats::detail_row(stats, detail), &time, in_userspace);
+        count(vcpu_stats::detail_row(stats, detail), &time, in_userspace);
         store!(vcpu, detail, Key::NONE.0);
     }
     if in_userspace.is_some() {
-        count(stats::detail_row(stats, Key(load!(vcpu, user))), &time, in_userspace);
+        count(vcpu_stats::detail_row(stats, Key(load!(vcpu, user))), &time, in_userspace);
         store!(vcpu, user_ns, 0);
     }
     store!(vcpu, exit_ns, 0);
     store!(stats, seq_end, load!(vcpu, exits));
 }
 
+/// Counts the exit and its duration on one row.
 #[inline(always)]
 fn count(row: *mut StatsRow, time: &ExitTime, in_userspace: Option<u64>) {
-    stats::count_exit(row);
+    vcpu_stats::count_exit(row);
     match time {
-        ExitTime::Timed(duration) => stats::time_exit(row, duration),
-        ExitTime::Untimed => stats::leave_untimed(row),
+        ExitTime::Timed(duration) => vcpu_stats::time_exit(row, duration),
+        ExitTime::Untimed => vcpu_stats::leave_untimed(row),
         ExitTime::TimingOff => {}
     }
     if let (ExitTime::Timed(_), Some(ns)) = (time, in_userspace) {
-        stats::time_userspace(row, ns);
+        vcpu_stats::time_userspace(row, ns);
     }
 }
 
-/// Nanoseconds, `CLOCK_MONOTONIC`.
+/// Current time: `CLOCK_MONOTONIC`, nanoseconds.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: a helper without preconditions.

@@ -1,9 +1,17 @@
-//! The kernel side of vmexit: it counts, and where it is asked to hands single slow exits over.
+//! The kernel side of vmexit: eBPF programs that count exits per vCPU, and submit single slow exits if
+//! asked to. Names, shares and findings belong to userspace.
 //!
-//! `raw` takes what it needs from the tracepoints' arguments and the structs behind them, `classic`
-//! from the records that the kernel makes of these; `event` says what each is; `exit` and `detail` run each vCPU's state machine
-//! on it; `vcpu` finds the thread's entry; `stats` adds a finished exit up, `evict` makes room in it, `slow` hands single ones over. Names, shares and findings
-//! belong to userspace.
+//! | module | task |
+//! |---|---|
+//! | `raw` | programs on raw tracepoints: fields from the arguments and the structs behind them |
+//! | `classic` | programs on classic tracepoints: fields from the kernel's records |
+//! | `event` | keys of the tracepoints between exit and entry |
+//! | `exit`, `detail` | state machine of each vCPU |
+//! | `vcpu` | entry of the current thread |
+//! | `vcpu_stats` | counting in the vCPU's stats block |
+//! | `evict` | eviction of idle rows |
+//! | `slow` | records of slow exits |
+//! | `maps`, `access` | maps and globals, and access to their fields |
 
 #![no_std]
 #![no_main]
@@ -18,8 +26,8 @@ mod exit;
 mod maps;
 mod raw;
 mod slow;
-mod stats;
 mod vcpu;
+mod vcpu_stats;
 
 /// The helpers for reading kernel memory are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]

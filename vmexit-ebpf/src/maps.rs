@@ -1,6 +1,6 @@
-//! The maps, and the globals that the agent sets before it loads the programs.
+//! Maps, and globals that the agent sets before it loads the programs.
 //!
-//! Sizes of 1 are placeholders: the agent sizes maps by the vCPUs that the host has.
+//! Map sizes of 1 are placeholders: the agent sizes the maps for the host's vCPUs.
 
 use core::cell::UnsafeCell;
 
@@ -18,11 +18,12 @@ use vmexit_common::{
     vcpu::{ENTRIES, Loss, VcpuEntry},
 };
 
-/// vCPU threads, open-addressed by task.
+/// Table of vCPU threads: a hash table with open addressing, keyed by task.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.vcpus")]
 static VCPUS: SharedStatic<[VcpuEntry; ENTRIES]> = SharedStatic(UnsafeCell::new([FREE; ENTRIES]));
 
+/// Free entry of the table of vCPU threads.
 const FREE: VcpuEntry = VcpuEntry {
     task: 0,
     exit_ns: 0,
@@ -35,33 +36,34 @@ const FREE: VcpuEntry = VcpuEntry {
     user: 0,
 };
 
+/// Static that userspace, or several CPUs, access concurrently.
 #[repr(transparent)]
 struct SharedStatic<T>(UnsafeCell<T>);
 
-// SAFETY: only ever reached through raw pointers; each part has one writer (see `VcpuEntry`).
+// SAFETY: only reached through raw pointers; each part has one writer (see `VcpuEntry`).
 unsafe impl<T> Sync for SharedStatic<T> {}
 
-/// One book for each vCPU that is traced. Userspace maps it and reads along.
+/// Stats blocks, one per traced vCPU. Userspace maps them and reads them concurrently.
 #[map]
 static VCPU_STATS: Array<VcpuStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Indices of the books that nobody has; filled by userspace.
+/// Indices of the free stats blocks; filled by userspace.
 #[map]
 pub static FREE_STATS: Queue<u32> = Queue::with_max_entries(1, 0);
 
-/// Process ids of the VMs to trace, where [`FILTER`] asks for it.
+/// Process IDs of the VMs to trace; used if [`FILTER`] is set.
 #[map]
 pub static VMS: HashMap<u32, u8> = HashMap::with_max_entries(1, 0);
 
-/// What could not even be noted on a vCPU's entry. One entry.
+/// Loss counters. One entry.
 #[map]
 pub static LOSS: PerCpuArray<Loss> = PerCpuArray::with_max_entries(1, 0);
 
-/// Exits that took long, one by one.
+/// Records of slow exits.
 #[map]
 pub static SLOW: RingBuf = RingBuf::with_byte_size(UNUSED_BYTES, 0);
 
-/// Which those are.
+/// Limits that select slow exits.
 #[unsafe(no_mangle)]
 pub static SLOW_LIMITS: SlowLimits = SlowLimits { ns: 0, ignored: [0; MAX_IGNORED] };
 
@@ -69,15 +71,15 @@ pub static SLOW_LIMITS: SlowLimits = SlowLimits { ns: 0, ignored: [0; MAX_IGNORE
 #[unsafe(no_mangle)]
 pub static FILTER: u8 = 0;
 
-/// With timing by chance: the share of exits to time, of 2^32.
+/// Share of exits to time by random sampling, of 2^32.
 #[unsafe(no_mangle)]
 pub static TIMING_SHARE: u32 = 0;
 
-/// 1: [`SAMPLER`] says when it is counted and what is timed.
+/// 1: [`SAMPLER`] sets the windows and the share of exits to time.
 #[unsafe(no_mangle)]
 pub static SAMPLED: u8 = 0;
 
-/// Written by userspace at any time.
+/// Sampling settings. Userspace writes them at any time.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data.sampler")]
 static SAMPLER: SharedStatic<SamplerControl> = SharedStatic(UnsafeCell::new(SamplerControl {
@@ -86,20 +88,20 @@ static SAMPLER: SharedStatic<SamplerControl> = SharedStatic(UnsafeCell::new(Samp
     reserved: 0,
 }));
 
-/// Where a raw `kvm_exit` finds the exit code.
+/// Location of the exit code for a raw `kvm_exit`.
 #[unsafe(no_mangle)]
 pub static RAW_EXIT_LAYOUT: RawExitLayout =
     RawExitLayout { reason_in: 0, cast_to: 0, pointer: 0, reason: 0, vcpu_id: 0, isa: 0 };
 
-/// Where a raw `kvm_entry` finds the guest's instruction pointer.
+/// Location of the guest's instruction pointer for a raw `kvm_entry`.
 #[unsafe(no_mangle)]
 pub static RAW_ENTRY_LAYOUT: RawEntryLayout = RawEntryLayout { rip: 0, cached: 0 };
 
-/// Where `kvm_exit`'s fields are.
+/// Offsets in the record of a classic `kvm_exit`.
 #[unsafe(no_mangle)]
 pub static EXIT_LAYOUT: ExitLayout = ExitLayout { exit_reason: 0, isa: 0, vcpu_id: 0 };
 
-/// Where the fields of the other tracepoints are.
+/// Offsets in the records of the other classic tracepoints.
 macro_rules! layouts {
     ($($name:ident)*) => {
         $(
@@ -114,8 +116,8 @@ layouts! {
     KVM_USERSPACE_EXIT KVM_VCPU_WAKEUP
 }
 
-/// Reads a global, or a field of one, as the agent set it. Volatile, for the compiler only knows the
-/// placeholder; the verifier knows the frozen value and prunes by it.
+/// Reads a global, or a field of one, as the agent set it. Volatile, since the compiler only knows the
+/// placeholder. The verifier knows the frozen value and prunes dead branches by it.
 macro_rules! global {
     ($name:ident $(. $field:ident)? $([$index:expr])?) => {
         // SAFETY: a static, or a part of one.
@@ -124,35 +126,35 @@ macro_rules! global {
 }
 pub(crate) use global;
 
-/// The table of vCPU threads.
+/// Table of vCPU threads.
 #[inline(always)]
 pub fn vcpus() -> *mut VcpuEntry {
     VCPUS.0.get().cast()
 }
 
-/// When it is counted, and what is timed; `None` where that is always the same.
+/// Sampling settings; `None` in a probe that is not sampled.
 #[inline(always)]
 pub fn sampler() -> Option<*mut SamplerControl> {
     (global!(SAMPLED) != 0).then(|| SAMPLER.0.get())
 }
 
-/// The book whose index lies there; histograms are behind what this points to.
+/// Stats block with the index that `index` points to. The histograms follow the counters.
 #[inline(always)]
 pub fn stats(index: *const u32) -> Option<*mut VcpuCounters> {
-    // SAFETY: the helper reads the index where it is, which saves a copy on the stack; it is valid as long
-    // as the program runs.
+    // SAFETY: the helper reads the index in place, which saves a copy on the stack; the pointer is valid
+    // as long as the program runs.
     let stats =
         unsafe { bpf_map_lookup_elem((&raw const VCPU_STATS).cast_mut().cast(), index.cast()) };
     (!stats.is_null()).then_some(stats.cast())
 }
 
-/// This CPU's loss counters.
+/// Loss counters of this CPU.
 #[inline(always)]
 pub fn loss() -> Option<*mut Loss> {
     LOSS.get_ptr_mut(0)
 }
 
-/// Counts what is lost, by cause: a field of [`Loss`].
+/// Counts a loss by its cause: a field of [`Loss`].
 macro_rules! count_loss {
     ($cause:ident) => {
         if let Some(loss) = $crate::maps::loss() {

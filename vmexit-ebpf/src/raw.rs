@@ -1,6 +1,6 @@
-//! The programs on raw tracepoints: the fast path. They get the tracepoint's arguments as they are,
-//! before the kernel makes a record of them, and read on from there by offsets that the agent took
-//! from the running kernel's BTF.
+//! Programs on raw tracepoints: the fast path. They get the tracepoint's arguments before the kernel
+//! builds a record from them. Fields behind a pointer are read at offsets that the agent took from the
+//! running kernel's BTF.
 
 use core::{arch::asm, ffi::c_void};
 
@@ -58,11 +58,11 @@ fn kvm_entry_slow(ctx: RawTracePointContext) {
     }
 }
 
-/// To measure what the way here takes.
+/// Empty program: measures the cost of a call.
 #[raw_tracepoint(tracepoint = "task_rename")]
 fn nothing(_ctx: RawTracePointContext) {}
 
-/// What `kvm_entry` was called with: the vCPU, first of all.
+/// Arguments of `kvm_entry`; the vCPU is the first.
 #[derive(Clone, Copy)]
 struct RawEntry(*mut c_void);
 
@@ -87,7 +87,8 @@ impl EntryArguments for RawEntry {
     }
 }
 
-/// A program each; they take their arguments as the agent's table of tracepoints lists them.
+/// Defines one program per tracepoint. Its handler in `event` reads the arguments in the order of the
+/// agent's table of tracepoints.
 macro_rules! programs {
     ($($name:ident => $handler:ident,)*) => {
         $(
@@ -113,13 +114,13 @@ programs! {
     kvm_vcpu_wakeup => vcpu_wakeup,
 }
 
-/// Behind the vCPU.
+/// `(vcpu, …)`: the fields follow the vCPU.
 #[raw_tracepoint(tracepoint = "kvm_page_fault")]
 fn kvm_page_fault(ctx: RawTracePointContext) {
     event::page_fault(&RawArguments::<1>(ctx));
 }
 
-/// The arguments from number `FIRST` on.
+/// Arguments of a raw tracepoint from number `FIRST` on.
 struct RawArguments<const FIRST: usize>(RawTracePointContext);
 
 impl<const FIRST: usize> Arguments for RawArguments<FIRST> {
@@ -128,14 +129,15 @@ impl<const FIRST: usize> Arguments for RawArguments<FIRST> {
         Context(self.0.as_ptr())
     }
 
-    /// The kernel extends each by zeros (`CAST_TO_U64`, include/trace/bpf_probe.h).
+    /// Argument number `n`. The kernel zero-extends all of them (`CAST_TO_U64`,
+    /// include/trace/bpf_probe.h).
     #[inline(always)]
     fn get<T: Copy + Into<u64>>(&self, n: usize) -> Option<u64> {
         Some(self.0.arg(FIRST + n))
     }
 }
 
-/// `(task, …)`: the thread that runs it.
+/// `(task, …)`: the task is the current thread.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 fn sched_process_exit(ctx: RawTracePointContext) {
     vcpu::end(ctx.arg(0));
@@ -155,16 +157,17 @@ fn on_exit(ctx: &RawTracePointContext, timing: TimingMode) {
     }
 }
 
+/// Number of the vCPU within its VM.
 #[inline(always)]
 fn vcpu_id(ctx: &RawTracePointContext) -> u32 {
     read_u32(kvm_vcpu(ctx) + global!(RAW_EXIT_LAYOUT.vcpu_id)).unwrap_or(UNKNOWN_ID)
 }
 
-/// A code of 32 bits, extended by zeros: an argument is that already.
+/// Exit code: 32 bits, zero-extended. An argument is zero-extended by the kernel.
 #[inline(always)]
 fn reason(ctx: &RawTracePointContext) -> Option<u64> {
     let at = match global!(RAW_EXIT_LAYOUT.reason_in) {
-        // Before the vCPU.
+        // The argument before the vCPU.
         reason_in::ARGUMENT => return Some(ctx.arg(0)),
         reason_in::FIELD => ctx.arg(0),
         _ => read_u64(ctx.arg::<u64>(0) + global!(RAW_EXIT_LAYOUT.pointer))?,
@@ -172,31 +175,31 @@ fn reason(ctx: &RawTracePointContext) -> Option<u64> {
     read_u32(at + global!(RAW_EXIT_LAYOUT.reason)).map(u64::from)
 }
 
-/// The vCPU behind the reason, or first.
+/// Address of the vCPU: the second argument if the first is the exit code, else the first.
 #[inline(always)]
 fn kvm_vcpu(ctx: &RawTracePointContext) -> u64 {
     if global!(RAW_EXIT_LAYOUT.reason_in) == reason_in::ARGUMENT {
-        // SAFETY: nothing. It keeps the two loads apart: merged into one, its offset is no literal, which
-        // the verifier wants.
+        // SAFETY: an empty statement. It keeps the compiler from merging the two loads into one whose
+        // offset is not a constant, which the verifier rejects.
         unsafe { asm!("", options(nostack)) };
         return ctx.arg(1);
     }
     ctx.arg(0)
 }
 
-/// A part of a kernel object.
+/// Reads 32 bits of a kernel object.
 #[inline(always)]
 fn read_u32(address: u64) -> Option<u32> {
     let to = global!(RAW_EXIT_LAYOUT.cast_to);
     if to != 0 {
-        // SAFETY: the verifier allows the load, and the kernel survives it.
+        // SAFETY: the verifier allows the load, and the kernel handles a fault in it.
         return Some(unsafe { cast(address, to).cast::<u32>().read_volatile() });
     }
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const u32) }.ok()
 }
 
-/// A longer part of one.
+/// Reads 64 bits of a kernel object.
 #[inline(always)]
 fn read_u64(address: u64) -> Option<u64> {
     let to = global!(RAW_EXIT_LAYOUT.cast_to);
@@ -208,11 +211,12 @@ fn read_u64(address: u64) -> Option<u64> {
     unsafe { bpf_probe_read_kernel(address as *const u64) }.ok()
 }
 
-/// A kernel address as a pointer that may be loaded from (see [`vmexit_common::cast`]).
+/// Turns a kernel address into a pointer that the verifier allows loads from (see
+/// [`vmexit_common::cast`]).
 #[inline(always)]
 fn cast(address: u64, to: u64) -> *const u64 {
     let pointer;
-    // SAFETY: the kernel function returns its first argument, and touches nothing.
+    // SAFETY: the kernel function returns its first argument and has no other effect.
     unsafe {
         asm!(
             ".8byte {call}",

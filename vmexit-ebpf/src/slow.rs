@@ -1,5 +1,5 @@
-//! Exits that took long, handed to userspace one by one as they end. Only the variants of `kvm_entry`
-//! that are for this have any of it.
+//! Slow exits: a record of each is submitted to userspace as it ends. Only the `_slow` variants of the
+//! `kvm_entry` programs contain this code.
 
 use vmexit_common::{
     slow::{RIP_KNOWN, SlowExitRecord},
@@ -10,19 +10,19 @@ use crate::{
     access::load,
     exit::ExitObserver,
     maps::{SLOW, count_loss, global},
-    stats, vcpu,
+    vcpu, vcpu_stats,
 };
 
-/// What `kvm_entry` tells.
+/// Arguments of `kvm_entry`.
 pub trait EntryArguments: Copy {
-    /// Where the guest goes on; `None` where this kernel does not say.
+    /// Guest's instruction pointer; `None` if it is unknown here.
     fn rip(self) -> Option<u64>;
 }
 
 impl<E: EntryArguments> ExitObserver for E {
     #[inline(always)]
     fn on_end(self, vcpu: *mut VcpuEntry, start_ns: u64, now: u64) {
-        if stats::elapsed(start_ns, now) < global!(SLOW_LIMITS.ns) {
+        if vcpu_stats::elapsed(start_ns, now) < global!(SLOW_LIMITS.ns) {
             return;
         }
         let reason = load!(vcpu, reason);
@@ -36,7 +36,7 @@ impl<E: EntryArguments> ExitObserver for E {
     }
 }
 
-/// Apart from the programs, for few exits come here.
+/// Submits the record of a slow exit to the ring buffer. Not inlined, since slow exits are rare.
 #[inline(never)]
 fn submit(vcpu: *mut VcpuEntry, start_ns: u64, now: u64, rip: u64, flags: u16) {
     let Some(stats) = vcpu::stats(vcpu) else { return };
@@ -47,12 +47,12 @@ fn submit(vcpu: *mut VcpuEntry, start_ns: u64, now: u64, rip: u64, flags: u16) {
     };
     slot.write(SlowExitRecord {
         end_ns: now,
-        duration_ns: stats::elapsed(start_ns, now),
-        user_ns: if left == 0 { 0 } else { stats::elapsed(left, now) },
+        duration_ns: vcpu_stats::elapsed(start_ns, now),
+        user_ns: if left == 0 { 0 } else { vcpu_stats::elapsed(left, now) },
         thread: load!(stats, thread),
         reason: load!(vcpu, reason),
         detail: load!(vcpu, detail),
-        // That of an earlier exit stays.
+        // Without a return to userspace, the entry still has the reason of an earlier exit.
         user: if left == 0 { 0 } else { load!(vcpu, user) },
         rip,
         vcpu_id: load!(stats, vcpu_id),

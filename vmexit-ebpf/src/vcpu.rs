@@ -1,5 +1,5 @@
-//! The current thread's entry in the table of vCPUs: found at once while it lives, claimed by the
-//! thread itself when it is first seen, given back when it ends.
+//! Entry of the current thread in the table of vCPU threads. The thread claims it at its first event and
+//! frees it when it ends.
 
 use core::{arch::asm, ffi::c_void, ptr};
 
@@ -18,7 +18,7 @@ use crate::{
     maps::{self, FREE_STATS, VMS, count_loss, global},
 };
 
-/// What a program was called with, whatever that is: enough to log.
+/// Context of a program of any type: enough for logging.
 #[derive(Clone, Copy)]
 pub struct Context(pub *mut c_void);
 
@@ -28,29 +28,29 @@ impl EbpfContext for Context {
     }
 }
 
-/// The entry of the thread that runs, if it has one.
+/// Entry of the current thread, if it has one.
 #[inline(always)]
 pub fn current() -> Option<*mut VcpuEntry> {
     let task = current_task();
     at_home(task).or_else(|| non_null(find(task)))
 }
 
-/// As [`current`], for programs that may see a vCPU first: claims an entry for a new thread. `None` where
-/// the table has no room.
+/// Entry of the current thread, claimed now if the thread is new: for programs that can be the first to
+/// see a vCPU. `None` if the probe sequence is full.
 #[inline(always)]
 pub fn current_or_new(ctx: Context) -> Option<*mut VcpuEntry> {
     let task = current_task();
     at_home(task).or_else(|| non_null(find_or_claim(ctx, task)))
 }
 
-/// The book of a thread that has one.
+/// Stats block of a thread that has one.
 #[inline(always)]
 pub fn stats(vcpu: *mut VcpuEntry) -> Option<*mut VcpuCounters> {
     // SAFETY: a field of the entry.
     maps::stats(unsafe { &raw const (*vcpu).stats_index })
 }
 
-/// Whether the exits of a thread whose entry is blocked can be booked from now on.
+/// Makes an entry ready at the thread's exit: true if the thread's exits are recorded from now on.
 #[inline(always)]
 pub fn make_ready(ctx: Context, vcpu: *mut VcpuEntry, identity: impl Fn() -> VcpuIdentity) -> bool {
     if has_stats(ctx, vcpu) {
@@ -62,7 +62,7 @@ pub fn make_ready(ctx: Context, vcpu: *mut VcpuEntry, identity: impl Fn() -> Vcp
     false
 }
 
-/// Whether the thread has a book. One that found none looks again: userspace may have returned one
+/// Whether the thread has a stats block. A thread without one tries again: userspace may have freed one
 /// since.
 #[inline(never)]
 pub fn has_stats(ctx: Context, vcpu: *mut VcpuEntry) -> bool {
@@ -73,15 +73,16 @@ pub fn has_stats(ctx: Context, vcpu: *mut VcpuEntry) -> bool {
     }
 }
 
-/// What only `kvm_exit` tells of a vCPU.
+/// Properties of a vCPU that only `kvm_exit` reports.
 pub struct VcpuIdentity {
-    /// The vCPU's number within its VM.
+    /// Number of the vCPU within its VM.
     pub vcpu_id: u32,
-    /// Whose exit codes these are.
+    /// Vendor of the exit codes.
     pub isa: u32,
 }
 
-/// The thread has ended: gives its entry back, and leaves its book to userspace to read and return.
+/// Ends a thread: frees its entry, and marks its stats block as ended. Userspace reads the block a last
+/// time and frees it.
 #[inline(always)]
 pub fn end(task: u64) {
     let Some(vcpu) = non_null(find(task)) else { return };
@@ -104,15 +105,15 @@ fn current_task() -> u64 {
     unsafe { bpf_get_current_task() }
 }
 
-/// The entry of a task that is where its search begins: that of nearly all.
+/// Entry of a task at its home, where nearly all are.
 #[inline(always)]
 fn at_home(task: u64) -> Option<*mut VcpuEntry> {
     let vcpu = entry(task, 0);
     (load!(vcpu, task) == task).then_some(vcpu)
 }
 
-/// Null if there is none: apart from the programs, so that these are straight to the point, and a
-/// function returns a pointer in a register.
+/// Entry of a task; null if there is none. Not inlined, which keeps the programs' common path straight. A
+/// pointer, unlike an `Option`, is returned in a register.
 #[inline(never)]
 fn find(task: u64) -> *mut VcpuEntry {
     for probe in 0..PROBES {
@@ -124,7 +125,7 @@ fn find(task: u64) -> *mut VcpuEntry {
     ptr::null_mut()
 }
 
-/// Null if there is none and no room for one.
+/// Entry of a task, claimed if there is none; null if the probe sequence is full.
 #[inline(never)]
 fn find_or_claim(ctx: Context, task: u64) -> *mut VcpuEntry {
     let vcpu = find(task);
@@ -138,11 +139,11 @@ fn non_null(vcpu: *mut VcpuEntry) -> Option<*mut VcpuEntry> {
 
 #[inline(always)]
 fn entry(task: u64, probe: usize) -> *mut VcpuEntry {
-    // SAFETY: a place is within the table.
+    // SAFETY: the offset is within the table.
     unsafe { maps::vcpus().byte_add(VcpuEntry::offset(task, probe)) }
 }
 
-/// Once in a thread's life.
+/// Claims an entry, and a stats block if the thread is traced. Happens once per thread.
 #[inline(always)]
 fn claim(ctx: Context, task: u64) -> *mut VcpuEntry {
     for probe in 0..PROBES {
@@ -167,8 +168,9 @@ fn claim(ctx: Context, task: u64) -> *mut VcpuEntry {
     ptr::null_mut()
 }
 
-/// Makes the entry this thread's unless another thread has it: two may want the same at once.
-/// In assembly, for rustc declares no compare-and-exchange on this target; kernels have it from 5.12.
+/// Claims the entry atomically: false if another thread has it. Two threads can try at the same time.
+///
+/// In assembly, since rustc has no compare-and-exchange on this target. Kernels have it from 5.12 on.
 #[inline(always)]
 fn take(vcpu: *mut VcpuEntry, task: u64) -> bool {
     let found: u64;
@@ -185,13 +187,14 @@ fn take(vcpu: *mut VcpuEntry, task: u64) -> bool {
     found == 0
 }
 
+/// Whether the filter includes the process.
 #[inline(always)]
 fn is_traced(pid: u32) -> bool {
-    // SAFETY: userspace may change the map's values, never these keys' meaning.
+    // SAFETY: the value is not read; only the presence of the key matters.
     global!(FILTER) == 0 || unsafe { VMS.get(pid) }.is_some()
 }
 
-/// Gives the entry a free book, if there is one.
+/// Assigns a free stats block to the entry, if there is one.
 #[inline(always)]
 fn assign_stats(ctx: Context, vcpu: *mut VcpuEntry) -> bool {
     let thread = bpf_get_current_pid_tgid();
@@ -208,12 +211,12 @@ fn assign_stats(ctx: Context, vcpu: *mut VcpuEntry) -> bool {
     }
     if load!(vcpu, state) != NO_STATS {
         store!(vcpu, state, NO_STATS);
-        warn!(&ctx, "no free book for thread {}: raise --max-vcpus", thread as u32);
+        warn!(&ctx, "no free stats block for thread {}: raise --max-vcpus", thread as u32);
     }
     false
 }
 
-/// The first exit of a thread that has a book.
+/// Sets the identity in the stats block at the thread's first exit, and makes the entry ready.
 #[inline(always)]
 fn set_identity(vcpu: *mut VcpuEntry, identity: VcpuIdentity) -> bool {
     let Some(stats) = stats(vcpu) else { return false };

@@ -1,36 +1,36 @@
-//! Builds an eBPF object with the pinned toolchain, for the build script of the package that carries it.
+//! Builds eBPF objects with the pinned toolchain, for the build scripts of the packages that embed them.
 
 use std::env;
 
 use anyhow::{Result, bail};
 use aya_build::{Package, Toolchain, build_ebpf};
 
-/// Builds the package of this name in this directory, and leaves its object in `OUT_DIR` under the same
-/// name. A change in the directory has it built again.
+/// Builds the package of this name in this directory, and writes its object to `OUT_DIR` under the same
+/// name. A change in the directory triggers a rebuild.
 ///
 /// # Errors
 ///
-/// bpf-linker is missing, or the package does not build.
+/// If bpf-linker is missing or the package does not build.
 ///
 /// # Safety
 ///
-/// No other thread is running: the process's environment changes.
+/// No other thread may be running, since the process's environment is changed.
 pub unsafe fn ebpf(package: &str, directory: &str) -> Result<()> {
     check_tools()?;
-    // SAFETY: nobody else reads or changes it.
+    // SAFETY: the caller guarantees that no other thread reads or changes the environment.
     unsafe {
-        // `-Z build-std` on the pinned stable toolchain; set here so that it reaches this one build
-        // and none of the crates that probe for nightly features.
+        // Allows `-Z build-std` on the pinned stable toolchain. Set here so that it affects this one
+        // build, and none of the crates that probe for nightly features.
         env::set_var("RUSTC_BOOTSTRAP", "1");
-        // Comparisons by "less", which the least of targets has not; Linux has had them since 4.14. aya-build
-        // sets RUSTFLAGS itself, so it goes by the profile, all but what runs while building.
+        // "Less than" jumps: part of instruction set v2, in Linux since 4.14. aya-build sets RUSTFLAGS
+        // itself, so the flag is set by the profile, except for build scripts and procedural macros.
         env::set_var("CARGO_UNSTABLE_PROFILE_RUSTFLAGS", "true");
         env::set_var("CARGO_PROFILE_RELEASE_RUSTFLAGS", "-Ctarget-cpu=v2");
         env::set_var("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_RUSTFLAGS", "-Cdebuginfo=0");
-        // No directory of this machine is in the object's BTF.
+        // Keeps this machine's paths out of the object's BTF.
         env::set_var("CARGO_UNSTABLE_TRIM_PATHS", "true");
         env::set_var("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all");
-        // Its progress would come out as the caller's warnings.
+        // Cargo's progress would be shown as warnings of the calling build script.
         env::set_var("CARGO_TERM_QUIET", "true");
     }
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "1.95.0".into());
@@ -40,7 +40,7 @@ pub unsafe fn ebpf(package: &str, directory: &str) -> Result<()> {
     )
 }
 
-/// One clear sentence instead of pages from a linker that is not there.
+/// Checks that bpf-linker is installed: one sentence instead of pages of errors from the build.
 fn check_tools() -> Result<()> {
     let found = env::var_os("PATH")
         .is_some_and(|path| env::split_paths(&path).any(|dir| dir.join("bpf-linker").is_file()));

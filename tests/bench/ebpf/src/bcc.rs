@@ -1,9 +1,9 @@
-//! As `tools/kvmexit.py` of bcc 0.37 counts (commit 1cc15c3d): exits by thread and reason. It counts
-//! and takes no times, so `kvm_exit` is all that it needs.
+//! Comparator for `tools/kvmexit.py` of bcc 0.37 (commit 1cc15c3d), which counts exits by thread and
+//! reason. It takes no times, so it traces `kvm_exit` only.
 //!
-//! A cache of the last thread on each CPU spares it the hash table until another vCPU runs there; then
-//! it copies all of a thread's counts, one for each code up to the vendor's highest, out and in. Like
-//! every program of bcc's on a tracepoint it returns 0.
+//! A per-CPU cache of the last thread saves the hash lookup until another vCPU runs on the CPU. All counts
+//! of the thread are then copied out and those of the next one in: one count per exit code up to the
+//! vendor's highest. Like every bcc program on a tracepoint, it returns 0.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -15,28 +15,31 @@ use aya_ebpf::{
 
 use crate::context::exit_reason;
 
-/// The highest code that it knows for Intel, and one.
+/// Number of exit codes that the tool knows for Intel: the highest plus one.
 const VMX: usize = 77;
 
-/// The same for AMD.
+/// Number of exit codes that the tool knows for AMD.
 const SVM: usize = 0x404;
 
+/// Entries of each hash table.
 const THREADS: u32 = 1024;
 
+/// Exits of one thread by exit code.
 #[repr(C)]
 struct BccCounts<const REASONS: usize>([u64; REASONS]);
 
+/// The last thread on a CPU and its counts.
 #[repr(C)]
 struct BccCache<const REASONS: usize> {
     thread: u64,
     counts: BccCounts<REASONS>,
 }
 
-/// Zeros, to begin a thread with.
+/// Zeros: the initial counts of a thread.
 #[map]
 static BCC_VMX_INIT: PerCpuArray<BccCounts<VMX>> = PerCpuArray::with_max_entries(1, 0);
 
-/// By process and thread id.
+/// Counts by process and thread ID.
 #[map]
 static BCC_VMX_STAT: PerCpuHashMap<u64, BccCounts<VMX>> =
     PerCpuHashMap::with_max_entries(THREADS, 0);
@@ -77,7 +80,7 @@ fn count<const REASONS: usize>(
     }
     let thread = bpf_get_current_pid_tgid();
     let cache = cache.get_ptr_mut(0)?;
-    // SAFETY: pointers to map values, checked by their look-ups; a CPU's own copies.
+    // SAFETY: pointers to map values, checked by their lookups; each CPU has its own copies.
     unsafe {
         if (*cache).thread == thread {
             (*cache).counts.0[reason] += 1;

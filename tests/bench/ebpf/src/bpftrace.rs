@@ -1,13 +1,13 @@
-//! As `kvmexits.bt` (by Brendan Gregg, for BPF Performance Tools, chapter 16) measures, compiled as
-//! bpftrace 0.26 does it (commit e1b7c39341f7): a log2 histogram of times for each reason.
+//! Comparator for `kvmexits.bt` (by Brendan Gregg, for BPF Performance Tools, chapter 16), compiled as by
+//! bpftrace 0.26 (commit e1b7c39341f7): a log2 histogram of exit times by reason.
 //!
-//! `@start[tid] = nsecs` and `@reason[tid] = args.exit_reason` are hash tables, and so is the table of
-//! names, whose strings are part of the histogram's key; the histogram is a per-CPU hash with a key a
-//! bucket. Every mention of `tid` is a helper call, every mention of a map a look-up. All maps are
-//! preallocated with 4096 entries.
+//! `@start[tid] = nsecs` and `@reason[tid] = args.exit_reason` are hash tables. The table of names is one
+//! too; its strings are part of the histogram's key. The histogram is a per-CPU hash table with one key
+//! per bucket. Every mention of `tid` is a helper call, and every mention of a map is a lookup. All maps
+//! are preallocated with 4096 entries.
 //!
-//! Where one can do it for less, this does: 0.26 builds keys above 32 bytes in a buffer, and 0.17 (Debian
-//! 12) counts by a look-up and an update and copies the name byte by byte.
+//! Where the versions differ, the comparator does the cheaper thing. bpftrace 0.26 builds keys above 32
+//! bytes in a buffer. 0.17 (Debian 12) counts by a lookup and an update, and copies the name byte by byte.
 
 use core::ffi::c_void;
 
@@ -19,12 +19,13 @@ use aya_ebpf::{
 
 use crate::context::{AS_IF_NOT_ON_CPU_0, exit_reason, thread};
 
+/// Entries of each map.
 const ENTRIES: u32 = 4096;
 
-/// 20 bytes, for the longest of the script's names.
+/// Name of an exit reason: 20 bytes, the length of the script's longest.
 type BpftraceName = [u32; 5];
 
-/// Reason, name and bucket, without gaps.
+/// Key of the histogram: reason, name and bucket, without padding.
 type BpftraceBucket = [u32; 9];
 
 #[map]
@@ -33,7 +34,7 @@ static BT_START: HashMap<u64, u64> = HashMap::with_max_entries(ENTRIES, 0);
 #[map]
 static BT_REASON: HashMap<u64, u64> = HashMap::with_max_entries(ENTRIES, 0);
 
-/// Filled by the loader, as the script's BEGIN does it.
+/// Names by reason. The loader fills the map, as the script's BEGIN does.
 #[map]
 static BT_NAME: HashMap<u64, BpftraceName> = HashMap::with_max_entries(ENTRIES, 0);
 
@@ -66,7 +67,7 @@ fn bpftrace_entry(_record: *mut c_void) -> u32 {
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "a key by value is copied once more")]
 fn count(reason: u64, log2: u64) {
-    // SAFETY: nobody writes names after the start.
+    // SAFETY: names are not written after the start.
     let name = unsafe { BT_NAME.get(reason) }.copied().unwrap_or_default();
     let bucket: BpftraceBucket = [
         reason as u32,
@@ -80,7 +81,7 @@ fn count(reason: u64, log2: u64) {
         (log2 >> 32) as u32,
     ];
     match BT_EXIT_NS.get_ptr_mut(&bucket) {
-        // SAFETY: this CPU's own value, checked by the look-up.
+        // SAFETY: this CPU's own value, checked by the lookup.
         Some(count) => unsafe { *count += 1 },
         None => {
             let _ = BT_EXIT_NS.insert(&bucket, 1, 0);
@@ -88,14 +89,14 @@ fn count(reason: u64, log2: u64) {
     }
 }
 
-/// 0 for what is not there.
+/// Value of a key; 0 if it is absent.
 #[inline(always)]
 fn value(map: &HashMap<u64, u64>, key: u64) -> u64 {
-    // SAFETY: a thread's entries are written and removed by itself.
+    // SAFETY: only the thread itself writes and removes its entries.
     unsafe { map.get(key) }.copied().unwrap_or(0)
 }
 
-/// 0 for less than zero, 1 for zero, 2 for 1, 3 for 2 and 3, and so on.
+/// Bucket of a value: 0 for less than zero, 1 for zero, 2 for 1, 3 for 2 and 3, and so on.
 #[inline(always)]
 fn log2(value: u64) -> u64 {
     match value as i64 {

@@ -1,5 +1,5 @@
-//! Programs that do nothing, on tracepoints that fire on any KVM: what the kernel's statistics show
-//! for them is the statistics' own cost.
+//! Empty programs on tracepoints that fire on any KVM. The run time that the kernel's statistics show for
+//! them is the statistics' own cost.
 
 use core::ffi::c_void;
 

@@ -1,4 +1,4 @@
-//! The least that a pair of timestamps costs: programs that read the clock and do nothing else.
+//! Lower bound of the cost of two timestamps per exit: programs that read the clock and do nothing else.
 
 use core::ffi::c_void;
 

@@ -1,8 +1,7 @@
-//! The kernel side of the comparators: for each way of counting exits its programs and maps, to be
-//! loaded one at a time.
+//! eBPF programs and maps of the comparators: other designs for counting exits, loaded one at a time.
 //!
-//! The comparators do the work of other tools event by event, call by call: which helpers, which
-//! kinds of map, in which order. They are this project's own code.
+//! Each comparator repeats the work of another tool event by event and call by call: the same helpers and
+//! kinds of map, in the same order. The code is this project's own.
 
 #![no_std]
 #![no_main]

@@ -1,8 +1,8 @@
-//! The obvious way to do what vmexit does: raw tracepoints, an open exit for each thread in a hash
-//! table, and sums by reason and by port.
+//! The obvious design for the work that vmexit does: raw tracepoints, a hash table with each thread's exit
+//! in flight, and sums by reason and by port.
 //!
-//! For the reason it reads two other fields, whose places are the same in all kernels: what a read
-//! costs does not depend on what is read.
+//! In place of the exit reason it reads two other fields, whose offsets are the same in all kernels. The
+//! cost of a read does not depend on the field.
 
 use aya_ebpf::{
     helpers::bpf_probe_read_kernel,
@@ -13,6 +13,7 @@ use aya_ebpf::{
 
 use crate::context::{now, thread};
 
+/// An exit in flight.
 #[repr(C)]
 struct NaiveExit {
     ns: u64,
@@ -20,6 +21,7 @@ struct NaiveExit {
     port: u32,
 }
 
+/// Number of exits and the sum of their durations.
 #[repr(C)]
 struct NaiveRow {
     count: u64,
@@ -29,7 +31,7 @@ struct NaiveRow {
 const REASONS: u32 = 128;
 const PORTS: u32 = 0x1_0000;
 
-/// `vcpu_id` of a `struct kvm_vcpu`; `kvm` is its first field.
+/// Offset of `vcpu_id` in a `struct kvm_vcpu`, whose first field is `kvm`.
 const VCPU_ID: usize = 36;
 
 #[map]
@@ -55,10 +57,10 @@ fn naive_exit(ctx: RawTracePointContext) {
     let (Ok(kvm), Ok(vcpu_id)) = read else { return };
     let reason = vcpu_id + u32::from(kvm == 0);
     match NAIVE_IN_FLIGHT.get_ptr_mut(thread()) {
-        // SAFETY: the thread's own entry, checked by the look-up.
-        Some(open) => unsafe {
-            (*open).ns = ns;
-            (*open).reason = reason;
+        // SAFETY: the thread's own entry, checked by the lookup.
+        Some(exit) => unsafe {
+            (*exit).ns = ns;
+            (*exit).reason = reason;
         },
         None => {
             let _ = NAIVE_IN_FLIGHT.insert(thread(), NaiveExit { ns, reason, port: 0 }, 0);
@@ -68,17 +70,17 @@ fn naive_exit(ctx: RawTracePointContext) {
 
 #[raw_tracepoint(tracepoint = "kvm_pio")]
 fn naive_pio(ctx: RawTracePointContext) {
-    if let Some(open) = NAIVE_IN_FLIGHT.get_ptr_mut(thread()) {
-        // SAFETY: the thread's own entry, checked by the look-up.
-        unsafe { (*open).port = ctx.arg(1) };
+    if let Some(exit) = NAIVE_IN_FLIGHT.get_ptr_mut(thread()) {
+        // SAFETY: the thread's own entry, checked by the lookup.
+        unsafe { (*exit).port = ctx.arg(1) };
     }
 }
 
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn naive_entry(_ctx: RawTracePointContext) {
-    let Some(open) = NAIVE_IN_FLIGHT.get_ptr_mut(thread()) else { return };
-    // SAFETY: the thread's own entry, checked by the look-up.
-    let (began, reason, port) = unsafe { ((*open).ns, (*open).reason, (*open).port) };
+    let Some(exit) = NAIVE_IN_FLIGHT.get_ptr_mut(thread()) else { return };
+    // SAFETY: the thread's own entry, checked by the lookup.
+    let (began, reason, port) = unsafe { ((*exit).ns, (*exit).reason, (*exit).port) };
     if began == 0 {
         return;
     }
@@ -89,15 +91,15 @@ fn naive_entry(_ctx: RawTracePointContext) {
     }
     // SAFETY: as above.
     unsafe {
-        (*open).ns = 0;
-        (*open).port = 0;
+        (*exit).ns = 0;
+        (*exit).port = 0;
     }
 }
 
 #[inline(always)]
 fn charge(rows: &PerCpuArray<NaiveRow>, index: u32, ns: u64) {
     if let Some(row) = rows.get_ptr_mut(index) {
-        // SAFETY: this CPU's own row, checked by the look-up.
+        // SAFETY: this CPU's own row, checked by the lookup.
         unsafe {
             (*row).count += 1;
             (*row).ns += ns;

@@ -1,4 +1,4 @@
-//! Adding up on a row of a book. The caller has marked the book as being written.
+//! Counting on a row of a stats block. The caller has set the block's `seq_begin` already.
 
 use core::{hint::cold_path, mem::offset_of};
 
@@ -16,7 +16,7 @@ use crate::{
     evict,
 };
 
-/// How long an exit took, and where the bucket of that is: found once for the rows that it goes to.
+/// Duration of an exit and the offset of its bucket, computed once for all rows that it is counted on.
 pub struct ExitDuration {
     ns: u64,
     bucket: usize,
@@ -28,13 +28,13 @@ impl ExitDuration {
         let ns = end.wrapping_sub(start);
         let Some(bucket) = look_up(&BUCKET_OFFSETS, ns) else {
             cold_path();
-            // What seems to be longest of all has ended before it began.
+            // A negative difference wraps to a huge one: the exit ended before it began.
             let (ns, bucket) = if (ns as i64) < 0 { (0, 0) } else { (ns, LAST_BUCKET) };
             return Self { ns, bucket: bucket_offset(bucket) };
         };
         let mut bucket = bucket as usize;
         if bucket > bucket_offset(LAST_BUCKET) {
-            // Never, but the verifier looks into no table.
+            // Never taken: a bound for the verifier, which does not know the table's values.
             cold_path();
             bucket = 0;
         }
@@ -42,7 +42,7 @@ impl ExitDuration {
     }
 }
 
-/// Where the buckets are: [`bucket_offset`].
+/// Lookup tables of [`bucket_offset`].
 static BUCKET_OFFSETS: BucketTables = {
     let mut offsets = [[0; 256]; TABLES];
     let mut at = 0;
@@ -53,14 +53,15 @@ static BUCKET_OFFSETS: BucketTables = {
     offsets
 };
 
-/// Nanoseconds. `end` may lie before `start` where a CPU's clock is a little behind another's.
+/// Time from `start` to `end`, nanoseconds. 0 if `end` is earlier, since one CPU's clock can lag a little
+/// behind another's.
 #[inline(always)]
 pub fn elapsed(start: u64, end: u64) -> u64 {
     let ns = end.wrapping_sub(start);
     if (ns as i64) < 0 { 0 } else { ns }
 }
 
-/// The row of an exit reason: at its home but for a few. Codes are small numbers, few of them the same in
+/// Row of an exit reason. Most are at their home: exit codes are small numbers, and few of them agree in
 /// their last six bits.
 #[inline(always)]
 pub fn reason_row(stats: *mut VcpuCounters, key: Key) -> *mut StatsRow {
@@ -68,7 +69,7 @@ pub fn reason_row(stats: *mut VcpuCounters, key: Key) -> *mut StatsRow {
     if load!(row, key) == key.0 { row } else { search_reason(stats, key.0) }
 }
 
-/// The row of a detail, likewise.
+/// Row of a detail.
 #[inline(always)]
 pub fn detail_row(stats: *mut VcpuCounters, key: Key) -> *mut StatsRow {
     let row = in_range(stats, DETAILS, key.home(DETAILS.bits));
@@ -81,14 +82,14 @@ pub fn count_exit(row: *mut StatsRow) {
     add!(row, exits, 1);
 }
 
-/// Counts an event that no exit could be found for.
+/// Counts an unmatched event.
 #[inline(always)]
 pub fn count_unmatched(row: *mut StatsRow) {
     add!(row, unmatched, 1);
 }
 
-/// Counts accesses to a detail beyond one for each exit and stray event. Apart from the programs, for few
-/// have them.
+/// Counts extra accesses to a detail: those beyond one for each exit and unmatched event. Not inlined,
+/// since extra accesses are rare.
 #[inline(never)]
 pub fn count_extra_accesses(stats: *mut VcpuCounters, key: u64, accesses: u64) {
     let key = Key(key);
@@ -104,23 +105,23 @@ pub fn count_extra_accesses(stats: *mut VcpuCounters, key: u64, accesses: u64) {
     add!(stats, extra_accesses[index], accesses);
 }
 
-/// Leaves an exit untimed, where others are timed.
+/// Counts an exit that sampling left untimed.
 #[inline(always)]
 pub fn leave_untimed(row: *mut StatsRow) {
     add!(row, untimed, 1);
 }
 
-/// Adds the part of an exit's time that was userspace's.
+/// Adds the part of an exit's duration in which userspace had the vCPU.
 #[inline(always)]
 pub fn time_userspace(row: *mut StatsRow, ns: u64) {
     add!(row, user_ns, ns);
 }
 
-/// Adds the time of an exit that was counted.
+/// Adds the duration of an exit that is counted already.
 #[inline(always)]
 pub fn time_exit(row: *mut StatsRow, duration: &ExitDuration) {
     let ns = duration.ns;
-    // Both are 0 until the first.
+    // Both are 0 before the first timed exit.
     let longest = load!(row, max_ns);
     if ns > longest {
         cold_path();
@@ -134,15 +135,15 @@ pub fn time_exit(row: *mut StatsRow, duration: &ExitDuration) {
         store!(row, min_ns, ns);
     }
     add!(row, total_ns, ns);
-    // SAFETY: within the row's book.
+    // SAFETY: within the row's stats block.
     unsafe {
         let bucket = row.byte_add(duration.bucket).byte_add(HISTOGRAM_OFFSET).cast::<u32>();
         bucket.write_volatile(bucket.read_volatile().wrapping_add(1));
     }
 }
 
-/// Apart from the programs, which have nearly all rows at their homes. These rows are never given up, so a
-/// free one ends the search.
+/// Row of an exit reason that is not at its home, claimed if the reason is new. Not inlined, since nearly
+/// all reasons are at their home. These rows are never evicted, so a free one ends the search.
 #[inline(never)]
 fn search_reason(stats: *mut VcpuCounters, key: u64) -> *mut StatsRow {
     for probe in 0..PROBES {
@@ -160,8 +161,8 @@ fn search_reason(stats: *mut VcpuCounters, key: u64) -> *mut StatsRow {
     other_row(stats, Key(key))
 }
 
-/// The row of a `key` that is not at its home, taken now if it is new; that of all others where there is no
-/// room near its home, or its kind has its quota. Apart as [`search_reason`].
+/// Row of a detail that is not at its home, claimed if the key is new. The kind's `other` row if the
+/// probe sequence is full or the kind has its quota. Not inlined, as [`search_reason`].
 #[inline(never)]
 fn search_detail(stats: *mut VcpuCounters, key: u64) -> *mut StatsRow {
     let key = Key(key);
@@ -192,7 +193,7 @@ fn search_detail(stats: *mut VcpuCounters, key: u64) -> *mut StatsRow {
     other_row(stats, key)
 }
 
-/// The row for what found none of its own.
+/// `other` row of a key's kind.
 #[inline(always)]
 pub fn other_row(stats: *mut VcpuCounters, key: Key) -> *mut StatsRow {
     let other = OTHERS.row(key.kind_number());
@@ -203,36 +204,37 @@ pub fn other_row(stats: *mut VcpuCounters, key: Key) -> *mut StatsRow {
     row
 }
 
-/// How many rows of details a key's kind may have.
+/// Quota of rows of details of a key's kind.
 #[inline(always)]
 pub fn quota(key: Key) -> u8 {
-    // SAFETY: a kind's number is below KINDS.
+    // SAFETY: the number of a kind is below KINDS.
     unsafe { (&raw const QUOTA).cast::<u8>().add(key.kind_number()).read_volatile() }
 }
 
+/// Claims a free row for a key.
 #[inline(always)]
 fn take(stats: *mut VcpuCounters, row: *mut StatsRow, key: Key, index: usize) {
     store!(row, key, key.0);
     store!(stats, used[index / 64], load!(stats, used[index / 64]) | 1 << (index % 64));
 }
 
-/// A row by its index in the table, of which only the bits that the table has are taken.
+/// Row of a range by its index, wrapped around at the range's end.
 #[inline(always)]
 fn in_range(stats: *mut VcpuCounters, table: RowRange, index: usize) -> *mut StatsRow {
     at(stats, table.first, index & ((1 << table.bits) - 1))
 }
 
-/// A row of details by its index among them.
+/// Row of details by its index, wrapped around at the range's end.
 #[inline(always)]
 pub fn detail_at(stats: *mut VcpuCounters, index: usize) -> *mut StatsRow {
     in_range(stats, DETAILS, index)
 }
 
-/// Its tenure, likewise.
+/// Generation of the same row.
 #[inline(always)]
 pub fn generation_at(stats: *mut VcpuCounters, index: usize) -> *mut RowGeneration {
     let index = index & ((1 << DETAILS.bits) - 1);
-    // SAFETY: within the book that a look-up has returned.
+    // SAFETY: within the stats block that a lookup returned.
     unsafe {
         stats
             .byte_add(index * size_of::<RowGeneration>())
@@ -241,10 +243,11 @@ pub fn generation_at(stats: *mut VcpuCounters, index: usize) -> *mut RowGenerati
     }
 }
 
-/// The index first and the other offset after it, which then becomes part of each access.
+/// Row by its index from `first`. The index is added first and the constant offset after it, which then
+/// becomes part of each load and store.
 #[inline(always)]
 fn at(stats: *mut VcpuCounters, first: usize, index: usize) -> *mut StatsRow {
     let rows = offset_of!(VcpuCounters, rows) + first * size_of::<StatsRow>();
-    // SAFETY: within the book that a look-up has returned: callers pass the index of a row.
+    // SAFETY: within the stats block that a lookup returned: callers pass the index of a row.
     unsafe { stats.byte_add(index * size_of::<StatsRow>()).byte_add(rows).cast() }
 }
