@@ -143,6 +143,22 @@ fn recording_file_has_no_command_line() {
 }
 
 #[test]
+fn recording_of_version_1_is_that_of_version_2() {
+    let read = |path: &Path| file::read(fs::read(path).unwrap().as_slice()).unwrap();
+    let mut pairs = 0;
+    for older in samples() {
+        let name = older.file_name().unwrap().to_str().unwrap();
+        let Some(name) = name.strip_prefix("1-") else { continue };
+        let newer = older.with_file_name(format!("2-{name}"));
+        if newer.exists() {
+            assert_eq!(read(&older), read(&newer), "{name}");
+            pairs += 1;
+        }
+    }
+    assert!(pairs >= 2, "{pairs}");
+}
+
+#[test]
 fn recording_samples_of_all_versions_are_read() {
     for path in samples() {
         let file = fs::read(&path).unwrap();
