@@ -145,13 +145,13 @@ pub fn end(vcpu: *mut VcpuEntry, timing: TimingMode, observer: impl ExitObserver
     let start_ns = load!(vcpu, exit_ns);
     let untimed = if timing == TimingMode::All { UNTIMED } else { untimed() };
     if start_ns > untimed {
-        let (left, now) = (load!(vcpu, user_ns), now());
+        let (user_start_ns, now) = (load!(vcpu, user_ns), now());
         observer.on_end(vcpu, start_ns, now);
         let time = ExitTime::Timed(ExitDuration::between(start_ns, now));
-        if left == 0 {
+        if user_start_ns == 0 {
             record(vcpu, time, None);
         } else {
-            record(vcpu, time, Some(vcpu_stats::elapsed(left, now)));
+            record(vcpu, time, Some(vcpu_stats::elapsed(user_start_ns, now)));
         }
     } else if start_ns == untimed {
         if load!(vcpu, user_ns) == 0 {

@@ -40,7 +40,7 @@ impl<E: EntryArguments> ExitObserver for E {
 #[inline(never)]
 fn submit(vcpu: *mut VcpuEntry, start_ns: u64, now: u64, rip: u64, flags: u16) {
     let Some(stats) = vcpu::stats(vcpu) else { return };
-    let left = load!(vcpu, user_ns);
+    let user_start_ns = load!(vcpu, user_ns);
     let Some(mut slot) = SLOW.reserve::<SlowExitRecord>(0) else {
         count_loss!(slow);
         return;
@@ -48,12 +48,12 @@ fn submit(vcpu: *mut VcpuEntry, start_ns: u64, now: u64, rip: u64, flags: u16) {
     slot.write(SlowExitRecord {
         end_ns: now,
         duration_ns: vcpu_stats::elapsed(start_ns, now),
-        user_ns: if left == 0 { 0 } else { vcpu_stats::elapsed(left, now) },
+        user_ns: if user_start_ns == 0 { 0 } else { vcpu_stats::elapsed(user_start_ns, now) },
         thread: load!(stats, thread),
         reason: load!(vcpu, reason),
         detail: load!(vcpu, detail),
         // Without a return to userspace, the entry still has the reason of an earlier exit.
-        user: if left == 0 { 0 } else { load!(vcpu, user) },
+        user: if user_start_ns == 0 { 0 } else { load!(vcpu, user) },
         rip,
         vcpu_id: load!(stats, vcpu_id),
         isa: load!(stats, isa) as u16,
