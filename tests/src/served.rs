@@ -284,6 +284,8 @@ pub fn ports(accesses: &[MetricSample], vm: &str) -> Ports {
             && label(labels, "number") != "other"
     });
     of_vm
-        .map(|(labels, value)| ((label(labels, "number"), label(labels, "direction")), *value as u64))
+        .map(|(labels, value)| {
+            ((label(labels, "number"), label(labels, "direction")), *value as u64)
+        })
         .collect()
 }

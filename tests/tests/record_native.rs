@@ -138,8 +138,10 @@ fn recording_across_restart_and_kill_stays_exact() {
         ["report", path, "--since", "10m", "--format", "recording", "--output", excerpt];
     assert!(agent::command(&arguments).unwrap().status().unwrap().success());
     assert_exact(&report(Path::new(excerpt), &[]), &second, "second");
-    for command in [vec!["explain", path], vec!["diff", path, "--before-period", "10m..", "--after-period", ".."]]
-    {
+    for command in [
+        vec!["explain", path],
+        vec!["diff", path, "--before-period", "10m..", "--after-period", ".."],
+    ] {
         let output = agent::command(&command).unwrap().output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }

@@ -303,7 +303,10 @@ fn top_with_bad_configuration_only_warns() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let line = format!("{}:2: one of time, samples, rate, user, waiting, min, p50, avg, error, p99, max is expected", file.display());
+    let line = format!(
+        "{}:2: one of time, samples, rate, user, waiting, min, p50, avg, error, p99, max is expected",
+        file.display()
+    );
     assert!(said.contains(&line), "{said}");
     assert!(String::from_utf8_lossy(&output.stdout).contains(", 0.5"));
     let output =

@@ -86,7 +86,10 @@ impl Measurement {
 
     /// Takes over what is now known of VMs' address spaces, as far as it needs that.
     pub fn learn(&mut self, known: &BTreeMap<u32, Map>) {
-        self.maps = known.iter().map(|(&pid, map)| (pid, self.what_it_needs(pid, map))).collect();
+        // What is known of VMs that have been forgotten since stays.
+        for (&pid, map) in known {
+            self.maps.insert(pid, self.what_it_needs(pid, map));
+        }
     }
 
     fn what_it_needs(&self, pid: u32, map: &Map) -> Map {

@@ -11,7 +11,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::interval,
 };
-use vmexit_core::{counters::Interval, measurement::Measurement, store::archive::Recorder, vm::Vm};
+use vmexit_core::{counters::Interval, measurement::Measurement, store::archive::Recorder};
 
 use self::recorder::BackgroundWriter;
 pub(crate) use self::recorder::open as open_recorder;
@@ -24,15 +24,11 @@ use crate::{
 
 /// A receiver of each interval.
 pub(crate) trait Publish {
-    /// Takes an interval, at once. `vms` are the VMs that are known, by process id.
+    /// Takes an interval, at once.
     ///
     /// # Errors
     /// The interval can't be published; the service ends.
-    fn publish(
-        &mut self,
-        measurement: &Measurement,
-        vms: &std::collections::BTreeMap<u32, Vm>,
-    ) -> Result<(), Error>;
+    fn publish(&mut self, measurement: &Measurement) -> Result<(), Error>;
 }
 
 /// A session that goes on all day.
@@ -71,7 +67,7 @@ impl Service {
             // An empty interval: metrics are there from the beginning.
             let start = self.session.last().clone();
             let nothing = self.session.measurement(Interval::default(), &start);
-            publish.publish(&nothing, &self.session.guests.known)?;
+            publish.publish(&nothing)?;
         }
         let mut watchdog = manager::watchdog().map(interval);
         let mut goes_on = true;
@@ -96,7 +92,7 @@ impl Service {
                 }
             };
             if let Some(publish) = &mut publish {
-                publish.publish(&measurement, &self.session.guests.known)?;
+                publish.publish(&measurement)?;
             }
             if let Some(writer) = &writer {
                 writer.add(measurement);

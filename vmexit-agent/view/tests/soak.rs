@@ -10,7 +10,6 @@
 mod made_up;
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::Path,
     time::{Duration, Instant, SystemTime},
@@ -136,21 +135,19 @@ impl Agent {
         let now = snapshot(intervals);
         let interval = Interval::between(&self.before, &now);
         self.before = now;
-        let vms: BTreeMap<u32, Vm> =
-            Life::all(intervals - 1).map(|life| (life.pid(), life.vm())).collect();
         let template = made_up::silent();
         let recording = Measurement {
             start: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(intervals)),
             began: Some(Began { boot: "one".into(), ns: intervals * SECOND }),
             events: Event::ALL.into(),
-            vms: vms.values().cloned().collect(),
+            vms: Life::all(intervals - 1).map(|life| life.vm()).collect(),
             interval,
             steps: Vec::new(),
             ..template
         };
         let report = report_of(&recording);
         assert_eq!(report.accounting.unaccounted, 0);
-        self.totals.add(&report, &vms, begun + Duration::from_secs(intervals));
+        self.totals.add(&report, &recording.vms, begun + Duration::from_secs(intervals));
         self.waiting.add(recording).unwrap();
         if intervals.is_multiple_of(WRITTEN) {
             let recording = std::mem::take(&mut self.waiting).finish().unwrap();

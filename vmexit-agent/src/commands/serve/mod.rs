@@ -5,7 +5,6 @@ mod http;
 mod own;
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
@@ -14,7 +13,7 @@ use std::{
 
 use clap::Args;
 use tokio::{net::TcpListener, sync::watch};
-use vmexit_core::{finding, measurement::Measurement, report::Scope, vm::Vm};
+use vmexit_core::{finding, measurement::Measurement, report::Scope};
 use vmexit_view::metrics::{self, Totals};
 
 use self::http::Published;
@@ -86,9 +85,9 @@ struct Metrics {
 }
 
 impl Publish for Metrics {
-    fn publish(&mut self, measurement: &Measurement, vms: &BTreeMap<u32, Vm>) -> Result<(), Error> {
+    fn publish(&mut self, measurement: &Measurement) -> Result<(), Error> {
         let report = finding::report(measurement, Scope::default());
-        self.totals.add(&report, vms, Instant::now());
+        self.totals.add(&report, &measurement.vms, Instant::now());
         let metrics = metrics::expose(&self.totals, own::usage()).map_err(Error::Metrics)?;
         self.publish.send_replace(Published {
             open: metrics.open.into(),

@@ -116,7 +116,7 @@ pub struct Totals {
 
 impl Totals {
     /// Adds an interval, and forgets VMs that have ended some time ago.
-    pub fn add(&mut self, report: &Report, guests: &BTreeMap<u32, vm::Vm>, now: Instant) {
+    pub fn add(&mut self, report: &Report, guests: &[vm::Vm], now: Instant) {
         let span = &report.span;
         self.watched_seconds += span.seconds;
         self.unwatched_seconds += span.unwatched_seconds;
@@ -128,7 +128,7 @@ impl Totals {
             vm.findings.clear();
         }
         for vm in &report.vms {
-            let guest = guests.get(&vm.pid);
+            let guest = guests.iter().find(|guest| guest.pid == vm.pid);
             self.vms.entry(VmId::of(vm, guest)).or_default().add(vm, guest, scale, now);
         }
         self.vms.retain(|_, vm| vm.seen.is_some_and(|seen| now.duration_since(seen) < STAYS));
