@@ -106,7 +106,7 @@ fn recording_across_restart_and_kill_stays_exact() {
     // A second recorder is refused.
     let path = directory.path().to_str().unwrap();
     let other = agent::command(&["record", path]).unwrap().output().unwrap();
-    ensure_failed(&other, 7, "can't be written: another vmexit records there").unwrap();
+    ensure_failed(&other, 7, "can't be written: another vmexit is recording to this directory").unwrap();
     recorder.signal("HUP");
     let second = run("second");
     let (status, said) = recorder.end("TERM");

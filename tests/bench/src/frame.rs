@@ -165,7 +165,7 @@ fn snapshot(seconds: u64) -> Snapshot {
         ..VcpuReading::default()
     };
     let vcpus =
-        (1..=VMS).flat_map(|pid| (0..VCPUS).map(move |id| vcpu(pid, id).placed())).collect();
+        (1..=VMS).flat_map(|pid| (0..VCPUS).map(move |id| vcpu(pid, id).with_places())).collect();
     let mut snapshot = Snapshot { at_ns: seconds * 1_000_000_000, vcpus, ..Snapshot::default() };
     made_up::add_times(&mut snapshot);
     snapshot

@@ -126,7 +126,7 @@ pub(crate) async fn poll(vcpus: u32, length: Duration, made_up_times: bool) -> R
 
 impl PolledView {
     fn start(vcpus: u32, made_up_times: bool) -> Result<Self> {
-        let guests = discover::find_all()?.vms.into_iter().filter(|vm| vm.answers_to(VMM));
+        let guests = discover::find_all()?.vms.into_iter().filter(|vm| vm.matches(VMM));
         let guests: BTreeMap<u32, Vm> = guests.map(|vm| (vm.pid, vm)).collect();
         ensure!(!guests.is_empty(), "no {VMM} is running");
         let pids: BTreeSet<u32> = guests.keys().copied().collect();

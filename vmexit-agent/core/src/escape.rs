@@ -1,31 +1,31 @@
-//! Text from guests and their owners, made fit for a terminal.
+//! Escaping of untrusted text (names chosen by guests and their owners) for terminals.
 
 use std::path::Path;
 
 use unicode_width::UnicodeWidthChar as _;
 
-/// Widest name that is shown, columns.
+/// Maximum width of a displayed name, columns.
 const WIDEST: usize = 64;
 
-/// Widest path that is shown, columns: what `sun_path` holds (unix(7)).
+/// Maximum width of a displayed path, columns: the length of `sun_path` (unix(7)).
 const WIDEST_PATH: usize = 108;
 
-/// Combining marks that are shown on one character. Text that is meant to be read has hardly more; a
-/// flood of them would cover the lines around.
+/// Maximum number of combining marks displayed on one character. Real text rarely has more; many of
+/// them would cover adjacent lines.
 const MOST_MARKS: usize = 3;
 
-/// A name without anything that could steer a terminal or break a line, cut to 64 columns.
+/// A name without control or invisible characters, cut to 64 columns.
 pub fn safe(name: &str) -> String {
     cut(name, WIDEST)
 }
 
-/// A path likewise, cut to 108 columns: all of a socket's.
+/// A path without control or invisible characters, cut to 108 columns, the longest socket path.
 pub fn path(path: &Path) -> String {
     cut(&path.to_string_lossy(), WIDEST_PATH)
 }
 
-/// The text without anything that could steer a terminal or break a line, cut to so many columns, the
-/// last of which is then an ellipsis.
+/// The text without control or invisible characters, cut to `columns`. The last column of a cut
+/// text is an ellipsis.
 pub fn cut(text: &str, columns: usize) -> String {
     let mut shown = String::new();
     let (mut width, mut fits) = (0, 0);
@@ -44,16 +44,17 @@ pub fn cut(text: &str, columns: usize) -> String {
     shown
 }
 
-/// The text without anything that could steer a terminal or break a line, whole.
+/// The whole text without control or invisible characters.
 pub fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     pieces(text).for_each(|(piece, _)| piece.write(&mut shown));
     shown
 }
 
-/// Neither a control character nor one of Unicode's that are invisible, reorder text or end lines:
-/// those with the property Default_Ignorable_Code_Point, which future characters can't get, and those of
-/// the categories Cf, Zl and Zp (DerivedCoreProperties.txt and UnicodeData.txt, version 16).
+/// Whether a character is neither a control character nor one of Unicode's that are invisible,
+/// reorder text or end lines: those with the property Default_Ignorable_Code_Point, which is
+/// stable, and those of the categories Cf, Zl and Zp (DerivedCoreProperties.txt and
+/// UnicodeData.txt, version 16).
 pub fn is_plain(c: char) -> bool {
     let invisible = matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
@@ -65,7 +66,7 @@ pub fn is_plain(c: char) -> bool {
     !c.is_control() && !invisible
 }
 
-/// A character as it is shown.
+/// A character as displayed.
 enum Piece {
     Plain(char),
     Escaped(char),
@@ -84,8 +85,8 @@ fn escape(c: char) -> impl Iterator<Item = char> {
     c.escape_default()
 }
 
-/// What each character is shown as, and how many columns it takes. Those of no width, combining marks
-/// for the most part, need a character to stand on, which can bear only so many.
+/// The displayed form of each character and its width in columns. Characters of no width, mostly
+/// combining marks, need a preceding character, which bears a limited number of them.
 fn pieces(text: &str) -> impl Iterator<Item = (Piece, usize)> {
     let mut room = 0;
     text.chars().map(move |c| match c.width().filter(|_| is_plain(c)) {
@@ -113,7 +114,7 @@ mod tests {
     use crate::testing::nasty;
 
     #[test]
-    fn escapes_are_defused() {
+    fn control_and_invisible_characters_are_escaped() {
         assert_eq!(safe("win10"), "win10");
         assert_eq!(safe("\x1b[31mred\n"), "\\u{1b}[31mred\\n");
         assert_eq!(safe("\u{9b}31m\u{7f}"), "\\u{9b}31m\\u{7f}");
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_stay_as_they_are() {
+    fn text_of_all_scripts_is_unchanged() {
         for name in [
             "Müller",
             "Mu\u{308}ller",
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_need_something_to_stand_on() {
+    fn combining_marks_without_base_are_escaped() {
         assert_eq!(safe("\u{301}a"), "\\u{301}a");
         assert_eq!(safe("a\n\u{301}"), "a\\n\\u{301}");
         let flood = safe(&format!("a{}", "\u{301}".repeat(10_000)));
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_says_so() {
+    fn cut_text_ends_with_ellipsis() {
         assert_eq!(cut("abcd", 4), "abcd");
         assert_eq!(cut("abcde", 4), "abc…");
         assert_eq!(cut("ab\n", 4), "ab\\n");
@@ -160,13 +161,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_steers_and_nothing_is_endless(name in nasty(), columns in 1..100_usize) {
+        fn escaped_arbitrary_text_is_plain_and_bounded(name in nasty(), columns in 1..100_usize) {
             let shown = cut(&name, columns);
             prop_assert!(shown.chars().all(is_plain));
             prop_assert!(shown.width() <= columns, "{} columns", shown.width());
             prop_assert!(shown.chars().count() <= columns * (1 + MOST_MARKS));
             prop_assert!(escaped(&name).chars().all(is_plain));
-            // Once is enough.
+            // Escaping is idempotent.
             prop_assert_eq!(cut(&shown, columns), shown);
         }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::choice::Choice;
 
-/// A kind of event on a vCPU. Each has tracepoints of its own, and a cost.
+/// A kind of event on a vCPU. Each has its own tracepoints, and a cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
@@ -60,7 +60,7 @@ impl Choice for Event {
     ];
 }
 
-/// The name in arguments and JSON.
+/// Formats as the name in arguments and JSON.
 impl fmt::Display for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())

@@ -1,4 +1,4 @@
-//! The host that was measured, as reports name it.
+//! The measured host, as named in reports.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +11,9 @@ pub struct Host {
     pub name: String,
     /// Kernel release.
     pub kernel: String,
-    /// CPUs that vmexit may run on.
+    /// CPUs available to vmexit.
     pub cpus: usize,
-    /// Vendor of the KVM module; null where it is neither Intel's nor AMD's.
+    /// Vendor of the KVM module; null if neither Intel nor AMD.
     pub vendor: Option<Vendor>,
     /// The KVM module behind `/dev/kvm`, such as `kvm_intel`.
     pub kvm_module: Option<String>,

@@ -1,4 +1,4 @@
-//! Names of kinds and directions of accesses: the one place where they are text.
+//! Names of kinds and directions of accesses, in files and outputs.
 
 use serde::{Serialize, Serializer};
 use vmexit_common::key::Kind;
@@ -31,13 +31,13 @@ impl Direction {
     }
 }
 
-/// What is to be known of a kind.
+/// Properties of a kind.
 struct Entry {
     kind: Kind,
     name: &'static str,
-    /// The table that its rows are in.
+    /// The event in whose table its rows are.
     event: Event,
-    /// Directions of reads and writes, where its keys have one.
+    /// Directions of a read and of a write; `None` if its keys have no direction.
     directions: Option<[Direction; 2]>,
 }
 
@@ -76,17 +76,17 @@ pub fn name(kind: Kind) -> &'static str {
     find(kind).map_or("other", |entry| entry.name)
 }
 
-/// The kind of a name; `None` for a name that is no kind's.
+/// The kind of a name; `None` for an unknown name.
 pub fn from_name(name: &str) -> Option<Kind> {
     KINDS.iter().find(|entry| entry.name == name).map(|entry| entry.kind)
 }
 
-/// The event that tells of a kind, and whose table has its rows.
+/// The event whose table has the rows of a kind.
 pub fn event(kind: Kind) -> Event {
     find(kind).map_or(Event::Vmexit, |entry| entry.event)
 }
 
-/// Directions of a read and of a write, where keys of the kind have one.
+/// Directions of a read and of a write; `None` if the kind's keys have no direction.
 pub fn directions(kind: Kind) -> Option<[Direction; 2]> {
     find(kind).and_then(|entry| entry.directions)
 }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kind_names_lead_back_to_kinds() {
+    fn kind_names_parse_back_to_kinds() {
         for entry in &KINDS {
             assert_eq!(from_name(name(entry.kind)), Some(entry.kind));
         }

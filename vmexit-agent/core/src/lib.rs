@@ -1,10 +1,38 @@
-//! What was counted, and what it means.
+//! Counts of KVM exits and their meaning: everything between the kernel side's counters and a rendered
+//! report.
 //!
-//! [`counters`] are the kernel side's numbers: a snapshot, and the interval between two. A [`measurement`] is an interval with
-//! its circumstances; [`store`] keeps measurements in files, [`import`] makes them from other tools' text. A [`report`]
-//! gives a measurement names, shares and percentiles, [`finding`] assesses it, [`diff`] compares two.
+//! - [`counters`]: a snapshot of the kernel side's counters, and the interval between two snapshots.
+//! - [`measurement`]: an interval with its circumstances. [`store`] keeps measurements in files, and
+//!   [`import`] makes them from the output of other tools.
+//! - [`report`]: a measurement with names, shares and percentiles. [`finding`] assesses it, [`diff`]
+//!   compares two.
 //!
-//! Nothing here traces, asks a VMM, or renders: [`store`] alone touches files.
+//! This crate does not trace, query a VMM or render. Only [`store`] accesses files.
+//!
+//! # Example
+//!
+//! The findings of each VM in a recording:
+//!
+//! ```
+//! use std::{fs::File, io::BufReader};
+//!
+//! use vmexit_core::{finding, report::Scope, store::file};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/recording/1-demo.vmexit");
+//! let measurement = file::read(BufReader::new(File::open(path)?))?;
+//!
+//! let report = finding::report(&measurement, Scope::default());
+//! for vm in &report.vms {
+//!     println!("{}: {} exits", vm.name, vm.total.samples);
+//!     for finding in &vm.assessment.findings {
+//!         println!("  {} ({:.1}% of exits)", finding.title, finding.figures.exits_percent);
+//!     }
+//! }
+//! # assert!(report.vms.iter().any(|vm| !vm.assessment.findings.is_empty()));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod choice;
 pub mod counters;

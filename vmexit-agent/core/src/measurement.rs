@@ -1,6 +1,6 @@
-//! One interval with all that it takes to put it into words on any machine: raw counters, and beside them
-//! what only the host could tell: who the VMs are, what exit codes are called there, which devices
-//! the VMs have. Commands make one of what they measured, or read it from a [file](mod@file).
+//! A measurement: the raw counters of an interval, and everything needed to report them on any
+//! machine: the VMs, the host's names of exit codes, the devices of the VMs. It is made by a
+//! capture or read from a [file](mod@crate::store::file).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,54 +29,54 @@ pub struct Measurement {
     /// Version of vmexit that measured it.
     #[serde(rename = "vmexit")]
     pub version: String,
-    /// Where.
+    /// The host.
     pub host: Host,
-    /// When it began; `None` where that is not known.
+    /// Start by the wall clock; `None` if unknown.
     #[serde(with = "time")]
     pub start: Option<SystemTime>,
-    /// The same by a clock that nobody sets, where it was measured by vmexit.
+    /// Start by the kernel's monotonic clock; `None` unless measured by vmexit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Began>,
-    /// Whether it was ended before its time.
+    /// Whether the measurement was ended early.
     pub interrupted: bool,
-    /// Which exits were timed.
+    /// Exits that were timed.
     pub timing: Timing,
-    /// What measuring has taken, where there was a budget for it.
+    /// CPU time spent on measuring; `None` without a budget.
     #[serde(default, alias = "spent", skip_serializing_if = "Option::is_none")]
     pub sampling: Option<SamplingCost>,
-    /// What was captured.
+    /// Events captured.
     pub events: BTreeSet<Event>,
-    /// What that host calls the exit codes.
+    /// The host's names of exit codes.
     pub reasons: Names,
-    /// Who the processes are; one that nobody could name goes by its number.
+    /// VMs whose process is known.
     pub vms: Vec<vm::Vm>,
-    /// What is known of the address spaces of VMs, by process id.
+    /// Address maps of VMs, by process ID.
     pub maps: BTreeMap<u32, Map>,
-    /// What was counted.
+    /// Counters.
     pub interval: Interval,
-    /// The parts of the interval, in their order and without gaps; none where only the whole is known.
+    /// Parts of the interval, in order and without gaps; empty if only the whole is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
 }
 
-/// When something began, by the kernel's own clock.
+/// A time on the kernel's monotonic clock.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Began {
-    /// Which run of the kernel: its `boot_id`.
+    /// The kernel's `boot_id`.
     pub boot: String,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub ns: u64,
 }
 
-/// Version of vmexit that measures.
+/// Version of this vmexit.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Measurement {
-    /// The same with only those names of exit reasons that it needs.
+    /// The same measurement with those of `names` that its exit codes need.
     #[must_use]
     pub fn with_reasons(mut self, names: &Names) -> Self {
         let (vcpus, vendor) = (&self.interval.vcpus, self.host.vendor);
-        self.reasons = names.only(vcpus.iter().flat_map(|vcpu| {
+        self.reasons = names.subset(vcpus.iter().flat_map(|vcpu| {
             let vendor = Vendor::of_isa(vcpu.isa).or(vendor);
             let codes = vcpu.reasons.iter().filter(|row| row.key.kind() == Some(Kind::Reason));
             codes.filter_map(move |row| Some((vendor?, row.key.value() as u32)))
@@ -84,15 +84,15 @@ impl Measurement {
         self
     }
 
-    /// Takes over what is now known of VMs' address spaces, as far as it needs that.
-    pub fn learn(&mut self, known: &BTreeMap<u32, Map>) {
-        // What is known of VMs that have been forgotten since stays.
-        for (&pid, map) in known {
-            self.maps.insert(pid, self.what_it_needs(pid, map));
+    /// Takes over the address maps of `maps`, reduced to the ports and addresses accessed. Maps of
+    /// other VMs stay: they are of VMs that have ended.
+    pub fn update_maps(&mut self, maps: &BTreeMap<u32, Map>) {
+        for (&pid, map) in maps {
+            self.maps.insert(pid, self.accessed_part(pid, map));
         }
     }
 
-    fn what_it_needs(&self, pid: u32, map: &Map) -> Map {
+    fn accessed_part(&self, pid: u32, map: &Map) -> Map {
         let (mut ports, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         let vcpus = self.interval.vcpus.iter().filter(|vcpu| vcpu.thread.pid == pid);
         for key in vcpus.flat_map(|vcpu| &vcpu.details).map(|row| row.key) {
@@ -102,11 +102,12 @@ impl Measurement {
                 _ => {}
             }
         }
-        map.only(&ports, &addresses)
+        map.subset(&ports, &addresses)
     }
 
-    /// Process ids of VMs whose guests accessed an address where QEMU, when asked, had nothing: it has to be asked again.
-    pub fn with_unassigned(&self) -> BTreeSet<u32> {
+    /// Process IDs of VMs that accessed an address where QEMU, when asked, had no region: their map
+    /// is out of date.
+    pub fn pids_with_unassigned(&self) -> BTreeSet<u32> {
         let mut pids = BTreeSet::new();
         for vcpu in &self.interval.vcpus {
             let pid = vcpu.thread.pid;
@@ -118,8 +119,8 @@ impl Measurement {
         pids
     }
 
-    /// Leaves only these VMs, by process id.
-    pub fn keep_vms(&mut self, pids: &BTreeSet<u32>) {
+    /// Removes all VMs but these, by process ID.
+    pub fn retain_vms(&mut self, pids: &BTreeSet<u32>) {
         self.vms.retain(|vm| pids.contains(&vm.pid));
         self.maps.retain(|pid, _| pids.contains(pid));
         self.interval.vcpus.retain(|vcpu| pids.contains(&vcpu.thread.pid));
@@ -128,8 +129,8 @@ impl Measurement {
         }
     }
 
-    /// Leaves only what these events have told.
-    pub fn keep_events(&mut self, events: &BTreeSet<Event>) {
+    /// Removes the rows of all events but these.
+    pub fn retain_events(&mut self, events: &BTreeSet<Event>) {
         self.events.retain(|event| events.contains(event));
         for vcpu in &mut self.interval.vcpus {
             vcpu.details.retain(|row| {
@@ -142,21 +143,21 @@ impl Measurement {
         }
     }
 
-    /// The VMs, also those that nobody could name.
-    pub fn guests(&self) -> Vec<vm::Vm> {
-        let mut guests = self.vms.clone();
-        let named: BTreeSet<u32> = guests.iter().map(|vm| vm.pid).collect();
+    /// All VMs, including those whose process is unknown, which are named by process ID.
+    pub fn all_vms(&self) -> Vec<vm::Vm> {
+        let mut vms = self.vms.clone();
+        let named: BTreeSet<u32> = vms.iter().map(|vm| vm.pid).collect();
         let all: BTreeSet<u32> = self.interval.vcpus.iter().map(|vcpu| vcpu.thread.pid).collect();
-        guests.extend(all.difference(&named).map(|&pid| vm::Vm {
+        vms.extend(all.difference(&named).map(|&pid| vm::Vm {
             pid,
-            name: vm::nameless(pid),
+            name: vm::fallback_name(pid),
             ..vm::Vm::default()
         }));
-        guests
+        vms
     }
 }
 
-/// A time as RFC 3339, to the millisecond.
+/// Serialization of a time as RFC 3339, to the millisecond.
 mod time {
     use std::time::SystemTime;
 

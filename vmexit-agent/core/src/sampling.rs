@@ -1,13 +1,15 @@
-//! What measuring cost, where `--budget` limits it.
+//! The cost of measuring, which `--budget` limits.
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What measuring has taken in an interval, and what it was allowed to. Intervals add up.
+/// CPU time spent on measuring in an interval, and the budget. The times of consecutive intervals
+/// add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct SamplingCost {
-    /// What was allowed, percent of the VMs' CPU time.
+    /// Budget, percent of the VMs' CPU time.
     pub budget_percent: f64,
-    /// CPU time of the kernel side, nanoseconds: what an exit costs, as it was calibrated, by how many there were.
+    /// CPU time of the kernel side, nanoseconds: the calibrated cost of an exit times the number of
+    /// exits.
     pub kernel_ns: u64,
     /// CPU time of the agent, nanoseconds, measured.
     pub agent_ns: u64,
@@ -16,7 +18,7 @@ pub struct SamplingCost {
 }
 
 impl SamplingCost {
-    /// Both, one after the other, as far as they are known.
+    /// Sum of two consecutive intervals' costs, as far as they are known.
     pub fn sum(one: Option<Self>, next: Option<Self>) -> Option<Self> {
         match (one, next) {
             (Some(one), Some(next)) => Some(one.and(next)),
@@ -33,7 +35,7 @@ impl SamplingCost {
         }
     }
 
-    /// As a share of what the VMs took, percent; `None` if they took nothing.
+    /// Cost as a share of the VMs' CPU time, percent; `None` if they used none.
     pub fn percent(&self) -> Option<f64> {
         let spent = self.kernel_ns.saturating_add(self.agent_ns) as f64;
         (self.vms_ns > 0).then(|| 100.0 * spent / self.vms_ns as f64)

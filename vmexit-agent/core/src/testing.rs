@@ -1,8 +1,8 @@
-//! Input for tests of this crate and of those above it.
+//! Generators of test input, for this crate and for those above it.
 
 use proptest::prelude::*;
 
-/// Any text, and text of nothing but what is difficult.
+/// Arbitrary text, and text made of characters that are difficult to display.
 pub fn nasty() -> impl Strategy<Value = String> {
     let difficult = prop::sample::select(vec![
         '\0',

@@ -1,4 +1,4 @@
-//! Which exits are timed. All are counted, whatever this says.
+//! Choice of exits to time. All exits are counted regardless.
 
 use std::{fmt, str::FromStr};
 
@@ -6,34 +6,34 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 const VARIES: &str = "varies";
 
-/// How the shares of timed exits of two intervals compare.
+/// Comparison of the shares of timed exits of two intervals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shares {
-    /// The same: counters and times add up as they are.
+    /// Equal: counters and times can be added as they are.
     Same,
-    /// Different: each interval's timed exits stand for the exits of that interval alone.
+    /// Different: each interval's timed exits represent the exits of that interval only.
     Different,
 }
 
-/// Which exits are timed.
+/// Exits that are timed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Timing {
-    /// Every one.
+    /// All exits.
     #[default]
     All,
-    /// One in so many, by chance; at least 2.
+    /// A random one in N; N is at least 2.
     OneIn(u32),
-    /// None: cheapest.
+    /// No exits: the lowest cost.
     Off,
-    /// Different shares at different times; nothing that can be asked for.
+    /// Different shares at different times; only the result of adding intervals.
     Varies,
 }
 
 impl Timing {
-    /// The largest N of 1/N.
-    pub const RAREST: u32 = 1_000_000;
+    /// Largest N of 1/N.
+    pub const MAX_N: u32 = 1_000_000;
 
-    /// The share to time, of 2^32, as the kernel side compares it.
+    /// Share of exits to time, in units of 1/2^32, as the kernel side compares it.
     pub const fn share(self) -> u32 {
         match self {
             Self::All | Self::Varies => u32::MAX,
@@ -42,7 +42,7 @@ impl Timing {
         }
     }
 
-    /// The same from 0 to 1; of what varies, 1.
+    /// Share of exits to time, from 0 to 1; 1 for [`Self::Varies`].
     pub fn ratio(self) -> f64 {
         match self {
             Self::All | Self::Varies => 1.0,
@@ -51,12 +51,12 @@ impl Timing {
         }
     }
 
-    /// Both, one after the other.
+    /// Timing of two consecutive intervals together.
     pub fn and(self, next: Self) -> Self {
         if self == next { self } else { Self::Varies }
     }
 
-    /// What that means for intervals that are added up.
+    /// Comparison with the next interval's timing.
     pub fn shares(self, next: Self) -> Shares {
         if self == next { Shares::Same } else { Shares::Different }
     }
@@ -66,13 +66,13 @@ impl FromStr for Timing {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("write it as all, off or 1/N with N up to {}", Self::RAREST);
+        let wrong = || format!("expected all, off or 1/N with N up to {}", Self::MAX_N);
         match text {
             "all" => Ok(Self::All),
             "off" => Ok(Self::Off),
             _ => match text.strip_prefix("1/").and_then(|n| n.parse().ok()).ok_or_else(wrong)? {
                 1 => Ok(Self::All),
-                n @ 2..=Self::RAREST => Ok(Self::OneIn(n)),
+                n @ 2..=Self::MAX_N => Ok(Self::OneIn(n)),
                 _ => Err(wrong()),
             },
         }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_typed() {
+    fn timing_is_parsed_and_displayed_as_typed() {
         for (text, timing) in [
             ("all", Timing::All),
             ("1/1", Timing::All),

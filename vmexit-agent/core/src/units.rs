@@ -1,9 +1,9 @@
-//! Numbers as people read them.
+//! Formatting of numbers for people.
 
 /// Three or four digits and a unit: `64 ns`, `5.96 µs`, `12.3 ms`, `9.98 s`.
 pub fn duration(ns: u64) -> String {
     const UNITS: [(f64, &str); 3] = [(1e3, "µs"), (1e6, "ms"), (1e9, "s")];
-    // A value that rounds up to the next unit is shown in it.
+    // A value that rounds up to the next unit is displayed in that unit.
     let unit = UNITS.iter().rev().find(|(unit, _)| ns as f64 >= unit * 0.9995);
     match unit {
         Some((unit, name)) => format!("{} {name}", three_digits(ns as f64 / unit)),
@@ -22,7 +22,7 @@ fn three_digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// With a comma between thousands: `1,234,567`.
+/// A number with commas between thousands: `1,234,567`.
 pub fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
@@ -35,17 +35,17 @@ pub fn count(count: u64) -> String {
     shown
 }
 
-/// A rate per second: whole from 10 on, one decimal below.
+/// A rate per second: whole numbers from 10 on, one decimal below.
 pub fn rate(per_second: f64) -> String {
     if per_second >= 9.95 { count(per_second.round() as u64) } else { format!("{per_second:.1}") }
 }
 
-/// `72.97%`, as `perf kvm stat` has it.
+/// A percentage as in `perf kvm stat`: `72.97%`.
 pub fn percent(percent: f64) -> String {
     format!("{percent:.2}%")
 }
 
-/// `1 vCPU`, `2 vCPUs`, `2 processes`.
+/// A number and its unit in singular or plural: `1 vCPU`, `2 vCPUs`, `2 processes`.
 pub fn plural(number: u64, one: &str) -> String {
     let ending = match number {
         1 => "",
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn duration_has_three_digits_and_unit() {
         let shown = [
             (0, "0 ns"),
             (64, "64 ns"),
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_rates() {
+    fn count_and_rate_have_thousands_separators() {
         assert_eq!(count(0), "0");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234_567), "1,234,567");

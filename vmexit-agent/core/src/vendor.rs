@@ -1,9 +1,9 @@
-//! The CPU vendor whose exit codes KVM reports.
+//! Vendor of the CPU, which determines the meaning of KVM's exit codes.
 
 use serde::{Deserialize, Serialize};
 use vmexit_common::vcpu::{ISA_SVM, ISA_VMX};
 
-/// Virtualization extension: exit codes mean different things on each.
+/// Virtualization extension. Exit codes have a different meaning on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Vendor {
@@ -14,7 +14,7 @@ pub enum Vendor {
 }
 
 impl Vendor {
-    /// From the `isa` of a `kvm_exit` record.
+    /// The vendor of a `kvm_exit` record's `isa`.
     pub const fn of_isa(isa: u32) -> Option<Self> {
         match isa {
             ISA_VMX => Some(Self::Vmx),
@@ -23,7 +23,7 @@ impl Vendor {
         }
     }
 
-    /// The `isa` of a `kvm_exit` record.
+    /// The vendor's `isa` in `kvm_exit` records.
     pub const fn isa(self) -> u32 {
         match self {
             Self::Vmx => ISA_VMX,
@@ -31,7 +31,7 @@ impl Vendor {
         }
     }
 
-    /// Name for people.
+    /// Name in messages.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Vmx => "Intel VMX",

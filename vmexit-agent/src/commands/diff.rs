@@ -76,10 +76,10 @@ pub(super) async fn run(args: DiffArgs) -> Result<(), Error> {
     let (mut before, mut after) = (before?, after?);
     if !args.vms.is_empty() {
         // A VM may be in one of them only, or have another process id.
-        let all: Vec<_> = [before.guests(), after.guests()].concat();
+        let all: Vec<_> = [before.all_vms(), after.all_vms()].concat();
         guests::choose(&all, &args.vms)?;
         for recording in [&mut before, &mut after] {
-            recording.keep_vms(&guests::meant(recording, &args.vms));
+            recording.retain_vms(&guests::meant(recording, &args.vms));
         }
     }
     for recording in [&mut before, &mut after] {

@@ -88,14 +88,14 @@ fn read(path: &Path) -> Result<Imported, ImportError> {
 /// Says what of the text is not in the recording.
 fn warn_of(imported: &Imported) {
     if let Some(example) = &imported.example {
-        let lines = plural(imported.not_understood, "line");
+        let lines = plural(imported.unparsed_lines, "line");
         log::warn!("not understood: {lines}, the first of which is '{example}'");
     }
-    if imported.passed_over > 0 {
-        log::warn!("passed over: {} of other kinds", plural(imported.passed_over, "KVM event"));
+    if imported.ignored_events > 0 {
+        log::warn!("passed over: {} of other kinds", plural(imported.ignored_events, "KVM event"));
     }
-    if imported.unnamed > 0 {
-        let exits = plural(imported.unnamed, "exit");
+    if imported.unknown_reasons > 0 {
+        let exits = plural(imported.unknown_reasons, "exit");
         log::warn!("on 'other': {exits}, for reasons that this vmexit has no names for");
     }
     if !imported.has_pids {

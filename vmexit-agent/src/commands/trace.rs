@@ -261,7 +261,7 @@ impl Lines {
         let pids = exits.iter().map(|exit| (exit.thread >> 32) as u32).collect();
         self.guests.note(&pids).iter().for_each(|vm| self.maps.learn(vm));
         self.maps.collect().await;
-        self.clock = self.clock.or_set(clock());
+        self.clock = self.clock.resync(clock());
         let mut lines = String::new();
         for exit in exits {
             let pid = (exit.thread >> 32) as u32;

@@ -63,7 +63,7 @@ fn a_process_is_a_vm_if_it_holds_one() {
     assert!(vm.libvirt);
     assert_eq!(vm.monitors, [Monitor::Libvirt("web".into())]);
     assert_eq!(vm.arguments.len(), 11);
-    assert!(vm.answers_to("web") && vm.answers_to("40") && !vm.answers_to("we"));
+    assert!(vm.matches("web") && vm.matches("40") && !vm.matches("we"));
 }
 
 #[test]

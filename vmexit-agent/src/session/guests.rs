@@ -109,8 +109,8 @@ pub(crate) fn running() -> Result<FoundVms, Error> {
 
 /// Those of a recording that `--vm` means, by process id; there may be none.
 pub(crate) fn meant(recording: &Measurement, wanted: &[String]) -> BTreeSet<u32> {
-    let all = recording.guests();
-    let meant = all.iter().filter(|vm| wanted.iter().any(|wanted| vm.answers_to(wanted)));
+    let all = recording.all_vms();
+    let meant = all.iter().filter(|vm| wanted.iter().any(|wanted| vm.matches(wanted)));
     meant.map(|vm| vm.pid).collect()
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn meant(recording: &Measurement, wanted: &[String]) -> BTreeSet<u32>
 pub(crate) fn choose(vms: &[Vm], wanted: &[String]) -> Result<BTreeSet<u32>, Error> {
     let mut pids = BTreeSet::new();
     for wanted in wanted {
-        let mut meant = vms.iter().filter(|vm| vm.answers_to(wanted)).peekable();
+        let mut meant = vms.iter().filter(|vm| vm.matches(wanted)).peekable();
         if meant.peek().is_none() {
             let known: Vec<String> =
                 vms.iter().map(|vm| format!("{} ({})", escape::safe(&vm.name), vm.pid)).collect();

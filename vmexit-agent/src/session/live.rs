@@ -208,7 +208,7 @@ impl LiveSession {
             steps: Vec::new(),
         };
         let mut measurement = measurement.with_reasons(&self.reasons);
-        measurement.learn(self.devices.known());
+        measurement.update_maps(self.devices.known());
         measurement
     }
 
@@ -244,11 +244,11 @@ impl LiveSession {
         let Self { probe, guests, mut devices, .. } = self;
         drop(probe);
         devices.settle().await;
-        measurement.learn(devices.known());
+        measurement.update_maps(devices.known());
         // Devices may have come or moved since they were asked.
-        if ask(&guests, &mut devices, &measurement.with_unassigned()) {
+        if ask(&guests, &mut devices, &measurement.pids_with_unassigned()) {
             devices.settle().await;
-            measurement.learn(devices.known());
+            measurement.update_maps(devices.known());
         }
     }
 
@@ -267,7 +267,7 @@ impl LiveSession {
     }
 
     fn ask_about_unassigned(&mut self, measurement: &Measurement) {
-        ask(&self.guests, &mut self.devices, &measurement.with_unassigned());
+        ask(&self.guests, &mut self.devices, &measurement.pids_with_unassigned());
     }
 
     /// Drops VMs that ended some intervals ago. `seen` are the processes of the last reading: a VM among them may

@@ -54,14 +54,14 @@ pub(crate) fn keep(
     events: &[Event],
 ) -> Result<(), Error> {
     if !vms.is_empty() {
-        recording.keep_vms(&guests::choose(&recording.guests(), vms)?);
+        recording.retain_vms(&guests::choose(&recording.all_vms(), vms)?);
     }
     if !events.is_empty() {
         let events: BTreeSet<Event> = events.iter().copied().collect();
         for event in events.difference(&recording.events) {
             log::warn!("not in the recording: {event}");
         }
-        recording.keep_events(&events);
+        recording.retain_events(&events);
     }
     Ok(())
 }

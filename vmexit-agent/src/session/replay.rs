@@ -58,7 +58,7 @@ impl ReplaySession {
         let mut measurement = next?;
         if !self.vms.is_empty() {
             // In some intervals there may be none of them.
-            measurement.keep_vms(&guests::meant(&measurement, &self.vms));
+            measurement.retain_vms(&guests::meant(&measurement, &self.vms));
         }
         if self.events.len() < Event::ALL.len() {
             recorded::keep(&mut measurement, &[], &self.events)?;

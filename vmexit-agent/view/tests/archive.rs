@@ -184,7 +184,7 @@ fn archive_second_recorder_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let first = Recorder::open(directory.path(), DAY).unwrap();
     let error = Recorder::open(directory.path(), DAY).unwrap_err();
-    assert_eq!(error.to_string(), "another vmexit records there");
+    assert_eq!(error.to_string(), "another vmexit is recording to this directory");
     drop(first);
     Recorder::open(directory.path(), DAY).unwrap();
 }

@@ -131,7 +131,7 @@ fn diff_notes_name_host_and_event_differences() {
     let mut after = guest("a", 150_000, 500);
     after.host.kernel = "6.12.0".into();
     after.host.vendor = Some(Vendor::Svm);
-    after.keep_events(&[Event::Vmexit, Event::Ioport].into());
+    after.retain_events(&[Event::Vmexit, Event::Ioport].into());
     let diff = Diff::between(&before, &after, None);
     let notes = diff.notes.join("\n");
     assert!(notes.contains("The kernels differ: 6.1.0 before, 6.12.0 after."), "{notes}");
@@ -218,7 +218,7 @@ fn diff_without_exits_compares_other_events() {
 #[test]
 fn diff_of_empty_recordings_is_empty() {
     let mut nothing = guest("a", 0, 0);
-    nothing.keep_vms(&[].into());
+    nothing.retain_vms(&[].into());
     nothing.interval.span_ns = 0;
     let diff = Diff::between(&nothing, &nothing, None);
     assert!(diff.vms.is_empty() && diff.cores.is_none());

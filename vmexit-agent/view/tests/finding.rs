@@ -18,7 +18,7 @@ use vmexit_common::{
 use vmexit_core::{
     counters::RowReading,
     device::{Map, mtree::MemoryTree},
-    finding::{Advice, Assessment, Confidence, Finding, Least, Os, Rule, rules},
+    finding::{Advice, Assessment, Confidence, Finding, Threshold, Os, Rule, rules},
     report::{Report, Scope, Selection},
     timing::Timing,
     vendor::Vendor,
@@ -166,8 +166,8 @@ fn finding<'a>(assessment: &'a Assessment, id: &str) -> Option<&'a Finding> {
 
 /// Whether the rule says of a guest what it is there to say.
 fn says(assessment: &Assessment, id: &str) -> bool {
-    match rule(id).least {
-        Least::Never => assessment.healthy.iter().any(|healthy| healthy.rule == id),
+    match rule(id).threshold {
+        Threshold::Never => assessment.healthy.iter().any(|healthy| healthy.rule == id),
         _ => finding(assessment, id).is_some(),
     }
 }
@@ -180,7 +180,7 @@ fn rules_match_their_guest_but_not_its_lookalike() {
         assert!(says(&its, id), "{id}: {its:?}");
         assert!(!says(&other, id), "{id}: {other:?}");
         // What is healthy is not a problem at the same time.
-        if rule(id).least == Least::Never {
+        if rule(id).threshold == Threshold::Never {
             assert!(its.findings.is_empty(), "{id}: {:?}", its.findings);
         }
         tried.insert(id);
@@ -208,7 +208,7 @@ fn rules_are_complete() {
     for rule in rules() {
         assert!(ids.insert(rule.id), "{} twice", rule.id);
         assert!(!rule.sources.is_empty() && !rule.patterns.is_empty(), "{}", rule.id);
-        let healthy = rule.least == Least::Never;
+        let healthy = rule.threshold == Threshold::Never;
         assert_eq!(healthy, rule.remedies.is_empty(), "{}", rule.id);
         assert_eq!(healthy, rule.cause.is_empty(), "{}", rule.id);
         assert!(!healthy || rule.fine.is_some(), "{}", rule.id);

@@ -5,7 +5,7 @@
 use std::{env, fmt::Write as _, fs};
 
 use vmexit_core::finding::{
-    Confidence, FEWEST_SAMPLES, LEAST_CORE_PERCENT, LEAST_PER_SECOND, Least, Os, Remedy, Rule,
+    Confidence, FEWEST_SAMPLES, LEAST_CORE_PERCENT, LEAST_PER_SECOND, Threshold, Os, Remedy, Rule,
     rules,
 };
 
@@ -36,16 +36,16 @@ fn document() -> String {
 fn section(out: &mut String, rule: &Rule) {
     let _ = writeln!(out, "\n## {}\n\n{}.\n", rule.id, capital(rule.title));
     let _ = writeln!(out, "- Sign: {}", rule.sign);
-    let threshold = match rule.least {
-        Least::Cost => None,
-        Least::Core(percent) => Some(format!("{percent}% of a core; nothing without times")),
-        Least::PerVcpu(rate) => Some(format!("{rate} times per second and vCPU")),
-        Least::Never => Some("none: healthy".to_owned()),
+    let threshold = match rule.threshold {
+        Threshold::Cost => None,
+        Threshold::Core(percent) => Some(format!("{percent}% of a core; nothing without times")),
+        Threshold::PerVcpu(rate) => Some(format!("{rate} times per second and vCPU")),
+        Threshold::Never => Some("none (informational)".to_owned()),
     };
     for (name, text) in [
-        ("From", threshold.as_deref()),
-        ("Fine otherwise", rule.fine.filter(|_| rule.least != Least::Never)),
-        ("Fine", rule.fine.filter(|_| rule.least == Least::Never)),
+        ("Threshold", threshold.as_deref()),
+        ("Fine otherwise", rule.fine.filter(|_| rule.threshold != Threshold::Never)),
+        ("Fine", rule.fine.filter(|_| rule.threshold == Threshold::Never)),
         ("Cause", Some(rule.cause).filter(|cause| !cause.is_empty())),
     ] {
         if let Some(text) = text {

@@ -101,7 +101,7 @@ fn import_counts_exit_at_its_entry() {
     assert_eq!((accounting.observed, accounting.recorded, accounting.in_flight), (5, 3, 1));
     assert_eq!((accounting.lost.no_entry, accounting.unaccounted, accounting.unmatched), (1, 0, 1));
     assert_eq!(accounting.missed["perf"], 12);
-    assert_eq!((imported.not_understood, imported.passed_over, imported.unnamed), (1, 1, 0));
+    assert_eq!((imported.unparsed_lines, imported.ignored_events, imported.unknown_reasons), (1, 1, 0));
     assert_eq!(imported.example.as_deref(), Some("this is no event"));
     let vmms: Vec<_> = imported.recording.vms.iter().map(|vm| (vm.pid, vm.vmm)).collect();
     assert_eq!(vmms, [(90, Vmm::Firecracker), (2471, Vmm::Qemu)]);
@@ -120,7 +120,7 @@ fn import_of_unnamed_exit_counts_as_other() {
     let text = "q 1/2 [0] 1.0: kvm:kvm_exit: vcpu 0 reason news rip 0xf\n\
                 q 1/2 [0] 2.0: kvm:kvm_entry: vcpu 0, rip 0xf\n";
     let imported = imported(text);
-    assert_eq!(imported.unnamed, 1);
+    assert_eq!(imported.unknown_reasons, 1);
     assert_eq!(exits(&report(&imported), "other"), (1, Some(1_000_000_000)));
 }
 
@@ -137,7 +137,7 @@ fn import_round_trips_through_file() {
 fn import_of_real_trace_matches_its_events() {
     let text = real();
     let imported = imported(&text);
-    assert_eq!((imported.not_understood, imported.unnamed), (0, 0), "{:?}", imported.example);
+    assert_eq!((imported.unparsed_lines, imported.unknown_reasons), (0, 0), "{:?}", imported.example);
     let report = report(&imported);
     let events = |event: &str| text.lines().filter(|line| line.contains(event)).count() as u64;
     assert_eq!(report.accounting.observed, events("kvm:kvm_exit:"));
@@ -163,7 +163,7 @@ fn import_of_other_file_is_an_error() {
 fn import_of_endless_line_keeps_no_text() {
     let text = INTEL.as_bytes().chain(std::io::repeat(b'x').take(64 << 20)).chain(b"\n".as_slice());
     let imported = perf(std::io::BufReader::new(text)).unwrap();
-    assert_eq!(imported.not_understood, 2);
+    assert_eq!(imported.unparsed_lines, 2);
     assert!(imported.example.unwrap().len() < 100);
 }
 

@@ -90,7 +90,7 @@ fn with_devices() -> Measurement {
     let known: BTreeMap<u32, Map> =
         [(made_up::PID, Map::Asked(MemoryTree::parse(tree).unwrap()))].into();
     let mut recording = made_up::windows();
-    recording.learn(&known);
+    recording.update_maps(&known);
     recording
 }
 
@@ -184,11 +184,11 @@ fn recording_samples_of_all_versions_are_read() {
 #[test]
 fn recording_filters_drop_other_vms_and_events() {
     let mut recording = made_up::windows();
-    recording.keep_events(&[Event::Vmexit, Event::Msr].into());
+    recording.retain_events(&[Event::Vmexit, Event::Msr].into());
     let report = report_of(&recording);
     assert_eq!(report.vms[0].tables.details.keys().collect::<Vec<_>>(), [&Event::Msr]);
     assert_eq!((report.vms[0].total.userspace_ns, report.vms[0].total.halts), (None, None));
-    recording.keep_vms(&[1].into());
+    recording.retain_vms(&[1].into());
     assert!(report_of(&recording).vms.is_empty());
 }
 

@@ -98,7 +98,7 @@ impl Life {
                 details: of(&mut (0..PORTS).map(|port| Key::pio(0x600 + port, 0, 4))),
                 ..VcpuReading::default()
             };
-            reading.placed()
+            reading.with_places()
         })
     }
 }

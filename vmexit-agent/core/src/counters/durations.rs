@@ -1,46 +1,46 @@
-//! How long exits took: the kernel side's histogram without its empty ends.
+//! Durations of exits: the kernel side's histogram without empty buckets at its ends.
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use vmexit_common::histogram::{BUCKETS, bounds_of, bucket_of};
 
-/// BucketCounts of successive buckets, without an allocation for most rows: four to an octave.
+/// Counts of successive buckets, four per octave; inline for most rows.
 type BucketCounts = SmallVec<[u64; 16]>;
 
-/// BucketCounts of durations by bucket (see [`vmexit_common::histogram`]).
+/// Histogram of durations (buckets: [`vmexit_common::histogram`]).
 ///
-/// In files it is what each bucket that is not empty begins with, nanoseconds, and its count.
+/// In files: a pair for each non-empty bucket, its lower bound in nanoseconds and its count.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Durations {
-    /// The bucket of the first count.
+    /// Index of the first bucket.
     first: usize,
-    /// BucketCounts of successive buckets.
+    /// Counts of successive buckets from `first` on.
     counts: BucketCounts,
 }
 
 impl Durations {
-    /// BucketCounts of successive buckets from `first` on.
+    /// Histogram of `counts` for successive buckets from `first` on.
     pub fn new(first: usize, counts: impl IntoIterator<Item = u64>) -> Self {
         Self { first, counts: counts.into_iter().collect() }
     }
 
-    /// Adds so many of a duration in nanoseconds.
+    /// Adds `count` durations of `ns` nanoseconds.
     pub fn record(&mut self, ns: u64, count: u64) {
         self.add(bucket_of(ns), count);
     }
 
-    /// How many there are.
+    /// Number of durations.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Buckets that are not empty with their counts, shortest first.
+    /// Non-empty buckets and their counts, shortest first.
     pub fn iter(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
         (self.first..).zip(self.counts.iter().copied()).filter(|&(_, count)| count > 0)
     }
 
-    /// What has come since an earlier reading of the same histogram, whose counts wrap at 2^32.
+    /// Counts added since an earlier reading of the same histogram. Its counters wrap at 2^32.
     pub fn since(&self, before: &Self) -> Self {
         let difference = |bucket: usize, count: u64| {
             let before = bucket.checked_sub(before.first).and_then(|at| before.counts.get(at));
@@ -53,15 +53,15 @@ impl Durations {
         }
     }
 
-    /// Adds another row's.
+    /// Adds another histogram.
     pub fn merge(&mut self, other: &Self) {
         for (bucket, count) in other.iter() {
             self.add(bucket, count);
         }
     }
 
-    /// Lets each count stand for more, so that there are as many as this together, but for rounding; no fewer
-    /// than there were.
+    /// Scales all counts up so that they sum to `total`, apart from rounding. Does nothing if
+    /// `total` is not larger than the present sum.
     pub fn scale_to(&mut self, total: u64) {
         let timed = self.total();
         if timed == 0 || total <= timed {
@@ -73,7 +73,7 @@ impl Durations {
         }
     }
 
-    /// The lowest and highest duration that the buckets allow for, nanoseconds; zeros if all are empty.
+    /// Lowest and highest duration that the buckets allow, nanoseconds; zeros if there are none.
     pub fn range(&self) -> (u64, u64) {
         let low = self.iter().next().and_then(|(bucket, _)| bounds_of(bucket));
         let high = self.iter().last().and_then(|(bucket, _)| bounds_of(bucket));
@@ -109,13 +109,13 @@ impl TryFrom<Vec<(u64, u64)>> for Durations {
 
     fn try_from(pairs: Vec<(u64, u64)>) -> Result<Self, Self::Error> {
         if pairs.len() > BUCKETS || !pairs.is_sorted_by(|one, two| one.0 < two.0) {
-            return Err("a histogram whose buckets are not in order");
+            return Err("histogram buckets out of order");
         }
         let mut durations = Self::default();
         for (from_ns, count) in pairs {
             let bucket = bucket_of(from_ns);
             if bounds_of(bucket).is_none_or(|(low, _)| low != from_ns) {
-                return Err("a histogram with other buckets");
+                return Err("unknown histogram bucket");
             }
             durations.add(bucket, count);
         }
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_count_subtracts() {
+    fn wrapped_count_is_subtracted_correctly() {
         let before = Durations::new(7, [u32::MAX.into()]);
         let after = Durations::new(7, [0]);
         assert_eq!(after.since(&before).iter().collect::<Vec<_>>(), [(7, 1)]);
     }
 
     #[test]
-    fn other_buckets_are_not_taken() {
+    fn unknown_or_unsorted_buckets_are_rejected() {
         for pairs in [vec![(65, 1)], vec![(80, 1), (64, 1)], vec![(64, 1), (64, 1)]] {
             assert!(Durations::try_from(pairs.clone()).is_err(), "{pairs:?}");
         }
@@ -151,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_order_does_not_matter(mut durations in prop::collection::vec(0u64..1 << 40, 0..50), cut in 0usize..50) {
+        fn merged_and_split_histograms_are_equal(mut durations in prop::collection::vec(0u64..1 << 40, 0..50), cut in 0usize..50) {
             let whole = of(&durations);
             let cut = cut.min(durations.len());
             let (one, other) = durations.split_at(cut);

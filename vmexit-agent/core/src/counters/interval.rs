@@ -1,6 +1,8 @@
-//! The difference of two snapshots. Counters only grow, so it is a subtraction. What needs care are the
-//! shortest and the longest duration, and rows that were given up in between: all that was booked on them,
-//! also before, has gone to the row of all others of their kind.
+//! The difference between two snapshots.
+//!
+//! Counters only grow, so most of it is subtraction. Two things need more: the shortest and longest
+//! duration, and rows evicted in between. The counters of an evicted row, including those from
+//! before the interval, are in its kind's `other` row.
 
 mod extend;
 
@@ -15,52 +17,52 @@ use vmexit_common::{
 
 use super::{Durations, RowReading, Snapshot, Thread, VcpuReading, key};
 
-/// What happened between two snapshots.
+/// Counters of the time between two snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Interval {
-    /// How long was watched, nanoseconds: all of its length, but for what follows.
+    /// Time observed, nanoseconds: the length without `unwatched_ns`.
     pub span_ns: u64,
-    /// Time in it that nobody watched, nanoseconds.
+    /// Time not observed, nanoseconds: outside of sampling windows, or lost between recordings.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub unwatched_ns: u64,
-    /// The vCPU threads that lived in it.
+    /// vCPU threads that existed in the interval.
     pub vcpus: Vec<VcpuInterval>,
-    /// What could not be noted on a vCPU.
+    /// Events that no per-vCPU stats could take.
     pub loss: Loss,
-    /// Events that a program was not run for, by tracepoint.
+    /// Events for which the kernel skipped the program, by tracepoint.
     pub missed: BTreeMap<String, u64>,
     /// Readings that may be inconsistent by one exit.
     pub torn: u64,
 }
 
-/// One vCPU thread's part. `observed = recorded + in_flight_change + lost_no_entry`.
+/// Counters of one vCPU thread. `observed = recorded + in_flight_change + lost_no_entry`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct VcpuInterval {
-    /// Whose.
+    /// The vCPU thread.
     pub thread: Thread,
-    /// The vCPU's number within its VM, where the kernel tells.
+    /// vCPU number within its VM; `None` if the kernel does not report it.
     pub vcpu_id: Option<u32>,
-    /// Which vendor's exit codes these are, as the kernel numbers them; 0 if there were none.
+    /// Instruction set of the exit codes (`isa` of `kvm_exit`); 0 without exits.
     pub isa: u32,
-    /// Exits seen.
+    /// Exits observed.
     pub observed: u64,
-    /// Exits open at the end less those open at the start: -1, 0 or 1.
+    /// Exits in flight at the end minus those in flight at the start: -1, 0 or 1.
     #[serde(alias = "opened")]
     pub in_flight_change: i64,
-    /// Exits whose entry was never seen.
+    /// Exits whose `kvm_entry` was not observed.
     pub lost_no_entry: u64,
-    /// How its halts ended.
+    /// Outcomes of halts.
     pub halts: Halts,
-    /// By exit reason.
+    /// Rows by exit reason.
     pub reasons: Vec<RowInterval>,
-    /// By detail.
+    /// Rows by detail: port, address, register, call and the like.
     pub details: Vec<RowInterval>,
 }
 
-/// One row's part.
+/// Counters of one row.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct RowInterval {
-    /// Which row.
+    /// Key of the row.
     #[serde(with = "key")]
     pub key: Key,
     /// Exits, timed or not.
@@ -68,35 +70,36 @@ pub struct RowInterval {
     /// Events without an exit.
     #[serde(default, alias = "stray", skip_serializing_if = "super::is_zero")]
     pub unmatched: u64,
-    /// Accesses beyond one for each exit and event: one string instruction can make many.
+    /// Accesses beyond one per exit or event: one string instruction can make many.
     #[serde(default, alias = "more", skip_serializing_if = "super::is_zero")]
     pub extra_accesses: u64,
-    /// How many of the exits were timed.
+    /// Exits that were timed.
     pub timed: u64,
-    /// MeasurementSum of the timed exits' durations, nanoseconds.
+    /// Sum of the timed exits' durations, nanoseconds.
     pub total_ns: u64,
-    /// The part of it in which userspace had the vCPU, nanoseconds.
+    /// Part of `total_ns` during which userspace had the vCPU, nanoseconds.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub user_ns: u64,
-    /// Shortest duration, nanoseconds: exact where the row is new or it fell within the interval,
-    /// else the lower bound of the first bucket hit. `None` if none was timed, or if nobody knows.
+    /// Shortest duration, nanoseconds. Exact if the row is new or the shortest ever fell within the
+    /// interval; otherwise the lower bound of the first bucket with an exit. `None` if no exit was
+    /// timed or the duration is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_ns: Option<u64>,
-    /// Longest duration, nanoseconds, likewise.
+    /// Longest duration, nanoseconds; exact or a bucket's upper bound, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ns: Option<u64>,
-    /// Durations of the timed exits, if both snapshots have them.
+    /// Histogram of the timed exits; `None` unless both snapshots have histograms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durations: Option<Box<Durations>>,
 }
 
 impl Interval {
-    /// From its beginning to its end, nanoseconds.
+    /// Length from start to end, nanoseconds, including time not observed.
     pub fn length_ns(&self) -> u64 {
         self.span_ns.saturating_add(self.unwatched_ns)
     }
 
-    /// What happened from `start` to `end`. A thread or row that `start` lacks began at zero.
+    /// The interval from `start` to `end`. Threads and rows missing in `start` began at zero.
     pub fn between(start: &Snapshot, end: &Snapshot) -> Self {
         let before: HashMap<Thread, &VcpuReading> =
             start.vcpus.iter().map(|reading| (reading.thread, reading)).collect();
@@ -140,23 +143,23 @@ impl VcpuInterval {
         }
     }
 
-    /// Exits booked on a reason.
+    /// Exits recorded in the rows by reason.
     pub fn recorded(&self) -> u64 {
         self.reasons.iter().map(|row| row.exits).sum()
     }
 
-    /// Exits seen that are neither booked, open nor lost. Not zero is a defect of this tool, or a
-    /// torn reading.
+    /// Exits observed that are neither recorded, in flight nor lost. A value other than 0 is a
+    /// defect of vmexit, or a torn reading.
     pub fn unaccounted(&self) -> i64 {
         let accounted = self.recorded() + self.lost_no_entry;
         self.observed as i64 - self.in_flight_change - accounted as i64
     }
 }
 
-/// Both by place; the rows of all others come after those that can be given up.
+/// Subtracts rows. Both slices are sorted by place; `other` rows come after the evictable ones.
 fn rows_between(before: &[RowReading], after: &[RowReading]) -> Vec<RowInterval> {
     let mut before = before.iter().peekable();
-    // At once: rows are large, and there can be hundreds of thousands.
+    // Allocated once: rows are large, and there can be hundreds of thousands.
     let (mut rows, mut evicted) = (Vec::with_capacity(after.len()), Vec::new());
     for after in after {
         let mut same = None;
@@ -168,7 +171,7 @@ fn rows_between(before: &[RowReading], after: &[RowReading]) -> Vec<RowInterval>
             }
         }
         let row = match Key(after.row.key).kind() {
-            Some(Kind::Other) => RowInterval::of_others(same, after, &evicted),
+            Some(Kind::Other) => RowInterval::of_other_row(same, after, &evicted),
             _ => RowInterval::of(same, after),
         };
         rows.extend(row.filter(|row| row.exits > 0 || row.unmatched > 0 || row.extra_accesses > 0));
@@ -194,7 +197,7 @@ impl RowInterval {
         }
     }
 
-    /// `None` if nothing happened.
+    /// Interval of a row; `None` if nothing was counted in it.
     fn of(before: Option<&RowReading>, after: &RowReading) -> Option<Self> {
         match before {
             Some(before) => Self::between(before, after),
@@ -202,22 +205,22 @@ impl RowInterval {
         }
     }
 
-    /// Of a row for all others, to which those of its kind that were given up have handed over what they had,
-    /// also from before.
-    fn of_others(
+    /// Interval of an `other` row. Rows of the same kind that were evicted have added their
+    /// counters to it, including those from before the interval; these are subtracted.
+    fn of_other_row(
         before: Option<&RowReading>,
         after: &RowReading,
         evicted: &[&RowReading],
     ) -> Option<Self> {
         let table = |row: &RowReading| Key(row.row.key).table();
-        let mut had = before.cloned();
+        let mut start = before.cloned();
         for row in evicted.iter().filter(|row| table(row) == table(after)) {
-            match &mut had {
-                Some(had) => had.take_in(row),
-                None => had = Some((*row).clone()),
+            match &mut start {
+                Some(start) => start.merge(row),
+                None => start = Some((*row).clone()),
             }
         }
-        Self::of(had.as_ref(), after)
+        Self::of(start.as_ref(), after)
     }
 
     fn between(before: &RowReading, after: &RowReading) -> Option<Self> {
@@ -232,8 +235,8 @@ impl RowInterval {
             (Some(before), Some(after)) => Some(Box::new(after.since(before))),
             _ => None,
         };
-        // A new record fell within the interval; else only the buckets can tell, and they know no better
-        // than the records do.
+        // A new extreme fell within the interval and is exact. Otherwise the buckets bound it, and the
+        // extremes of the whole time bound the buckets.
         let range = durations.as_ref().filter(|_| timed > 0).map(|durations| durations.range());
         let first = old.max_ns == 0 && new.max_ns != 0;
         let shortest = first || new.min_ns < old.min_ns;
@@ -260,11 +263,11 @@ impl RowInterval {
         })
     }
 
-    /// Of exits that took so long, all of them timed.
+    /// Row of exits with these durations, nanoseconds, all of them timed.
     #[cfg(test)]
     pub(crate) fn timed(key: Key, durations: &[u64]) -> Self {
-        let mut spread = Durations::default();
-        durations.iter().for_each(|&ns| spread.record(ns, 1));
+        let mut histogram = Durations::default();
+        durations.iter().for_each(|&ns| histogram.record(ns, 1));
         Self {
             key,
             exits: durations.len() as u64,
@@ -275,13 +278,13 @@ impl RowInterval {
             user_ns: 0,
             min_ns: durations.iter().copied().min(),
             max_ns: durations.iter().copied().max(),
-            durations: Some(Box::new(spread)),
+            durations: Some(Box::new(histogram)),
         }
     }
 
-    /// Adds another vCPU's part of the same row.
+    /// Adds the same row of another vCPU.
     pub fn merge(&mut self, other: &Self) {
-        // Unknown, unless nothing was timed there.
+        // The extreme of the sum is unknown if one is, unless that one has no timed exits.
         let of_both =
             |pick: fn(u64, u64) -> u64, one: Option<u64>, two: Option<u64>| match (one, two) {
                 (Some(one), Some(two)) => Some(pick(one, two)),
@@ -304,13 +307,18 @@ impl RowInterval {
     }
 }
 
-/// Where a row's sum is, or is to be: where the last one's is followed by it, mostly, for the vCPUs of a VM,
-/// and a vCPU at different times, have much the same rows in much the same order.
-pub(crate) fn place<T>(sums: &[T], next: usize, is: impl Fn(&T) -> bool) -> usize {
-    if sums.get(next).is_some_and(&is) {
-        return next;
+/// Index of the first element that `matches`; the length if there is none. `expected` is tried
+/// first: vCPUs of a VM, and a vCPU at different times, mostly have the same rows in the same
+/// order.
+pub(crate) fn position_near<T>(
+    elements: &[T],
+    expected: usize,
+    matches: impl Fn(&T) -> bool,
+) -> usize {
+    if elements.get(expected).is_some_and(&matches) {
+        return expected;
     }
-    sums.iter().position(is).unwrap_or(sums.len())
+    elements.iter().position(matches).unwrap_or(elements.len())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! Keys in files: `port 0x608 in 4`, `msr 0x6e0 write`, `reason 0x1e`, `other port`. Numbers are
-//! hexadecimal; the last of a port or an address is the bytes of an access.
+//! Text form of keys in files: `port 0x608 in 4`, `msr 0x6e0 write`, `reason 0x1e`, `other port`.
+//! Numbers are hexadecimal; the last word of a port or an address is the size of the access in
+//! bytes.
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 use vmexit_common::key::{Key, Kind};
@@ -9,15 +10,15 @@ use crate::kind;
 const OTHER: &str = "other";
 
 pub(super) fn serialize<S: Serializer>(key: &Key, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&text(*key))
+    serializer.collect_str(&format_key(*key))
 }
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse(&text).ok_or_else(|| de::Error::custom("a row of something unknown"))
+    parse_key(&text).ok_or_else(|| de::Error::custom("unknown key of a row"))
 }
 
-fn text(key: Key) -> String {
+fn format_key(key: Key) -> String {
     let kind = key.table().unwrap_or(Kind::Other);
     let name = kind::name(kind);
     if key.kind() == Some(Kind::Other) {
@@ -33,9 +34,9 @@ fn text(key: Key) -> String {
     text
 }
 
-/// `None` for whatever [`text`] does not say.
-fn parse(said: &str) -> Option<Key> {
-    let mut words = said.split(' ');
+/// The key of a text; `None` for text that [`format_key`] does not produce.
+fn parse_key(text: &str) -> Option<Key> {
+    let mut words = text.split(' ');
     let first = words.next()?;
     let key = if first == OTHER {
         Key::plain(kind::from_name(words.next()?)?, 0).other()
@@ -51,7 +52,7 @@ fn parse(said: &str) -> Option<Key> {
         };
         let mut size = || words.next()?.parse().ok().filter(|&size: &u64| size < 16);
         match kind {
-            // Room for more than a port would let it spill into the other parts.
+            // A larger number would spill into the other parts of the key.
             Kind::Pio => Key::pio(u16::try_from(value).ok()?.into(), write, size()?),
             Kind::Mmio => Key::mmio(value, write, size()?),
             Kind::Msr => Key::msr(u32::try_from(value).ok()?.into(), write),
@@ -59,7 +60,7 @@ fn parse(said: &str) -> Option<Key> {
             kind => Some(Key::plain(kind, value)).filter(|key| key.value() == value)?,
         }
     };
-    (text(key) == said).then_some(key)
+    (format_key(key) == text).then_some(key)
 }
 
 #[cfg(test)]
@@ -69,8 +70,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_readable_and_come_back() {
-        for (key, said) in [
+    fn key_text_parses_back_to_key() {
+        for (key, text) in [
             (Key::reason(0x8000_0021), "reason 0x80000021"),
             (Key::pio(0x608, 0, 4), "port 0x608 in 4"),
             (Key::pio(0x70, 1, 1), "port 0x70 out 1"),
@@ -82,14 +83,14 @@ mod tests {
             (Key::pio(0x608, 0, 4).other(), "other port"),
             (Key::reason(7).other(), "other reason"),
         ] {
-            assert_eq!(text(key), said);
-            assert_eq!(parse(said), Some(key));
+            assert_eq!(format_key(key), text);
+            assert_eq!(parse_key(text), Some(key));
         }
     }
 
     #[test]
-    fn nothing_else_is_a_key() {
-        for said in [
+    fn malformed_key_text_is_rejected() {
+        for text in [
             "",
             "port",
             "port 0x608",
@@ -107,15 +108,15 @@ mod tests {
             "reason -1",
             "unknown 0x1",
         ] {
-            assert_eq!(parse(said), None, "{said}");
+            assert_eq!(parse_key(text), None, "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_text_is_a_key_or_none(said in "(reason|port|mmio|msr|other|fault) ?(0x[0-9a-f]{0,17}|port)? ?(in|read|write)? ?[0-9]{0,3}") {
-            if let Some(key) = parse(&said) {
-                prop_assert_eq!(text(key), said);
+        fn arbitrary_key_text_parses_to_same_text_or_none(text in "(reason|port|mmio|msr|other|fault) ?(0x[0-9a-f]{0,17}|port)? ?(in|read|write)? ?[0-9]{0,3}") {
+            if let Some(key) = parse_key(&text) {
+                prop_assert_eq!(format_key(key), text);
             }
         }
     }

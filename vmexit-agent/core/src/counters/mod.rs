@@ -1,5 +1,5 @@
-//! Raw monotone counters at one instant, as read from the kernel's maps, and the [`Interval`]
-//! between two such readings. No names, no shares: that is the model's.
+//! Raw monotone counters read from the kernel's maps, and the [`Interval`] between two readings.
+//! Names and shares are added by [`report`](crate::report).
 
 mod durations;
 mod interval;
@@ -14,90 +14,91 @@ use vmexit_common::{
     vcpu::Loss,
 };
 
-pub(crate) use self::interval::place;
+pub(crate) use self::interval::position_near;
 pub use self::{
     durations::Durations,
     interval::{Interval, RowInterval, VcpuInterval},
     step::{Count, Step},
 };
 
-/// Everything the kernel side has counted up to one instant.
+/// All counters of the kernel side at one instant.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// When it was read: `CLOCK_MONOTONIC`, nanoseconds.
+    /// Time of the reading: `CLOCK_MONOTONIC`, nanoseconds.
     pub at_ns: u64,
-    /// For how long nothing was counted until then, nanoseconds.
+    /// Time until then during which nothing was counted, nanoseconds.
     pub unwatched_ns: u64,
-    /// The vCPU threads seen so far; one that has ended is in the next snapshot for the last time.
+    /// vCPU threads seen so far. A thread that has ended is in one more snapshot.
     pub vcpus: Vec<VcpuReading>,
-    /// What could not be noted on a vCPU, over all CPUs.
+    /// Events that no per-vCPU stats could take, summed over CPUs.
     pub loss: Loss,
-    /// Events that a program was not run for, by tracepoint: it, or another on the same CPU, was
-    /// running already. The kernel's own count; 0 where it keeps none.
+    /// Events for which the kernel skipped the program, by tracepoint, because it or another
+    /// program was already running on that CPU. The kernel's own count; 0 if it keeps none.
     pub missed: BTreeMap<&'static str, u64>,
-    /// Books that a writer held so long that the reading may be inconsistent by one exit.
+    /// Per-vCPU stats that were being written for so long that the reading may be inconsistent by
+    /// one exit.
     pub torn: u64,
 }
 
-/// A thread that runs a vCPU, or did. Thread ids come back; together with the time they do not.
+/// A vCPU thread. Thread IDs are reused; together with `since_ns` they are unique.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Thread {
-    /// Process id of the VMM.
+    /// Process ID of the VMM.
     pub pid: u32,
-    /// Thread id.
+    /// Thread ID.
     pub tid: u32,
-    /// When it was first seen: `CLOCK_MONOTONIC`, nanoseconds.
+    /// Time of its first event: `CLOCK_MONOTONIC`, nanoseconds.
     pub since_ns: u64,
 }
 
-/// One vCPU thread and its book.
+/// One vCPU thread and its per-vCPU stats.
 #[derive(Clone, Debug, Default)]
 pub struct VcpuReading {
-    /// Whose.
+    /// The vCPU thread.
     pub thread: Thread,
-    /// The vCPU's number within its VM, where the kernel tells.
+    /// vCPU number within its VM; `None` if the kernel does not report it.
     pub vcpu_id: Option<u32>,
-    /// Which vendor's exit codes these are, as the kernel numbers them; 0 if there were none.
+    /// Instruction set of the exit codes (`isa` of `kvm_exit`); 0 without exits.
     pub isa: u32,
-    /// Exits seen, the open one included.
+    /// Exits observed, including the one in flight.
     pub observed: u64,
-    /// Exits that have begun and not ended: 0 or 1.
+    /// Exits in flight, that is without an entry yet: 0 or 1.
     pub in_flight: u64,
-    /// Exits whose entry was never seen.
+    /// Exits whose `kvm_entry` was not observed.
     pub lost_no_entry: u64,
-    /// How its halts ended.
+    /// Outcomes of halts.
     pub halts: Halts,
-    /// The rows in use, by exit reason, in the order of their places.
+    /// Used rows by exit reason, sorted by place.
     pub reasons: Vec<RowReading>,
-    /// The rows in use, by detail, likewise; those for what found none of its own come last.
+    /// Used rows by detail, sorted by place; `other` rows come last.
     pub details: Vec<RowReading>,
 }
 
 /// One row and its histogram.
 #[derive(Clone, Debug, Default)]
 pub struct RowReading {
-    /// Where in the book.
+    /// Index of the row in the per-vCPU stats.
     pub place: u16,
-    /// How many keys had the place before. What was booked on those is on the row of all others of their kind.
+    /// Keys that had the row before. Their counters are in the `other` row of their kind.
     pub generation: u32,
-    /// The counters.
+    /// Counters.
     pub row: StatsRow,
-    /// Accesses beyond one for each exit and stray event.
+    /// Accesses beyond one per exit or unmatched event.
     pub extra_accesses: u64,
-    /// Durations of the timed exits; `None` where nobody asked for them, which is most rows: apart, so that
-    /// these stay small.
+    /// Histogram of the timed exits; `None` if not requested, which is most rows. Boxed to keep
+    /// these small.
     pub durations: Option<Box<Durations>>,
 }
 
 impl Snapshot {
-    /// The processes whose threads are in it.
+    /// Process IDs of the VMMs.
     pub fn pids(&self) -> BTreeSet<u32> {
         self.vcpus.iter().map(|reading| reading.thread.pid).collect()
     }
 }
 
 impl VcpuReading {
-    /// The counts alone.
+    /// The same reading without histograms.
     pub fn without_durations(mut self) -> Self {
         for row in self.reasons.iter_mut().chain(&mut self.details) {
             row.durations = None;
@@ -105,8 +106,8 @@ impl VcpuReading {
         self
     }
 
-    /// Gives each row a place of its own, in their order: for a reading that comes from no book.
-    pub fn placed(mut self) -> Self {
+    /// Numbers the rows in their order: for a reading that does not come from per-vCPU stats.
+    pub fn with_places(mut self) -> Self {
         for rows in [&mut self.reasons, &mut self.details] {
             (0..).zip(rows).for_each(|(place, row)| row.place = place);
         }
@@ -115,16 +116,17 @@ impl VcpuReading {
 }
 
 impl RowReading {
-    /// How many of the exits were timed.
+    /// Exits that were timed.
     pub fn timed(&self) -> u64 {
         let row = &self.row;
-        // The longest is 0 until one was.
+        // `max_ns` is 0 until an exit has been timed.
         if row.max_ns == 0 { 0 } else { row.exits.saturating_sub(row.untimed) }
     }
-    /// Adds what another row had, whose durations are known if this one's are.
-    fn take_in(&mut self, other: &Self) {
+
+    /// Adds the counters of another row. The histogram is kept only if both have one.
+    fn merge(&mut self, other: &Self) {
         let (mine, others) = (&mut self.row, &other.row);
-        // Both are 0 until an exit was timed.
+        // Both extremes are 0 until an exit has been timed.
         if others.max_ns != 0 {
             mine.min_ns =
                 if mine.max_ns == 0 { others.min_ns } else { mine.min_ns.min(others.min_ns) };

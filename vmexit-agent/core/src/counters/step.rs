@@ -1,4 +1,4 @@
-//! Parts of an interval, for what it looks like over time: counts alone, of which there are few.
+//! Steps of an interval: counts only, for charts over time.
 
 use std::collections::BTreeMap;
 
@@ -7,36 +7,36 @@ use vmexit_common::key::Key;
 
 use super::{Interval, VcpuInterval, key};
 
-/// What was counted in a part of an interval.
+/// Counts of a part of an interval.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Step {
-    /// How long was watched, nanoseconds: all of its length, but for what follows.
+    /// Time observed, nanoseconds: the length without `unwatched_ns`.
     pub span_ns: u64,
-    /// Time in it, or behind it, that nobody watched, nanoseconds.
+    /// Time not observed within the step or after it, nanoseconds.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub unwatched_ns: u64,
-    /// By VM and row.
+    /// Counts by VM and row.
     pub counts: Vec<Count>,
 }
 
-/// How often something came.
+/// Count of one row.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Count {
-    /// Process id of the VMM.
+    /// Process ID of the VMM.
     pub pid: u32,
-    /// An exit reason; where no exits are reported, the row that stands for all of a kind of detail.
+    /// Key of an exit reason; if KVM reports no exits, the `other` key of a kind of detail.
     #[serde(with = "key")]
     pub key: Key,
-    /// How often.
+    /// Exits or events.
     pub count: u64,
 }
 
 impl Step {
-    /// The same interval in short.
+    /// The step that covers a whole interval.
     pub fn of(interval: &Interval) -> Self {
         let mut counts: BTreeMap<(u32, Key), u64> = BTreeMap::new();
         for vcpu in &interval.vcpus {
-            for (key, count) in counted(vcpu) {
+            for (key, count) in counts_of(vcpu) {
                 *counts.entry((vcpu.thread.pid, key)).or_default() += count;
             }
         }
@@ -48,7 +48,7 @@ impl Step {
         }
     }
 
-    /// Adds the step that came next.
+    /// Adds the next step.
     pub fn extend(&mut self, next: Self) {
         self.span_ns += next.span_ns;
         self.unwatched_ns += next.unwatched_ns;
@@ -65,7 +65,7 @@ impl Step {
     }
 }
 
-fn counted(vcpu: &VcpuInterval) -> impl Iterator<Item = (Key, u64)> {
+fn counts_of(vcpu: &VcpuInterval) -> impl Iterator<Item = (Key, u64)> {
     let reported = vcpu.isa != 0 || vcpu.observed > 0;
     let unmatched = vcpu.details.iter().filter(move |_| !reported);
     let reasons = vcpu.reasons.iter().map(|row| (row.key, row.exits));

@@ -1,6 +1,8 @@
-//! What the addresses and numbers are called that guests exit for. QEMU's own map of a VM
-//! ([`mtree`]) goes before what PCs commonly have ([`well_known`]); numbers that are the same in every
-//! VM have [`names`]. Text and numbers come in, names go out: nothing here asks a VM or reads a file.
+//! Names of the addresses and numbers that exits are for.
+//!
+//! A VM's memory tree ([`mtree`]), obtained from QEMU, takes precedence over common PC layouts
+//! ([`well_known`]). Numbers that mean the same in every VM have [`names`]. Nothing here asks a VMM
+//! or reads a file.
 
 pub mod mtree;
 

@@ -1,4 +1,4 @@
-//! Which device a port or guest-physical address belongs to, by the best map that there is of a VM.
+//! The device at a port or guest-physical address, from the best available map of the VM.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -11,32 +11,32 @@ use super::{
 };
 use crate::vm::Vmm;
 
-/// What is known of a VM's address spaces.
+/// Address map of a VM.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Map {
-    /// What its QEMU says.
+    /// Memory tree reported by its QEMU.
     Asked(MemoryTree),
-    /// What such VMs commonly have.
+    /// Common layout of VMs of this VMM.
     Guessed(Vmm),
 }
 
-/// A device's register.
+/// A device register.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Device {
-    /// QEMU's name of the memory region, such as `acpi-tmr`; null where nothing answers: unassigned.
-    /// Chosen by QEMU's code, but for that of a device given an id by whoever started it: unescaped.
+    /// QEMU's name of the memory region, such as `acpi-tmr`; null if no region is there
+    /// (unassigned). Set by QEMU's code, except for devices whose ID the user chose: unescaped.
     pub name: Option<String>,
-    /// Whose region it is: the device's id, or its path in QEMU's object tree; null where not told.
+    /// Owner of the region: the device's ID, or its path in QEMU's object tree; null if unknown.
     pub owner: Option<String>,
-    /// Bytes from the region's start.
+    /// Offset within the region, bytes.
     pub offset: u64,
-    /// Whether it is what such VMs commonly have, and nobody was asked.
+    /// Whether this comes from common VM layouts instead of from QEMU.
     pub guess: bool,
 }
 
 impl Map {
-    /// The device behind an I/O port; `None` where nobody knows.
+    /// The device at an I/O port; `None` if unknown.
     pub fn port(&self, port: u16) -> Option<Device> {
         match self {
             Self::Asked(tree) => Some(tree.io.find(port.into()).into()),
@@ -44,7 +44,8 @@ impl Map {
         }
     }
 
-    /// Whether nothing answers at the port or address of a key, as QEMU says; no if it was never asked.
+    /// Whether QEMU reported no region at the port or address of a key; false if QEMU was not
+    /// asked.
     pub fn is_unassigned(&self, key: Key) -> bool {
         let Self::Asked(tree) = self else { return false };
         let found = match key.kind() {
@@ -55,18 +56,18 @@ impl Map {
         matches!(found, Lookup::Unassigned)
     }
 
-    /// What of it tells about these ports and addresses; about others it then knows nothing.
-    pub fn only(&self, ports: &BTreeSet<u16>, addresses: &BTreeSet<u64>) -> Self {
+    /// The part of the map for these ports and addresses.
+    pub fn subset(&self, ports: &BTreeSet<u16>, addresses: &BTreeSet<u64>) -> Self {
         match self {
             Self::Asked(tree) => Self::Asked(MemoryTree {
-                io: tree.io.only(ports.iter().copied().map(u64::from)),
-                memory: tree.memory.only(addresses.iter().copied()),
+                io: tree.io.subset(ports.iter().copied().map(u64::from)),
+                memory: tree.memory.subset(addresses.iter().copied()),
             }),
             Self::Guessed(vmm) => Self::Guessed(*vmm),
         }
     }
 
-    /// Takes over what is known later; no guess where somebody was asked.
+    /// Adds a map read later. A reported map is never replaced by a guess.
     pub fn extend(&mut self, later: Self) {
         match (&mut *self, later) {
             (Self::Asked(known), Self::Asked(later)) => {
@@ -78,7 +79,7 @@ impl Map {
         }
     }
 
-    /// The device behind a guest-physical address; `None` where nobody knows.
+    /// The device at a guest-physical address; `None` if unknown.
     pub fn memory(&self, address: u64) -> Option<Device> {
         match self {
             Self::Asked(tree) => Some(tree.memory.find(address).into()),
@@ -106,7 +107,8 @@ impl From<well_known::Guess> for Device {
     }
 }
 
-/// `hpet+0xf0`, `acpi-tmr?` for a guess, `virtio-pci-notify (net0)` with its owner, `unassigned`.
+/// Formats as `hpet+0xf0`, `acpi-tmr?` (guess), `virtio-pci-notify (net0)` (with owner), or
+/// `unassigned`.
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(name) = &self.name else { return f.write_str("unassigned") };
@@ -117,7 +119,7 @@ impl fmt::Display for Device {
         if self.guess {
             f.write_str("?")?;
         }
-        // A path says little more than the name does; an id was given to tell devices apart.
+        // A path adds little to the name; an ID distinguishes devices.
         match self.owner.as_deref().filter(|owner| !owner.starts_with('/')) {
             Some(owner) => write!(f, " ({owner})"),
             None => Ok(()),
@@ -130,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guess_says_so() {
+    fn guessed_device_is_displayed_with_question_mark() {
         let guessed = Map::Guessed(Vmm::Qemu);
         assert_eq!(guessed.port(0x608).unwrap().to_string(), "acpi-tmr?");
         assert_eq!(guessed.memory(0xfed0_00f0).unwrap().to_string(), "hpet+0xf0?");
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_with_an_id_is_named() {
+    fn device_owner_is_displayed_only_if_id() {
         let device = |owner: &str| Device {
             name: Some("virtio-pci".into()),
             owner: Some(owner.into()),

@@ -1,53 +1,52 @@
-//! Whether two figures differ by more than chance.
+//! Significance of the difference between two figures.
 //!
-//! Exits that come independently of each other are a Poisson process: of a count n the variance is n, and
-//! of a sum of n durations it is n times the mean of their squares. Two figures differ if they are further
-//! apart than three standard errors of the difference, and than a tenth of the larger: guests do their
-//! work in bursts, which one interval can't show, so that noise is never less than the first, and
-//! often more.
+//! Exits that arrive independently form a Poisson process: the variance of a count n is n; that of
+//! a sum of n durations is n times the mean of their squares. Two figures differ if the difference
+//! exceeds three standard errors and a tenth of the larger figure. The second condition covers
+//! bursts, which one interval can't show: real noise is at least Poisson noise, and often more.
 
 use serde::Serialize;
 
 use super::Side;
 use crate::report::{Exit, Stats};
 
-/// Standard errors that two figures must be apart: chance alone does that one time in 370.
+/// Minimum difference in standard errors: chance alone exceeds it once in 370 times.
 const ERRORS: f64 = 3.0;
-/// The part of the larger figure that they must be apart.
+/// Minimum difference as a part of the larger figure.
 const FLOOR: f64 = 0.1;
 
 /// A figure before and after.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Change {
-    /// Before.
+    /// Value before.
     pub before: f64,
-    /// After.
+    /// Value after.
     pub after: f64,
-    /// After less before: negative for what was saved.
+    /// `after` minus `before`: negative for savings.
     pub difference: f64,
-    /// Its standard error, if exits come independently of each other.
+    /// Standard error of the difference, if exits arrive independently.
     pub error: f64,
-    /// What that means.
+    /// Significance and direction of the difference.
     pub verdict: Verdict,
 }
 
-/// What a difference means.
+/// Significance and direction of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Nothing: chance alone could have done it.
+    /// Within what chance alone can cause.
     Noise,
-    /// It went away.
+    /// Fell to 0.
     Gone,
-    /// It came.
+    /// Rose from 0.
     New,
-    /// It became less.
+    /// Decreased.
     Less,
-    /// It became more.
+    /// Increased.
     More,
 }
 
-/// A figure with its variance.
+/// A figure and its variance.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Measured {
     value: f64,
@@ -55,7 +54,7 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// So many in the span of a recording, per second.
+    /// `count` in the recording's span, per second.
     pub(super) fn rate(count: u64, side: &Side) -> Self {
         let seconds = side.span.seconds;
         if seconds <= 0.0 {
@@ -65,7 +64,7 @@ impl Measured {
         Self { value: count / seconds, variance: count / seconds.powi(2) }
     }
 
-    /// The CPUs that a row's exits kept busy; `None` if their time is not known, and 0 if there are none.
+    /// CPUs kept busy by a row's exits. Without exits 0; `None` if their time is unknown.
     pub(super) fn cores(stats: Option<&Stats>, side: &Side) -> Option<Self> {
         let seconds = side.span.seconds;
         let Some(stats) = stats.filter(|stats| stats.samples > 0) else {
@@ -77,7 +76,7 @@ impl Measured {
         let (samples, timed) = (stats.samples as f64, stats.timed as f64);
         let ns = |ns: Option<u64>| ns.unwrap_or(0) as f64 / 1e9;
         let (average, deviation) = (ns(stats.avg_ns), ns(stats.stddev_ns));
-        // Where only some were timed, the mean of all is less certain.
+        // If only some were timed, the mean of all is less certain.
         let squares = average.powi(2) + deviation.powi(2) * samples / timed;
         Some(Self {
             value: stats.total_ns as f64 / 1e9 / seconds,
@@ -85,7 +84,7 @@ impl Measured {
         })
     }
 
-    /// The CPUs that all of these kept busy, without those that wait.
+    /// CPUs kept busy by all rows except waiting ones.
     pub(super) fn cores_of(exits: &[Exit], side: &Side) -> Option<Self> {
         let rows = exits.iter().filter(|exit| !exit.waits);
         let none = Self::cores(None, side)?;
@@ -101,7 +100,7 @@ impl Change {
         Self::of(before.value, after.value, (before.variance + after.variance).sqrt())
     }
 
-    /// Of all of these together.
+    /// Sum of changes.
     pub(super) fn sum<'a>(changes: impl Iterator<Item = &'a Self>) -> Self {
         let (mut before, mut after, mut variance) = (0.0, 0.0, 0.0);
         for change in changes {
@@ -125,7 +124,7 @@ impl Change {
         Self { before, after, difference, error, verdict }
     }
 
-    /// Whether it is more than noise.
+    /// Whether the difference is more than noise.
     pub fn is_real(&self) -> bool {
         self.verdict != Verdict::Noise
     }
@@ -135,7 +134,7 @@ impl Change {
 mod tests {
     use super::*;
 
-    /// Counts in so many seconds.
+    /// Verdict on two (count, seconds).
     fn verdict(before: (f64, f64), after: (f64, f64)) -> Verdict {
         let rate = |(count, seconds): (f64, f64)| Measured {
             value: count / seconds,
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handful_proves_nothing() {
+    fn change_of_few_events_is_noise() {
         assert_eq!(verdict((8.0, 10.0), (0.0, 10.0)), Verdict::Noise);
         assert_eq!(verdict((10.0, 10.0), (0.0, 10.0)), Verdict::Gone);
         assert_eq!(verdict((0.0, 10.0), (10.0, 10.0)), Verdict::New);
@@ -153,15 +152,15 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_compared_and_not_counts() {
+    fn change_compares_rates_instead_of_counts() {
         assert_eq!(verdict((100_000.0, 10.0), (10_000.0, 1.0)), Verdict::Noise);
         assert_eq!(verdict((100_000.0, 10.0), (100_000.0, 100.0)), Verdict::Less);
         assert_eq!(verdict((100_000.0, 100.0), (100_000.0, 10.0)), Verdict::More);
     }
 
     #[test]
-    fn what_bursts_could_do_is_no_difference() {
-        // A hundred standard errors, but not a tenth.
+    fn change_below_a_tenth_is_noise() {
+        // 100 standard errors, but less than a tenth.
         assert_eq!(verdict((10_000_000.0, 10.0), (9_100_000.0, 10.0)), Verdict::Noise);
         assert_eq!(verdict((10_000_000.0, 10.0), (8_900_000.0, 10.0)), Verdict::Less);
     }

@@ -1,4 +1,4 @@
-//! Findings of a VM beside each other: what went away, what came, what is still there.
+//! Findings of a VM before and after: gone, new, and remaining ones.
 
 use serde::Serialize;
 
@@ -7,24 +7,24 @@ use crate::finding::Finding;
 /// A finding of either recording, or of both.
 #[derive(Clone, Debug, Serialize)]
 pub struct FindingDiff {
-    /// The rule's id.
+    /// ID of the rule.
     pub rule: &'static str,
-    /// What is the case.
+    /// Title of the rule.
     pub title: &'static str,
-    /// How much it was; null if it was no finding.
+    /// Size before; null if there was no such finding.
     pub before: Option<Share>,
-    /// How much it is.
+    /// Size after; null if there is no such finding.
     pub after: Option<Share>,
 }
 
-/// How much a finding is.
+/// Size of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Share {
     /// Share of the VM's exits, or events, percent.
     pub exits_percent: f64,
-    /// Share of the VM's handled time, percent; null where no time is known.
+    /// Share of the VM's handled time, percent; null if times are unknown.
     pub time_percent: Option<f64>,
-    /// What goes away with it at most, percent of a core; null where no time is known.
+    /// Upper limit of the saving, percent of a core; null if times are unknown.
     pub gain_core_percent: Option<f64>,
 }
 
@@ -38,8 +38,8 @@ impl Share {
     }
 }
 
-/// Those that went away first, then those that came.
-pub(super) fn found(before: &[Finding], after: &[Finding]) -> Vec<FindingDiff> {
+/// Findings of both recordings, gone ones first, then new ones.
+pub(super) fn findings(before: &[Finding], after: &[Finding]) -> Vec<FindingDiff> {
     let mut all: Vec<FindingDiff> = before
         .iter()
         .map(|old| FindingDiff {

@@ -1,5 +1,5 @@
-//! What changed from one recording to another: two go in, a [`Diff`] comes out, with each VM's rows
-//! beside each other and what they saved or cost. What chance alone could have done is called noise.
+//! Comparison of two recordings: a [`Diff`] has each VM's rows before and after, and what they
+//! saved or cost. Differences within what chance alone can cause are marked as noise.
 
 mod change;
 mod found;
@@ -27,7 +27,7 @@ use crate::{
     timing::Timing,
 };
 
-/// Version of the shape; it grows when a field goes away or changes its meaning.
+/// Version of the JSON schema. It grows by one when a field is removed or changes its meaning.
 pub const SCHEMA: u32 = 1;
 
 /// The difference of two recordings.
@@ -35,34 +35,35 @@ pub const SCHEMA: u32 = 1;
 pub struct Diff {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Version of vmexit that compared.
+    /// Version of vmexit that made the comparison.
     pub version: &'static str,
     /// The first recording.
     pub before: Side,
-    /// The second.
+    /// The second recording.
     pub after: Side,
-    /// What the two don't have in common, and what can't be compared therefore: sentences.
+    /// Differences of the hosts and of the measurements, and what is not compared because of them:
+    /// sentences.
     pub notes: Vec<String>,
-    /// CPUs that were busy with exits of the VMs that are in both; null where that is not known of both.
+    /// CPUs kept busy by exits of the VMs in both recordings; null unless known for both.
     pub cores: Option<Change>,
-    /// The VMs, those that changed most first.
+    /// VMs, largest change first.
     pub vms: Vec<VmDiff>,
 }
 
-/// What a recording is of.
+/// Circumstances of one recording.
 #[derive(Clone, Debug, Serialize)]
 pub struct Side {
-    /// Version of vmexit that measured it.
+    /// Version of vmexit that measured.
     pub version: String,
-    /// Where.
+    /// The host.
     pub host: Host,
-    /// When.
+    /// Start and length.
     pub span: Span,
     /// Whether KVM reported exits.
     pub source: ExitReporting,
-    /// Which exits were timed.
+    /// Exits that were timed.
     pub timing: Timing,
-    /// Whether times are known at all.
+    /// Whether any times are known.
     #[serde(skip)]
     times: bool,
 }
@@ -70,24 +71,25 @@ pub struct Side {
 /// One VM.
 #[derive(Clone, Debug, Serialize)]
 pub struct VmDiff {
-    /// Its name, that after if it was another: unescaped.
+    /// Name of the VM, after if it changed: unescaped.
     pub name: String,
-    /// Who it was; null where it was not there.
+    /// The VM before; null if it was not in the recording.
     pub before: Option<Who>,
-    /// Who it is.
+    /// The VM after; null if it was not in the recording.
     pub after: Option<Who>,
-    /// What the two have in common; null where there is only one.
+    /// Property by which the two were matched; null if the VM is in one recording only.
     pub matched: Option<MatchedBy>,
     /// Exits per second.
     pub exits: Change,
-    /// CPUs busy with its exits; null where that is not known of both.
+    /// CPUs kept busy by its exits; null unless known for both.
     pub cores: Option<Change>,
-    /// What was or is worth a change. None where the VM is in one recording only.
+    /// Findings; empty if the VM is in one recording only.
     pub findings: Vec<FindingDiff>,
-    /// MatchedBy event, `vmexit` for exits by reason: those tables that both have. Rows that saved or cost most
-    /// come first, and those within the noise last. None where the VM is in one recording only.
+    /// Tables in both recordings, by event; `vmexit` is the table by exit reason. Rows with the
+    /// largest saving or cost come first, those within the noise last. Empty if the VM is in one
+    /// recording only.
     pub tables: BTreeMap<Event, Vec<RowDiff>>,
-    /// How many rows were left out of a table, where it was to have no more than so many.
+    /// Rows left out of a table, by event; missing if none were.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hidden: BTreeMap<Event, usize>,
 }
@@ -95,18 +97,18 @@ pub struct VmDiff {
 /// A VM in one of the recordings.
 #[derive(Clone, Debug, Serialize)]
 pub struct Who {
-    /// Its name then: unescaped.
+    /// Name in that recording: unescaped.
     pub name: String,
-    /// Process id of the VMM.
+    /// Process ID of the VMM.
     pub pid: u32,
-    /// vCPU threads that were seen.
+    /// vCPU threads observed.
     pub vcpus: usize,
 }
 
 impl Diff {
-    /// Compares two recordings, with at most `top` rows of each table.
+    /// Compares two recordings. Each table has at most `top` rows.
     pub fn between(before: &Measurement, after: &Measurement, top: Option<usize>) -> Self {
-        // All of it: what is left out of a table can be what changed.
+        // Whole tables: a row left out of one could be the one that changed.
         let whole = |measurement: &Measurement| finding::report(measurement, Scope::default());
         let (old, new) = (whole(before), whole(after));
         let (notes, comparable) = note::differences(&old, &new);
@@ -151,7 +153,7 @@ impl Who {
 }
 
 impl VmDiff {
-    /// How much it changed: by its time, where that is known, else by its exits, which matter less.
+    /// Size of the change: that of its time if known, else that of its exits, which weigh less.
     fn weight(&self) -> f64 {
         let cores = self.cores.as_ref().map(|cores| cores.difference.abs());
         cores.unwrap_or(self.exits.difference.abs() / 1e9)
@@ -175,7 +177,7 @@ fn vm(
     };
     let (mut findings, mut tables, mut hidden) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     if let (Some(old), Some(new)) = (old, new) {
-        findings = found::found(&old.assessment.findings, &new.assessment.findings);
+        findings = found::findings(&old.assessment.findings, &new.assessment.findings);
         for &event in comparable {
             let mut rows = table::rows(event, (&old.tables, before), (&new.tables, after));
             if let Some(more) =

@@ -1,4 +1,4 @@
-//! Which VM of one recording is which of the other.
+//! Matching of VMs between two recordings.
 
 use serde::Serialize;
 
@@ -7,17 +7,17 @@ use crate::{
     report::{Report, VmReport},
 };
 
-/// What two VMs have in common, the surest first.
+/// Property that two VMs have in common, most reliable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MatchedBy {
-    /// The name, which nobody else has.
+    /// The name, unique in each recording.
     Name,
-    /// The UUID: it was renamed.
+    /// The UUID: the VM was renamed.
     Uuid,
-    /// The process, on the same host.
+    /// The process ID, on the same host.
     Pid,
-    /// Nothing, but each is the only one left.
+    /// Nothing; each is the only VM left in its recording.
     Rest,
 }
 
@@ -29,14 +29,14 @@ pub(super) struct Pair<'a> {
     pub matched: Option<MatchedBy>,
 }
 
-/// A VM and what else is known of it.
+/// A VM and its UUID.
 #[derive(Clone, Copy)]
 struct Known<'a> {
     vm: &'a VmReport,
     uuid: Option<&'a str>,
 }
 
-/// All VMs of both.
+/// All VMs of both recordings, matched.
 pub(super) fn pairs<'a>(
     before: &'a Measurement,
     old: &'a Report,
@@ -45,7 +45,7 @@ pub(super) fn pairs<'a>(
 ) -> Vec<Pair<'a>> {
     let same_host = old.host.name == new.host.name;
     type Same<'s> = &'s dyn Fn(&Known<'_>, &Known<'_>) -> bool;
-    let ways: [(MatchedBy, Same<'_>); 4] = [
+    let properties: [(MatchedBy, Same<'_>); 4] = [
         (MatchedBy::Name, &|old, new| old.vm.name == new.vm.name),
         (MatchedBy::Uuid, &|old, new| old.uuid.is_some() && old.uuid == new.uuid),
         (MatchedBy::Pid, &|old, new| same_host && old.vm.pid == new.vm.pid),
@@ -53,8 +53,8 @@ pub(super) fn pairs<'a>(
     ];
     let (mut olds, mut news) = (known(before, old), known(after, new));
     let mut pairs = Vec::new();
-    for (by, same) in ways {
-        for (old, new) in take(&mut olds, &mut news, same) {
+    for (by, same) in properties {
+        for (old, new) in take_matches(&mut olds, &mut news, same) {
             pairs.push(Pair { before: Some(old), after: Some(new), matched: Some(by) });
         }
     }
@@ -68,16 +68,16 @@ fn known<'a>(recording: &'a Measurement, report: &'a Report) -> Vec<Known<'a>> {
     report.vms.iter().map(|vm| Known { vm, uuid: uuid(vm.pid) }).collect()
 }
 
-/// Takes out those that are the same. One that could be several is none of them.
-fn take<'a>(
+/// Removes VMs that match, as pairs. A VM with several candidates is not matched.
+fn take_matches<'a>(
     olds: &mut Vec<Known<'a>>,
     news: &mut Vec<Known<'a>>,
     same: impl Fn(&Known<'_>, &Known<'_>) -> bool,
 ) -> Vec<(&'a VmReport, &'a VmReport)> {
     let mut pairs: Vec<(&VmReport, &VmReport)> = Vec::new();
     for old in olds.iter() {
-        let mut meant = news.iter().filter(|new| same(old, new));
-        let (Some(new), None) = (meant.next(), meant.next()) else { continue };
+        let mut candidates = news.iter().filter(|new| same(old, new));
+        let (Some(new), None) = (candidates.next(), candidates.next()) else { continue };
         if olds.iter().filter(|old| same(old, new)).count() == 1 {
             pairs.push((old.vm, new.vm));
         }

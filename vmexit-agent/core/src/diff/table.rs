@@ -1,4 +1,4 @@
-//! The rows of two tables beside each other.
+//! Rows of a table before and after.
 
 use std::collections::BTreeMap;
 
@@ -15,42 +15,43 @@ use crate::{
     report::{Stats, Subject, Tables},
 };
 
-/// A row of both tables, or of one.
+/// A row of either table, or of both.
 #[derive(Clone, Debug, Serialize)]
 pub struct RowDiff {
-    /// What it is of; of kind `reason` for an exit reason, by code and name.
+    /// Subject of the row; for an exit reason: kind `reason`, the exit code and its name.
     #[serde(flatten)]
     pub subject: Subject,
-    /// The vCPU waits in it: its time is not cost.
+    /// Whether the vCPU waits in these exits: their time is no cost.
     pub waits: bool,
-    /// Exits per second; events where KVM reports no exits.
+    /// Exits per second; events if KVM reports no exits.
     pub exits: Change,
-    /// CPUs busy with them; null for waiting, and where that is not known of both.
+    /// CPUs kept busy by these exits; null for waiting, and unless known for both.
     pub cores: Option<Change>,
-    /// Its figures then; null where there were none.
+    /// Figures before; null if there was no such row.
     pub before: Option<Stats>,
-    /// Its figures now.
+    /// Figures after; null if there is no such row.
     pub after: Option<Stats>,
 }
 
-/// Which row: kind, number, whether written.
+/// Identity of a row: kind, number, direction.
 type RowKey = (Kind, Option<u64>, Option<Direction>);
 
-struct One<'a> {
+/// A row of a table of either type.
+struct TableRow<'a> {
     subject: Subject,
     waits: bool,
     stats: &'a Stats,
 }
 
-/// What was in the tables of an event, those rows that changed most first.
+/// Rows of both tables of an event, largest change first.
 pub(super) fn rows(
     event: Event,
     (before, before_side): (&Tables, &Side),
     (after, after_side): (&Tables, &Side),
 ) -> Vec<RowDiff> {
-    let (mut olds, news) = (by_id(event, before), by_id(event, after));
-    let mut both: Vec<(Option<One<'_>>, Option<One<'_>>)> =
-        news.into_iter().map(|(id, new)| (olds.remove(&id), Some(new))).collect();
+    let (mut olds, news) = (by_key(event, before), by_key(event, after));
+    let mut both: Vec<(Option<TableRow<'_>>, Option<TableRow<'_>>)> =
+        news.into_iter().map(|(key, new)| (olds.remove(&key), Some(new))).collect();
     both.extend(olds.into_values().map(|old| (Some(old), None)));
     let mut rows: Vec<RowDiff> = both
         .into_iter()
@@ -64,8 +65,8 @@ pub(super) fn rows(
                 let old = Measured::cores(old_stats, before_side).filter(|_| !waits)?;
                 Some(Change::between(old, Measured::cores(new_stats, after_side)?))
             };
-            // The devices may have other names by now.
-            let One { subject, waits, .. } = new.or(old)?;
+            // The later name of a device is the current one.
+            let TableRow { subject, waits, .. } = new.or(old)?;
             Some(RowDiff {
                 subject,
                 waits,
@@ -82,8 +83,8 @@ pub(super) fn rows(
     rows
 }
 
-fn by_id(event: Event, tables: &Tables) -> BTreeMap<RowKey, One<'_>> {
-    let exits = tables.exits.iter().filter(|_| event == Event::Vmexit).map(|exit| One {
+fn by_key(event: Event, tables: &Tables) -> BTreeMap<RowKey, TableRow<'_>> {
+    let exits = tables.exits.iter().filter(|_| event == Event::Vmexit).map(|exit| TableRow {
         subject: Subject {
             kind: Kind::Reason,
             number: exit.code.map(u64::from),
@@ -96,19 +97,22 @@ fn by_id(event: Event, tables: &Tables) -> BTreeMap<RowKey, One<'_>> {
     });
     let details =
         tables.details.get(&event).into_iter().flatten().filter(|row| row.stats.samples > 0);
-    let details =
-        details.map(|row| One { subject: row.subject.clone(), waits: false, stats: &row.stats });
-    let id = |subject: &Subject| (subject.kind, subject.number, subject.direction);
-    exits.chain(details).map(|one| (id(&one.subject), one)).collect()
+    let details = details.map(|row| TableRow {
+        subject: row.subject.clone(),
+        waits: false,
+        stats: &row.stats,
+    });
+    let key = |subject: &Subject| (subject.kind, subject.number, subject.direction);
+    exits.chain(details).map(|row| (key(&row.subject), row)).collect()
 }
 
 impl RowDiff {
-    /// Whether it changed by more than noise.
+    /// Whether the row changed by more than noise.
     pub fn is_real(&self) -> bool {
         self.exits.is_real() || self.cores.as_ref().is_some_and(Change::is_real)
     }
 
-    /// What changed goes before what did not, time before exits, much before little.
+    /// Sort key: real changes before noise, then by time, then by exits.
     fn weight(&self) -> (bool, f64, f64) {
         let cores = self.cores.as_ref().map_or(0.0, |cores| cores.difference.abs());
         (self.is_real(), cores, self.exits.difference.abs())

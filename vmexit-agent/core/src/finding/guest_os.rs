@@ -1,4 +1,4 @@
-//! What runs in a VM: concluded from what the guest does and what it was given.
+//! Guest operating system, inferred from what the guest uses and what QEMU offers it.
 
 use vmexit_common::key::Kind;
 
@@ -8,8 +8,9 @@ use crate::{
     vm::{Feature, Profile},
 };
 
-/// What the guest does tells more than what it was given. A Linux with both at hand uses KVM's interfaces
-/// (`detect_hypervisor_vendor`, arch/x86/kernel/cpu/hypervisor.c: the higher leaf of CPUID wins).
+/// The guest operating system. Interfaces in use take precedence over those offered. A Linux guest
+/// offered both uses KVM's (`detect_hypervisor_vendor`, arch/x86/kernel/cpu/hypervisor.c: the
+/// higher CPUID leaf wins).
 pub(super) fn of(vm: &Assessed<'_>) -> GuestOs {
     let unknown = Profile::default();
     let profile = vm.guest.map_or(&unknown, |guest| &guest.profile);
@@ -25,13 +26,13 @@ pub(super) fn of(vm: &Assessed<'_>) -> GuestOs {
             msrs(msr::is_hyperv) || calls(Kind::HvHypercall),
             Os::Windows,
             Confidence::High,
-            "it uses Hyper-V's registers or calls",
+            "it uses Hyper-V MSRs or hypercalls",
         ),
         (
             msrs(msr::is_kvm) || calls(Kind::Hypercall),
             Os::Linux,
             Confidence::High,
-            "it uses KVM's registers or calls",
+            "it uses KVM MSRs or hypercalls",
         ),
         (
             [Feature::HvTime, Feature::HvSynic, Feature::HvVapic, Feature::HvSpinlocks]
@@ -39,14 +40,14 @@ pub(super) fn of(vm: &Assessed<'_>) -> GuestOs {
                 .any(has),
             Os::Windows,
             Confidence::Medium,
-            "it is offered Hyper-V's enlightenments",
+            "QEMU offers it Hyper-V enlightenments",
         ),
         (has(Feature::DirectKernel), Os::Linux, Confidence::Medium, "QEMU loads its kernel"),
         (
             has(Feature::RtcLocaltime),
             Os::Windows,
             Confidence::Low,
-            "its real-time clock has local time",
+            "its real-time clock is set to local time",
         ),
     ];
     let sign = signs.into_iter().find(|(is, ..)| *is);

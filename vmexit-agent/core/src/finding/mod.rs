@@ -1,6 +1,6 @@
-//! What a VM's exits mean: [`rules()`] are the patterns that are known, each with its cause and its remedies.
-//! A VM's tables, what its QEMU offers it and how it was measured come in; out come the [`Finding`]s that
-//! are worth a change, and what is busy but [`Healthy`].
+//! Assessment of exits: [`rules()`] are the known patterns, each with its cause and its remedies.
+//! From a VM's tables, QEMU's settings and the way of measuring follow the [`Finding`]s, which are
+//! worth a change, and what is busy but [`Healthy`].
 
 mod assess;
 mod guest_os;
@@ -14,7 +14,7 @@ pub use self::{
     remedy::{Remedy, Setting},
     rules::rules,
 };
-// What rules are written in, and what they lead to.
+// Types of the rules' fields and of their results.
 pub use crate::report::{
     Advice, Assessment, Confidence, Evidence, EvidenceRow, Figures, Finding, GuestOs, Healthy, Os,
 };
@@ -23,48 +23,49 @@ use crate::{
     report::{Report, Scope},
 };
 
-/// The report of a measurement with its findings.
+/// The report of a measurement, with findings.
 pub fn report(measurement: &Measurement, scope: Scope) -> Report {
     let mut report = Report::of(measurement, scope);
     assess(&mut report, &measurement.vms, scope);
     report
 }
 
-/// A pattern that is known.
+/// A known pattern.
 #[derive(Debug)]
 pub struct Rule {
-    /// What it goes by, in kebab case.
+    /// Identifier in kebab case.
     pub id: &'static str,
-    /// What is the case, in a few words.
+    /// Summary in a few words.
     pub title: &'static str,
-    /// What is looked for, in words.
+    /// Description of the patterns.
     pub sign: &'static str,
-    /// What is looked for. Rows by exit reason, if any match, are those that count; else rows of details.
+    /// Patterns to match. If any row by exit reason matches, those rows are summed; else rows of
+    /// details.
     pub patterns: &'static [Pattern],
-    /// From when on it is a finding.
-    pub least: Least,
-    /// Why it is nothing to worry about as long as it is no finding; `None` if that is not worth a word.
+    /// Threshold of a finding.
+    pub threshold: Threshold,
+    /// Reason why the pattern is normal below the threshold; `None` if it is then not worth
+    /// listing.
     pub fine: Option<&'static str>,
-    /// Why guests do it, and why it costs.
+    /// Reason why guests do it, and why it costs.
     pub cause: &'static str,
-    /// What to change.
+    /// Changes to make.
     pub remedies: &'static [Remedy],
-    /// How certain it is that cause and remedies are right where the pattern is.
+    /// Confidence that cause and remedies apply where the pattern matches.
     pub confidence: Confidence,
-    /// Documents, sources and commits that say so.
+    /// Documents, sources and commits that support the rule.
     pub sources: &'static [&'static str],
 }
 
-/// From when on a pattern is a finding; beyond what holds for all, see [`FEWEST_SAMPLES`].
+/// Threshold of a finding, in addition to [`FEWEST_SAMPLES`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Least {
-    /// It costs [`LEAST_CORE_PERCENT`]; where no time is known, it comes [`LEAST_PER_SECOND`] times.
+pub enum Threshold {
+    /// A cost of [`LEAST_CORE_PERCENT`]; if times are unknown, a rate of [`LEAST_PER_SECOND`].
     Cost,
-    /// It costs so much of a core, percent. Nothing is said where no time is known.
+    /// A cost of this percentage of a core. No finding if times are unknown.
     Core(f64),
-    /// It costs as much as [`Self::Cost`] says, and comes so many times per second and vCPU: fewer are what
-    /// every guest has.
+    /// [`Self::Cost`], and this rate per vCPU: every guest has a lower one.
     PerVcpu(f64),
-    /// It is healthy.
+    /// No finding: the pattern is informational.
     Never,
 }

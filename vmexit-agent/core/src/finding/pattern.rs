@@ -1,4 +1,4 @@
-//! What rules look for in a VM's tables.
+//! Patterns that rules look for in a VM's tables.
 
 use vmexit_common::key::Kind;
 
@@ -11,14 +11,14 @@ use crate::{
 /// Rows of a VM's tables.
 #[derive(Clone, Copy, Debug)]
 pub enum Pattern {
-    /// Exits for one of these reasons, by the names in vmexit's own tables of both vendors. They stand for codes: what the
-    /// running kernel calls a code does not matter.
+    /// Exits for one of these reasons, by name in vmexit's tables of both vendors. The names stand
+    /// for exit codes: the running kernel's names do not matter.
     Exits(&'static [&'static str]),
-    /// Accesses to a device's registers, by QEMU's names of its regions without a `kvm-` before them; a
-    /// name with a star at its end stands for all that begin so. A number alone says nothing: guests move
-    /// devices about. Where nobody could be asked, the device is a guess.
+    /// Accesses to a device's registers, by QEMU's names of its regions without the prefix `kvm-`.
+    /// A star at the end matches any suffix. Names instead of addresses, as guests move devices. If
+    /// QEMU could not be asked, the device is a guess.
     Device(&'static [&'static str]),
-    /// Accesses to MSRs, from the first to the last.
+    /// Accesses to MSRs: first, last, direction.
     Msrs(u64, u64, Direction),
     /// The CPUID instruction.
     Cpuid,
@@ -28,26 +28,26 @@ pub enum Pattern {
     HyperVCalls(&'static [u64]),
     /// Page faults by the state of the page.
     Faults(Page),
-    /// Writes that wake somebody up and are done within the kernel.
+    /// Writes that wake a thread and are handled in the kernel.
     Doorbells,
-    /// Memory of a device that nobody knows, answered in userspace.
+    /// Accesses to memory of an unknown device, handled in userspace.
     UnknownDevice,
     /// Halts in which KVM polled for a wakeup.
     Polling,
 }
 
-/// The registers by which a virtio device is told of work, in QEMU.
+/// QEMU's names of the notification registers of virtio devices.
 const NOTIFY: &str = "virtio-pci-notify*";
 
 impl Pattern {
-    pub(super) fn is_exit(&self, exit: &Exit, vendor: Option<Vendor>) -> bool {
+    pub(super) fn matches_exit(&self, exit: &Exit, vendor: Option<Vendor>) -> bool {
         let (Self::Exits(names), Some(code), Some(vendor)) = (self, exit.code, vendor) else {
             return false;
         };
         names.iter().any(|name| vendor.is(code, name))
     }
 
-    pub(super) fn is_detail(&self, row: &Detail, vendor: Option<Vendor>) -> bool {
+    pub(super) fn matches_detail(&self, row: &Detail, vendor: Option<Vendor>) -> bool {
         let subject = &row.subject;
         let Some(number) = subject.number else { return false };
         let is = |kind, numbers: &[u64]| subject.kind == kind && numbers.contains(&number);
@@ -65,12 +65,13 @@ impl Pattern {
             Self::Faults(page) => {
                 subject.kind == Kind::Fault && Page::of(vendor, number) == Some(*page)
             }
-            // Where KVM has no event for these, they are accesses like others that end in the kernel.
+            // Without an event of their own, they are accesses that end in the kernel.
             Self::Doorbells => {
-                subject.kind == Kind::FastMmio || is_device(row, NOTIFY) && !is_userspaces(row)
+                subject.kind == Kind::FastMmio
+                    || is_device(row, NOTIFY) && !is_mostly_userspace(row)
             }
             Self::UnknownDevice => {
-                subject.kind == Kind::Mmio && subject.device.is_none() && is_userspaces(row)
+                subject.kind == Kind::Mmio && subject.device.is_none() && is_mostly_userspace(row)
             }
         }
     }
@@ -79,7 +80,7 @@ impl Pattern {
         matches!(self, Self::Polling)
     }
 
-    pub(super) fn is_of_unknown_device(&self) -> bool {
+    pub(super) fn matches_unknown_device(&self) -> bool {
         matches!(self, Self::UnknownDevice)
     }
 }
@@ -94,7 +95,7 @@ fn is_device(row: &Detail, wanted: &str) -> bool {
     }
 }
 
-/// Whether userspace had the vCPU for most of the time.
-fn is_userspaces(row: &Detail) -> bool {
+/// Whether userspace had the vCPU for more than half of the time.
+fn is_mostly_userspace(row: &Detail) -> bool {
     row.stats.userspace_ns.is_some_and(|ns| ns > row.stats.total_ns / 2)
 }

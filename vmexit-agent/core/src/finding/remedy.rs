@@ -1,35 +1,36 @@
-//! What to change: settings of the VM, for libvirt and for QEMU, without those that it has already.
+//! Remedies: settings of the VM, for libvirt and for QEMU, without those that it already has.
 
 use std::fmt::Write as _;
 
 use super::{Advice, Os};
 use crate::vm::{Feature, Profile};
 
-/// What to change.
+/// A change to make.
 #[derive(Debug)]
 pub struct Remedy {
-    /// For whom; [`Os::Unknown`]: for all.
+    /// Guests that it applies to; [`Os::Unknown`]: all.
     pub os: Os,
-    /// What to do, in a sentence.
+    /// Action, one sentence.
     pub action: &'static str,
-    /// How, outside of the guest.
+    /// Settings of the VM that carry it out.
     pub settings: &'static [Setting],
-    /// What to do or look at inside of the guest, or on the host; empty if nothing.
+    /// Steps in the guest or on the host; empty if none.
     pub inside: &'static str,
 }
 
 /// A setting of a VM.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// What it switches and to what; `None` if a command line does not show whether it has been made.
+    /// Feature that it switches, and the value; `None` if the command line does not show whether it
+    /// is set.
     pub switches: Option<(Feature, bool)>,
-    /// The elements of libvirt's XML that it is in, below `<domain>`.
-    pub inside: &'static [&'static str],
-    /// The lines of XML.
+    /// Parent elements in libvirt's XML, below `<domain>`.
+    pub parents: &'static [&'static str],
+    /// Lines of XML.
     pub xml: &'static str,
     /// QEMU's option.
     pub option: &'static str,
-    /// What is added to that option; empty if it is one more option.
+    /// Value added to the option; empty if the option stands on its own.
     pub value: &'static str,
 }
 
@@ -38,10 +39,10 @@ impl Remedy {
         self.os == Os::Unknown || os.is_none_or(|os| os == self.os)
     }
 
-    /// Without what is there already.
+    /// The remedy for one VM, without settings that it already has.
     pub(super) fn advice(&self, profile: &Profile, is_qemu: bool) -> Advice {
         let missing: Vec<&Setting> =
-            self.settings.iter().filter(|setting| !setting.is_made(profile)).collect();
+            self.settings.iter().filter(|setting| !setting.is_set(profile)).collect();
         let shown = is_qemu && !missing.is_empty();
         Advice {
             os: self.os,
@@ -53,7 +54,7 @@ impl Remedy {
         }
     }
 
-    /// All settings, as somebody would make them who has none: XML, command line.
+    /// All settings, for a VM that has none of them: XML and command line.
     pub fn all(&self) -> Option<(String, String)> {
         let all: Vec<&Setting> = self.settings.iter().collect();
         (!all.is_empty()).then(|| (xml(&all), options(&all)))
@@ -61,22 +62,22 @@ impl Remedy {
 }
 
 impl Setting {
-    fn is_made(&self, profile: &Profile) -> bool {
+    fn is_set(&self, profile: &Profile) -> bool {
         self.switches.is_some_and(|(feature, on)| profile.has(feature) == Some(on))
     }
 }
 
-/// As XML, elements that share parents together.
+/// Settings as XML; elements with the same parents are joined.
 fn xml(settings: &[&Setting]) -> String {
     let mut out = String::new();
     let mut open: &[&str] = &[];
     for setting in settings {
-        let shared = open.iter().zip(setting.inside).take_while(|(a, b)| a == b).count();
+        let shared = open.iter().zip(setting.parents).take_while(|(a, b)| a == b).count();
         close(&mut out, open, shared);
-        for (depth, element) in setting.inside.iter().enumerate().skip(shared) {
+        for (depth, element) in setting.parents.iter().enumerate().skip(shared) {
             let _ = writeln!(out, "{}<{element}>", indent(depth));
         }
-        open = setting.inside;
+        open = setting.parents;
         for line in setting.xml.lines() {
             let _ = writeln!(out, "{}{line}", indent(open.len()));
         }
@@ -96,7 +97,7 @@ fn indent(depth: usize) -> String {
     "  ".repeat(depth)
 }
 
-/// As options; what is added to the same one together.
+/// Settings as options; values of the same option are joined.
 fn options(settings: &[&Setting]) -> String {
     let mut options: Vec<(&str, String)> = Vec::new();
     for setting in settings {

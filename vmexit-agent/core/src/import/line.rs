@@ -1,58 +1,59 @@
-//! A line of `perf script`: who, when, and which of KVM's events.
+//! One line of `perf script`: thread, time and event.
 //!
 //! ```text
 //!  CPU 0/KVM   109 [000]    36.271964:   kvm:kvm_exit: vcpu 0 reason io rip 0xf0271 info1 0x6080270 …
 //!  CPU 0/KVM   109/112 [000] 36.271971364: kvm:kvm_pio: pio_read at 0x608 size 4 count 1 val 0x1f
 //! ```
 //!
-//! ParsedEvent follows the event is text of the kernel's (`TP_printk`, arch/x86/kvm/trace.h) or of libtraceevent's
-//! plugin; kernels add to its end, so that no more is read than is needed.
+//! The text after the event's name comes from the kernel (`TP_printk`, arch/x86/kvm/trace.h) or
+//! from libtraceevent's plugin. Kernels append fields to it, so only the needed part is parsed.
 
 use vmexit_common::key::Key;
 
 use super::reason;
 use crate::vendor::Vendor;
 
-/// One event.
+/// One event of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PerfLine<'a> {
-    /// ParsedEvent the thread is called.
+    /// Thread name.
     pub comm: &'a str,
-    /// Its process, if it was asked for.
+    /// Process ID, if the trace has it.
     pub pid: Option<u32>,
-    /// Its thread id.
+    /// Thread ID.
     pub tid: u32,
-    /// On which CPU.
+    /// CPU number, if the trace has it.
     pub cpu: Option<u32>,
-    /// When, on perf's clock, nanoseconds.
+    /// Time on perf's clock, nanoseconds.
     pub ns: u64,
-    /// ParsedEvent.
-    pub what: ParsedEvent,
+    /// The event.
+    pub event: ParsedEvent,
 }
 
+/// An event and those of its fields that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ParsedEvent {
-    /// The guest left.
+    /// Guest exit.
     Exit { vcpu: Option<u32>, vendor: Option<Vendor>, code: Option<u32> },
-    /// The guest goes on.
+    /// Guest entry.
     Entry { vcpu: Option<u32> },
-    /// ParsedEvent it left for, and how often.
+    /// Access that an exit is for, and how many were made.
     Access { key: Key, times: u64 },
-    /// A read that is yet to be answered; another event follows with the answer.
-    Announced,
-    /// Another of KVM's events.
+    /// Read whose value is still missing; another event follows with the value.
+    PendingRead,
+    /// Another KVM event.
     Other,
 }
 
 impl<'a> PerfLine<'a> {
-    /// `None` for anything else.
+    /// Parses a line; `None` if it is not a KVM event.
     pub(super) fn of(line: &'a str) -> Option<Self> {
-        // The name of a thread, which comes before, can be anything.
+        // The thread name before it can contain anything.
         let at = line.rfind("kvm:kvm_")?;
         let (event, text) = line[at + "kvm:".len()..].split_once(':')?;
-        let what = what(event, text.trim())?;
+        let event = parse_event(event, text.trim())?;
         let mut before = line[..at].split_ascii_whitespace().rev().peekable();
-        // A period can be between the time and the event, flags between the CPU and the time.
+        // A sample period can follow the time; flags can follow the CPU.
         let ns = before.find_map(time)?;
         let (mut cpu, mut ids) = (None, None);
         for word in before {
@@ -65,11 +66,11 @@ impl<'a> PerfLine<'a> {
         }
         let ((pid, tid), word) = ids?;
         let start = word.as_ptr() as usize - line.as_ptr() as usize;
-        Some(Self { comm: line[..start].trim(), pid, tid, cpu, ns, what })
+        Some(Self { comm: line[..start].trim(), pid, tid, cpu, ns, event })
     }
 }
 
-/// `109` or `109/112`.
+/// Process and thread ID: `109` or `109/112`.
 fn ids(word: &str) -> Option<(Option<u32>, u32)> {
     match word.split_once('/') {
         Some((pid, tid)) => Some((Some(pid.parse().ok()?), tid.parse().ok()?)),
@@ -77,7 +78,7 @@ fn ids(word: &str) -> Option<(Option<u32>, u32)> {
     }
 }
 
-/// `36.271964:`, with six digits or nine.
+/// Time: `36.271964:`, with six or nine decimals.
 fn time(word: &str) -> Option<u64> {
     let (seconds, part) = word.strip_suffix(':')?.split_once('.')?;
     if part.is_empty() || part.len() > 9 || !part.bytes().all(|digit| digit.is_ascii_digit()) {
@@ -88,8 +89,8 @@ fn time(word: &str) -> Option<u64> {
     seconds.checked_mul(1_000_000_000)?.checked_add(part)
 }
 
-/// The event of a name and its text; `None` if that is not as known.
-fn what(event: &str, text: &str) -> Option<ParsedEvent> {
+/// The event of a name and its text; `None` if the text has an unexpected form.
+fn parse_event(event: &str, text: &str) -> Option<ParsedEvent> {
     match event {
         "kvm_exit" => exit(text),
         "kvm_entry" => Some(ParsedEvent::Entry { vcpu: number_after(text, "vcpu ") }),
@@ -107,7 +108,7 @@ fn exit(text: &str) -> Option<ParsedEvent> {
             let name = rest.split(" rip ").next().unwrap_or(rest).trim();
             reason::of_text(name).map_or((None, None), |(vendor, code)| (vendor, Some(code)))
         }
-        // libtraceevent could not follow the kernel's format, and shows the fields.
+        // libtraceevent failed to parse the kernel's format and prints the raw fields.
         None => {
             let field = |name| number_after(text, name);
             let isa = field(" isa=").and_then(Vendor::of_isa);
@@ -136,7 +137,7 @@ fn pio(text: &str) -> Option<ParsedEvent> {
 /// `mmio read len 4 gpa 0xfed000f0 val 0x1f`
 fn mmio(text: &str) -> Option<ParsedEvent> {
     let write = match text.strip_prefix("mmio ")?.split(' ').next()? {
-        "unsatisfied-read" => return Some(ParsedEvent::Announced),
+        "unsatisfied-read" => return Some(ParsedEvent::PendingRead),
         "read" => 0,
         "write" => 1,
         _ => return None,
@@ -158,7 +159,7 @@ fn msr(text: &str) -> Option<ParsedEvent> {
     Some(ParsedEvent::Access { key: Key::msr(number.into(), write), times: 1 })
 }
 
-/// The number that follows some words, which come once.
+/// The number after `words`, which occur once.
 fn number_after(text: &str, words: &str) -> Option<u32> {
     u32::try_from(long_after(text, words)?).ok()
 }
@@ -177,8 +178,8 @@ fn long_after(text: &str, words: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn whats(line: &str) -> ParsedEvent {
-        PerfLine::of(line).unwrap_or_else(|| panic!("not understood: {line}")).what
+    fn event_of(line: &str) -> ParsedEvent {
+        PerfLine::of(line).unwrap_or_else(|| panic!("not parsed: {line}")).event
     }
 
     fn exit(vcpu: Option<u32>, vendor: Vendor, code: u32) -> ParsedEvent {
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn who_and_when() {
+    fn perf_line_thread_and_time_are_parsed() {
         let line = " CPU 0/KVM  2471/2478  [003] 99.000001: kvm:kvm_entry: vcpu 3, rip 0xfff0";
         let entry = ParsedEvent::Entry { vcpu: Some(3) };
         let expected = PerfLine {
@@ -195,7 +196,7 @@ mod tests {
             tid: 2478,
             cpu: Some(3),
             ns: 99_000_001_000,
-            what: entry,
+            event: entry,
         };
         assert_eq!(PerfLine::of(line), Some(expected.clone()));
         let nanoseconds = line.replace("99.000001:", "99.000001000:");
@@ -207,7 +208,7 @@ mod tests {
                 10_042,
                 Some(0),
             ),
-            // perf before 4.17 and `-F` without a CPU; flags of the interrupt state; a period.
+            // perf before 4.17; `-F` without a CPU; flags of the interrupt state; a sample period.
             ("preempt_test  20677.199579:      kvm:kvm_entry: vcpu 0", "", 0, None),
             ("qemu-kvm 7 2.5: kvm:kvm_entry: vcpu 0", "qemu-kvm", 7, None),
             (
@@ -224,9 +225,9 @@ mod tests {
     }
 
     #[test]
-    fn exits_of_all_kernels_and_both_vendors() {
+    fn perf_exit_of_all_kernels_and_vendors_is_parsed() {
         let head = "q 1 [0] 1.0: kvm:kvm_exit: ";
-        for (text, what) in [
+        for (text, event) in [
             // Linux up to 5.9, and libtraceevent's plugin on any.
             ("reason IO_INSTRUCTION rip 0xf0 info 6080003 0", exit(None, Vendor::Vmx, 30)),
             ("reason EXIT_IOIO rip 0xf0 info 60802 f1", exit(None, Vendor::Svm, 0x7b)),
@@ -252,12 +253,12 @@ mod tests {
                 exit(None, Vendor::Vmx, 30),
             ),
         ] {
-            assert_eq!(whats(&format!("{head}{text}")), what, "{text}");
+            assert_eq!(event_of(&format!("{head}{text}")), event, "{text}");
         }
     }
 
     #[test]
-    fn what_exits_are_for() {
+    fn perf_access_key_is_parsed() {
         for (text, key, times) in [
             ("kvm_pio: pio_read at 0x608 size 4 count 1 val 0x1f ", Key::pio(0x608, 0, 4), 1),
             ("kvm_pio: pio_write at 0x70 size 1 count 1", Key::pio(0x70, 1, 1), 1),
@@ -272,22 +273,22 @@ mod tests {
             ("kvm_msr: msr_read c0000080 = 0x0 (#GP)", Key::msr(0xc000_0080, 0), 1),
         ] {
             assert_eq!(
-                whats(&format!("q 1 [0] 1.0: kvm:{text}")),
+                event_of(&format!("q 1 [0] 1.0: kvm:{text}")),
                 ParsedEvent::Access { key, times },
                 "{text}"
             );
         }
         let head = "q 1 [0] 1.0: kvm:";
-        let announced = "kvm_mmio: mmio unsatisfied-read len 4 gpa 0xfed000f0 val 0x0";
-        assert_eq!(whats(&format!("{head}{announced}")), ParsedEvent::Announced);
+        let pending = "kvm_mmio: mmio unsatisfied-read len 4 gpa 0xfed000f0 val 0x0";
+        assert_eq!(event_of(&format!("{head}{pending}")), ParsedEvent::PendingRead);
         assert_eq!(
-            whats(&format!("{head}kvm_apic: apic_write APIC_EOI = 0x0")),
+            event_of(&format!("{head}kvm_apic: apic_write APIC_EOI = 0x0")),
             ParsedEvent::Other
         );
     }
 
     #[test]
-    fn anything_else_is_not_understood() {
+    fn malformed_perf_lines_are_none() {
         for line in [
             "",
             "kvm:kvm_entry: vcpu 0",

@@ -1,6 +1,6 @@
-//! ParsedEvent others have measured, as a recording: text of `perf script` with KVM's events goes in, line by line
-//! and whatever its length; out come the same counts and times that vmexit's own programs would have
-//! kept. Nothing in the text is trusted: lines, threads and rows are bounded.
+//! Import of other tools' measurements: the text of `perf script` with KVM's events becomes a
+//! recording with the counts and times that vmexit's own programs would have collected. The text is
+//! streamed, so its length does not matter. It is untrusted: lines, threads and rows are bounded.
 
 mod line;
 mod reason;
@@ -31,55 +31,52 @@ use crate::{
     vm::{self, Vmm},
 };
 
-/// Longest line that is looked at, bytes.
+/// Maximum length of a parsed line, bytes.
 const LONGEST_LINE: usize = 4096;
-/// Threads that are told apart, as many as a recording has.
+/// Maximum number of threads, the same as in a recording.
 const MOST_THREADS: usize = 1 << 16;
-/// Rows of all threads together; a guest chooses its ports.
+/// Maximum number of rows of all threads together; a guest chooses its ports.
 const MOST_ROWS: usize = 1 << 20;
 
-/// Why a text can't be imported. One sentence, safe to print.
+/// Reason why a text can't be imported. One sentence, safe to print.
 #[derive(Debug, Error)]
 pub enum ImportError {
-    /// It is what perf recorded, and not yet text.
+    /// The file is perf's binary recording, not text.
     #[error(
-        "it is perf's own file and no text: `perf script --header -F +pid --ns -i FILE` makes the text"
+        "not text but perf's binary file: convert it with `perf script --header -F +pid --ns -i FILE`"
     )]
     Binary,
-    /// There is nothing of KVM in it.
+    /// The text has no KVM event.
     #[error(
-        "it has no kvm_exit, kvm_entry, kvm_pio, kvm_mmio or kvm_msr as `perf script` prints them, in {0} lines"
+        "no kvm_exit, kvm_entry, kvm_pio, kvm_mmio or kvm_msr in {0} lines: the text must be the output of `perf script`"
     )]
     Nothing(u64),
-    /// Nothing that can be true.
-    #[error("it can't be a measurement: {0}")]
+    /// The events exceed a limit of recordings.
+    #[error("not a plausible measurement: {0}")]
     Impossible(&'static str),
-    /// The system does not give it.
+    /// The text can't be read.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// A recording, and what of the text is not in it.
+/// A recording, and counts of what was left out of it.
 #[derive(Debug)]
 pub struct Imported {
-    /// ParsedEvent was understood.
+    /// The recording.
     pub recording: Measurement,
-    /// Lines that were not understood.
-    pub not_understood: u64,
-    /// The first of them, safe to print.
+    /// Lines that could not be parsed.
+    pub unparsed_lines: u64,
+    /// The first of these lines, safe to print.
     pub example: Option<String>,
-    /// Events of KVM's that are not looked at.
-    pub passed_over: u64,
-    /// Exits whose reason has no name here; they are booked on `other`.
-    pub unnamed: u64,
-    /// Whether the text tells which process a thread is of. Without, all are one VM's.
+    /// KVM events of other kinds.
+    pub ignored_events: u64,
+    /// Exits whose reason is unknown; they are counted as `other`.
+    pub unknown_reasons: u64,
+    /// Whether the trace has process IDs. Without them, all threads count as one VM's.
     pub has_pids: bool,
 }
 
-/// Reads text of `perf script`.
-///
-/// # Errors
-/// Whatever has no event of KVM's in it.
+/// Imports the text of `perf script`.
 pub fn perf(mut text: impl BufRead) -> Result<Imported, ImportError> {
     let mut trace = Trace { room: MOST_ROWS, ..Trace::default() };
     let mut line = Vec::new();
@@ -93,8 +90,8 @@ pub fn perf(mut text: impl BufRead) -> Result<Imported, ImportError> {
     trace.finish()
 }
 
-/// Reads up to a line's end, of which no more than [`LONGEST_LINE`] is kept; says whether that is all of
-/// it. `None` at the end of the text.
+/// Reads one line, of which at most [`LONGEST_LINE`] bytes are kept. Returns whether the line is
+/// complete; `None` at the end of the text.
 fn next_line(text: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     line.clear();
     let (mut any, mut is_whole) = (false, true);
@@ -120,35 +117,36 @@ fn next_line(text: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<b
     }
 }
 
-/// ParsedEvent has been read so far.
+/// State of the import.
 #[derive(Default)]
 struct Trace {
     lines: u64,
     vcpus: HashMap<u32, ImportedVcpu>,
     room: usize,
-    host: Told,
+    host: TraceHeader,
     /// First and last time, nanoseconds.
     span: Option<(u64, u64)>,
     kinds: BTreeSet<Event>,
-    not_understood: u64,
+    unparsed_lines: u64,
     example: Option<String>,
-    passed_over: u64,
-    unnamed: u64,
-    /// Events that perf lost, as it says itself (`perf script --show-lost-events`).
+    ignored_events: u64,
+    unknown_reasons: u64,
+    /// Events that perf reports as lost (`perf script --show-lost-events`).
     lost: u64,
-    /// Exits and accesses of threads for which there was no room.
+    /// Exits of threads beyond the limit.
     vcpu_table_full: u64,
+    /// Accesses of threads beyond the limit.
     unmatched: u64,
     has_pids: bool,
 }
 
-/// ParsedEvent a header tells of the host (`perf script --header`).
+/// Host properties from the header (`perf script --header`).
 #[derive(Default)]
-struct Told {
+struct TraceHeader {
     name: Option<String>,
     kernel: Option<String>,
     cpus: Option<usize>,
-    /// The highest CPU in an event.
+    /// Highest CPU number of an event.
     last_cpu: u32,
 }
 
@@ -170,19 +168,19 @@ impl Trace {
         match PerfLine::of(line).filter(|_| is_whole) {
             Some(line) => self.event(&line),
             None => {
-                self.not_understood += 1;
+                self.unparsed_lines += 1;
                 self.example.get_or_insert_with(|| safe(line.trim()));
             }
         }
     }
 
     fn event(&mut self, line: &PerfLine<'_>) {
-        match line.what {
+        match line.event {
             ParsedEvent::Other => {
-                self.passed_over += 1;
+                self.ignored_events += 1;
                 return;
             }
-            ParsedEvent::Exit { code: None, .. } => self.unnamed += 1,
+            ParsedEvent::Exit { code: None, .. } => self.unknown_reasons += 1,
             ParsedEvent::Access { key, .. } => self.kinds.extend(key.table().map(kind::event)),
             _ => {}
         }
@@ -191,7 +189,7 @@ impl Trace {
         self.host.last_cpu = self.host.last_cpu.max(line.cpu.unwrap_or(0));
         self.has_pids |= line.pid.is_some();
         if !self.vcpus.contains_key(&line.tid) && self.vcpus.len() >= MOST_THREADS {
-            match line.what {
+            match line.event {
                 ParsedEvent::Exit { .. } => self.vcpu_table_full += 1,
                 ParsedEvent::Access { .. } => self.unmatched += 1,
                 _ => {}
@@ -199,7 +197,7 @@ impl Trace {
             return;
         }
         let vcpu = self.vcpus.entry(line.tid).or_insert_with(|| ImportedVcpu::new(line));
-        vcpu.follow(line.ns, &line.what, &mut self.room);
+        vcpu.apply(line.ns, &line.event, &mut self.room);
     }
 
     fn finish(self) -> Result<Imported, ImportError> {
@@ -235,23 +233,23 @@ impl Trace {
         check(&recording).map_err(ImportError::Impossible)?;
         Ok(Imported {
             recording,
-            not_understood: self.not_understood,
+            unparsed_lines: self.unparsed_lines,
             example: self.example,
-            passed_over: self.passed_over,
-            unnamed: self.unnamed,
+            ignored_events: self.ignored_events,
+            unknown_reasons: self.unknown_reasons,
             has_pids: self.has_pids,
         })
     }
 }
 
-/// The VMs of some threads. Threads have the name of their program, unless the VMM names them by vCPU.
+/// The VMs of these threads. A thread has the name of its program unless the VMM names it by vCPU.
 fn vms<'a>(vcpus: impl Iterator<Item = &'a ImportedVcpu>) -> Vec<vm::Vm> {
     let mut vms: BTreeMap<u32, vm::Vm> = BTreeMap::new();
     for vcpu in vcpus {
         let vmm = Vmm::of_thread(&vcpu.comm);
         let vm = vms.entry(vcpu.pid).or_insert_with(|| vm::Vm {
             pid: vcpu.pid,
-            name: if vcpu.pid == 0 { "perf".into() } else { vm::nameless(vcpu.pid) },
+            name: if vcpu.pid == 0 { "perf".into() } else { vm::fallback_name(vcpu.pid) },
             ..vm::Vm::default()
         });
         vm.vcpus += 1;
@@ -262,7 +260,7 @@ fn vms<'a>(vcpus: impl Iterator<Item = &'a ImportedVcpu>) -> Vec<vm::Vm> {
     vms.into_values().collect()
 }
 
-impl Told {
+impl TraceHeader {
     fn header(&mut self, line: &str) {
         let Some((name, value)) = line.split_once(':') else { return };
         let value = value.trim();

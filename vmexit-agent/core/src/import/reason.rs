@@ -1,12 +1,13 @@
-//! Exit reasons as text of perf has them: by the kernel's own names, by those of libtraceevent's plugin
-//! (plugins/plugin_kvm.c), or as numbers where neither has one.
+//! Exit reasons in the text of perf: the kernel's names, those of libtraceevent's plugin
+//! (plugins/plugin_kvm.c), or numbers.
 
 use crate::vendor::Vendor;
 
-/// Intel's reasons by names that Linux had for them before.
+/// Former names of Intel's exit reasons in Linux.
 const OLD_VMX: [(&str, u32); 1] = [("PENDING_INTERRUPT", 7)];
 
-/// AMD's reasons by the plugin's names, without `EXIT_`, where those are not the kernel's in capitals.
+/// The plugin's names of AMD's exit codes, without `EXIT_`, except those that are the kernel's
+/// names in capitals.
 const PLUGIN_SVM: [(&str, u32); 13] = [
     ("EXCP_BASE", 0x040),
     ("INTR", 0x060),
@@ -23,7 +24,7 @@ const PLUGIN_SVM: [(&str, u32); 13] = [
     ("ERR", u32::MAX),
 ];
 
-/// A code, and whose it is if the text says so.
+/// The vendor, if the text determines it, and the exit code.
 pub(super) fn of_text(text: &str) -> Option<(Option<Vendor>, u32)> {
     if let Some(code) = number(text) {
         return Some((None, code));
@@ -34,7 +35,7 @@ pub(super) fn of_text(text: &str) -> Option<(Option<Vendor>, u32)> {
     found.map(|(vendor, code)| (Some(vendor), code))
 }
 
-/// `0x7b`, as the kernel prints what it has no name for, and `UNKNOWN (123)`, as the plugin does.
+/// A number: `0x7b` from the kernel, `UNKNOWN (123)` from the plugin.
 fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("UNKNOWN (").and_then(|rest| rest.strip_suffix(')')) {
         Some(number) => number.parse().ok(),
@@ -50,7 +51,7 @@ fn named(vendor: Vendor, text: &str) -> Option<u32> {
         table.iter().find(|(known, _)| *known == name).map(|(_, code)| *code)
     };
     match vendor {
-        // A flag follows the name, or several with | between them.
+        // Flags follow the name, separated by |.
         Vendor::Vmx => {
             let (name, flags) = text.split_once(' ').unwrap_or((text, ""));
             let code = vendor.code_of(name).or_else(|| find(&OLD_VMX, name))?;
@@ -61,11 +62,11 @@ fn named(vendor: Vendor, text: &str) -> Option<u32> {
         }
         Vendor::Svm => {
             let name = text.strip_prefix("EXIT_")?;
-            let kernels = match name.strip_prefix("EXCP_") {
+            let kernel_code = match name.strip_prefix("EXCP_") {
                 Some(exception) => vendor.code_of(&format!("{exception} excp")),
                 None => vendor.code_of(&name.to_ascii_lowercase()),
             };
-            kernels.or_else(|| find(&PLUGIN_SVM, name))
+            kernel_code.or_else(|| find(&PLUGIN_SVM, name))
         }
     }
 }
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_to_say_it() {
+    fn exit_reason_in_all_forms_is_parsed() {
         let (vmx, svm) = (Some(Vendor::Vmx), Some(Vendor::Svm));
         for (text, reason) in [
             ("IO_INSTRUCTION", (vmx, 30)),

@@ -1,5 +1,5 @@
-//! One vCPU thread of a trace, from event to event, as the kernel side of vmexit has it: an exit is booked at
-//! its entry, whole, on its reason and on what it was for.
+//! One vCPU thread of a trace, processed event by event like in vmexit's kernel side: at its entry,
+//! an exit is recorded on its reason and on its detail with its whole duration.
 
 use std::collections::HashMap;
 
@@ -12,60 +12,62 @@ use crate::{
     vendor::Vendor,
 };
 
-/// A thread and what was counted of it.
+/// A thread and its counters.
 #[derive(Default)]
 pub(super) struct ImportedVcpu {
     pub comm: String,
     pub pid: u32,
-    /// When it was first seen, nanoseconds.
+    /// Time of its first event, nanoseconds.
     since_ns: u64,
     number: Option<u32>,
     vendor: Option<Vendor>,
-    open: Option<Open>,
+    in_flight: Option<InFlightExit>,
     observed: u64,
     lost_no_entry: u64,
     reasons: HashMap<Key, RowInterval>,
     details: HashMap<Key, RowInterval>,
 }
 
-struct Open {
+/// An exit without an entry yet.
+struct InFlightExit {
     ns: u64,
     reason: Key,
     detail: Option<Key>,
 }
 
 impl ImportedVcpu {
-    /// One that was first seen in this line.
+    /// The thread of its first event.
     pub(super) fn new(line: &PerfLine<'_>) -> Self {
         let (comm, pid) = (line.comm.to_owned(), line.pid.unwrap_or(0));
         Self { comm, pid, since_ns: line.ns, ..Self::default() }
     }
 
-    /// The next event; `room` is for how many rows more there is memory.
-    pub(super) fn follow(&mut self, ns: u64, what: &ParsedEvent, room: &mut usize) {
-        match *what {
+    /// Processes the next event. `room` is the number of rows that can still be created.
+    pub(super) fn apply(&mut self, ns: u64, event: &ParsedEvent, room: &mut usize) {
+        match *event {
             ParsedEvent::Exit { vcpu, vendor, code } => {
                 self.number = vcpu.or(self.number);
                 self.vendor = vendor.or(self.vendor);
-                self.lost_no_entry += u64::from(self.open.is_some());
+                self.lost_no_entry += u64::from(self.in_flight.is_some());
                 self.observed += 1;
                 let reason = code.map_or(Key::reason(0).other(), Key::reason);
-                self.open = Some(Open { ns, reason, detail: None });
+                self.in_flight = Some(InFlightExit { ns, reason, detail: None });
             }
             ParsedEvent::Entry { vcpu } => {
                 self.number = vcpu.or(self.number);
-                if let Some(open) = self.open.take() {
-                    let ns = ns.saturating_sub(open.ns);
-                    book(&mut self.reasons, open.reason, ns, room);
-                    if let Some(detail) = open.detail {
-                        book(&mut self.details, detail, ns, room);
+                if let Some(exit) = self.in_flight.take() {
+                    let ns = ns.saturating_sub(exit.ns);
+                    record(&mut self.reasons, exit.reason, ns, room);
+                    if let Some(detail) = exit.detail {
+                        record(&mut self.details, detail, ns, room);
                     }
                 }
             }
-            ParsedEvent::Access { key, times } => match &mut self.open {
-                Some(open) => {
-                    // The exit goes to the last; of those before, and of a string, the accesses are counted.
-                    let before = open.detail.replace(key);
+            ParsedEvent::Access { key, times } => match &mut self.in_flight {
+                Some(exit) => {
+                    // The exit is recorded on the last access. Earlier accesses, and the further
+                    // ones of a string instruction, count as extra accesses.
+                    let before = exit.detail.replace(key);
                     if let Some(before) = before {
                         row(&mut self.details, before, room).extra_accesses += 1;
                     }
@@ -79,7 +81,7 @@ impl ImportedVcpu {
                     row.extra_accesses += times - 1;
                 }
             },
-            ParsedEvent::Announced | ParsedEvent::Other => {}
+            ParsedEvent::PendingRead | ParsedEvent::Other => {}
         }
     }
 
@@ -94,7 +96,7 @@ impl ImportedVcpu {
             vcpu_id: self.number,
             isa: self.vendor.map_or(0, Vendor::isa),
             observed: self.observed,
-            in_flight_change: i64::from(self.open.is_some()),
+            in_flight_change: i64::from(self.in_flight.is_some()),
             lost_no_entry: self.lost_no_entry,
             reasons: by_key(self.reasons),
             details: by_key(self.details),
@@ -103,7 +105,7 @@ impl ImportedVcpu {
     }
 }
 
-fn book(rows: &mut HashMap<Key, RowInterval>, key: Key, ns: u64, room: &mut usize) {
+fn record(rows: &mut HashMap<Key, RowInterval>, key: Key, ns: u64, room: &mut usize) {
     let row = row(rows, key, room);
     row.exits += 1;
     row.timed += 1;
@@ -113,13 +115,13 @@ fn book(rows: &mut HashMap<Key, RowInterval>, key: Key, ns: u64, room: &mut usiz
     row.durations.get_or_insert_default().record(ns, 1);
 }
 
-/// The row of a key, or that of all others of its kind where there are too many.
+/// The row of a key; the `other` row of its kind if there are too many rows.
 fn row<'a>(
     rows: &'a mut HashMap<Key, RowInterval>,
     key: Key,
     room: &mut usize,
 ) -> &'a mut RowInterval {
-    /// Of a table; so that reasons and details have room for `other` each.
+    /// Maximum number of rows of a table, leaving room for the `other` rows.
     const MOST: usize = MOST_ROWS / 2 - 16;
     let is_new = !rows.contains_key(&key);
     let key = if is_new && (rows.len() >= MOST || *room == 0) { key.other() } else { key };

@@ -1,5 +1,5 @@
-//! What exit codes are called, and which of them mean waiting rather than work. One table for each
-//! vendor: the same number means different things to Intel and to AMD.
+//! Names of exit codes, and which of them mean waiting rather than work. There is one table per
+//! vendor: the same number has different meanings on Intel and AMD.
 
 pub mod print_fmt;
 mod svm;
@@ -19,7 +19,7 @@ pub(crate) struct Reason {
     waits: bool,
 }
 
-/// Upper half of an Intel exit reason: flags, not part of the number (Intel SDM vol. 3, 26.9.1).
+/// Flags in the upper half of an Intel exit reason (Intel SDM vol. 3, 26.9.1).
 const VMX_FLAGS: &[(u32, &str)] =
     &[(1 << 31, "FAILED_VMENTRY"), (1 << 27, "ENCLAVE"), (1 << 26, "BUS_LOCK")];
 const VMX_NUMBER: u32 = 0xffff;
@@ -35,23 +35,23 @@ impl Reason {
 }
 
 impl Vendor {
-    /// The code of an exit reason by Linux's name.
+    /// The exit code of Linux's name.
     pub fn code_of(self, name: &str) -> Option<u32> {
         self.table().iter().find(|reason| reason.name == name).map(|reason| reason.code)
     }
 
-    /// Whether an exit code, flags aside, is that of Linux's name for an exit reason.
+    /// Whether an exit code, without flags, has this name in Linux.
     pub fn is(self, code: u32, name: &str) -> bool {
         self.find(code).is_some_and(|reason| reason.name == name)
     }
 
-    /// The bit of a flag of an exit reason by Linux's name.
+    /// The flag bit of Linux's name.
     pub fn flag_of(self, name: &str) -> Option<u32> {
         let flags = if self == Self::Vmx { VMX_FLAGS } else { &[] };
         flags.iter().find(|(_, known)| *known == name).map(|(flag, _)| *flag)
     }
 
-    /// The codes of exits in which the vCPU waits.
+    /// Codes of exits in which the vCPU waits.
     pub fn waiting(self) -> impl Iterator<Item = u32> {
         self.table().iter().filter(|reason| reason.waits).map(|reason| reason.code)
     }
@@ -72,7 +72,7 @@ impl Vendor {
     }
 }
 
-/// What exit codes are called: the running kernel's own names, and the built-in ones behind them.
+/// Names of exit codes: those of the measured kernel, with the built-in tables as fallback.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Names {
@@ -80,14 +80,13 @@ pub struct Names {
 }
 
 impl Names {
-    /// Those of the text of `kvm_exit`'s `format` file.
+    /// Names from the text of `kvm_exit`'s `format` file.
     pub fn of_format(format: &str) -> Self {
         Self { kernel: ReasonNames::parse(format) }
     }
 
-    /// The names of these codes and no others, the built-in ones among them: enough for whoever has to
-    /// name them elsewhere.
-    pub fn only(&self, codes: impl IntoIterator<Item = (Vendor, u32)>) -> Self {
+    /// Names of these codes, including built-in ones: sufficient to report them on another host.
+    pub fn subset(&self, codes: impl IntoIterator<Item = (Vendor, u32)>) -> Self {
         let flags = self.kernel.flags.clone();
         let mut kernel = ReasonNames { flags, ..ReasonNames::default() };
         for (vendor, code) in codes {
@@ -103,7 +102,7 @@ impl Names {
         Self { kernel }
     }
 
-    /// Takes over the names that it lacks.
+    /// Adds missing names.
     pub fn extend(&mut self, others: Self) {
         let ReasonNames { vmx, svm, flags } = others.kernel;
         let mine = &mut self.kernel;
@@ -117,12 +116,12 @@ impl Names {
         }
     }
 
-    /// How many names there are beside the built-in ones.
+    /// Number of names besides the built-in ones.
     pub(crate) fn count(&self) -> usize {
         self.kernel.vmx.len() + self.kernel.svm.len() + self.kernel.flags.len()
     }
 
-    /// The name of an exit code, as Linux prints it; the bare number where nobody has named it yet.
+    /// Name of an exit code as Linux prints it; the number if it has no name.
     pub fn name(&self, vendor: Option<Vendor>, code: u32) -> Cow<'_, str> {
         let Some(vendor) = vendor else { return format!("reason {code:#x}").into() };
         let number = match vendor {
@@ -147,7 +146,7 @@ impl Names {
             .fold(name, |name, (_, flag)| format!("{name} {flag}").into())
     }
 
-    /// The name of a code without flags, if anybody knows one.
+    /// Name of a code without flags.
     fn bare_name(&self, vendor: Vendor, number: u32) -> Option<&str> {
         let own = match vendor {
             Vendor::Vmx => &self.kernel.vmx,
@@ -158,7 +157,7 @@ impl Names {
     }
 }
 
-/// Whether the vCPU waits in this exit (it has halted) instead of being handled.
+/// Whether the vCPU waits in this exit (it has halted).
 pub fn waits(vendor: Option<Vendor>, code: u32) -> bool {
     vendor.and_then(|vendor| vendor.find(code)).is_some_and(|reason| reason.waits)
 }
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn vendors_disagree_on_numbers() {
+    fn reason_names_differ_between_vendors() {
         assert_eq!(built_in(Some(Vendor::Vmx), 0x1e), "IO_INSTRUCTION");
         assert_eq!(built_in(Some(Vendor::Svm), 0x7b), "io");
         assert_eq!(built_in(Some(Vendor::Svm), 0x0c), "unknown 0xc");
@@ -183,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_not_part_of_the_number() {
+    fn reason_flags_are_appended_to_name() {
         assert_eq!(built_in(Some(Vendor::Vmx), 0x8000_0021), "INVALID_STATE FAILED_VMENTRY");
         assert_eq!(built_in(Some(Vendor::Vmx), 0x0400_0030), "EPT_VIOLATION BUS_LOCK");
         assert_eq!(built_in(Some(Vendor::Vmx), 0x0000_03e7), "unknown 0x3e7");
     }
 
     #[test]
-    fn the_kernels_names_come_first() {
+    fn kernel_reason_names_take_precedence() {
         let names = Names::of_format(
             "print fmt: \"%s\", (REC->isa == 1) ? __print_symbolic(REC->exit_reason & 0xffff, \
              { 30, \"IO\" }, { 999, \"NEW\" }) : __print_symbolic(REC->exit_reason, { 0x7b, \"io2\" })",
@@ -202,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn some_names_are_enough_for_some_codes() {
+    fn reason_names_subset_names_its_codes_only() {
         let names = Names::of_format(
             "print fmt: (REC->isa == 1) ? __print_symbolic(REC->exit_reason & 0xffff, { 30, \"IO\" }, \
              { 999, \"NEW\" }) : __print_flags(REC->exit_reason, \"|\", { 1 << 26, \"LOCK\" })",
         );
         let codes = [30, 10, 0x400_001e, 4_242].map(|code| (Vendor::Vmx, code));
-        let some = names.only(codes);
+        let some = names.subset(codes);
         for (vendor, code) in codes {
             assert_eq!(some.name(Some(vendor), code), names.name(Some(vendor), code), "{code}");
         }
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn no_code_is_named_twice() {
+    fn reason_codes_are_unique() {
         for table in [vmx::REASONS, svm::REASONS] {
             for (at, reason) in table.iter().enumerate() {
                 assert!(!table[..at].iter().any(|other| other.code == reason.code), "{reason:?}");

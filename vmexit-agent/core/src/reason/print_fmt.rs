@@ -1,50 +1,50 @@
-//! What this kernel calls its exit reasons: the symbol tables in the `print fmt:` line of
-//! `kvm_exit`'s `format` file. It knows names that did not exist when this program was built. In
-//! comes the file's text; out come a table for each vendor, and the flags of Intel's.
+//! The running kernel's names of exit reasons, parsed from the `print fmt:` line of `kvm_exit`'s
+//! `format` file. They include names newer than this program. The result is one table per vendor,
+//! and Intel's flags.
 //!
 //! The line is C, expanded from `kvm_print_exit_reason` in arch/x86/kvm/trace.h, with macros and
-//! enumerators replaced by what they stand for:
+//! enumerators replaced by their values:
 //!
 //! ```text
 //! (REC->isa == 1) ? __print_symbolic(REC->exit_reason & 0xffff, { 0, "EXCEPTION_NMI" }, …)
 //!                 : __print_symbolic(REC->exit_reason, { 0x040 + 14, "PF excp" }, { -1ull, "…" })
 //! ```
 //!
-//! Kernels differ in parentheses, masks and suffixes, so this looks for the calls and for the
-//! condition that they hang on, and passes over what it does not know.
+//! Kernels differ in parentheses, masks and suffixes. The parser therefore looks only for these
+//! calls and for the conditions around them, and skips everything else.
 
 use std::{iter::Peekable, vec};
 
 use serde::{Deserialize, Serialize};
 use vmexit_common::vcpu::{ISA_SVM, ISA_VMX};
 
-/// Longest text that is looked at, as of `format` files altogether.
+/// Maximum length of parsed text, bytes: the limit for `format` files.
 const MAX_TEXT: usize = 256 * 1024;
-/// Rows of a table, and tokens of a row: the kernel has some 110, and some five.
+/// Maximum number of rows per table (the kernel has about 110) and of tokens per row (about five).
 const MAX_ROWS: usize = 1024;
 const MAX_ROW: usize = 64;
-/// Longest name that is believed; the kernel's have up to 30 letters.
+/// Maximum length of a name, bytes; the kernel's have up to 30.
 const MAX_NAME: usize = 80;
-/// Parentheses within one another in a number, conditions within one another around a table.
+/// Maximum nesting of parentheses in a number, and of conditions around a table.
 const MAX_NESTING: usize = 16;
 
-/// Codes and their names, in the kernel's order.
+/// Codes and names, in the kernel's order.
 pub type NameTable = Vec<(u32, String)>;
 
-/// The names that the running kernel has for exit reasons; empty where it does not say.
+/// The kernel's names of exit reasons; empty where it has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ReasonNames {
-    /// Intel's exit reasons.
+    /// Names of Intel's exit reasons.
     pub vmx: NameTable,
-    /// AMD's exit codes.
+    /// Names of AMD's exit codes.
     pub svm: NameTable,
-    /// Bits of Intel's that are not part of the number, such as `FAILED_VMENTRY`.
+    /// Names of Intel's flag bits, such as `FAILED_VMENTRY`.
     pub flags: NameTable,
 }
 
 impl ReasonNames {
-    /// From the text of `kvm_exit`'s `format` file, or of its `print fmt:` line alone.
+    /// Parses the text of `kvm_exit`'s `format` file, or its `print fmt:` line.
     pub fn parse(format: &str) -> Self {
         let line = format.split_once("print fmt:").map_or(format, |(_, line)| line);
         let mut names = Self::default();
@@ -75,7 +75,7 @@ impl ReasonNames {
 enum Token<'a> {
     Word(&'a str),
     Number(u64),
-    /// What is between quotation marks, as it stands there.
+    /// A string literal without its quotation marks, escapes unprocessed.
     Text(&'a str),
     Sign(&'a str),
 }
@@ -118,7 +118,7 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// A number of C: decimal, octal or hexadecimal, whatever its suffix.
+/// A C number: decimal, octal or hexadecimal, with any suffix.
 fn number(word: &str) -> Option<u64> {
     if !word.starts_with(|letter: char| letter.is_ascii_digit()) {
         return None;
@@ -132,41 +132,44 @@ fn number(word: &str) -> Option<u64> {
     u64::from_str_radix(digits, radix).ok()
 }
 
+/// Tokens of `isa == NUMBER` that have been read.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum ParsedNumber {
+enum Comparison {
     #[default]
     Nothing,
     Isa,
     Equals,
 }
 
-/// Which branches of `isa == … ? … : …` we are in.
+/// Position in `isa == … ? … : …`.
 #[derive(Default)]
 struct Branches {
+    /// Depth of parentheses.
     depth: usize,
-    /// How far a comparison of `isa` has been read.
-    reading: ParsedNumber,
-    /// The `isa` of the condition that is being read, and whether there is more to the condition.
+    /// Progress in a comparison of `isa`.
+    reading: Comparison,
+    /// `isa` of the condition being read.
     isa: Option<u32>,
+    /// Whether that condition has other parts too.
     mixed: bool,
-    /// Conditions that hold here, each with the parentheses that it is in, and whether the other
-    /// branch is for all other values.
+    /// Conditions of the present branch: depth, `isa`, and whether the other branch covers all
+    /// other values.
     hold: Vec<(usize, Option<u32>, bool)>,
-    /// Values that are ruled out here.
+    /// Values excluded in the present branch, with their depth.
     excluded: Vec<(usize, u32)>,
 }
 
 impl Branches {
     fn follow(&mut self, token: Token<'_>) {
         self.reading = match (token, self.reading) {
-            (Token::Word("isa"), _) => ParsedNumber::Isa,
-            (Token::Sign("=="), ParsedNumber::Isa) => ParsedNumber::Equals,
+            (Token::Word("isa"), _) => Comparison::Isa,
+            (Token::Sign("=="), Comparison::Isa) => Comparison::Equals,
             (Token::Sign("(" | ")"), reading) => reading,
-            (Token::Number(isa), ParsedNumber::Equals) => {
+            (Token::Number(isa), Comparison::Equals) => {
                 self.isa = u32::try_from(isa).ok();
-                ParsedNumber::Nothing
+                Comparison::Nothing
             }
-            _ => ParsedNumber::Nothing,
+            _ => Comparison::Nothing,
         };
         match token {
             Token::Sign("&&" | "||") => self.mixed = true,
@@ -184,7 +187,7 @@ impl Branches {
                     self.excluded.push((depth, isa));
                 }
             }
-            // An argument's end.
+            // End of an argument.
             Token::Sign(",") => {
                 (self.isa, self.mixed) = (None, false);
                 self.leave(self.depth);
@@ -193,7 +196,7 @@ impl Branches {
         }
     }
 
-    /// Forgets what was within so many parentheses.
+    /// Drops conditions at this depth and deeper.
     fn leave(&mut self, depth: usize) {
         while self.hold.last().is_some_and(|(at, ..)| *at >= depth) {
             self.hold.pop();
@@ -203,7 +206,7 @@ impl Branches {
         }
     }
 
-    /// Whose exit codes are meant here; `None` where the text does not say.
+    /// `isa` in the present branch; `None` if undetermined.
     fn isa(&self) -> Option<u32> {
         if let Some(isa) = self.hold.iter().rev().find_map(|(_, isa, _)| *isa) {
             return Some(isa);
@@ -217,10 +220,10 @@ impl Branches {
     }
 }
 
-/// The `{ number, "name" }` of a call whose opening parenthesis comes next; none if it is not about
-/// the exit reason.
+/// The rows `{ number, "name" }` of a call whose opening parenthesis comes next; empty if the call
+/// is not about the exit reason.
 fn rows(tokens: &mut Tokens<'_>) -> NameTable {
-    let (mut rows, mut depth, mut ours) = (NameTable::new(), 1usize, false);
+    let (mut rows, mut depth, mut is_exit_reason) = (NameTable::new(), 1usize, false);
     if tokens.next_if_eq(&Token::Sign("(")).is_none() {
         return rows;
     }
@@ -229,7 +232,7 @@ fn rows(tokens: &mut Tokens<'_>) -> NameTable {
             Token::Sign("(") => depth += 1,
             Token::Sign(")") if depth == 1 => break,
             Token::Sign(")") => depth -= 1,
-            Token::Word("exit_reason") => ours = true,
+            Token::Word("exit_reason") => is_exit_reason = true,
             Token::Sign("{") => {
                 let row: Vec<Token<'_>> =
                     tokens.by_ref().take_while(|token| *token != Token::Sign("}")).collect();
@@ -240,27 +243,27 @@ fn rows(tokens: &mut Tokens<'_>) -> NameTable {
             _ => {}
         }
     }
-    if ours { rows } else { NameTable::new() }
+    if is_exit_reason { rows } else { NameTable::new() }
 }
 
 fn row(tokens: &[Token<'_>]) -> Option<(u32, String)> {
     let [code @ .., Token::Sign(","), Token::Text(name)] = tokens else { return None };
     let mut code = code;
     let value = expression(&mut code, 0, 0).filter(|_| code.is_empty())?;
-    // Negative ones are errors: the field has 32 bits, and is compared without a sign.
+    // Negative codes are errors: the field has 32 bits, and is compared unsigned.
     let value = u32::try_from(value)
         .ok()
         .or_else(|| i32::try_from(value.cast_signed()).ok().map(i32::cast_unsigned))?;
-    let sound = !name.is_empty()
+    let is_valid = !name.is_empty()
         && name.len() <= MAX_NAME
         && !name.contains(|letter: char| letter.is_control() || letter == '\\');
-    sound.then(|| (value, (*name).to_owned()))
+    is_valid.then(|| (value, (*name).to_owned()))
 }
 
-/// Binary operators, those that bind least first.
+/// Binary operators, lowest precedence first.
 const OPERATORS: [&[&str]; 3] = [&["|"], &["<<", ">>"], &["+", "-"]];
 
-/// A constant expression of C, as far as tables of numbers need it, with 64 bits that wrap.
+/// A constant C expression with the operators that such tables use; 64 bits, wrapping.
 fn expression(tokens: &mut &[Token<'_>], level: usize, nesting: usize) -> Option<u64> {
     let Some(operators) = OPERATORS.get(level) else { return operand(tokens, nesting) };
     let mut value = expression(tokens, level + 1, nesting)?;

@@ -1,5 +1,5 @@
-//! AMD's exit codes: code, name as Linux prints it, and whether the vCPU waits in it.
-//! `SVM_EXIT_REASONS` in arch/x86/include/uapi/asm/svm.h, Linux 6.18.
+//! AMD's exit codes: code, Linux's name, and whether the vCPU waits. `SVM_EXIT_REASONS` in
+//! arch/x86/include/uapi/asm/svm.h, Linux 6.18.
 
 use super::Reason;
 

@@ -1,5 +1,5 @@
-//! Intel's exit reasons: code, name as Linux prints it, and whether the vCPU waits in it.
-//! `VMX_EXIT_REASONS` in arch/x86/include/uapi/asm/vmx.h, Linux 6.18.
+//! Intel's exit reasons: code, Linux's name, and whether the vCPU waits. `VMX_EXIT_REASONS` in
+//! arch/x86/include/uapi/asm/vmx.h, Linux 6.18.
 
 use super::Reason;
 

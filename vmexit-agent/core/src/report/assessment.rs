@@ -1,142 +1,142 @@
-//! What a VM's exits mean: the form in which [`finding`](crate::finding) puts it into a report.
+//! Form of the assessment of a VM, made by [`finding`](crate::finding), within a report.
 
 use serde::Serialize;
 
 use super::Subject;
 
-/// What was concluded of a VM.
+/// Assessment of a VM.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Assessment {
-    /// What the guest is.
+    /// Inferred guest operating system.
     pub guest_os: GuestOs,
-    /// What is worth a change, what costs most first.
+    /// Findings, highest cost first.
     pub findings: Vec<Finding>,
-    /// What is busy and fine, most exits first.
+    /// Patterns that are busy but normal, most exits first.
     pub healthy: Vec<Healthy>,
 }
 
 /// A pattern that is worth a change.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// The [`Rule`]'s id.
+    /// ID of the [`Rule`](crate::finding::Rule).
     pub rule: &'static str,
-    /// What is the case.
+    /// Title of the rule.
     pub title: &'static str,
-    /// All rows together.
+    /// Sum of all matching rows.
     #[serde(flatten)]
     pub figures: Figures,
-    /// What goes away at most, percent of a core: the time in which these exits were handled; what comes in
-    /// their place will take some of it. Null where no time is known.
+    /// Upper limit of the saving, percent of a core: the time in which these exits were handled.
+    /// What replaces them takes some of it. Null if times are unknown.
     pub gain_core_percent: Option<f64>,
-    /// The rows that support it, what costs most first.
+    /// Matching rows, highest cost first.
     pub evidence: Vec<Evidence>,
-    /// Devices with registers in QEMU that its command line names, where the rule is about such.
+    /// Emulated devices on QEMU's command line, if the rule is about an unknown device; else empty.
     pub devices: Vec<String>,
-    /// Why guests do it, and why it costs.
+    /// Reason why guests do it, and why it costs.
     pub cause: &'static str,
-    /// What to change, for this guest.
+    /// Changes for this guest.
     pub remedies: Vec<Advice>,
-    /// How certain cause and remedies are.
+    /// Confidence in cause and remedies.
     pub confidence: Confidence,
-    /// Documents, sources and commits that say so.
+    /// Documents, sources and commits that support the rule.
     pub sources: &'static [&'static str],
 }
 
-/// A pattern that is busy and fine.
+/// A pattern that is busy but normal.
 #[derive(Clone, Debug, Serialize)]
 pub struct Healthy {
-    /// The [`Rule`]'s id.
+    /// ID of the [`Rule`](crate::finding::Rule).
     pub rule: &'static str,
-    /// What is the case.
+    /// Title of the rule.
     pub title: &'static str,
-    /// All rows together.
+    /// Sum of all matching rows.
     #[serde(flatten)]
     pub figures: Figures,
-    /// Why it is nothing to worry about.
+    /// Reason why it is normal.
     pub fine: &'static str,
 }
 
-/// A row of the VM's tables, as evidence.
+/// A table row that matches a rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evidence {
-    /// Which.
+    /// The row.
     #[serde(flatten)]
     pub row: EvidenceRow,
-    /// Its figures.
+    /// Figures of the row.
     #[serde(flatten)]
     pub figures: Figures,
 }
 
-/// Which row it is.
+/// Identity of a row.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum EvidenceRow {
-    /// By exit reason.
+    /// A row by exit reason.
     Exit {
-        /// Name as Linux prints it.
+        /// Linux's name of the exit reason.
         reason: String,
     },
-    /// By what exits are for.
+    /// A row of details.
     Detail(Subject),
 }
 
-/// How much something is.
+/// Count, rate and shares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Figures {
-    /// Exits; events where the host does not report exits.
+    /// Exits; events if KVM reports no exits.
     pub samples: u64,
-    /// Per second.
+    /// Rate per second.
     pub per_second: f64,
     /// Share of the VM's exits, or events, percent.
     pub exits_percent: f64,
-    /// Share of the VM's handled time, percent; null where no time is known, or it is waiting.
+    /// Share of the VM's handled time, percent; null for waiting, and if times are unknown.
     pub time_percent: Option<f64>,
 }
 
-/// How certain something is.
+/// Confidence in a conclusion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
-    /// A hint: see whether it fits.
+    /// A hint that needs checking.
     Low,
     /// Likely.
     Medium,
-    /// Next to certain.
+    /// Almost certain.
     High,
 }
 
-/// A family of guests that take different remedies.
+/// Guest operating systems that need different remedies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Os {
-    /// Windows, and what else uses Hyper-V's interfaces.
+    /// Windows, and others that use Hyper-V's interfaces.
     Windows,
-    /// Linux, and what else uses KVM's.
+    /// Linux, and others that use KVM's interfaces.
     Linux,
-    /// Nothing tells.
+    /// Not determined.
     #[default]
     Unknown,
 }
 
-/// What a guest is taken for.
+/// Inferred guest operating system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct GuestOs {
-    /// Which.
+    /// The operating system.
     pub os: Os,
-    /// How certain that is.
+    /// Confidence in it.
     pub confidence: Confidence,
-    /// Why.
+    /// Reason for it.
     pub because: &'static str,
 }
 
 impl Default for GuestOs {
     fn default() -> Self {
-        Self { os: Os::Unknown, confidence: Confidence::Low, because: "nothing tells" }
+        Self { os: Os::Unknown, confidence: Confidence::Low, because: "no indication" }
     }
 }
 
 impl GuestOs {
-    /// Which, where it is certain enough to leave out what is for others.
+    /// The operating system, if certain enough to omit remedies for others.
     pub(crate) fn certain(&self) -> Option<Os> {
         (self.os != Os::Unknown && self.confidence > Confidence::Low).then_some(self.os)
     }
@@ -145,16 +145,17 @@ impl GuestOs {
 /// A remedy for one VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Advice {
-    /// For whom: `windows`, `linux`, or `unknown` for all.
+    /// Guests that it applies to: `windows`, `linux`, or `unknown` for all.
     pub os: Os,
-    /// What to do.
+    /// Action, one sentence.
     pub action: &'static str,
-    /// The guest has been offered all that could be: it does not use it.
+    /// Whether the VM already has all of the settings: the guest does not use them.
     pub offered: bool,
-    /// What is missing in libvirt's XML, in its place; null if nothing is, or if the VMM is not QEMU.
+    /// Missing settings in libvirt's XML, with parent elements; null if none are missing, or if the
+    /// VMM is not QEMU.
     pub libvirt: Option<String>,
-    /// What is missing in QEMU's command line; null likewise.
+    /// Missing settings on QEMU's command line; null likewise.
     pub qemu: Option<String>,
-    /// What to do or look at inside of the guest, or on the host; null if nothing.
+    /// Steps in the guest or on the host; null if none.
     pub inside: Option<&'static str>,
 }

@@ -1,4 +1,4 @@
-//! From an interval and what is known of the VMs to a [`Report`].
+//! Construction of a [`Report`] from a measurement.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
     subject::Naming,
 };
 use crate::{
-    counters::{Interval, RowInterval, VcpuInterval, place},
+    counters::{Interval, RowInterval, VcpuInterval, position_near},
     device::Map,
     event::Event,
     measurement::Measurement,
@@ -22,8 +22,8 @@ use crate::{
 };
 
 impl Report {
-    /// The report of a measurement, without findings: [`finding::assess`](crate::finding::assess) adds them. `scope` says
-    /// which VMs and vCPUs have tables; all have totals.
+    /// The report of a measurement, without findings: [`finding::assess`](crate::finding::assess)
+    /// adds them. VMs and vCPUs in `scope` have tables; all have totals.
     pub fn of(measurement: &Measurement, scope: Scope) -> Self {
         let Measurement { interval, host, timing, events, .. } = measurement;
         let guests: BTreeMap<u32, &vm::Vm> =
@@ -72,7 +72,7 @@ impl Report {
     }
 }
 
-/// What the kernel gave in an interval.
+/// Whether KVM reported exits in an interval.
 pub fn source(interval: &Interval) -> ExitReporting {
     let exits = interval.vcpus.iter().any(|vcpu| vcpu.isa != 0 || vcpu.observed > 0);
     let others = interval.vcpus.iter().any(|vcpu| !vcpu.details.is_empty());
@@ -83,7 +83,7 @@ pub fn source(interval: &Interval) -> ExitReporting {
     }
 }
 
-/// Where every exit of an interval went.
+/// Accounting of all exits of an interval.
 pub fn accounting(interval: &Interval) -> Accounting {
     let loss = &interval.loss;
     let mut sum = Accounting {
@@ -119,7 +119,7 @@ fn vm(pid: u32, guest: Option<&vm::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>
     let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
     let total = total(&reasons, vcpus, frame);
     VmReport {
-        name: guest.map_or_else(|| vm::nameless(pid), |guest| guest.name.clone()),
+        name: guest.map_or_else(|| vm::fallback_name(pid), |guest| guest.name.clone()),
         pid,
         vendor: frame.vendor,
         leading: Leading::of(&reasons, vcpus, &total, map, frame),
@@ -135,7 +135,7 @@ fn vm(pid: u32, guest: Option<&vm::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>
     }
 }
 
-/// What some vCPUs did; the tables whole.
+/// Complete tables of some vCPUs.
 fn tables(
     vcpus: &[&VcpuInterval],
     reasons: &[RowInterval],
@@ -145,7 +145,7 @@ fn tables(
 ) -> Tables {
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
     let Frame { span_ns, vendor, userspace, .. } = frame;
-    // Events without an exit are samples where the host reports no exits at all.
+    // If KVM reports no exits, the samples are events without an exit.
     let unmatched = frame.source != ExitReporting::Exits;
     let whole =
         Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, unmatched, userspace };
@@ -156,12 +156,12 @@ fn tables(
     }
 }
 
-/// The rows of several vCPUs as one.
+/// Sums rows of several vCPUs by key.
 fn merged<'a>(rows: impl Iterator<Item = &'a RowInterval>) -> Vec<RowInterval> {
     let mut sums: Vec<RowInterval> = Vec::new();
     let mut next = 0;
     for row in rows {
-        let at = place(&sums, next, |sum| sum.key == row.key);
+        let at = position_near(&sums, next, |sum| sum.key == row.key);
         match sums.get_mut(at) {
             Some(sum) => sum.merge(row),
             None => sums.push(row.clone()),

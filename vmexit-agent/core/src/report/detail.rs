@@ -1,4 +1,4 @@
-//! The tables by what exits are for: which there are, and what is in them.
+//! Tables of details: what exits are for.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -11,31 +11,31 @@ use super::{
 };
 use crate::{counters::RowInterval, event::Event, kind};
 
-/// One row: accesses to one thing in one direction.
+/// One row: accesses to one subject in one direction.
 #[derive(Clone, Debug, Serialize)]
 pub struct Detail {
-    /// Which.
+    /// Subject of the accesses.
     #[serde(flatten)]
     pub subject: Subject,
-    /// Access sizes seen, bytes; of ports and addresses.
+    /// Access sizes, bytes; of ports and addresses only.
     pub sizes: Vec<u8>,
-    /// Accesses; more than samples where one exit or string instruction made several.
+    /// Accesses; more than samples if an exit or a string instruction made several.
     pub accesses: u64,
-    /// Accesses without a known exit.
+    /// Accesses without an observed exit.
     pub unmatched: u64,
-    /// Figures; the time is that of the whole exit.
+    /// Figures; times are those of whole exits.
     #[serde(flatten)]
     pub stats: Stats,
 }
 
-/// The tables of a VM, or of one of its vCPUs: by event, rows in no order.
+/// Tables of a VM or of one of its vCPUs, by event; rows are unsorted.
 pub(super) fn tables(
     rows: &[RowInterval],
     whole: Whole,
     naming: Naming<'_>,
 ) -> BTreeMap<Event, Vec<Detail>> {
     let mut tables: BTreeMap<Event, Vec<(RowInterval, Vec<u8>)>> = BTreeMap::new();
-    for (row, sizes) in of_all_sizes(rows) {
+    for (row, sizes) in merge_sizes(rows) {
         if let Some(kind) =
             row.key.table().filter(|_| whole.samples_of(&row) > 0 || row.extra_accesses > 0)
         {
@@ -61,8 +61,8 @@ fn detail(row: &RowInterval, sizes: Vec<u8>, whole: &Whole, naming: Naming<'_>) 
     }
 }
 
-/// Rows that differ in the size of their accesses only, as one each, with the sizes; by key.
-fn of_all_sizes(rows: &[RowInterval]) -> Vec<(RowInterval, Vec<u8>)> {
+/// Merges rows that differ only in access size, and lists their sizes; sorted by key.
+fn merge_sizes(rows: &[RowInterval]) -> Vec<(RowInterval, Vec<u8>)> {
     let mut by_key: BTreeMap<Key, (RowInterval, Vec<u8>)> = BTreeMap::new();
     for row in rows {
         match by_key.entry(row.key.of_any_size()) {

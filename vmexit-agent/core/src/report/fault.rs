@@ -1,4 +1,4 @@
-//! What a page fault on guest memory was, from the bits that the CPU gives of it.
+//! Names of page faults on guest memory, from the CPU's fault code.
 
 use crate::vendor::Vendor;
 
@@ -23,19 +23,19 @@ impl Bits {
     }
 }
 
-/// State of the page that a fault was on.
+/// State of the page at a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
-    /// The host has no page there: the guest touches it for the first time, or it was swapped out.
+    /// No page: the guest's first access, or the page was swapped out.
     Missing,
-    /// The access is not allowed: the page is watched, as in migration, or shared.
+    /// Access not permitted: the page is write-protected, as during migration, or shared.
     Protected,
     /// Registers of an emulated device, marked by a reserved bit.
     Device,
 }
 
 impl Page {
-    /// The page's state by the CPU's code of a fault; `None` without a known vendor.
+    /// Page state by fault code; `None` if the vendor is unknown.
     pub fn of(vendor: Option<Vendor>, code: u64) -> Option<Self> {
         let bits = Bits::of(vendor?);
         Some(match code {
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_vendor_has_its_bits() {
+    fn fault_name_uses_bits_of_vendor() {
         assert_eq!(name(Some(Vendor::Vmx), 0b10), "write, missing page");
         assert_eq!(name(Some(Vendor::Vmx), 0b10_1100), "fetch, protected page");
         assert_eq!(name(Some(Vendor::Svm), 0b00110), "write, missing page");

@@ -1,4 +1,4 @@
-//! What all rows of a report have in common, and how their exit codes are named.
+//! Common context of a report's rows, and names of exit codes.
 
 use std::collections::BTreeMap;
 
@@ -19,9 +19,9 @@ pub(super) struct Frame<'a> {
     pub(super) maps: &'a BTreeMap<u32, Map>,
     pub(super) vendor: Option<Vendor>,
     pub(super) scope: Scope,
-    /// Time in userspace is known.
+    /// Whether time in userspace is known.
     pub(super) userspace: bool,
-    /// Outcomes of halts are known.
+    /// Whether outcomes of halts are known.
     pub(super) halts: bool,
     pub(super) span_ns: u64,
     pub(super) source: ExitReporting,
@@ -35,12 +35,12 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The exit code of a row of reasons; `None` for the `other` row.
+/// Exit code of a row by reason; `None` for the `other` row.
 pub(super) fn code_of(key: Key) -> Option<u32> {
     (key.kind() == Some(Kind::Reason)).then_some(key.value() as u32)
 }
 
-/// The name of an exit code; `other` without one.
+/// Name of an exit code; `other` for `None`.
 pub(super) fn reason_name(code: Option<u32>, frame: Frame<'_>) -> String {
     match code {
         Some(code) => frame.reasons.name(frame.vendor, code).into_owned(),
@@ -48,7 +48,7 @@ pub(super) fn reason_name(code: Option<u32>, frame: Frame<'_>) -> String {
     }
 }
 
-/// Whether the exits of a row of reasons are waiting (HLT) rather than work.
+/// Whether the exits of a row by reason are waiting (HLT) rather than work.
 pub(super) fn row_waits(row: &RowInterval, vendor: Option<Vendor>) -> bool {
     code_of(row.key).is_some_and(|code| reason::waits(vendor, code))
 }

@@ -1,4 +1,4 @@
-//! What a VM's exits were mostly for, found without tables: for lists of many VMs.
+//! Main exit reason and main detail of a VM, found without building tables: for lists of many VMs.
 
 use std::cmp::Reverse;
 
@@ -12,36 +12,36 @@ use super::{
     subject::Naming,
 };
 use crate::{
-    counters::{RowInterval, VcpuInterval, place},
+    counters::{RowInterval, VcpuInterval, position_near},
     device::Map,
 };
 
-/// What took most of a VM's handled time; where no time is known, what came most often.
+/// What took most of a VM's handled time; if times are unknown, what was most frequent.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Leading {
-    /// The exit reason, of those that are no waiting; null if there was none.
+    /// Main exit reason other than waiting; null without exits.
     pub reason: Option<LeadingReason>,
-    /// What exits were for; null if there was nothing. Why they went to userspace is left out: that goes
-    /// with all that userspace answers.
+    /// Main detail; null if there is none. Reasons for exits to userspace are excluded, as they
+    /// count the others' exits again.
     pub detail: Option<LeadingDetail>,
 }
 
-/// The exit reason ahead of all others.
+/// The main exit reason.
 #[derive(Clone, Debug, Serialize)]
 pub struct LeadingReason {
-    /// Name as Linux prints it.
+    /// Linux's name of the exit reason.
     pub reason: String,
-    /// Its share, percent: of the handled time, or of exits that do not wait.
+    /// Share of the handled time, or of exits other than waiting, percent.
     pub share_percent: f64,
 }
 
-/// What exits were for more than for anything else.
+/// The main detail.
 #[derive(Clone, Debug, Serialize)]
 pub struct LeadingDetail {
-    /// Which thing.
+    /// Subject of the exits.
     #[serde(flatten)]
     pub subject: Subject,
-    /// Its share, percent: of the handled time, or of all that exits were for.
+    /// Share of the handled time, or of all details, percent.
     pub share_percent: f64,
 }
 
@@ -77,11 +77,11 @@ impl Leading {
 struct Heaviest {
     key: Key,
     weight: u64,
-    /// The weight of all keys together.
+    /// Total weight of all keys.
     all: u64,
 }
 
-/// What its weight is made from.
+/// Sums from which the weight of a key is computed.
 struct KeySum {
     key: Key,
     exits: u64,
@@ -90,13 +90,13 @@ struct KeySum {
     total_ns: u64,
 }
 
-/// By time, or by number.
+/// The key with the highest time or count.
 fn heaviest<'a>(rows: impl Iterator<Item = &'a RowInterval>, timed: bool) -> Option<Heaviest> {
     let mut sums: Vec<KeySum> = Vec::new();
     let mut next = 0;
     for row in rows {
         let key = row.key.of_any_size();
-        let at = place(&sums, next, |sum| sum.key == key);
+        let at = position_near(&sums, next, |sum| sum.key == key);
         if at == sums.len() {
             sums.push(KeySum { key, exits: 0, unmatched: 0, timed: 0, total_ns: 0 });
         }

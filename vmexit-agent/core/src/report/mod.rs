@@ -1,5 +1,5 @@
-//! SlowDetail an interval means: VMs, their exit reasons and ports with names, shares and percentiles.
-//! Every output is a rendering of one [`Report`]; the JSON output is the report itself.
+//! Reports: VMs, their exit reasons and details, with names, shares and percentiles. Every output
+//! is a rendering of one [`Report`]; the JSON output is the report itself.
 
 mod assessment;
 mod build;
@@ -45,51 +45,51 @@ use crate::{
     vendor::Vendor,
 };
 
-/// Version of the report's shape. It grows by one when a field goes away or changes its meaning;
-/// new fields alone leave it.
+/// Version of the JSON schema. It grows by one when a field is removed or changes its meaning; new
+/// fields do not change it.
 pub const SCHEMA: u32 = 3;
 
-/// A capture, ready to be shown.
+/// A measurement in the form that is displayed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Version of vmexit that measured it.
+    /// Version of vmexit that measured.
     pub version: String,
-    /// Where.
+    /// The host.
     pub host: Host,
-    /// When.
+    /// Start and length.
     pub span: Span,
-    /// Whether KVM's exit tracepoints fired.
+    /// Whether KVM reported exits.
     pub source: ExitReporting,
-    /// Which exits were timed: `all`, `1/N` or `off`. With `1/N`, sums of time are estimates.
+    /// Exits that were timed: `all`, `1/N` or `off`. With `1/N`, sums of time are estimates.
     pub timing: Timing,
-    /// SlowDetail measuring took; null where there was no budget for it.
+    /// CPU time spent on measuring; null without a budget.
     #[serde(serialize_with = "sampling::with_percent")]
     pub sampling: Option<SamplingCost>,
-    /// SlowDetail was captured: `vmexit`, `ioport` …
+    /// Events captured: `vmexit`, `ioport` …
     pub events: BTreeSet<Event>,
-    /// SlowDetail was seen, and where it went.
+    /// Accounting of all exits observed.
     pub accounting: Accounting,
-    /// The VMs, those that cost most first.
+    /// VMs, highest handled time first.
     pub vms: Vec<VmReport>,
 }
 
 /// The time that a report covers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Span {
-    /// Start, UTC, RFC 3339; null where that is not known.
+    /// Start, UTC, RFC 3339; null if unknown.
     pub start: Option<String>,
-    /// How long was watched, seconds: all of its length, but for what follows.
+    /// Time observed, seconds: the length without `unwatched_seconds`. Rates refer to it.
     pub seconds: f64,
-    /// Time in it that nobody watched, seconds: rates are those of the rest.
+    /// Time not observed, seconds.
     pub unwatched_seconds: f64,
-    /// Whether it was ended before its time.
+    /// Whether the measurement was ended early.
     pub interrupted: bool,
 }
 
 impl Span {
-    /// That of an interval, from a time on, if it is known.
+    /// The span of an interval that began at `start`, if known.
     pub fn new(
         start: impl Into<Option<SystemTime>>,
         interval: &Interval,
@@ -105,134 +105,136 @@ impl Span {
         }
     }
 
-    /// From its beginning to its end, seconds.
+    /// Length from start to end, seconds.
     pub fn length(&self) -> f64 {
         self.seconds + self.unwatched_seconds
     }
 
-    /// When it began, in words.
+    /// The start as text; `unknown time` if unknown.
     pub fn since(&self) -> &str {
         self.start.as_deref().unwrap_or("unknown time")
     }
 }
 
-/// SlowDetail the kernel gave.
+/// Whether KVM reported exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitReporting {
-    /// `kvm_exit` fired: counts and times.
+    /// `kvm_exit` fired: counts and times are available.
     Exits,
-    /// `kvm_exit` never fired while other KVM events did: this KVM module does not emit it. Only
-    /// counts of those other events can be had.
+    /// `kvm_exit` did not fire while other KVM events did: this KVM module does not emit it. Only
+    /// counts of the other events are available.
     Silent,
-    /// Nothing fired at all.
+    /// No KVM event fired.
     Nothing,
 }
 
-/// Where every exit went: `observed = recorded + open + lost`.
+/// Accounting of all exits: `observed = recorded + in_flight + lost`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Accounting {
-    /// Exits seen.
+    /// Exits observed.
     pub observed: u64,
-    /// Exits booked on a reason, with their time.
+    /// Exits recorded on a reason, with their time.
     pub recorded: u64,
-    /// Exits open at the end less those open at the start. With timing off, an exit is open until the
-    /// next begins.
+    /// Exits in flight at the end minus those in flight at the start. With timing off, an exit is
+    /// in flight until the next one begins.
     pub in_flight: i64,
-    /// Exits that were not recorded, by cause.
+    /// Exits not recorded, by cause.
     pub lost: Lost,
-    /// Events that no open exit was found for.
+    /// Events without an exit in flight.
     pub unmatched: u64,
-    /// More of those, of vCPUs over `--max-vcpus`: in no table.
+    /// Further events without an exit in flight, of vCPUs beyond `--max-vcpus`: in no table.
     pub unmatched_lost: u64,
-    /// Events that no program was run for, by tracepoint, as the kernel counts them. Beyond
-    /// `observed`: an exit missed was not seen, an entry missed loses its exit's time.
+    /// Events for which the kernel skipped the program, by tracepoint, as the kernel counts them.
+    /// Not part of `observed`: a missed exit was not observed, a missed entry loses the time of its
+    /// exit.
     pub missed: BTreeMap<String, u64>,
-    /// Exits that none of this explains: a defect of vmexit if not 0.
+    /// Exits that none of these explains: a defect of vmexit unless 0.
     pub unaccounted: i64,
-    /// vCPUs that were read while they wrote; each may be off by one exit.
+    /// vCPUs read while being written; each may be off by one exit.
     pub torn: u64,
 }
 
-/// Exits that were not recorded, by cause.
+/// Exits not recorded, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Lost {
-    /// No `kvm_entry` was seen before the next `kvm_exit`.
+    /// No `kvm_entry` before the next `kvm_exit`.
     pub no_entry: u64,
-    /// More vCPUs than `--max-vcpus`: no room for this one's counts.
+    /// No free per-vCPU stats: more vCPUs than `--max-vcpus`.
     pub vcpu_limit: u64,
-    /// More vCPUs than `--max-vcpus`: not even noted which.
+    /// No free entry in the vCPU table: more vCPUs than `--max-vcpus`.
     pub vcpu_table_full: u64,
-    /// The exit reason could not be read.
+    /// Exit reason not readable.
     pub unreadable: u64,
 }
 
 /// One virtual machine.
 #[derive(Clone, Debug, Serialize)]
 pub struct VmReport {
-    /// Its name as its owner chose it: unescaped.
+    /// Name of the VM, chosen by its owner: unescaped.
     pub name: String,
-    /// Process id of the VMM.
+    /// Process ID of the VMM.
     pub pid: u32,
-    /// Vendor of its exit codes; `None` where neither its exits nor the host tell.
+    /// Vendor of its exit codes; `None` if neither its exits nor the host determine it.
     #[serde(skip)]
     pub vendor: Option<Vendor>,
-    /// Exits and their time over all reasons.
+    /// Sum over all exit reasons.
     pub total: Total,
-    /// SlowDetail its exits were mostly for.
+    /// Main exit reason and detail.
     pub leading: Leading,
-    /// By vCPU, lowest number first.
+    /// vCPUs, lowest number first.
     pub vcpus: Vec<VcpuReport>,
-    /// SlowDetail it did.
+    /// Tables by exit reason and by detail.
     #[serde(flatten)]
     pub tables: Tables,
-    /// The same over time: parts of the span in their order, without gaps; empty where only the whole is
-    /// known.
+    /// Steps over time: parts of the span in order, without gaps; empty if only the whole is known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<SeriesStep>,
-    /// SlowDetail that means; empty for a VM that was to have no tables.
+    /// Findings; empty for a VM without tables.
     #[serde(flatten)]
     pub assessment: Assessment,
 }
 
-/// SlowDetail a VM, or one of its vCPUs, did.
+/// Tables of a VM or of one of its vCPUs.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Tables {
-    /// By exit reason: handled ones, then waiting ones.
+    /// Rows by exit reason: handled ones, then waiting ones.
     pub exits: Vec<Exit>,
-    /// By what exits were for: a table for each event that there was something of.
+    /// Rows by detail; one table for each event that occurred.
     pub details: BTreeMap<Event, Vec<Detail>>,
-    /// How many rows were left out of a table, where it was to have no more than so many.
+    /// Rows left out of a table, by event; missing if none were.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hidden: BTreeMap<Event, usize>,
 }
 
 impl Tables {
-    /// Whether there was nothing at all.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.exits.is_empty() && self.details.is_empty()
     }
 }
 
-/// A sum over exits.
+/// Sum over exits.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Total {
     /// Exits.
     pub samples: u64,
     /// Exits per second.
     pub per_second: f64,
-    /// Standard error of that where not all of the time was watched, percent of it, by how much it went up and
-    /// down; null where all was watched, or too few parts are known.
+    /// Standard error of `per_second` if not all of the time was observed, percent of it, from its
+    /// variation between steps. Null if all of the time was observed, or if too few steps are
+    /// known.
     pub rate_error_percent: Option<f64>,
-    /// Events without an exit: all that there is where KVM reports no exits.
+    /// Events without an exit: all there are if KVM reports no exits.
     pub unmatched: u64,
     /// Time from exit to entry without waiting, nanoseconds.
     pub handled_ns: u64,
-    /// The part of it in which userspace (QEMU) had the vCPU; null where that is not captured.
+    /// Part of `handled_ns` during which userspace (QEMU) had the vCPU, nanoseconds; null if not
+    /// captured.
     pub userspace_ns: Option<u64>,
-    /// Time in which the vCPU had halted, nanoseconds.
+    /// Time during which the vCPU had halted, nanoseconds.
     pub waiting_ns: u64,
-    /// How halts ended; null where that is not captured.
+    /// Outcomes of halts; null if not captured.
     pub halts: Option<Halts>,
     /// `handled_ns` as a share of one CPU over the span, percent.
     pub core_percent: f64,
@@ -241,13 +243,13 @@ pub struct Total {
 /// One vCPU thread.
 #[derive(Clone, Debug, Serialize)]
 pub struct VcpuReport {
-    /// Number within the VM; null where neither kernel nor VMM tells.
+    /// vCPU number within the VM; null if neither kernel nor VMM determines it.
     pub id: Option<u32>,
-    /// Thread id.
+    /// Thread ID.
     pub tid: u32,
-    /// Its exits.
+    /// Sum over its exit reasons.
     pub total: Total,
-    /// SlowDetail it did, where that was asked for.
+    /// Its tables, if requested.
     #[serde(flatten)]
     pub tables: Option<Tables>,
 }
@@ -255,11 +257,11 @@ pub struct VcpuReport {
 /// One exit reason.
 #[derive(Clone, Debug, Serialize)]
 pub struct Exit {
-    /// Name as Linux prints it.
+    /// Linux's name of the exit reason.
     pub reason: String,
-    /// The vendor's exit code; null for what found no row of its own.
+    /// The vendor's exit code; null for the `other` row.
     pub code: Option<u32>,
-    /// The vCPU waits in it: its time is not cost, and not part of any share of time.
+    /// Whether the vCPU waits in it: its time is no cost, and in no share of time.
     pub waits: bool,
     /// Figures.
     #[serde(flatten)]

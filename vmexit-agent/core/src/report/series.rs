@@ -1,4 +1,4 @@
-//! What VMs did over time.
+//! Figures of VMs over time.
 
 use std::collections::BTreeMap;
 
@@ -8,31 +8,31 @@ use vmexit_common::key::Key;
 use super::frame::{Frame, code_of, reason_name};
 use crate::{counters, event::Event, kind};
 
-/// What a VM did in a part of the span.
+/// Counts of a VM in a part of the span.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SeriesStep {
-    /// How long was watched, seconds: all of the part, but for what follows.
+    /// Time observed, seconds: the length without `unwatched_seconds`.
     pub seconds: f64,
-    /// Time in it that nobody watched, seconds; missing if there was none.
+    /// Time not observed, seconds; missing if none.
     #[serde(skip_serializing_if = "is_zero")]
     pub unwatched_seconds: f64,
-    /// What there was in it.
+    /// Counts by exit reason or event.
     pub parts: Vec<SeriesPart>,
 }
 
-/// How much there was of something.
+/// Count of one exit reason or event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SeriesPart {
-    /// An exit reason; where the host reports no exits, an event: `ioport`, `mmio` …
+    /// Exit reason; if KVM reports no exits, an event: `ioport`, `mmio` …
     pub name: String,
     /// Exits, or events.
     pub samples: u64,
 }
 
-/// What was counted of a VM in each step.
+/// Counts of one VM for each step.
 pub(super) type StepCounts<'a> = Vec<Vec<&'a counters::Count>>;
 
-/// The steps of each VM, by process id.
+/// Counts of each VM, by process ID.
 pub(super) fn by_vm(steps: &[counters::Step]) -> BTreeMap<u32, StepCounts<'_>> {
     let mut vms: BTreeMap<u32, StepCounts<'_>> = BTreeMap::new();
     for (at, step) in steps.iter().enumerate() {
@@ -44,7 +44,7 @@ pub(super) fn by_vm(steps: &[counters::Step]) -> BTreeMap<u32, StepCounts<'_>> {
     vms
 }
 
-/// The steps of one VM in words.
+/// Steps of one VM, with names.
 pub(super) fn series(
     steps: &[counters::Step],
     counts: &StepCounts<'_>,
@@ -65,20 +65,21 @@ pub(super) fn series(
         .collect()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "signature required by serde")]
 fn is_zero(seconds: &f64) -> bool {
     *seconds == 0.0
 }
 
 impl SeriesStep {
-    /// From its beginning to its end, seconds.
+    /// Length from start to end, seconds.
     pub fn length(&self) -> f64 {
         self.seconds + self.unwatched_seconds
     }
 }
 
-/// Standard error of a VM's rate over steps that were not watched all of their time, percent of the rate: each
-/// is a sample of its time. `None` where all was watched, or where there are fewer than three.
+/// Standard error of a VM's rate over steps that were not observed all of their time, percent of
+/// the rate; each step is a sample of its time. `None` if all of the time was observed, or with
+/// fewer than three steps.
 pub(super) fn rate_error(steps: &[counters::Step], counts: &StepCounts<'_>) -> Option<f64> {
     let watched: u64 = steps.iter().map(|step| step.span_ns).sum();
     let unwatched: u64 = steps.iter().map(|step| step.unwatched_ns).sum();
@@ -96,7 +97,7 @@ pub(super) fn rate_error(steps: &[counters::Step], counts: &StepCounts<'_>) -> O
     let n = rates.len() as f64;
     let mean = rates.iter().sum::<f64>() / n;
     let variance = rates.iter().map(|rate| (rate - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    // The more of the whole is known, the less is left to be wrong about.
+    // Finite population correction: only the part not observed is uncertain.
     let unknown = unwatched as f64 / (watched + unwatched) as f64;
     (mean > 0.0).then(|| 100.0 * (variance * unknown / n).sqrt() / mean)
 }

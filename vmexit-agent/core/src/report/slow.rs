@@ -1,4 +1,4 @@
-//! SlowDetail a single exit was.
+//! Report of single slow exits.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,89 +17,91 @@ use crate::{
     vm,
 };
 
-/// One exit that took long.
+/// One slow exit.
 #[derive(Clone, Debug, Serialize)]
 pub struct SlowExit {
-    /// When the guest went on: UTC, RFC 3339.
+    /// Time of the guest entry: UTC, RFC 3339.
     #[serde(serialize_with = "rfc3339")]
     pub time: SystemTime,
-    /// The VM's name as its owner chose it: unescaped.
+    /// Name of the VM, chosen by its owner: unescaped.
     pub vm: String,
-    /// Process id of the VMM.
+    /// Process ID of the VMM.
     pub pid: u32,
-    /// The vCPU's number within the VM; null where neither kernel nor VMM tells.
+    /// vCPU number within the VM; null if neither kernel nor VMM determines it.
     pub vcpu: Option<u32>,
-    /// Thread id.
+    /// Thread ID.
     pub tid: u32,
-    /// Name of the reason, as Linux prints it.
+    /// Linux's name of the exit reason.
     pub reason: String,
     /// The vendor's exit code.
     pub code: u32,
-    /// The vCPU waits in it: its time is not cost.
+    /// Whether the vCPU waits in it: its time is no cost.
     pub waits: bool,
-    /// From exit to entry, nanoseconds.
+    /// Time from exit to entry, nanoseconds.
     pub duration_ns: u64,
-    /// The part of it in which userspace (QEMU) had the vCPU, nanoseconds; null where that can't be known.
+    /// Part of `duration_ns` during which userspace (QEMU) had the vCPU, nanoseconds; null if not
+    /// captured.
     pub userspace_ns: Option<u64>,
-    /// Why it went to userspace, such as `KVM_EXIT_IO` or `interrupted`; null if it did not.
+    /// Reason for the exit to userspace, such as `KVM_EXIT_IO` or `interrupted`; null without one.
     pub userspace: Option<String>,
-    /// SlowDetail it was for; null where nothing told.
+    /// Access or call that the exit was for; null if unknown.
     pub detail: Option<SlowDetail>,
-    /// Where the guest goes on: its instruction pointer, an offset in its code segment; hexadecimal. Null
-    /// where KVM has not read it.
+    /// Instruction pointer of the guest entry, an offset in its code segment; hexadecimal. Null if
+    /// KVM has not read it.
     #[serde(serialize_with = "hexadecimal")]
     pub rip: Option<u64>,
 }
 
-/// SlowDetail an exit was for.
+/// Access or call that an exit was for.
 #[derive(Clone, Debug, Serialize)]
 pub struct SlowDetail {
-    /// The thing.
+    /// Subject of the access.
     #[serde(flatten)]
     pub subject: Subject,
-    /// Bytes of the access; null for what is none.
+    /// Size of the access, bytes; null for anything else.
     pub size: Option<u8>,
 }
 
-/// SlowDetail single exits are put into words with.
+/// Names and context for reporting slow exits.
 #[derive(Clone, Copy)]
 pub struct SlowSources<'a> {
-    /// SlowDetail exit codes are called.
+    /// Names of exit codes.
     pub reasons: &'a Names,
-    /// Whose exit codes they are where the kernel does not say.
+    /// Vendor of exit codes for which the kernel does not report it.
     pub vendor: Option<Vendor>,
-    /// SlowDetail is known of the VM's address spaces.
+    /// Address map of the VM.
     pub map: &'a Map,
-    /// The VM; one that nobody could name goes by its process id.
+    /// The VM; `None` if its process is unknown: it is then named by process ID.
     pub guest: Option<&'a vm::Vm>,
-    /// Whether it is known which exits go to userspace.
+    /// Whether exits to userspace are captured.
     pub userspace: bool,
-    /// SlowDetail time it is.
+    /// Conversion from the kernel side's clock to the wall clock.
     pub clock: Clock,
 }
 
 /// The same moment on two clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// By the wall clock.
+    /// Wall clock.
     pub wall: SystemTime,
-    /// By the kernel side's, nanoseconds.
+    /// The kernel side's clock, nanoseconds.
     pub ns: u64,
 }
 
-/// SlowDetail two readings of both clocks may differ by, for all that can happen between the one and the other.
-const CLOSE: Duration = Duration::from_millis(20);
+/// Maximum difference between two readings of both clocks without a clock change: the clocks are
+/// read one after the other.
+const MAX_DRIFT: Duration = Duration::from_millis(20);
 
 impl Clock {
-    /// The later reading, if the wall clock was set since this one; else this one still, so that times do
-    /// not jump back and forth.
-    pub fn or_set(self, later: Self) -> Self {
+    /// The later reading if the wall clock was set in between; otherwise the present one, so that
+    /// displayed times do not jump.
+    pub fn resync(self, later: Self) -> Self {
         let expected = self.at(later.ns);
         let apart = later.wall.duration_since(expected).unwrap_or_else(|error| error.duration());
-        if apart > CLOSE { later } else { self }
+        if apart > MAX_DRIFT { later } else { self }
     }
 
-    /// The wall clock's time of another moment.
+    /// Wall clock time of another moment.
     fn at(self, ns: u64) -> SystemTime {
         match self.ns.checked_sub(ns) {
             Some(ago) => self.wall.checked_sub(Duration::from_nanos(ago)),
@@ -110,13 +112,13 @@ impl Clock {
 }
 
 impl SlowExit {
-    /// Whether it was for something where nothing is by what is known of the VM's devices.
+    /// Whether the exit was for an address without a region in the VM's address map.
     pub fn is_unassigned(&self) -> bool {
-        let device = self.detail.as_ref().and_then(|what| what.subject.device.as_ref());
+        let device = self.detail.as_ref().and_then(|detail| detail.subject.device.as_ref());
         device.is_some_and(|device| device.name.is_none())
     }
 
-    /// Puts one into words.
+    /// The report of a kernel side's record.
     pub fn of(exit: &slow::SlowExitRecord, sources: SlowSources<'_>) -> Self {
         let SlowSources { guest, map, .. } = sources;
         let (pid, tid) = ((exit.thread >> 32) as u32, exit.thread as u32);
@@ -127,7 +129,7 @@ impl SlowExit {
         let known = |key: u64| Some(Key(key)).filter(|&key| key != Key::NONE);
         Self {
             time: sources.clock.at(exit.end_ns),
-            vm: guest.map_or_else(|| vm::nameless(pid), |guest| guest.name.clone()),
+            vm: guest.map_or_else(|| vm::fallback_name(pid), |guest| guest.name.clone()),
             pid,
             vcpu: Some(exit.vcpu_id).filter(|&id| id != UNKNOWN_ID).or_else(by_thread),
             tid,
@@ -151,7 +153,7 @@ fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::
     serializer.collect_str(&humantime::format_rfc3339_nanos(*time))
 }
 
-/// JSON's numbers are exact up to 2^53 only.
+/// Hexadecimal text: JSON numbers are exact only up to 2^53.
 fn hexadecimal<S: Serializer>(number: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     match number {
         Some(number) => serializer.collect_str(&format_args!("{number:#x}")),

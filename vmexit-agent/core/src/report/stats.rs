@@ -1,79 +1,78 @@
-//! The figures of one row, from its counters and its histogram.
+//! Figures of one row, from its counters and its histogram.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use vmexit_common::histogram::{
-    HIGHEST_NS, LAST_BUCKET, LOWEST_NS, bounds_of, bucket_of, midpoint_of,
-};
+use vmexit_common::histogram::{LAST_BUCKET, LOWEST_NS, bounds_of, midpoint_of};
 
 use crate::counters::{Durations, RowInterval};
 
-/// What a row says. Durations are from exit to entry, nanoseconds; null where no exit was timed.
+/// Figures of a row. Durations are from exit to entry, nanoseconds; null if no exit was timed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stats {
-    /// Exits; events where the host does not report exits.
+    /// Exits; events if KVM reports no exits.
     pub samples: u64,
-    /// Share of the VM's exits (of its port accesses in the table of ports), percent.
+    /// Share of the VM's exits, or of the same table's for a detail, percent.
     pub samples_percent: f64,
-    /// Per second.
+    /// Samples per second.
     pub per_second: f64,
-    /// Exits whose duration is known.
+    /// Exits that were timed.
     pub timed: u64,
-    /// MeasurementSum of durations; where not every exit was timed, estimated from those that were.
+    /// Sum of durations; if not every exit was timed, an estimate from those that were.
     pub total_ns: u64,
-    /// The part of it in which userspace (QEMU) had the vCPU; null where that is not captured. The rest was the
-    /// kernel's, or waiting.
+    /// Part of `total_ns` during which userspace (QEMU) had the vCPU; null if not captured. The
+    /// rest is the kernel's, or waiting.
     pub userspace_ns: Option<u64>,
     /// Share of the VM's handled time, percent; null for waiting.
     pub time_percent: Option<f64>,
-    /// Shortest; this and all below are null, or empty, too where no durations were asked for.
+    /// Shortest duration. This and all fields below are null, or empty, also if no histograms were
+    /// requested.
     pub min_ns: Option<u64>,
     /// Mean of the timed exits, exact.
     pub avg_ns: Option<u64>,
-    /// Longest.
+    /// Longest duration.
     pub max_ns: Option<u64>,
     /// Standard deviation, from the histogram.
     pub stddev_ns: Option<u64>,
-    /// Standard error of the mean, percent of it: what `perf kvm stat` shows as ±.
+    /// Standard error of the mean, percent of it: the ± of `perf kvm stat`.
     pub avg_error_percent: Option<f64>,
     /// Median; this and the other percentiles are within 12.5 %.
     pub p50_ns: Option<u64>,
-    /// 90 % are not longer.
+    /// 90th percentile.
     pub p90_ns: Option<u64>,
-    /// 99 % are not longer.
+    /// 99th percentile.
     pub p99_ns: Option<u64>,
-    /// 99.9 % are not longer.
+    /// 99.9th percentile.
     pub p999_ns: Option<u64>,
-    /// The distribution: buckets that are not empty, shortest first.
+    /// Non-empty buckets of the histogram, shortest first.
     pub histogram: Vec<Bucket>,
 }
 
 /// One bucket of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Bucket {
-    /// Shortest duration in it, nanoseconds.
+    /// Lower bound, nanoseconds.
     pub from_ns: u64,
-    /// The first duration beyond it, nanoseconds; null for the last bucket, which has no end.
+    /// Upper bound, exclusive, nanoseconds; null for the last bucket, which is unbounded.
     pub to_ns: Option<u64>,
     /// Exits.
     pub count: u64,
 }
 
-/// What a row's shares are shares of.
+/// Totals that a row's shares and rates refer to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Whole {
     pub samples: u64,
-    /// `None` for a row whose time is no cost.
+    /// Handled time; `None` for waiting rows, whose time is no cost.
     pub handled_ns: Option<u64>,
     pub span_ns: u64,
-    /// Count events without an exit as samples: where exits are not told apart from them.
+    /// Whether events without an exit count as samples: if KVM reports no exits.
     pub unmatched: bool,
-    /// Whether it is known how long userspace had the vCPUs.
+    /// Whether time in userspace is known.
     pub userspace: bool,
 }
 
 impl Whole {
-    /// How many samples a row has.
+    /// Samples of a row.
     pub(super) fn samples_of(&self, row: &RowInterval) -> u64 {
         if self.unmatched { row.exits + row.unmatched } else { row.exits }
     }
@@ -85,13 +84,12 @@ impl Stats {
         let durations = row.durations.as_deref();
         let durations =
             durations.filter(|durations| timed > 0 && durations.iter().next().is_some());
-        let spread = durations.and_then(Spread::of);
+        let percentiles = durations.and_then(percentiles);
         let average = row.total_ns.checked_div(timed);
         let total_ns = total_ns(row);
-        let percentile = |q: f64| {
-            let value = spread.as_ref()?.percentile(q)?;
+        let percentile = |index: usize| {
             // The extremes are exact, the buckets are not.
-            Some(value.max(row.min_ns?).min(row.max_ns?))
+            Some(percentiles?[index].max(row.min_ns?).min(row.max_ns?))
         };
         let deviation = durations.map(deviation);
         Self {
@@ -110,26 +108,26 @@ impl Stats {
                 let error = deviation / (timed as f64).sqrt();
                 100.0 * error / (average as f64).max(1.0)
             }),
-            p50_ns: percentile(0.5),
-            p90_ns: percentile(0.9),
-            p99_ns: percentile(0.99),
-            p999_ns: percentile(0.999),
+            p50_ns: percentile(0),
+            p90_ns: percentile(1),
+            p99_ns: percentile(2),
+            p999_ns: percentile(3),
             histogram: durations.map_or_else(Vec::new, buckets),
         }
     }
 }
 
-/// The time of all exits of a row, nanoseconds.
+/// Time of all exits of a row, nanoseconds.
 pub(super) fn total_ns(row: &RowInterval) -> u64 {
     scaled(row.total_ns, row.exits, row.timed)
 }
 
-/// That part of a row's time in which userspace had the vCPU, nanoseconds.
+/// Part of a row's time during which userspace had the vCPU, nanoseconds.
 pub(super) fn user_ns(row: &RowInterval) -> u64 {
     scaled(row.user_ns, row.exits, row.timed)
 }
 
-/// The timed exits' time as that of all: as many times over as there are exits for each that was timed.
+/// Extrapolates the time of the timed exits to all exits.
 pub(super) fn scaled(ns: u64, exits: u64, timed: u64) -> u64 {
     if timed == 0 || timed == exits {
         return ns;
@@ -138,26 +136,27 @@ pub(super) fn scaled(ns: u64, exits: u64, timed: u64) -> u64 {
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
-/// The durations as an HDR histogram. One digit has 16 buckets to an octave, where ours have four: none
-/// of ours share one, and what comes out leads back to the one that went in.
-struct Spread(Histogram<u64>);
+/// Quantiles of the percentiles in [`Stats`].
+const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
-impl Spread {
-    fn of(durations: &Durations) -> Option<Self> {
-        let mut histogram = Histogram::new_with_bounds(LOWEST_NS / 4, HIGHEST_NS, 1).ok()?;
-        for (bucket, count) in durations.iter() {
-            histogram.record_n(midpoint_of(bucket)?, count).ok()?;
-        }
-        Some(Self(histogram))
+/// Durations at [`QUANTILES`], nanoseconds: midpoints of buckets.
+///
+/// An HDR histogram of one digit has 16 slots per octave, and from `LOWEST_NS / 8` on each midpoint
+/// is the lowest value of a slot of its own.
+fn percentiles(durations: &Durations) -> Option<[u64; 4]> {
+    let longest_ns = midpoint_of(LAST_BUCKET)?;
+    let mut histogram = Histogram::<u64>::new_with_bounds(LOWEST_NS / 8, longest_ns, 1).ok()?;
+    for (bucket, count) in durations.iter() {
+        histogram.record_n(midpoint_of(bucket)?, count).ok()?;
     }
-
-    /// The midpoint of the bucket below whose end this share of durations lies.
-    fn percentile(&self, quantile: f64) -> Option<u64> {
-        midpoint_of(bucket_of(self.0.value_at_quantile(quantile)))
-    }
+    Some(
+        QUANTILES
+            .map(|quantile| histogram.lowest_equivalent(histogram.value_at_quantile(quantile))),
+    )
 }
 
-/// The standard deviation of some durations, nanoseconds.
+/// Standard deviation, nanoseconds, of the buckets' midpoints. (`Histogram::stdev` takes the middle of
+/// its own slots instead, which is up to 3 % above the midpoint.)
 fn deviation(durations: &Durations) -> f64 {
     let weighted = || {
         durations
@@ -181,12 +180,12 @@ fn buckets(durations: &Durations) -> Vec<Bucket> {
         .collect()
 }
 
-/// A share; 0 of nothing.
+/// A share, percent; 0 of nothing.
 pub fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
-/// A rate; 0 where there was no time.
+/// A rate per second; 0 without time.
 pub fn per_second(count: u64, span_ns: u64) -> f64 {
     if span_ns == 0 { 0.0 } else { count as f64 * 1e9 / span_ns as f64 }
 }
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_and_rates() {
+    fn stats_shares_and_rates_match_totals() {
         let stats = stats(&[1_000, 2_000, 3_000, 4_000]);
         assert_eq!((stats.samples, stats.samples_percent, stats.per_second), (4, 40.0, 2.0));
         assert_eq!(
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_timed_shows_no_time() {
+    fn stats_without_timed_exits_have_no_durations() {
         let stats = stats(&[]);
         assert_eq!(
             (stats.avg_ns, stats.p99_ns, stats.min_ns, stats.stddev_ns),
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_estimated_where_one_in_so_many_was_timed() {
+    fn stats_time_of_partly_timed_row_is_extrapolated() {
         let mut row = row(&[1_000, 3_000]);
         row.exits = 100;
         assert_eq!(total_ns(&row), 200_000);
@@ -247,10 +246,19 @@ mod tests {
     }
 
     #[test]
-    fn one_sample_is_every_percentile() {
+    fn stats_of_one_sample_have_it_as_every_percentile() {
         let stats = stats(&[12_345]);
         assert_eq!((stats.p50_ns, stats.p999_ns), (Some(12_345), Some(12_345)));
         assert_eq!(stats.avg_error_percent, Some(0.0));
+    }
+
+    #[test]
+    fn percentiles_of_each_bucket_are_its_midpoint() {
+        for bucket in 0..=LAST_BUCKET {
+            let midpoint = midpoint_of(bucket).unwrap();
+            let durations = Durations::new(bucket, [1]);
+            assert_eq!(percentiles(&durations), Some([midpoint; 4]), "bucket {bucket}");
+        }
     }
 
     proptest! {

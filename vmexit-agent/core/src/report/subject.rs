@@ -1,4 +1,4 @@
-//! What exits are for: which thing, in which direction, and what it is called.
+//! Subject of exits: its kind, number, direction and name.
 
 use serde::Serialize;
 use vmexit_common::key::{Key, Kind, userspace};
@@ -17,18 +17,18 @@ pub struct Subject {
     /// `userspace`.
     #[serde(serialize_with = "kind::serialize")]
     pub kind: Kind,
-    /// The port, guest-physical address, register, leaf, call, fault code or `KVM_EXIT_…`; null for
-    /// what found no row of its own.
+    /// Port, guest-physical address, register, leaf, call, fault code or `KVM_EXIT_…`; null for the
+    /// `other` row.
     pub number: Option<u64>,
     /// `in` or `out` for ports, `read` or `write` for addresses and registers; null for all else.
     pub direction: Option<Direction>,
-    /// What the number is called; null if unknown, or if it is an address.
+    /// Name of the number; null if unknown, and for addresses.
     pub name: Option<String>,
-    /// What is at the port or address; null for all else, and where nobody knows.
+    /// Device at the port or address; null if unknown, and for all else.
     pub device: Option<Device>,
 }
 
-/// What numbers are named by.
+/// Context for naming numbers.
 #[derive(Clone, Copy)]
 pub(super) struct Naming<'a> {
     pub vendor: Option<Vendor>,
@@ -36,14 +36,14 @@ pub(super) struct Naming<'a> {
 }
 
 impl Subject {
-    /// That of a key.
+    /// The subject of a key.
     pub(super) fn of(key: Key, naming: Naming<'_>) -> Self {
         let other = key.kind() == Some(Kind::Other);
         let kind = key.table().unwrap_or(Kind::Other);
         let number = key.value();
         let direction = match kind {
             _ if other => None,
-            // A doorbell is a write by its nature: its keys have no direction.
+            // A doorbell is always a write, so its keys have no direction.
             Kind::FastMmio => Some(Direction::Write),
             kind => kind::directions(kind).map(|both| both[usize::from(key.is_write())]),
         };

@@ -1,4 +1,4 @@
-//! What a file may say for the model to be able to add it up: so much at most, and no sum too large.
+//! Limits on untrusted recordings, so that sums cannot overflow.
 
 use vmexit_common::key::Kind;
 
@@ -7,43 +7,44 @@ use crate::{
     measurement::Measurement,
 };
 
-/// VMs of a host that were seen in a capture, with those that ended.
+/// Maximum number of VMs, including those that ended.
 const MOST_VMS: usize = 1 << 14;
-/// vCPU threads likewise.
+/// Maximum number of vCPU threads, including those that ended.
 const MOST_VCPUS: usize = 1 << 16;
-/// Rows of a vCPU: a book has some two hundred, and no reader of other files makes more than these.
+/// Maximum number of rows per vCPU: per-vCPU stats have about 200, and imports make no more than
+/// this.
 pub(crate) const MOST_ROWS: usize = 1 << 10;
-/// Names of exit reasons: the kernel has some two hundred.
+/// Maximum number of names of exit reasons: the kernel has about 200.
 const MOST_NAMES: usize = 1 << 12;
-/// Steps of an interval.
+/// Maximum number of steps.
 const MOST_STEPS: usize = 1 << 12;
-/// All that was counted together: less than half of what an `i64` holds, for some is subtracted.
+/// Maximum sum of all counts: less than half of `i64::MAX`, as some are subtracted.
 const MOST: u64 = 1 << 61;
 
-/// Says what is wrong, as the end of a sentence.
+/// Checks a recording against the limits.
 pub(crate) fn check(recording: &Measurement) -> Result<(), &'static str> {
     limits(recording.vms.len().max(recording.maps.len()), recording.interval.vcpus.len())?;
     if recording.reasons.count() > MOST_NAMES {
-        return Err("it has more names of exit reasons than a kernel has");
+        return Err("too many names of exit reasons");
     }
     if recording.steps.len() > MOST_STEPS {
-        return Err("it has more steps than vmexit takes");
+        return Err("too many steps");
     }
     Amounts::default().add(recording)
 }
 
-/// Whether there can be so many.
+/// Checks numbers of VMs and vCPUs.
 pub(super) fn limits(vms: usize, vcpus: usize) -> Result<(), &'static str> {
     if vms > MOST_VMS {
-        return Err("it has more VMs than a host can have");
+        return Err("too many VMs for one host");
     }
     if vcpus > MOST_VCPUS {
-        return Err("it has more vCPUs than a host can have");
+        return Err("too many vCPUs for one host");
     }
     Ok(())
 }
 
-/// What recordings add up to.
+/// Sums of all counts and of all times of recordings.
 #[derive(Debug, Default)]
 pub(super) struct Amounts {
     counts: u64,
@@ -51,7 +52,7 @@ pub(super) struct Amounts {
 }
 
 impl Amounts {
-    /// Adds one; says what is wrong, as the end of a sentence, if that is too much.
+    /// Adds a recording.
     pub(super) fn add(&mut self, recording: &Measurement) -> Result<(), &'static str> {
         let interval = &recording.interval;
         for step in &recording.steps {
@@ -74,16 +75,14 @@ impl Amounts {
 
     fn vcpu(&mut self, vcpu: &VcpuInterval) -> Result<(), &'static str> {
         if vcpu.reasons.len() + vcpu.details.len() > MOST_ROWS {
-            return Err("a vCPU has more rows than vmexit keeps");
+            return Err("too many rows of a vCPU");
         }
         if vcpu.in_flight_change.unsigned_abs() > vcpu.observed.max(1) {
-            return Err("a vCPU has more open exits than exits");
+            return Err("more exits in flight than exits of a vCPU");
         }
         let is_reason = |row: &RowInterval| row.key.table() == Some(Kind::Reason);
         if !vcpu.reasons.iter().all(is_reason) || vcpu.details.iter().any(is_reason) {
-            return Err(
-                "an exit reason is where a detail should be, or a detail where a reason should be",
-            );
+            return Err("an exit reason in the rows of details, or the reverse");
         }
         let halts = &vcpu.halts;
         self.count([vcpu.observed, vcpu.lost_no_entry, halts.blocked, halts.polled])?;
@@ -102,12 +101,12 @@ impl Amounts {
         for count in counts {
             self.counts = self.counts.saturating_add(count);
         }
-        if self.counts > MOST { Err("its counts are too large") } else { Ok(()) }
+        if self.counts > MOST { Err("counts too large") } else { Ok(()) }
     }
 
     fn time(&mut self, times: impl IntoIterator<Item = u64>) -> Result<(), &'static str> {
         for ns in times {
-            self.ns = self.ns.checked_add(ns).ok_or("its times are too large")?;
+            self.ns = self.ns.checked_add(ns).ok_or("times too large")?;
         }
         Ok(())
     }

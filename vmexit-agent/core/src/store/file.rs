@@ -1,6 +1,6 @@
-//! Recordings as files: JSON, compressed by gzip, that begins with what it is and its version; one behind the
-//! other where a file has several. What is read may be anything: it is bounded in size, and taken only if the
-//! model can work with it.
+//! The recording format: JSON with format and version, compressed by gzip. A file can have several
+//! recordings, as consecutive gzip members. Files are untrusted: their size is limited, and their
+//! contents are checked.
 
 use std::io::{self, BufRead, Read as _, Write as _};
 
@@ -11,41 +11,41 @@ use thiserror::Error;
 use super::{MeasurementSum, check};
 use crate::{escape::safe, measurement::Measurement};
 
-/// What a file says that it is.
+/// Value of the field `format`.
 const FORMAT: &str = "vmexit recording";
-/// Version of the files. It grows by one when older versions of vmexit would misread a new one; what is
-/// merely added leaves it.
+/// Version of the format. It grows by one when older versions of vmexit would misread a new file;
+/// added fields do not change it.
 const FORMAT_VERSION: u64 = 2;
 
-/// The most of a file that is read for one recording, bytes.
+/// Maximum compressed size of one recording, bytes.
 const LARGEST_FILE: u64 = 64 << 20;
-/// The most that one is decompressed to, bytes: thousands of busy vCPUs take half of it.
+/// Maximum decompressed size of one recording, bytes: thousands of busy vCPUs take half of it.
 const LARGEST_TEXT: u64 = 256 << 20;
 
-/// Why a file is not taken. One sentence, safe to print.
+/// Reason why a file can't be read. One sentence, safe to print.
 #[derive(Debug, Error)]
 pub enum FileError {
-    /// It is something else.
-    #[error("it is no recording of vmexit; `vmexit capture -o FILE` writes one")]
+    /// The file is something else.
+    #[error("not a vmexit recording; `vmexit capture -o FILE` writes one")]
     Foreign,
-    /// It lacks its end.
-    #[error("it ends too early: the rest of the recording is missing")]
+    /// The end of the recording is missing.
+    #[error("truncated: the end of the recording is missing")]
     Truncated,
-    /// This version does not know what it means.
+    /// The version of the format is newer than this vmexit.
     #[error(
-        "it is a recording of version {0}, and this vmexit reads up to version {FORMAT_VERSION}: take the \
-         vmexit that wrote it, or a newer one"
+        "recording format version {0}, but this vmexit reads up to version {FORMAT_VERSION}: use the vmexit \
+         that wrote it, or a newer one"
     )]
     Newer(u64),
-    /// It is more than a recording can be.
+    /// The file exceeds a size limit.
     #[error(
-        "it is too large for a recording: {LARGEST_FILE} bytes are read, and {LARGEST_TEXT} decompressed"
+        "too large for a recording: the limits are {LARGEST_FILE} bytes, and {LARGEST_TEXT} decompressed"
     )]
     TooLarge,
-    /// It has what no recording has.
-    #[error("it is damaged: {0}")]
+    /// The contents are invalid.
+    #[error("damaged: {0}")]
     Damaged(String),
-    /// The system does not give it.
+    /// The file can't be read.
     #[error(transparent)]
     Io(io::Error),
 }
@@ -64,10 +64,7 @@ struct Head {
     version: u64,
 }
 
-/// The bytes of a recording's file.
-///
-/// # Errors
-/// None that is known: numbers and names can all be written.
+/// Contents of a recording's file.
 pub fn write(recording: &Measurement) -> io::Result<Vec<u8>> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     serde_json::to_writer(
@@ -78,10 +75,7 @@ pub fn write(recording: &Measurement) -> io::Result<Vec<u8>> {
     gzip.finish()
 }
 
-/// Reads what a file has: one recording, or several that follow one another, as one.
-///
-/// # Errors
-/// Whatever is no recording that this version can read.
+/// Reads a file: one recording, or several consecutive ones as their sum.
 pub fn read(file: impl BufRead) -> Result<Measurement, FileError> {
     let mut sum = MeasurementSum::default();
     for member in Members::of(file) {
@@ -90,8 +84,8 @@ pub fn read(file: impl BufRead) -> Result<Measurement, FileError> {
     sum.finish().ok_or(FileError::Foreign)
 }
 
-/// The recordings of a file, one after the other; the last item is an error if there is one. The end of the
-/// last may be missing if there is one before it: whoever was writing was stopped.
+/// Recordings of a file, one after the other, ending with an error if there is one. A truncated
+/// last recording is not an error if another precedes it: its writer was stopped.
 #[derive(Debug)]
 pub struct Members<R> {
     file: R,
@@ -100,12 +94,12 @@ pub struct Members<R> {
 }
 
 impl<R: BufRead> Members<R> {
-    /// Those of this file.
+    /// Recordings of this file.
     pub fn of(file: R) -> Self {
         Self { file, read: 0, failed: false }
     }
 
-    /// Whether there is nothing behind what was read.
+    /// Whether the end of the file is reached.
     fn is_at_end(&mut self) -> io::Result<bool> {
         self.file.fill_buf().map(<[u8]>::is_empty)
     }

@@ -1,5 +1,5 @@
-//! Measurements in files: the recording format ([`mod@file`]), directories of recordings ([`archive`]), the sum of several
-//! ([`MeasurementSum`]), and limits on what an untrusted file may say.
+//! Measurements in files: the recording format ([`mod@file`]), directories of recordings
+//! ([`archive`]), sums of recordings ([`MeasurementSum`]), and limits on untrusted files.
 
 pub mod archive;
 mod check;

@@ -1,5 +1,5 @@
-//! Recordings that follow one another, as one. They are of one host, but what they were told apart by may have
-//! come back meanwhile: process ids go to other VMs, most of all when the host is started again.
+//! Sums of consecutive recordings of one host. Process IDs may be reused by other VMs between them,
+//! especially after a reboot.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,27 +9,27 @@ use std::{
 use super::check::{self, Amounts};
 use crate::{counters::Step, measurement::Measurement, sampling::SamplingCost, vm};
 
-/// Steps of a sum at most: when there are more, each two become one.
+/// Maximum number of steps of a sum: beyond it, pairs of steps are merged.
 const MOST_STEPS: usize = 240;
 
-/// No process has such a number (`PID_MAX_LIMIT`, include/linux/threads.h): from here on VMs are numbered whose
-/// own number another VM had before them.
+/// Lowest alias of a process ID that was reused by another VM: above any real one (`PID_MAX_LIMIT`,
+/// include/linux/threads.h).
 const FIRST_ALIAS: u32 = (1 << 22) + 1;
 
-/// Recordings of one host in the order of time, summed up.
+/// Sum of recordings of one host, added in the order of time.
 #[derive(Debug, Default)]
 pub struct MeasurementSum {
     sum: Option<Measurement>,
-    /// What VMs go by that don't go by their own number.
+    /// Aliases of process IDs, by VM.
     aliases: HashMap<Identity, u32>,
-    /// How many steps of the recordings there are in each of the sum's; 0 as long as there is one recording.
+    /// Steps of recordings per step of the sum; 0 while there is only one recording.
     steps_in_one: usize,
-    /// In the last of these.
+    /// Steps of recordings in the last step of the sum.
     steps_in_last: usize,
-    together: Amounts,
+    amounts: Amounts,
 }
 
-/// What tells a VM from another that has the same process id at another time.
+/// Identity of a VM: distinguishes VMs that have the same process ID at different times.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Identity {
     pid: u32,
@@ -45,11 +45,8 @@ impl Identity {
 
 impl MeasurementSum {
     /// Adds the next recording.
-    ///
-    /// # Errors
-    /// It is more than a report can have; as the end of a sentence.
     pub fn add(&mut self, mut next: Measurement) -> Result<(), &'static str> {
-        self.together.add(&next)?;
+        self.amounts.add(&next)?;
         if let Some(sum) = &self.sum {
             check::limits(
                 sum.vms.len() + next.vms.len(),
@@ -65,9 +62,9 @@ impl MeasurementSum {
             let steps = steps_of(&mut sum);
             self.add_steps(&mut sum.steps, steps);
         }
-        self.tell_apart(&sum, &mut next);
+        self.renumber_reused_pids(&sum, &mut next);
         let steps = steps_of(&mut next);
-        let gap = sum.until(&next);
+        let gap = sum.gap_before(&next);
         let gap_ns = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
         if gap_ns > 0 {
             let gap = Step { unwatched_ns: gap_ns, ..Step::default() };
@@ -79,22 +76,22 @@ impl MeasurementSum {
         Ok(())
     }
 
-    /// Whether there is nothing.
+    /// Whether no recording has been added.
     pub fn is_empty(&self) -> bool {
         self.sum.is_none()
     }
 
-    /// All until now; `None` if there was nothing.
+    /// The sum so far; `None` without a recording.
     pub fn get(&self) -> Option<&Measurement> {
         self.sum.as_ref()
     }
 
-    /// All of it; `None` if there was nothing.
+    /// The sum; `None` without a recording.
     pub fn finish(self) -> Option<Measurement> {
         self.sum
     }
 
-    /// Adds steps; as many are put together as it takes for a day to have no more than a few minutes have.
+    /// Appends steps, merging as many into one as a bounded number of steps requires.
     fn add_steps(&mut self, steps: &mut Vec<Step>, next: Vec<Step>) {
         for step in next {
             match steps.last_mut() {
@@ -107,17 +104,17 @@ impl MeasurementSum {
             self.steps_in_last += 1;
             if steps.len() > MOST_STEPS {
                 halve(steps);
-                // The last one was odd, and has what it had.
+                // The last step had no partner, so `steps_in_last` still holds.
                 self.steps_in_one *= 2;
             }
         }
     }
 
-    /// Gives VMs another number whose own is another VM's in the sum.
-    fn tell_apart(&mut self, sum: &Measurement, next: &mut Measurement) {
+    /// Gives an alias to each VM in `next` whose process ID belongs to another VM in the sum.
+    fn renumber_reused_pids(&mut self, sum: &Measurement, next: &mut Measurement) {
         let taken: HashMap<u32, Identity> =
             sum.vms.iter().map(|vm| (vm.pid, Identity::of(vm))).collect();
-        // Beyond all that there are, for a recording may be such a sum itself.
+        // Above all existing aliases: the next recording may itself be a sum.
         let pids = taken.keys().copied().chain(next.vms.iter().map(|vm| vm.pid));
         let mut free = pids.fold(FIRST_ALIAS, |free, pid| free.max(pid.saturating_add(1)));
         let mut renumbered: BTreeMap<u32, u32> = BTreeMap::new();
@@ -147,13 +144,13 @@ impl MeasurementSum {
     }
 }
 
-/// The steps of a recording; one of the whole where it has none.
+/// Steps of a recording; one step for the whole if it has none.
 fn steps_of(recording: &mut Measurement) -> Vec<Step> {
     let steps = std::mem::take(&mut recording.steps);
     if steps.is_empty() { vec![Step::of(&recording.interval)] } else { steps }
 }
 
-/// Each two as one; an odd one at the end stays.
+/// Merges pairs of steps; an odd last one remains.
 fn halve(steps: &mut Vec<Step>) {
     let mut all = std::mem::take(steps).into_iter();
     while let Some(mut one) = all.next() {
@@ -165,11 +162,11 @@ fn halve(steps: &mut Vec<Step>) {
 }
 
 impl Measurement {
-    /// What lies between its end and the beginning of a later one; nothing if that is not known.
-    fn until(&self, next: &Self) -> Duration {
+    /// Time between the end of this recording and the start of a later one; zero if unknown.
+    fn gap_before(&self, next: &Self) -> Duration {
         let length = Duration::from_nanos(self.interval.length_ns());
         match (&self.began, &next.began) {
-            // A clock that is set has no part in it.
+            // The monotonic clock is never set.
             (Some(one), Some(other)) if one.boot == other.boot => {
                 let end = Duration::from_nanos(one.ns).saturating_add(length);
                 Duration::from_nanos(other.ns).saturating_sub(end)
@@ -182,7 +179,7 @@ impl Measurement {
         }
     }
 
-    /// Adds a later one, after so many nanoseconds of which nothing is known; but for the steps.
+    /// Adds a later recording after a gap of `gap_ns` nanoseconds, except for its steps.
     fn extend(&mut self, next: Self, gap_ns: u64) {
         let Self {
             version,

@@ -1,5 +1,5 @@
-//! Virtual machines: what a VMM's process tells of its VM. Facts of a process come in, a [`Vm`] goes out; nothing here
-//! reads `/proc`.
+//! Virtual machines: a [`Vm`] is derived from the facts of a VMM's process. Nothing here reads
+//! `/proc`.
 
 mod names;
 mod qemu;
@@ -16,54 +16,54 @@ pub use self::{
 
 /// A process that holds a KVM VM; one that holds several counts as one VM.
 ///
-/// What is text here was chosen by whoever started it, may have any length and content, and is not
-/// safe to print as it is.
+/// Text fields are untrusted: they were chosen by whoever started the VM, can have any length and
+/// content, and must be escaped before they are printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Vm {
-    /// Process id of the VMM.
+    /// Process ID of the VMM.
     pub pid: u32,
-    /// QEMU's `-name`, which is libvirt's domain, or what stands for it with other VMMs: the id, the
-    /// name, the API socket; else the command's name.
+    /// Name: QEMU's `-name`, which is libvirt's domain; of other VMMs the ID, the name or the API
+    /// socket; else the command's name.
     pub name: String,
-    /// The program.
+    /// The VMM program.
     pub vmm: Vmm,
     /// Machine type.
     pub machine: Machine,
-    /// What it offers the guest.
+    /// Features offered to the guest.
     #[serde(default)]
     pub profile: Profile,
-    /// UUID in lower case, where QEMU's command line has one.
+    /// UUID in lower case; null unless on QEMU's command line.
     pub uuid: Option<String>,
     /// Whether libvirt started it.
     pub libvirt: bool,
-    /// vCPUs by file descriptor.
+    /// Number of vCPUs, by file descriptor.
     pub vcpus: usize,
-    /// vCPU number by thread id, where the VMM's threads are named by it.
+    /// vCPU number by thread ID, if the VMM names its threads by it.
     pub threads: BTreeMap<u32, u32>,
-    /// Where QEMU can be asked about its machine, in the order in which to try; see
-    /// [`memory_tree`](vmexit::monitor::memory_tree).
+    /// Monitors through which QEMU can be asked for its memory tree, in the order in which to try
+    /// them.
     #[serde(skip)]
     pub monitors: Vec<Monitor>,
-    /// The command line, its first megabyte. There may be secrets in it.
+    /// Command line, up to a megabyte. It may contain secrets.
     #[serde(skip)]
     pub arguments: Vec<String>,
 }
 
-/// What kind of machine is emulated.
+/// Machine type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Machine {
-    /// QEMU's name for it, as given: a version (`pc-q35-8.2`) or an alias (`q35`).
+    /// QEMU's name as given: a version (`pc-q35-8.2`) or an alias (`q35`).
     Named(String),
-    /// The one that this QEMU takes when it is not told.
+    /// QEMU's default: none was given.
     Default,
-    /// Not to be learned from the command line; or the VMM has no such thing.
+    /// Not on the command line, or the VMM has no machine types.
     #[default]
     Unknown,
 }
 
 impl Machine {
-    /// How it is shown; `None` where there is nothing to show.
+    /// Displayed name; `None` if unknown.
     pub fn name(&self) -> Option<&str> {
         match self {
             Machine::Named(name) => Some(name),
@@ -73,15 +73,15 @@ impl Machine {
     }
 }
 
-/// Why there is no QMP socket.
+/// Reason why there is no QMP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoQmp {
-    /// QMP is QEMU's.
+    /// Only QEMU has QMP.
     NotQemu,
-    /// QEMU was not told to have one.
+    /// QEMU was started without a monitor.
     NotAsked,
-    /// QEMU speaks QMP or has a monitor, but on what has no path: a file descriptor that libvirt
-    /// passed on, TCP, standard input.
+    /// QEMU has a monitor, but without a path: a file descriptor passed by libvirt, TCP, or
+    /// standard input.
     NoPath,
 }
 
@@ -95,10 +95,10 @@ impl fmt::Display for NoQmp {
     }
 }
 
-/// What `/proc` shows of a process that holds a VM.
+/// Facts from `/proc` about a process that holds a VM.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessFacts {
-    /// Process id.
+    /// Process ID.
     pub pid: u32,
     /// File name of the program.
     pub program: Option<String>,
@@ -106,16 +106,16 @@ pub struct ProcessFacts {
     pub arguments: Vec<String>,
     /// Name of the process (`comm`).
     pub command: String,
-    /// Thread ids and names.
+    /// Thread IDs and names.
     pub threads: Vec<(u32, String)>,
     /// vCPU file descriptors.
     pub vcpus: usize,
 }
 
-/// The VMs of a host.
+/// VMs of a host.
 #[derive(Clone, Debug, Default)]
 pub struct FoundVms {
-    /// VMs by process id.
+    /// VMs, sorted by process ID.
     pub vms: Vec<Vm>,
     /// Processes whose files could be listed; kernel threads have none.
     pub seen: usize,
@@ -124,15 +124,15 @@ pub struct FoundVms {
 }
 
 impl FoundVms {
-    /// Whether so many processes are hidden that finding no VM means nothing. Even root may be kept from a
-    /// process or two, such as a container's init.
+    /// Whether so many processes are hidden that finding no VM means nothing. Even root may be
+    /// denied access to a few processes, such as a container's init.
     pub fn is_blind(&self) -> bool {
         self.hidden > self.seen
     }
 }
 
-/// Name of a VM that nobody could name.
-pub fn nameless(pid: u32) -> String {
+/// Name of a VM whose process is unknown.
+pub fn fallback_name(pid: u32) -> String {
     format!("pid {pid}")
 }
 
@@ -155,7 +155,7 @@ impl Vm {
             machine: if is_qemu { qemu::machine(&arguments) } else { Machine::Unknown },
             profile: if is_qemu { Profile::of(&arguments) } else { Profile::default() },
             uuid: is_qemu.then(|| qemu::uuid(&arguments)).flatten(),
-            libvirt: names::is_libvirts(vmm, &arguments),
+            libvirt: names::is_libvirt_domain(vmm, &arguments),
             vcpus,
             threads: threads
                 .into_iter()
@@ -165,7 +165,7 @@ impl Vm {
         }
     }
 
-    /// The same VM without its command line and its monitors: all that is said of it in files.
+    /// The same VM without command line and monitors, as stored in files.
     pub fn without_secrets(&self) -> Self {
         Self {
             pid: self.pid,
@@ -182,19 +182,19 @@ impl Vm {
         }
     }
 
-    /// Takes over what is known of it later; with threads that it has no more.
+    /// Replaces the VM by its later state; threads that have ended are kept.
     pub fn update(&mut self, later: Self) {
         let mut threads = std::mem::take(&mut self.threads);
         threads.extend(later.threads);
         *self = Self { threads, ..later };
     }
 
-    /// Whether the user means this VM: its process id or its very name.
-    pub fn answers_to(&self, wanted: &str) -> bool {
+    /// Whether the user's text denotes this VM: its process ID or its exact name.
+    pub fn matches(&self, wanted: &str) -> bool {
         self.name == wanted || wanted.parse() == Ok(self.pid)
     }
 
-    /// Why QEMU can't be asked about its machine; nothing if it can.
+    /// Reason why QEMU can't be asked for its memory tree; `None` if it can.
     pub fn no_qmp(&self) -> Option<NoQmp> {
         match self.vmm {
             _ if !self.monitors.is_empty() => None,

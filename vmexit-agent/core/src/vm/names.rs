@@ -1,14 +1,14 @@
-//! What VMs are called by the VMMs other than QEMU, and whether libvirt started them.
+//! Names of VMs of VMMs other than QEMU, and whether libvirt started them.
 
 use std::path::Path;
 
 use super::{Vmm, qemu};
 
-/// How libvirt calls the pipe for a Cloud Hypervisor's events: `NAME-event-monitor-fifo`
+/// Suffix of libvirt's pipe for a Cloud Hypervisor's events: `NAME-event-monitor-fifo`
 /// (`virCHMonitorNew` in src/ch/ch_monitor.c).
 const LIBVIRT_EVENTS: &str = "-event-monitor-fifo";
 
-/// The VM's own name, if its command line has one that is certain.
+/// Name of the VM, if its command line has one.
 pub(super) fn name(vmm: Vmm, arguments: &[String]) -> Option<String> {
     let name = match vmm {
         Vmm::Qemu => qemu::name(arguments),
@@ -20,7 +20,7 @@ pub(super) fn name(vmm: Vmm, arguments: &[String]) -> Option<String> {
                 path.or_else(|| Some(socket).filter(|socket| !socket.starts_with("fd=")))
             })
             .map(str::to_owned),
-        // src/firecracker/src/main.rs. The jailer always gives an id, and all of its VMs the same path.
+        // src/firecracker/src/main.rs. The jailer always passes an ID; its VMs have the same path.
         Vmm::Firecracker => {
             option(arguments, "--id").or_else(|| option(arguments, "--api-sock")).map(str::to_owned)
         }
@@ -30,8 +30,8 @@ pub(super) fn name(vmm: Vmm, arguments: &[String]) -> Option<String> {
     name.filter(|name| !name.is_empty())
 }
 
-/// Whether libvirt started it.
-pub(super) fn is_libvirts(vmm: Vmm, arguments: &[String]) -> bool {
+/// Whether libvirt started the VM.
+pub(super) fn is_libvirt_domain(vmm: Vmm, arguments: &[String]) -> bool {
     match vmm {
         // Every domain has this monitor (`qemuBuildMonitorCommandLine` in src/qemu/qemu_command.c).
         Vmm::Qemu => qemu::values(arguments, &["mon"]).any(|value| {
@@ -48,7 +48,7 @@ fn libvirt_name(arguments: &[String]) -> Option<&str> {
     Path::new(pipe).file_name()?.to_str()?.strip_suffix(LIBVIRT_EVENTS)
 }
 
-/// The value of a long option: `--id a` or `--id=a`, before any `--`. The last one counts.
+/// Value of a long option: `--id a` or `--id=a`, before any `--`. The last one applies.
 fn option<'a>(arguments: &'a [String], option: &str) -> Option<&'a str> {
     let ours = arguments.split(|argument| argument == "--").next()?;
     let mut values = ours.iter().enumerate().filter_map(|(at, argument)| {
@@ -69,11 +69,11 @@ mod tests {
     }
 
     fn of(vmm: Vmm, line: &str) -> (Option<String>, bool) {
-        (name(vmm, &words(line)), is_libvirts(vmm, &words(line)))
+        (name(vmm, &words(line)), is_libvirt_domain(vmm, &words(line)))
     }
 
     #[test]
-    fn cloud_hypervisor() {
+    fn cloud_hypervisor_name_is_api_socket_or_libvirt_domain() {
         let named = |name: &str| (Some(name.to_owned()), false);
         let of = |line| of(Vmm::CloudHypervisor, line);
         assert_eq!(of("ch --api-socket /run/a.sock --kernel k"), named("/run/a.sock"));
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn firecracker() {
+    fn firecracker_name_is_id_or_api_socket() {
         let of = |line| of(Vmm::Firecracker, line).0;
         assert_eq!(of("fc --id 551e7604 --api-sock /run/fc.sock").as_deref(), Some("551e7604"));
         assert_eq!(of("fc --api-sock /run/fc.sock").as_deref(), Some("/run/fc.sock"));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn those_with_a_name() {
+    fn crosvm_and_kvmtool_name_is_name_option() {
         assert_eq!(of(Vmm::Crosvm, "crosvm run --name arc k").0.as_deref(), Some("arc"));
         assert_eq!(of(Vmm::Kvmtool, "lkvm run --name=web").0.as_deref(), Some("web"));
         assert_eq!(of(Vmm::Kvmtool, "lkvm run --names web").0, None);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn libvirt() {
+    fn libvirt_qemu_is_recognized_by_its_monitor() {
         let line = "qemu -name guest=a -chardev socket,id=charmonitor,fd=27,server=on,wait=off \
                     -mon chardev=charmonitor,id=monitor,mode=control";
         assert_eq!(of(Vmm::Qemu, line), (Some("a".into()), true));

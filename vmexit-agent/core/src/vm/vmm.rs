@@ -1,4 +1,4 @@
-//! Which program runs a VM, by what it is called, and which of its threads run which vCPU.
+//! The VMM program of a VM, and the vCPU numbers in its thread names.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,13 +18,13 @@ pub enum Vmm {
     Crosvm,
     /// kvmtool, whose program is `lkvm`.
     Kvmtool,
-    /// One that is not known here.
+    /// Another VMM.
     #[default]
     Other,
 }
 
-/// What programs are called: the beginning, for they have versions and architectures in their names
-/// (`qemu-system-x86_64`, `qemu-kvm`, `firecracker-v1.10.1-x86_64`). Thread names end after 15 bytes.
+/// Prefixes of program names; versions and architectures follow (`qemu-system-x86_64`, `qemu-kvm`,
+/// `firecracker-v1.10.1-x86_64`). Thread names are cut to 15 bytes.
 const PROGRAMS: [(&str, Vmm); 6] = [
     ("qemu", Vmm::Qemu),
     ("cloud-hyperviso", Vmm::CloudHypervisor),
@@ -35,7 +35,7 @@ const PROGRAMS: [(&str, Vmm); 6] = [
 ];
 
 impl Vmm {
-    /// Its name, as its makers write it.
+    /// Name as its makers write it.
     pub fn title(self) -> &'static str {
         match self {
             Self::Qemu => "QEMU",
@@ -47,27 +47,28 @@ impl Vmm {
         }
     }
 
-    /// By the program's file, which the kernel vouches for, else by what the process says of itself.
+    /// The VMM by its executable, which the kernel reports; else by its command line or process
+    /// name.
     pub(super) fn of(program: Option<&str>, arguments: &[String], name: &str) -> Self {
-        let called = arguments.first().and_then(|path| path.rsplit('/').next());
-        let known = [program, called, Some(name)].into_iter().flatten().find_map(by_name);
-        // A QEMU by another name can still only be told so to use KVM.
-        known.unwrap_or(if qemu::asks_for_kvm(arguments) { Self::Qemu } else { Self::Other })
+        let argv0 = arguments.first().and_then(|path| path.rsplit('/').next());
+        let known = [program, argv0, Some(name)].into_iter().flatten().find_map(by_name);
+        // A renamed QEMU is recognized by its options for KVM.
+        known.unwrap_or(if qemu::uses_kvm(arguments) { Self::Qemu } else { Self::Other })
     }
 
-    /// By the name of a thread, which says so where the VMM leaves it or names it by vCPU as no other does.
+    /// The VMM by a thread name: that of the program, or a VMM's own form of vCPU names.
     pub(crate) fn of_thread(name: &str) -> Self {
-        let ours = |vmm: &Self| vmm.vcpu_of_thread(name).is_some();
-        let by_vcpu =
+        let names_vcpu = |vmm: &Self| vmm.vcpu_of_thread(name).is_some();
+        let vmms =
             [Self::Qemu, Self::Firecracker, Self::Crosvm, Self::Kvmtool, Self::CloudHypervisor];
-        by_name(name).or_else(|| by_vcpu.into_iter().find(ours)).unwrap_or_default()
+        by_name(name).or_else(|| vmms.into_iter().find(names_vcpu)).unwrap_or_default()
     }
 
-    /// The vCPU number in a thread's name.
+    /// vCPU number in a thread's name.
     pub(super) fn vcpu_of_thread(self, name: &str) -> Option<u32> {
         let (before, after) = match self {
             // kvm_start_vcpu_thread in accel/kvm/kvm-accel-ops.c, with `-name …,debug-threads=on` as
-            // libvirt has it. Others follow QEMU's example.
+            // set by libvirt. Unknown VMMs may use QEMU's form.
             Self::Qemu | Self::Other => ("CPU ", "/KVM"),
             // CpuManager::start_vcpu in vmm/src/cpu.rs.
             Self::CloudHypervisor => ("vcpu", ""),
@@ -79,13 +80,13 @@ impl Vmm {
             Self::Kvmtool => ("kvm-vcpu-", ""),
         };
         let number = name.strip_prefix(before)?.strip_suffix(after)?;
-        // `parse` takes a sign too.
+        // `parse` accepts a sign too.
         number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok())?
     }
 }
 
 fn by_name(name: &str) -> Option<Vmm> {
-    // NixOS hides programs behind wrappers: `.qemu-system-x86_64-wrapped`.
+    // NixOS wraps programs: `.qemu-system-x86_64-wrapped`.
     let name = name.strip_prefix('.').unwrap_or(name);
     PROGRAMS.iter().find(|(beginning, _)| name.starts_with(beginning)).map(|&(_, vmm)| vmm)
 }
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn programs() {
+    fn vmm_is_recognized_by_program_name() {
         assert_eq!(vmm("qemu-system-x86_64", "", ""), Vmm::Qemu);
         assert_eq!(vmm("qemu-kvm", "", ""), Vmm::Qemu);
         assert_eq!(vmm(".qemu-system-x86_64-wrapped", "", ""), Vmm::Qemu);
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_counts_more_than_what_it_says() {
+    fn vmm_executable_takes_precedence_over_arguments() {
         assert_eq!(vmm("crosvm", "firecracker", "qemu"), Vmm::Crosvm);
         assert_eq!(vmm("", "/usr/bin/firecracker --id a", "qemu"), Vmm::Firecracker);
         assert_eq!(vmm("ld-linux", "ld.so ./q", "cloud-hyperviso"), Vmm::CloudHypervisor);
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn thread_names() {
+    fn vcpu_number_is_parsed_from_thread_name() {
         let names = [
             (Vmm::Qemu, "CPU 12/KVM", Some(12)),
             (Vmm::Qemu, "CPU /KVM", None),

@@ -63,7 +63,7 @@ pub fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> Vcpu
         reasons,
         details,
     }
-    .placed()
+    .with_places()
 }
 
 /// A capture of 10 s of one VM, and how it was made.

@@ -1,14 +1,16 @@
-//! Intervals that follow one another, as one. Counts add up. Times were measured of the timed exits only: where
-//! another share of them was timed in each interval, each timed exit stands for more or fewer exits than it
-//! would by the sum of all.
+//! Sums of consecutive intervals.
+//!
+//! Counts add up. Times are known of timed exits only. If the intervals timed different shares of
+//! their exits, the timed exits of each are reweighted: each then stands for as many exits as one
+//! of the sum.
 
 use std::collections::HashMap;
 
-use super::{Interval, RowInterval, Thread, VcpuInterval, place};
+use super::{Interval, RowInterval, Thread, VcpuInterval, position_near};
 use crate::timing::Shares;
 
 impl Interval {
-    /// Adds the interval that came next, after so many nanoseconds of which nothing is known.
+    /// Adds the next interval, which began `gap_ns` nanoseconds after this one ended.
     pub fn extend(&mut self, next: Self, gap_ns: u64, shares: Shares) {
         self.span_ns += next.span_ns;
         self.unwatched_ns += gap_ns + next.unwatched_ns;
@@ -46,11 +48,11 @@ impl VcpuInterval {
 fn extend_rows(rows: &mut Vec<RowInterval>, next: Vec<RowInterval>, shares: Shares) {
     let mut expected = 0;
     for mut row in next {
-        let at = place(rows, expected, |known| known.key == row.key);
+        let at = position_near(rows, expected, |known| known.key == row.key);
         match rows.get_mut(at) {
             Some(known) => {
                 if shares == Shares::Different {
-                    RowInterval::weigh(known, &mut row);
+                    RowInterval::reweight(known, &mut row);
                 }
                 known.merge(&row);
             }
@@ -61,19 +63,20 @@ fn extend_rows(rows: &mut Vec<RowInterval>, next: Vec<RowInterval>, shares: Shar
 }
 
 impl RowInterval {
-    /// Lets the timed exits of both stand for as many exits each as those of the sum will.
-    fn weigh(one: &mut Self, other: &mut Self) {
+    /// Scales times and histograms so that a timed exit of either row stands for as many exits as a
+    /// timed exit of the sum.
+    fn reweight(one: &mut Self, other: &mut Self) {
         if one.timed == 0 || other.timed == 0 {
             return;
         }
         let (exits, timed) = (one.exits + other.exits, one.timed + other.timed);
         for row in [one, other] {
-            let weighed = |ns: u64| {
-                let weighed = u128::from(ns) * u128::from(row.exits) * u128::from(timed)
+            let reweighted = |ns: u64| {
+                let reweighted = u128::from(ns) * u128::from(row.exits) * u128::from(timed)
                     / (u128::from(row.timed) * u128::from(exits)).max(1);
-                u64::try_from(weighed).unwrap_or(u64::MAX)
+                u64::try_from(reweighted).unwrap_or(u64::MAX)
             };
-            (row.total_ns, row.user_ns) = (weighed(row.total_ns), weighed(row.user_ns));
+            (row.total_ns, row.user_ns) = (reweighted(row.total_ns), reweighted(row.user_ns));
             if let Some(durations) = &mut row.durations {
                 durations.scale_to(row.exits);
             }
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_no_time_that_was_watched() {
+    fn gap_counts_as_time_not_observed() {
         let mut sum = of(1, vec![]);
         sum.extend(of(1, vec![]), 7, Shares::Same);
         sum.extend(of(2, vec![]), 0, Shares::Same);
@@ -108,8 +111,8 @@ mod tests {
     }
 
     #[test]
-    fn a_timed_exit_stands_for_those_of_its_own_interval() {
-        // A hundred of 1 µs, all timed; then a thousand of 10 µs, of which ten were.
+    fn timed_exits_are_weighted_by_their_own_interval() {
+        // 100 exits of 1 µs, all timed; then 1,000 of 10 µs, ten of them timed.
         let mut sum = of(1, vec![row(&[1_000; 100], 100)]);
         sum.extend(of(1, vec![row(&[10_000; 10], 1_000)]), 0, Shares::Different);
         let row = &sum.vcpus[0].reasons[0];
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_timed_at_all_is_taken_for_the_same() {
+    fn untimed_interval_takes_mean_of_timed_one() {
         let mut sum = of(1, vec![row(&[1_000; 100], 100)]);
         sum.extend(of(1, vec![row(&[], 100)]), 0, Shares::Different);
         let row = &sum.vcpus[0].reasons[0];
@@ -130,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_are_the_whole(durations in prop::collection::vec(0u64..1 << 40, 1..60), cut in 0usize..60) {
+        fn sum_of_split_interval_equals_whole(durations in prop::collection::vec(0u64..1 << 40, 1..60), cut in 0usize..60) {
             let (one, other) = durations.split_at(cut.min(durations.len()));
             let all = |part: &[u64]| of(1, vec![row(part, part.len() as u64)]);
             for shares in [Shares::Same, Shares::Different] {

@@ -1,4 +1,4 @@
-//! Intervals of rows that grow, are given up and taken again.
+//! Intervals of rows that grow, are evicted and are reused.
 
 use proptest::prelude::*;
 use vmexit_common::{
@@ -29,21 +29,21 @@ fn between(before: &[u64], all: &[u64]) -> RowInterval {
 }
 
 #[test]
-fn a_new_record_is_exact() {
+fn extremes_reached_in_interval_are_exact() {
     let row = between(&[1_000, 2_000], &[1_000, 2_000, 500, 9_999]);
     assert_eq!((row.exits, row.total_ns), (2, 10_499));
     assert_eq!((row.min_ns, row.max_ns), (Some(500), Some(9_999)));
 }
 
 #[test]
-fn an_old_record_does_not_leak_into_the_interval() {
+fn extremes_from_before_interval_are_bounded_by_buckets() {
     let row = between(&[100, 1_000_000], &[100, 1_000_000, 5_000]);
     let (low, high) = bounds_of(bucket_of(5_000)).unwrap();
     assert_eq!((row.exits, row.min_ns, row.max_ns), (1, Some(low), Some(high - 1)));
 }
 
 #[test]
-fn without_durations_only_records_are_known() {
+fn extremes_without_histograms_are_known_only_if_new() {
     let counts = |durations: &[u64]| RowReading { durations: None, ..reading(durations) };
     let between = |before, after| rows_between(&[counts(before)], &[counts(after)]).remove(0);
     let row = between(&[100, 900], &[100, 900, 500]);
@@ -55,12 +55,12 @@ fn without_durations_only_records_are_known() {
 }
 
 #[test]
-fn nothing_new_is_no_row() {
+fn row_without_new_exits_is_omitted() {
     assert!(rows_between(&[reading(&[700])], &[reading(&[700])]).is_empty());
 }
 
 #[test]
-fn a_new_row_may_come_between_old_ones() {
+fn new_row_between_old_rows_is_counted_from_zero() {
     let named = |key: u32, durations: &[u64]| {
         let mut reading = reading(durations);
         reading.row.key = Key::reason(key).0;
@@ -75,7 +75,7 @@ fn a_new_row_may_come_between_old_ones() {
 }
 
 #[test]
-fn merging_keeps_the_extremes_of_both() {
+fn merged_rows_keep_extremes_of_both() {
     let mut row = RowInterval::since_zero(&reading(&[700, 900]));
     row.merge(&RowInterval::since_zero(&reading(&[300])));
     row.merge(&RowInterval::since_zero(&reading(&[])));
@@ -83,7 +83,7 @@ fn merging_keeps_the_extremes_of_both() {
     assert_eq!((row.min_ns, row.max_ns), (Some(300), Some(900)));
 }
 
-/// A book of few rows.
+/// Per-vCPU stats with four evictable rows.
 struct FewRows {
     rows: [RowReading; 4],
     other: RowReading,
@@ -112,12 +112,12 @@ impl FewRows {
         }
         let mut one = reading(&[ns]);
         one.extra_accesses = 1;
-        row.take_in(&one);
+        row.merge(&one);
     }
 
     fn evict(&mut self, place: usize) {
         let row = &mut self.rows[place];
-        self.other.take_in(row);
+        self.other.merge(row);
         let generation = row.generation + 1;
         *row = RowReading { place: row.place, generation, ..reading(&[]) };
         row.row.key = Key::NONE.0;
@@ -130,7 +130,7 @@ impl FewRows {
 }
 
 #[test]
-fn what_a_row_had_when_it_was_given_up_is_not_of_the_interval() {
+fn evicted_row_counters_from_before_interval_are_subtracted() {
     let mut stats = FewRows::new();
     [(1, 5_000), (1, 6_000), (2, 700)].into_iter().for_each(|(port, ns)| stats.stats(port, ns));
     let before = stats.read();
@@ -155,7 +155,7 @@ fn what_a_row_had_when_it_was_given_up_is_not_of_the_interval() {
 
 proptest! {
     #[test]
-    fn a_kind_adds_up_whatever_is_given_up(
+    fn evictions_keep_sum_of_kind(
         steps in prop::collection::vec((0..12_u64, 0..6_usize), 0..300),
     ) {
         let mut stats = FewRows::new();

@@ -1,10 +1,10 @@
-//! One line of a flat view: `START-END (prio N, KIND): NAME`, then what there is of ` @OFFSET`,
-//! ` owner:{…}`, ` parent:{…}` and ` KVM`. Names may have spaces, brackets and `@` in them, so what
-//! follows a name is taken off from the end.
+//! One line of a flat view: `START-END (prio N, KIND): NAME`, then optionally ` @OFFSET`, `
+//! owner:{…}`, ` parent:{…}` and ` KVM`. Names can contain spaces, brackets and `@`, so the
+//! optional parts are parsed from the end.
 
 use super::{MAX_NAME, Region, RegionKind};
 
-/// The region of a line; `None` if the line is another.
+/// The region of a line; `None` for any other line.
 pub(super) fn region(line: &str) -> Option<Region> {
     let (start, rest) = line.strip_prefix("  ")?.split_once('-')?;
     let (end, rest) = rest.split_once(" (prio ")?;
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_name_is_not_part_of_it() {
+    fn region_name_excludes_trailing_attributes() {
         let plain = of("i/o): vga ioports remapped");
         assert_eq!((plain.name.as_str(), plain.offset), ("vga ioports remapped", 0));
         assert_eq!((plain.kind, plain.nonvolatile, plain.owner), (RegionKind::Io, false, None));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn owners() {
+    fn region_owner_is_device_id_or_path() {
         let owner = |text: &str| of(&format!("i/o): x{text}")).owner;
         let path = "dev path=/machine/peripheral/usb0/xhci-core";
         assert_eq!(owner(&format!(" owner:{{{path}}}")).as_deref(), Some("usb0"));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds() {
+    fn region_kinds_are_parsed() {
         let kinds = ["ram", "ramd", "rom", "romd", "i/o", "container", "new"];
         let found = kinds.map(|kind| of(&format!("{kind}): x")).kind);
         use RegionKind::*;
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_none() {
+    fn malformed_region_lines_are_none() {
         for line in [
             "",
             "  No rendered FlatView",
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_cut_between_characters() {
+    fn long_region_name_is_cut_between_characters() {
         let name = of(&format!("i/o): x{}", "ä".repeat(1000))).name;
         assert_eq!(name, format!("x{}", "ä".repeat(127)));
     }

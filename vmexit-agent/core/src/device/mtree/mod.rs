@@ -1,6 +1,5 @@
-//! What a QEMU guest meets at an I/O port or a guest-physical address. In comes the text of the
-//! monitor's `info mtree -f`, with or without `-o`; out come the regions of both address spaces, to be
-//! looked up by address.
+//! QEMU's memory tree: the regions at I/O ports and guest-physical addresses, parsed from the
+//! monitor's `info mtree -f`, with or without `-o`.
 //!
 //! ```text
 //! FlatView #1
@@ -10,110 +9,110 @@
 //!   000000000000060c-0000000000000cf7 (prio 0, i/o): io @000000000000060c
 //! ```
 //!
-//! A flat view has what is left once regions that lie over others have hidden them, so at most one
-//! region answers at an address. `mtree_print_flatview` in QEMU's system/memory.c prints it
-//! (softmmu/memory.c until 8.1), in any order and for the address spaces of devices too. Whoever runs
-//! QEMU chooses some of the text: of lines that are not known nothing is believed, and names are not
-//! safe to print as they are.
+//! A flat view has overlaps resolved, so at most one region answers at an address. It is printed by
+//! `mtree_print_flatview` in QEMU's system/memory.c (softmmu/memory.c until 8.1), in any order, and
+//! for the address spaces of devices too. The text is untrusted: whoever runs QEMU chooses parts of
+//! it. Unknown lines are ignored, and names must be escaped before they are printed.
 
 mod line;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Longest name that is kept, in bytes; QEMU's own have up to some 40.
+/// Longest region name that is kept, bytes; QEMU's own have up to about 40.
 pub const MAX_NAME: usize = 256;
 
 const HEADER: &str = "FlatView #";
 
-/// The text is not what `info mtree -f` prints.
+/// Error of parsing the output of `info mtree -f`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MtreeError {
-    /// It is something else, such as what an older QEMU or another command says.
+    /// The text is something else, such as the output of another command or of an older QEMU.
     #[error(
-        "this is not the output of QEMU's `info mtree -f`: it has no line '{HEADER}0', and begins with {begins:?}"
+        "not the output of QEMU's `info mtree -f`: no line '{HEADER}0', the text begins with {begins:?}"
     )]
     NoFlatView {
-        /// The first words of the text.
+        /// First 60 characters of the text.
         begins: String,
     },
-    /// Every x86 machine has both address spaces.
-    #[error("the output of QEMU's `info mtree -f` is incomplete: it has no view of {0}")]
+    /// The view of an address space is missing; every x86 machine has both.
+    #[error("incomplete output of QEMU's `info mtree -f`: no view of {0}")]
     NoView(&'static str),
 }
 
-/// What is where in one VM, when the monitor was asked: firmware and guest move devices' BARs.
+/// Both address spaces of a VM at the time of the query; firmware and guest can move devices' BARs
+/// later.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct MemoryTree {
-    /// By I/O port.
+    /// Regions by I/O port.
     pub io: View,
-    /// By guest-physical address.
+    /// Regions by guest-physical address.
     pub memory: View,
 }
 
-/// One address space: its regions, which don't overlap, by address.
+/// One address space: regions that do not overlap, sorted by address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Vec<Region>", into = "Vec<Region>")]
 pub struct View {
     regions: Vec<Region>,
 }
 
-/// A range of addresses at which one of QEMU's memory regions answers.
+/// Address range of one of QEMU's memory regions.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Region {
-    /// QEMU's name of the memory region, such as `acpi-tmr`; not safe to print as it is.
+    /// QEMU's name of the memory region, such as `acpi-tmr`. Unescaped.
     pub name: String,
-    /// Whose it is, if `-o` was given: the device's id, else its path in QEMU's object tree, else a
-    /// type. Not safe to print as it is.
+    /// Owner of the region, if `-o` was given: the device's ID, else its path in QEMU's object
+    /// tree, else a type. Unescaped.
     pub owner: Option<String>,
     /// First address.
     pub start: u64,
     /// Last address.
     pub end: u64,
-    /// How far into the memory region the range starts, in bytes.
+    /// Offset of `start` within the memory region, bytes.
     pub offset: u64,
-    /// What an access leads to.
+    /// Type of the memory region.
     pub kind: RegionKind,
-    /// Whether it is RAM that outlives the VM.
+    /// Whether the region is RAM that outlives the VM.
     pub nonvolatile: bool,
 }
 
-/// `memory_region_type` in QEMU's system/memory.c.
+/// Type of a memory region (`memory_region_type` in QEMU's system/memory.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RegionKind {
     /// `ram`
     Ram,
-    /// `ramd`: memory of a real device that was passed through.
+    /// `ramd`: memory of a passed-through device.
     RamDevice,
     /// `rom`: also RAM that firmware has made read-only.
     Rom,
-    /// `romd`: read as memory, written to a device, such as flash.
+    /// `romd`: reads are memory accesses, writes go to a device, such as flash.
     RomDevice,
     /// `i/o`: QEMU or the kernel emulates each access.
     Io,
-    /// `container`: emulated too, but a root or mapped only by way of others.
+    /// `container`: emulated too; a root, or mapped only through other regions.
     Container,
-    /// One that this version does not know.
+    /// A type unknown to this version.
     Other,
 }
 
-/// What answers at an address.
+/// Result of looking up an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup<'a> {
-    /// A region.
+    /// A memory region.
     Region {
         /// The region.
         region: &'a Region,
-        /// How far into QEMU's memory region the address is, in bytes: 0xf0 for HPET's counter.
+        /// Offset of the address within QEMU's memory region, bytes: 0xf0 for the HPET's counter.
         offset: u64,
     },
-    /// Nothing: reads give all ones.
+    /// No region: reads return all ones.
     Unassigned,
 }
 
 impl MemoryTree {
-    /// Reads the monitor's output.
+    /// Parses the output of `info mtree -f`.
     pub fn parse(text: &str) -> Result<Self, MtreeError> {
         let (mut io, mut memory) = (None, None);
         let mut section: Option<Section> = None;
@@ -137,21 +136,22 @@ impl MemoryTree {
 }
 
 impl View {
-    /// Of regions that overlap, which QEMU never prints, only that with the lowest address is kept.
+    /// Sorts the regions. Of overlapping ones, which QEMU never prints, the one with the lowest
+    /// address is kept.
     fn new(mut regions: Vec<Region>) -> Self {
         regions.sort_by_key(|region| region.start);
         let mut last = None;
         regions.retain(|region| {
-            let free = last.is_none_or(|last| region.start > last);
-            if free {
+            let is_free = last.is_none_or(|last| region.start > last);
+            if is_free {
                 last = Some(region.end);
             }
-            free
+            is_free
         });
         Self { regions }
     }
 
-    /// What answers at a port or guest-physical address.
+    /// Looks up a port or guest-physical address.
     pub fn find(&self, address: u64) -> Lookup<'_> {
         let behind = self.regions.partition_point(|region| region.start <= address);
         match self.regions[..behind].last() {
@@ -162,8 +162,8 @@ impl View {
         }
     }
 
-    /// The regions that these addresses are in.
-    pub fn only(&self, addresses: impl Iterator<Item = u64>) -> Self {
+    /// The regions at these addresses.
+    pub fn subset(&self, addresses: impl Iterator<Item = u64>) -> Self {
         let mut regions = Vec::new();
         for address in addresses {
             if let Lookup::Region { region, .. } = self.find(address) {
@@ -173,7 +173,7 @@ impl View {
         Self::new(regions)
     }
 
-    /// Takes over another's regions, which go before those at the same addresses here.
+    /// Adds regions read later. They replace overlapping ones.
     pub fn extend(&mut self, later: Self) {
         let is_free = |region: &Region| {
             let overlaps = |other: &Region| region.start <= other.end && other.start <= region.end;
@@ -184,7 +184,7 @@ impl View {
         self.regions.sort_by_key(|region| region.start);
     }
 
-    /// All regions, by address.
+    /// All regions, sorted by address.
     pub fn regions(&self) -> &[Region] {
         &self.regions
     }
@@ -200,19 +200,19 @@ impl TryFrom<Vec<Region>> for View {
     type Error = &'static str;
 
     fn try_from(regions: Vec<Region>) -> Result<Self, Self::Error> {
-        let sound = |region: &Region| {
+        let is_valid = |region: &Region| {
             let length = region.end.checked_sub(region.start);
             length.and_then(|length| region.offset.checked_add(length)).is_some()
         };
-        if regions.iter().all(sound) {
+        if regions.iter().all(is_valid) {
             Ok(Self::new(regions))
         } else {
-            Err("a range of addresses that has no end")
+            Err("address range exceeds 64 bits")
         }
     }
 }
 
-/// One flat view while it is read.
+/// A flat view being parsed.
 #[derive(Default)]
 struct Section<'a> {
     space: Option<Space>,
@@ -229,7 +229,7 @@ enum Space {
 impl<'a> Section<'a> {
     fn read(&mut self, line: &'a str) {
         if let Some(name) = line.strip_prefix(" AS \"") {
-            // The names that memory_map_init in QEMU's system/physmem.c gives.
+            // Names from memory_map_init in QEMU's system/physmem.c.
             if name.starts_with("I/O\",") {
                 self.space = Some(Space::Io);
             } else if name.starts_with("memory\",") {
@@ -239,19 +239,19 @@ impl<'a> Section<'a> {
             self.root = root;
         } else if self.space.is_some()
             && let Some(region) = line::region(line)
-            && !self.is_left_over(&region)
+            && !self.is_background(&region)
         {
             self.regions.push(region);
         }
     }
 
-    /// Whether this is the root itself, which shows where nothing lies over it: nobody's. It
-    /// starts at address 0, so that an address is the offset.
-    fn is_left_over(&self, region: &Region) -> bool {
+    /// Whether this is the root region itself, which shows where no other region covers it and
+    /// belongs to no device. It starts at address 0, so its offset equals the address.
+    fn is_background(&self, region: &Region) -> bool {
         region.name == self.root && region.offset == region.start
     }
 
-    /// Keeps the first view of each space.
+    /// Keeps the first view of each address space.
     fn close(section: Option<Self>, io: &mut Option<View>, memory: &mut Option<View>) {
         let Some(Self { space: Some(space), regions, .. }) = section else { return };
         let view = match space {

@@ -1,5 +1,5 @@
-//! CPUID leaves. Linux has constants for few of them; the others are described in its words, from
-//! arch/x86/include/asm/cpuid/leaf_types.h, Linux 7.3, cut down to what fits a column. Those of
+//! Names of CPUID leaves. Linux has constants for few of them. The others have its descriptions
+//! from arch/x86/include/asm/cpuid/leaf_types.h, Linux 7.3, shortened to fit a column; those of
 //! hypervisors are from uapi/asm/kvm_para.h and include/hyperv/hvgdk_mini.h.
 
 #[rustfmt::skip]
@@ -34,7 +34,7 @@ const LEAVES: &[(u32, &str)] = &[
     (0x21, "TD"),
     (0x23, "ArchPerfmonExt"),
     (0x40000000, "max hypervisor leaf, vendor"),
-    // KVM's own are here, or 0x100 further on where the VM has Hyper-V's.
+    // KVM's leaves start here, or 0x100 later if the VM has Hyper-V's.
     (0x40000001, "KVM_CPUID_FEATURES or HYPERV_CPUID_INTERFACE"),
     (0x40000002, "HYPERV_CPUID_VERSION"),
     (0x40000003, "HYPERV_CPUID_FEATURES"),
@@ -73,7 +73,7 @@ const LEAVES: &[(u32, &str)] = &[
     (0xc0000001, "Centaur extended features"),
 ];
 
-/// What a leaf (the EAX with which CPUID was called) is about.
+/// Description of a leaf (EAX of the CPUID instruction).
 pub fn name(leaf: u32) -> Option<&'static str> {
     super::find(LEAVES, leaf)
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leaves() {
+    fn cpuid_leaf_names_match_table() {
         super::super::assert_in_order(LEAVES);
         assert_eq!(name(0x15), Some("TSC"));
         assert_eq!(name(0x4000_0003), Some("HYPERV_CPUID_FEATURES"));

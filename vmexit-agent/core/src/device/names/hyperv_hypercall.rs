@@ -1,5 +1,5 @@
-//! Hyper-V's hypercalls: the `code` of `kvm_hv_hypercall`. include/hyperv/hvgdk_mini.h, Linux 7.3; the
-//! extended ones, from 0x8001, from hvgdk_ext.h.
+//! Names of Hyper-V hypercalls: the `code` of `kvm_hv_hypercall`. include/hyperv/hvgdk_mini.h,
+//! Linux 7.3; extended ones, from 0x8001 on, from hvgdk_ext.h.
 
 #[rustfmt::skip]
 const CALLS: &[(u16, &str)] = &[
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls() {
+    fn hyperv_hypercall_names_match_table() {
         super::super::assert_in_order(CALLS);
         assert_eq!(name(0x0b), Some("HVCALL_SEND_IPI"));
         assert_eq!(name(0x13), Some("HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE_EX"));

@@ -1,4 +1,5 @@
-//! KVM's own hypercalls: the `nr` of `kvm_hypercall`. include/uapi/linux/kvm_para.h, Linux 7.3.
+//! Names of KVM's hypercalls: the `nr` of `kvm_hypercall`. include/uapi/linux/kvm_para.h, Linux
+//! 7.3.
 
 #[rustfmt::skip]
 const CALLS: &[(u64, &str)] = &[
@@ -26,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls() {
+    fn kvm_hypercall_names_match_table() {
         super::super::assert_in_order(CALLS);
         assert_eq!(name(5), Some("KVM_HC_KICK_CPU"));
         assert_eq!(name(11), Some("KVM_HC_SCHED_YIELD"));

@@ -1,6 +1,5 @@
-//! What numbers are called that a guest asks for, as Linux calls them: MSRs, CPUID leaves, hypercalls,
-//! and why KVM hands over to the VMM. They don't depend on the VM. Each table is data, one row a line,
-//! by number.
+//! Linux's names of numbers that do not depend on the VM: MSRs, CPUID leaves, hypercalls, and KVM's
+//! reasons for exits to userspace. Each table is sorted by number, one row per line.
 
 pub mod cpuid;
 pub mod hyperv_hypercall;
@@ -8,7 +7,7 @@ pub mod kvm_hypercall;
 pub mod msr;
 pub mod userspace_exit;
 
-/// The name beside a number in a table that is by number.
+/// The name of a number in a sorted table.
 fn find<N: Ord + Copy>(table: &[(N, &'static str)], number: N) -> Option<&'static str> {
     let at = table.binary_search_by_key(&number, |(number, _)| *number).ok()?;
     Some(table[at].1)
@@ -21,5 +20,5 @@ fn assert_in_order<N: Ord + std::fmt::Debug>(table: &[(N, &'static str)]) {
     }
     let mut names: Vec<_> = table.iter().map(|(_, name)| name).collect();
     names.sort_unstable();
-    assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "a name is there twice: {names:?}");
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "duplicate name: {names:?}");
 }

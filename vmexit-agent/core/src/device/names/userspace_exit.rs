@@ -1,5 +1,5 @@
-//! Why KVM hands over to the VMM: the `reason` of `kvm_userspace_exit`. include/uapi/linux/kvm.h, Linux
-//! 7.3.
+//! Names of KVM's reasons for exits to userspace: the `reason` of `kvm_userspace_exit`.
+//! include/uapi/linux/kvm.h, Linux 7.3.
 
 #[rustfmt::skip]
 const REASONS: &[(u32, &str)] = &[
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons() {
+    fn userspace_exit_names_match_table() {
         super::super::assert_in_order(REASONS);
         assert_eq!(name(2), Some("KVM_EXIT_IO"));
         assert_eq!(name(6), Some("KVM_EXIT_MMIO"));

@@ -1,6 +1,6 @@
-//! What a port or guest-physical address usually is, for VMs that can't be asked: where PCs have had
-//! things for decades, and where each VMM puts its own. A guest can move most of it, so every answer
-//! is a [`Guess`]; where there is a monitor, its answer ([`mtree`](super::mtree)) is the one to show.
+//! Common layouts of ports and guest-physical addresses, for VMs whose VMM can't be asked: the
+//! traditional PC layout, and what each VMM adds. A guest can move most devices, so every answer is
+//! a [`Guess`]; QEMU's memory tree ([`mtree`](super::mtree)) takes precedence.
 
 mod other_vmms;
 mod qemu;
@@ -9,27 +9,27 @@ use std::fmt;
 
 use crate::vm::Vmm;
 
-/// What something probably is. Its text ends in a question mark: `acpi-tmr?`.
+/// A probable device register. Displayed with a question mark: `acpi-tmr?`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guess {
-    /// QEMU's name of the region, whichever the VMM. What may be in the kernel or in QEMU has the same
-    /// name for both: `pic`, where QEMU has `kvm-pic` too.
+    /// QEMU's name of the region, for every VMM. Devices that can be in the kernel or in QEMU have
+    /// one name: `pic`, also for QEMU's `kvm-pic`.
     pub name: &'static str,
-    /// How far into the device's registers the address is, in bytes.
+    /// Offset of the address within the device's registers, bytes.
     pub offset: u64,
 }
 
 /// First address, last address, offset of the first, name.
 type WellKnownRow = (u64, u64, u64, &'static str);
 
-/// Both address spaces; rows by address.
+/// Both address spaces; rows are sorted by address.
 #[derive(Clone, Copy)]
 struct WellKnownMap {
     ports: &'static [WellKnownRow],
     memory: &'static [WellKnownRow],
 }
 
-/// Of a VMM that nobody knows QEMU's are guessed: most of them are any PC's.
+/// The layout of a VMM. Unknown VMMs get QEMU's, most of which is common to all PCs.
 const fn map(vmm: Vmm) -> WellKnownMap {
     match vmm {
         Vmm::Qemu | Vmm::Kvmtool | Vmm::Other => qemu::MAP,
@@ -39,12 +39,12 @@ const fn map(vmm: Vmm) -> WellKnownMap {
     }
 }
 
-/// What usually is at an I/O port.
+/// The usual device at an I/O port.
 pub fn port(vmm: Vmm, port: u16) -> Option<Guess> {
     find(map(vmm).ports, port.into())
 }
 
-/// What usually is at a guest-physical address.
+/// The usual device at a guest-physical address.
 pub fn memory(vmm: Vmm, address: u64) -> Option<Guess> {
     find(map(vmm).memory, address)
 }
@@ -68,7 +68,7 @@ mod tests {
     const ALL: [Vmm; 4] = [Vmm::Qemu, Vmm::Firecracker, Vmm::CloudHypervisor, Vmm::Crosvm];
 
     #[test]
-    fn rows_are_by_address_and_apart() {
+    fn well_known_rows_are_sorted_and_disjoint() {
         for vmm in ALL {
             for rows in [map(vmm).ports, map(vmm).memory] {
                 assert!(rows.iter().all(|(start, end, ..)| start <= end), "{vmm:?}");
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_show_that_they_are() {
+    fn guess_is_displayed_with_question_mark() {
         let text = |guess: Option<Guess>| guess.map(|guess| guess.to_string());
         assert_eq!(text(port(Vmm::Other, 0x608)).as_deref(), Some("acpi-tmr?"));
         assert_eq!(text(port(Vmm::Firecracker, 0x608)), None);

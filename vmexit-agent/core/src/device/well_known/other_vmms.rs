@@ -1,9 +1,10 @@
-//! Other VMMs, by their sources of August 2026: only what has a fixed address wherever it is there at
-//! all. KVM's own PIC and PIT are where arch/x86/kvm/i8259.c and i8254.c have them.
+//! Layouts of other VMMs, from their sources of August 2026: devices with a fixed address wherever
+//! present. The addresses of KVM's own PIC and PIT are from arch/x86/kvm/i8259.c and i8254.c.
 
 use super::{WellKnownMap, WellKnownRow};
 
-/// src/vmm/src/device_manager/legacy.rs, devices/pci/pci_segment.rs and arch/x86_64/layout.rs.
+/// Sources: src/vmm/src/device_manager/legacy.rs, devices/pci/pci_segment.rs and
+/// arch/x86_64/layout.rs.
 pub(super) const FIRECRACKER: WellKnownMap = WellKnownMap {
     ports: &[
         (0x0020, 0x0021, 0, "pic"),
@@ -20,7 +21,8 @@ pub(super) const FIRECRACKER: WellKnownMap = WellKnownMap {
     memory: &[(0xeec0_0000, 0xeecf_ffff, 0, "pcie-mmcfg-mmio"), IOAPIC, APIC],
 };
 
-/// vmm/src/device_manager.rs, devices/src/debug_console.rs, pci/src/lib.rs and arch/src/x86_64/layout.rs.
+/// Sources: vmm/src/device_manager.rs, devices/src/debug_console.rs, pci/src/lib.rs and
+/// arch/src/x86_64/layout.rs.
 pub(super) const CLOUD_HYPERVISOR: WellKnownMap = WellKnownMap {
     ports: &[
         (0x0064, 0x0064, 0, "i8042-cmd"),
@@ -42,7 +44,7 @@ pub(super) const CLOUD_HYPERVISOR: WellKnownMap = WellKnownMap {
     ],
 };
 
-/// x86_64/src/lib.rs, arch/src/serial.rs and devices/src/fw_cfg.rs.
+/// Sources: x86_64/src/lib.rs, arch/src/serial.rs and devices/src/fw_cfg.rs.
 pub(super) const CROSVM: WellKnownMap = WellKnownMap {
     ports: &[
         (0x0020, 0x0021, 0, "pic"),
@@ -64,6 +66,6 @@ pub(super) const CROSVM: WellKnownMap = WellKnownMap {
     memory: &[IOAPIC, APIC],
 };
 
-/// KVM's: arch/x86/kvm/ioapic.h, and APIC_DEFAULT_PHYS_BASE.
+/// KVM's IOAPIC and APIC: arch/x86/kvm/ioapic.h, and APIC_DEFAULT_PHYS_BASE.
 const IOAPIC: WellKnownRow = (0xfec0_0000, 0xfec0_00ff, 0, "ioapic");
 const APIC: WellKnownRow = (0xfee0_0000, 0xfeef_ffff, 0, "apic-msi");

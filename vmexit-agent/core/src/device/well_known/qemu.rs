@@ -1,7 +1,8 @@
-//! QEMU's `pc` and `q35`, by the names of `info mtree -f` in 7.2 and 11.1, which a test holds against
-//! recorded ones; a row with a source file is in none of those. Firmware chooses where ACPI's registers
-//! are: SeaBIOS takes 0x600 (src/fw/pciinit.c), as OVMF does on `q35`; on `pc` OVMF takes 0xb000
-//! (OvmfPkg/Include/OvmfPlatforms.h), which is not guessed, since others may have a device there.
+//! QEMU's `pc` and `q35`, with the names of `info mtree -f` in 7.2 and 11.1; a test compares them
+//! with recorded output. Rows with a source file are in no recorded output. Firmware chooses the
+//! addresses of ACPI's registers: SeaBIOS uses 0x600 (src/fw/pciinit.c), and so does OVMF on `q35`.
+//! On `pc` OVMF uses 0xb000 (OvmfPkg/Include/OvmfPlatforms.h), which is not guessed because other
+//! devices can be there.
 
 use super::{WellKnownMap, WellKnownRow};
 
@@ -49,7 +50,7 @@ const PORTS: &[WellKnownRow] = &[
     (0x03f6, 0x03f6, 0, "ide"),
     (0x03f7, 0x03f7, 0, "fdc"),
     (0x03f8, 0x03ff, 0, "serial"),
-    (0x0402, 0x0402, 0, "isa-debugcon"),     // where OVMF's and SeaBIOS's debug output goes
+    (0x0402, 0x0402, 0, "isa-debugcon"),     // debug output of OVMF and SeaBIOS
     (0x04d0, 0x04d0, 0, "elcr"),
     (0x04d1, 0x04d1, 0, "elcr"),
     (0x0501, 0x0502, 0, "isa-debug-exit"),   // hw/misc/debugexit.c, its default

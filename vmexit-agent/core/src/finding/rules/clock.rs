@@ -1,24 +1,25 @@
-//! Clocks and timers.
+//! Rules about clocks and timers.
 
 use super::settings::{HV_TIME, HYPERV_TIMERS, INVTSC, KVMCLOCK, NO_HPET};
 use crate::{
-    finding::{Confidence, Least, Os, Pattern, Remedy, Rule},
+    finding::{Confidence, Os, Pattern, Remedy, Rule, Threshold},
     kind::Direction,
 };
 
 const HYPERV_RST: &str = "QEMU, docs/system/i386/hyperv.rst";
 
-/// Windows looks for its clock when it starts.
-const WINDOWS_CLOCK: &str = "`bcdedit /enum` must show neither useplatformclock nor useplatformtick: \
-     `bcdedit /deletevalue useplatformclock`. A change of the VM takes a shutdown and a start, not a reboot.";
+/// Windows chooses its clock at boot.
+const WINDOWS_CLOCK: &str = "`bcdedit /enum` must show neither useplatformclock nor useplatformtick; remove them with \
+     `bcdedit /deletevalue useplatformclock`. Changes of the VM need a shutdown and a start, not a reboot.";
 
-const LINUX_CLOCK: &str = "`echo kvm-clock > /sys/devices/system/clocksource/clocksource0/current_clocksource` \
-     has it at once, where available_clocksource beside it lists it. For good, take clocksource=, notsc and \
-     no-kvmclock off the kernel's command line; `dmesg | grep -i tsc` says why the TSC was given up.";
+const LINUX_CLOCK: &str = "At run time, if available_clocksource in the same directory lists it: \
+     `echo kvm-clock > /sys/devices/system/clocksource/clocksource0/current_clocksource`. \
+     Permanently: remove clocksource=, notsc and no-kvmclock from the kernel's command line. \
+     `dmesg | grep -i tsc` shows why the kernel rejected the TSC.";
 
 const WINDOWS_TIMERS: Remedy = Remedy {
     os: Os::Windows,
-    action: "Offer Hyper-V's clock and timers, which Windows prefers to all others.",
+    action: "Enable Hyper-V's clock and timers, which Windows prefers to all others.",
     settings: HYPERV_TIMERS,
     inside: WINDOWS_CLOCK,
 };
@@ -26,18 +27,18 @@ const WINDOWS_TIMERS: Remedy = Remedy {
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "acpi-pm-timer",
-        title: "the guest keeps time by the ACPI PM timer",
+        title: "the guest's clock is the ACPI PM timer",
         sign: "reads of QEMU's device `acpi-tmr`",
         patterns: &[Pattern::Device(&["acpi-tmr"])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "Whenever the guest asks for the time it reads a port that QEMU emulates: the vCPU goes to \
-                userspace and back. Guests do so where they know no better clock, or were told to.",
+        cause: "Each reading of the time is a read of a port that QEMU emulates: the vCPU goes to userspace \
+                and back. Guests use this clock if they find no better one, or are configured to.",
         remedies: &[
             WINDOWS_TIMERS,
             Remedy {
                 os: Os::Linux,
-                action: "Have the guest use kvm-clock, or the TSC where it is stable.",
+                action: "Make the guest use kvm-clock, or the TSC if it is stable.",
                 settings: &[KVMCLOCK],
                 inside: LINUX_CLOCK,
             },
@@ -51,20 +52,20 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "rtc",
-        title: "the guest ticks by the real-time clock",
+        title: "the guest's timer is the real-time clock",
         sign: "accesses to QEMU's devices `rtc` and `rtc-index`, ports 0x70 and 0x71",
         patterns: &[Pattern::Device(&["rtc", "rtc-index"])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "The RTC interrupts periodically, and each time the guest reads its register C by two ports \
-                that QEMU emulates. Windows does so where it has neither Hyper-V's timers nor an HPET.",
+        cause: "The RTC interrupts periodically; for each interrupt the guest reads its register C through \
+                two ports that QEMU emulates. Windows uses it if it has neither Hyper-V's timers nor an HPET.",
         remedies: &[
             WINDOWS_TIMERS,
             Remedy {
                 os: Os::Linux,
-                action: "Linux does not tick by it: find the program that reads it.",
+                action: "Find the program that reads it: Linux itself does not use it as a timer.",
                 settings: &[],
-                inside: "`fuser -v /dev/rtc*` shows who has it open; look for hwclock in a loop.",
+                inside: "`fuser -v /dev/rtc*` shows which program has it open; look for hwclock in a loop.",
             },
         ],
         confidence: Confidence::High,
@@ -72,24 +73,24 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "hpet",
-        title: "the guest keeps time by the HPET",
+        title: "the guest's clock is the HPET",
         sign: "accesses to QEMU's device `hpet`; its counter is at +0xf0",
         patterns: &[Pattern::Device(&["hpet"])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
         cause: "The HPET's registers are memory that QEMU emulates: each reading of the time is a fault, and \
-                the vCPU goes to userspace and back. As a timer it takes several accesses for each tick.",
+                the vCPU goes to userspace and back. As a timer, it needs several accesses per tick.",
         remedies: &[
             Remedy {
                 os: Os::Windows,
-                action: "Offer Hyper-V's clock and timers first. An HPET that is taken away without them sends \
-                       Windows to the RTC, which costs more.",
+                action: "Enable Hyper-V's clock and timers before removing the HPET. With neither, Windows \
+                         uses the RTC, which costs more.",
                 settings: HYPERV_TIMERS,
                 inside: WINDOWS_CLOCK,
             },
             Remedy {
                 os: Os::Linux,
-                action: "Have the guest use kvm-clock, or the TSC where it is stable, and leave the HPET out.",
+                action: "Make the guest use kvm-clock, or the TSC if it is stable, and remove the HPET.",
                 settings: &[KVMCLOCK, NO_HPET],
                 inside: LINUX_CLOCK,
             },
@@ -103,19 +104,19 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "hyperv-reference-counter",
-        title: "the guest reads Hyper-V's clock by MSR",
+        title: "the guest's clock is Hyper-V's reference counter MSR",
         sign: "reads of MSR 0x40000020 (HV_X64_MSR_TIME_REF_COUNT)",
         patterns: &[Pattern::Msrs(0x4000_0020, 0x4000_0020, Direction::Read)],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "Hyper-V's TSC page tells the same time without an exit. The guest does not use it, or KVM \
-                keeps it invalid, as it does while the host's own clock is not the TSC.",
+        cause: "Hyper-V's TSC page provides the same time without an exit. Either the guest does not use it, \
+                or KVM marks it invalid, as it does while the host's own clock is not the TSC.",
         remedies: &[Remedy {
             os: Os::Windows,
-            action: "Offer the TSC page on a TSC that is said to be invariant; that keeps the VM from being \
-                   migrated to a host with another frequency.",
+            action: "Enable the TSC page and the invariant TSC. The VM can then no longer be migrated to a \
+                     host with another TSC frequency.",
             settings: &[HV_TIME, INVTSC],
-            inside: "On the host /sys/devices/system/clocksource/clocksource0/current_clocksource must be tsc.",
+            inside: "On the host: /sys/devices/system/clocksource/clocksource0/current_clocksource must be tsc.",
         }],
         confidence: Confidence::Medium,
         sources: &[
@@ -126,11 +127,11 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "hyperv-timers",
-        title: "the guest sets Hyper-V's timers",
+        title: "the guest programs Hyper-V's timers",
         sign: "writes of MSRs 0x400000b0 to 0x400000b7 (HV_X64_MSR_STIMER…)",
         patterns: &[Pattern::Msrs(0x4000_00b0, 0x4000_00b7, Direction::Write)],
-        least: Least::Never,
-        fine: Some("these are the timers that a Windows guest is to use"),
+        threshold: Threshold::Never,
+        fine: Some("these are the recommended timers of a Windows guest"),
         cause: "",
         remedies: &[],
         confidence: Confidence::High,
@@ -138,29 +139,29 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "timer-programming",
-        title: "the guest sets its timer",
+        title: "the guest programs its APIC timer",
         sign: "writes of MSRs 0x6e0 (IA32_TSC_DEADLINE) and 0x838 (X2APIC_TMICT)",
         patterns: &[
             Pattern::Msrs(0x6e0, 0x6e0, Direction::Write),
             Pattern::Msrs(0x838, 0x838, Direction::Write),
         ],
-        least: Least::PerVcpu(500.0),
+        threshold: Threshold::PerVcpu(500.0),
         fine: Some("it is the guest's own tick"),
-        cause: "Each time the guest sets when it is to be interrupted next it leaves for KVM: a fast tick \
-                (CONFIG_HZ), programs that sleep for moments, many high-resolution timers.",
+        cause: "Each programming of the timer is an exit. Frequent ones come from a fast tick (CONFIG_HZ), \
+                programs with short sleeps, or many high-resolution timers.",
         remedies: &[
             Remedy {
                 os: Os::Linux,
                 action: "Have the guest set fewer timers.",
                 settings: &[],
-                inside: "A kernel with a lower CONFIG_HZ; nohz_full= for CPUs with one busy task; \
-                         `perf trace -s` shows programs that sleep for moments.",
+                inside: "Use a kernel with a lower CONFIG_HZ, or nohz_full= for CPUs with one busy task. \
+                         `perf trace -s` shows programs with short sleeps.",
             },
             Remedy {
                 os: Os::Windows,
                 action: "Have the guest set fewer timers.",
                 settings: &[],
-                inside: "`powercfg /energy` names programs that ask for a finer timer.",
+                inside: "`powercfg /energy` lists programs that request a higher timer resolution.",
             },
         ],
         confidence: Confidence::Medium,
@@ -171,15 +172,17 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "preemption-timer",
-        title: "the guest's timers end guest mode when they fire",
+        title: "the guest's timers cause exits when they expire",
         sign: "exits PREEMPTION_TIMER",
         patterns: &[Pattern::Exits(&["PREEMPTION_TIMER"])],
-        least: Least::PerVcpu(500.0),
+        threshold: Threshold::PerVcpu(500.0),
         fine: Some("it is the guest's own tick"),
-        cause: "KVM has Intel's preemption timer run for the guest's APIC timer, on the CPU that runs the vCPU.",
+        cause: "KVM implements the guest's APIC timer with Intel's preemption timer, on the CPU that runs the \
+                vCPU.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "Where vCPUs have CPUs of their own and there is APICv, have other CPUs run the timers.",
+            action: "If the vCPUs are pinned to dedicated CPUs and the host has APICv, let other CPUs run the \
+                     timers.",
             settings: &[],
             inside: "On the host: nohz_full= for the vCPUs' CPUs, and kvm.pi_inject_timer=1.",
         }],

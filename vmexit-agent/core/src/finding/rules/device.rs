@@ -1,7 +1,7 @@
-//! Devices in QEMU.
+//! Rules about devices in QEMU.
 
 use super::settings::{NO_VMPORT, VIRTIO_CONSOLE, VIRTIO_DISK, VIRTIO_NETWORK, VIRTIO_TABLET};
-use crate::finding::{Confidence, Least, Os, Pattern, Remedy, Rule};
+use crate::finding::{Confidence, Os, Pattern, Remedy, Rule, Threshold};
 
 const EVENTFD: &str = "Linux, Documentation/virt/kvm/api.rst (KVM_IOEVENTFD)";
 const FORMATDOMAIN: &str = "libvirt, docs/formatdomain.rst";
@@ -9,18 +9,18 @@ const FORMATDOMAIN: &str = "libvirt, docs/formatdomain.rst";
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "serial-port",
-        title: "the guest talks over an emulated serial port",
+        title: "the guest uses an emulated serial port",
         sign: "accesses to QEMU's device `serial`",
         patterns: &[Pattern::Device(&["serial"])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "Each byte goes to QEMU on its own, and before most of them the guest asks whether the port \
-                is free.",
+        cause: "Each byte is an exit to QEMU of its own, and before most of them the guest reads whether the \
+                port is ready.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "Print less, or by virtio: a whole buffer with one exit.",
+            action: "Reduce the output, or use a virtio console, which sends a whole buffer with one exit.",
             settings: &[VIRTIO_CONSOLE],
-            inside: "Linux: console=hvc0 in place of console=ttyS0, and `quiet`.",
+            inside: "Linux: console=hvc0 instead of console=ttyS0, and `quiet`.",
         }],
         confidence: Confidence::Medium,
         sources: &[
@@ -30,19 +30,19 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "pci-configuration",
-        title: "the guest keeps reading PCI configuration space",
+        title: "the guest reads PCI configuration space repeatedly",
         sign: "accesses to QEMU's devices `pci-conf-idx` and `pci-conf-data`, ports 0xcf8 and 0xcfc, and to \
                `pcie-mmcfg-mmio`",
         patterns: &[Pattern::Device(&["pci-conf-idx", "pci-conf-data", "pcie-mmcfg-mmio"])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "Firmware and kernel do so while they boot, and when a device is plugged in. If it goes on, \
-                something in the guest polls.",
+        cause: "Firmware and kernel do so during boot and when a device is plugged in. If it continues, a \
+                program or driver in the guest polls.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "If the guest is not booting, find what polls.",
+            action: "If the guest is not booting, find the program or driver that polls.",
             settings: &[],
-            inside: "Look for lspci or a monitoring agent in a loop, and for drivers that fail again and again.",
+            inside: "Look for lspci or a monitoring agent in a loop, and for drivers that fail repeatedly.",
         }],
         confidence: Confidence::Low,
         sources: &["Linux, arch/x86/pci/direct.c", "Linux, arch/x86/pci/mmconfig_64.c"],
@@ -52,13 +52,12 @@ pub(super) const RULES: &[Rule] = &[
         title: "firmware writes to a debug console",
         sign: "accesses to QEMU's device `isa-debugcon`, port 0x402 or 0xe9",
         patterns: &[Pattern::Device(&["isa-debugcon"])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "Each byte of debug output is an exit to QEMU. Firmware finds out whether anybody listens.",
+        cause: "Each byte of debug output is an exit to QEMU. Firmware writes it if it detects the device.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "Leave out `-debugcon` and `-device isa-debugcon`, or take firmware that was built for \
-                   release.",
+            action: "Remove `-debugcon` and `-device isa-debugcon`, or use a release build of the firmware.",
             settings: &[],
             inside: "",
         }],
@@ -67,16 +66,16 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "fw-cfg",
-        title: "the guest reads QEMU's configuration byte by byte",
+        title: "the guest reads QEMU's fw_cfg byte by byte",
         sign: "accesses to QEMU's device `fwcfg`, ports 0x510 and 0x511",
         patterns: &[Pattern::Device(&["fwcfg"])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "A kernel, an initramfs and ACPI's tables can come this way while the guest boots. Firmware \
-                that knows the DMA interface takes one exit for each of them.",
+        cause: "Firmware can load a kernel, an initramfs and ACPI tables this way during boot. With the DMA \
+                interface it needs one exit for each of them.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "If boots are too slow, take newer firmware, which uses the DMA interface at port 0x514.",
+            action: "If booting is too slow, use newer firmware, which uses the DMA interface at port 0x514.",
             settings: &[],
             inside: "",
         }],
@@ -85,17 +84,17 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "vmport",
-        title: "the guest polls VMware's port",
+        title: "the guest polls VMware's I/O port",
         sign: "accesses to QEMU's device `vmport`, port 0x5658",
         patterns: &[Pattern::Device(&["vmport"])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "A driver for VMware's mouse, or its tools, ask the hypervisor by a port over and over.",
+        cause: "A driver for VMware's mouse, or VMware's tools, repeatedly query the hypervisor through a port.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "Leave the port out; a virtio or USB tablet does what the mouse did.",
+            action: "Remove the port; a virtio or USB tablet replaces the mouse.",
             settings: &[NO_VMPORT],
-            inside: "Uninstall VMware's tools and its mouse driver.",
+            inside: "Uninstall VMware's tools and mouse driver.",
         }],
         confidence: Confidence::Medium,
         sources: &["QEMU, hw/i386/vmport.c", FORMATDOMAIN],
@@ -113,16 +112,16 @@ pub(super) const RULES: &[Rule] = &[
             "eepro100*",
             "vmxnet3*",
         ])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "Each register that its driver touches takes the vCPU to QEMU and back, several for each \
-                packet or burst of them.",
+        cause: "Each register access of its driver takes the vCPU to QEMU and back, several times per packet \
+                or burst of packets.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "Give it a virtio card: its driver writes to memory and rings a doorbell that the kernel \
-                   answers.",
+            action: "Use a virtio network card: its driver writes to memory and rings a doorbell that the \
+                     kernel handles.",
             settings: &[VIRTIO_NETWORK],
-            inside: "Windows needs the driver NetKVM from virtio-win before that.",
+            inside: "Windows: install the driver NetKVM from virtio-win first.",
         }],
         confidence: Confidence::High,
         sources: &[EVENTFD, FORMATDOMAIN],
@@ -141,16 +140,15 @@ pub(super) const RULES: &[Rule] = &[
             "mptsas-*",
             "fdc*",
         ])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "Each register that its driver touches takes the vCPU to QEMU and back, several for each \
-                request.",
+        cause: "Each register access of its driver takes the vCPU to QEMU and back, several times per request.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "Give it a virtio disk: its driver writes to memory and rings a doorbell that the kernel \
-                   answers.",
+            action: "Use a virtio disk: its driver writes to memory and rings a doorbell that the kernel \
+                     handles.",
             settings: &[VIRTIO_DISK],
-            inside: "Windows needs the driver viostor from virtio-win before that.",
+            inside: "Windows: install the driver viostor from virtio-win first.",
         }],
         confidence: Confidence::High,
         sources: &[EVENTFD, FORMATDOMAIN],
@@ -170,13 +168,13 @@ pub(super) const RULES: &[Rule] = &[
             "usb2 port*",
             "usb3 port*",
         ])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "The guest's driver polls the controller for the devices on it, such as the tablet that \
-                consoles in a window have.",
+        cause: "The guest's driver polls the controller for its devices, such as the tablet of graphical \
+                consoles.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "Leave out the USB tablet and its controller, or take virtio's tablet.",
+            action: "Remove the USB tablet and its controller, or use a virtio tablet.",
             settings: &[VIRTIO_TABLET],
             inside: "",
         }],
@@ -185,16 +183,16 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "emulated-device",
-        title: "a device in QEMU is busy whose name is not known",
-        sign: "accesses to memory that nobody could name, answered in userspace",
+        title: "an unknown device in QEMU is busy",
+        sign: "accesses to device memory without a known name, handled in userspace",
         patterns: &[Pattern::UnknownDevice],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "Each access to a device's registers that QEMU emulates takes the vCPU there and back.",
+        cause: "Each access to the registers of a device that QEMU emulates takes the vCPU to QEMU and back.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "Find out which device it is: give QEMU a QMP socket that vmexit can ask, or look for the \
-                   address in `info mtree -f`. Virtio's devices do the same work with far fewer exits.",
+            action: "Identify the device: give QEMU a QMP socket for vmexit to use, or look up the address in \
+                     `info mtree -f`. A virtio device does the same work with far fewer exits.",
             settings: &[],
             inside: "",
         }],
@@ -203,11 +201,11 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "doorbells",
-        title: "virtio devices are told of work",
-        sign: "doorbells, and accesses to QEMU's `virtio-pci-notify-…` that end in the kernel",
+        title: "the guest notifies virtio devices",
+        sign: "doorbells, and accesses to QEMU's `virtio-pci-notify-…` that are handled in the kernel",
         patterns: &[Pattern::Doorbells],
-        least: Least::Never,
-        fine: Some("by ioeventfd: the vCPU goes on at once"),
+        threshold: Threshold::Never,
+        fine: Some("handled by ioeventfd, without an exit to userspace"),
         cause: "",
         remedies: &[],
         confidence: Confidence::High,

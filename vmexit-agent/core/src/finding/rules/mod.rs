@@ -1,4 +1,4 @@
-//! The rules, by what they are about. docs/findings.md is made from them.
+//! The rules, by subject. docs/findings.md is generated from them.
 
 mod clock;
 mod device;

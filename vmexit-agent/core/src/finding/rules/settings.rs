@@ -1,4 +1,4 @@
-//! The settings that remedies are made of: libvirt's docs/formatdomain.rst, QEMU's qemu-options.hx and
+//! Settings for remedies: libvirt's docs/formatdomain.rst, QEMU's qemu-options.hx and
 //! docs/system/i386/hyperv.rst.
 
 use super::super::Setting;
@@ -13,28 +13,28 @@ const DEVICES: &[&str] = &["devices"];
 
 const fn cpu(
     feature: Feature,
-    inside: &'static [&'static str],
+    parents: &'static [&'static str],
     xml: &'static str,
     value: &'static str,
 ) -> Setting {
-    Setting { switches: Some((feature, true)), inside, xml, option: "-cpu", value }
+    Setting { switches: Some((feature, true)), parents, xml, option: "-cpu", value }
 }
 
 const fn machine(
     feature: Feature,
-    inside: &'static [&'static str],
+    parents: &'static [&'static str],
     xml: &'static str,
     value: &'static str,
 ) -> Setting {
-    Setting { switches: Some((feature, false)), inside, xml, option: "-machine", value }
+    Setting { switches: Some((feature, false)), parents, xml, option: "-machine", value }
 }
 
 const fn added(
-    inside: &'static [&'static str],
+    parents: &'static [&'static str],
     xml: &'static str,
     option: &'static str,
 ) -> Setting {
-    Setting { switches: None, inside, xml, option, value: "" }
+    Setting { switches: None, parents, xml, option, value: "" }
 }
 
 #[rustfmt::skip]
@@ -67,5 +67,5 @@ mod table {
 
 pub(super) use table::*;
 
-/// Hyper-V's clock and timers; the timers need all the others (docs/system/i386/hyperv.rst).
+/// Hyper-V's clock and timers; the timers need the other three (docs/system/i386/hyperv.rst).
 pub(super) const HYPERV_TIMERS: &[Setting] = &[HV_TIME, HV_VPINDEX, HV_SYNIC, HV_STIMER];

@@ -1,8 +1,8 @@
-//! What vCPUs do by themselves: wait, spin, touch memory, call.
+//! Rules about vCPUs: waiting, spinning, page faults, hypercalls, CPUID.
 
 use super::settings::{HUGE_PAGES, HV_SPINLOCKS, KVM_PV_UNHALT, PINNED};
 use crate::{
-    finding::{Confidence, Least, Os, Pattern, Remedy, Rule},
+    finding::{Confidence, Os, Pattern, Remedy, Rule, Threshold},
     report::Page,
 };
 
@@ -13,7 +13,7 @@ const MMU: &str = "Linux, Documentation/virt/kvm/x86/mmu.rst";
 
 const FEWER: Remedy = Remedy {
     os: Os::Unknown,
-    action: "Give the host's CPUs fewer vCPUs to run, or these vCPUs CPUs of their own.",
+    action: "Run fewer vCPUs per host CPU, or pin these vCPUs to dedicated CPUs.",
     settings: &[PINNED],
     inside: "",
 };
@@ -24,8 +24,8 @@ pub(super) const RULES: &[Rule] = &[
         title: "vCPUs are idle",
         sign: "exits HLT, or `hlt` and `idle-halt` on AMD",
         patterns: &[Pattern::Exits(&["HLT", "hlt", "idle-halt"])],
-        least: Least::Never,
-        fine: Some("the time is spent waiting, not working"),
+        threshold: Threshold::Never,
+        fine: Some("this time is waiting, not work"),
         cause: "",
         remedies: &[],
         confidence: Confidence::High,
@@ -34,17 +34,17 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "halt-polling",
         title: "KVM polls for idle vCPUs",
-        sign: "halts that ended while KVM polled, by their time",
+        sign: "time of halts that ended while KVM polled",
         patterns: &[Pattern::Polling],
-        least: Least::Core(10.0),
+        threshold: Threshold::Core(10.0),
         fine: None,
-        cause: "When a vCPU halts KVM keeps the CPU busy for a moment, for the wakeup may come at once. It \
-                makes wakeups faster and the host look busy; nobody else is kept from running.",
+        cause: "When a vCPU halts, KVM polls for a short time, because the wakeup may follow at once. Polling \
+                makes wakeups faster, and the host looks busy; other tasks are not kept from running.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "If power or the load shown matters more than latency, have KVM poll for less long.",
+            action: "If power or the displayed load matters more than latency, shorten the polling.",
             settings: &[],
-            inside: "On the host, for all VMs: /sys/module/kvm/parameters/halt_poll_ns, 0 for not at all.",
+            inside: "On the host, for all VMs: /sys/module/kvm/parameters/halt_poll_ns; 0 disables polling.",
         }],
         confidence: Confidence::Medium,
         sources: &[HALT_POLLING],
@@ -54,21 +54,21 @@ pub(super) const RULES: &[Rule] = &[
         title: "vCPUs spin",
         sign: "exits PAUSE_INSTRUCTION, or `pause` on AMD",
         patterns: &[Pattern::Exits(&["PAUSE_INSTRUCTION", "pause"])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "A vCPU waits in a loop, for the most part for a lock whose holder is not running: there are \
-                more vCPUs than CPUs to run them.",
+        cause: "A vCPU waits in a loop, mostly for a lock whose holder is not running: there are more vCPUs \
+                than CPUs to run them.",
         remedies: &[
             FEWER,
             Remedy {
                 os: Os::Windows,
-                action: "Have Windows tell when it spins, so that somebody else is let run.",
+                action: "Make Windows notify KVM when it spins, so that another vCPU can run.",
                 settings: &[HV_SPINLOCKS],
                 inside: "",
             },
             Remedy {
                 os: Os::Linux,
-                action: "Have Linux sleep while it waits for a lock.",
+                action: "Make Linux sleep while it waits for a lock.",
                 settings: &[KVM_PV_UNHALT],
                 inside: "",
             },
@@ -81,10 +81,10 @@ pub(super) const RULES: &[Rule] = &[
         title: "vCPUs wait for each other's locks",
         sign: "hypercalls KVM_HC_KICK_CPU to KVM and HVCALL_NOTIFY_LONG_SPIN_WAIT to Hyper-V",
         patterns: &[Pattern::KvmCalls(&[5]), Pattern::HyperVCalls(&[8])],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "A vCPU that has waited for a lock for long has gone to sleep, or told so; each such wait takes \
-                calls. The lock is contended, or its holder is not running.",
+        cause: "A vCPU that waits for a lock for long goes to sleep, or notifies the hypervisor; both take \
+                hypercalls. The lock is contended, or its holder is not running.",
         remedies: &[
             FEWER,
             Remedy {
@@ -99,15 +99,15 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "paravirtual-calls",
-        title: "the guest calls the hypervisor",
+        title: "the guest makes paravirtual hypercalls",
         sign: "hypercalls that send interrupts, flush TLBs or yield: 9 to 11 to KVM; 0x2, 0x3, 0xb, 0x13 to \
                0x15 to Hyper-V",
         patterns: &[
             Pattern::KvmCalls(&[9, 10, 11]),
             Pattern::HyperVCalls(&[0x2, 0x3, 0xb, 0x13, 0x14, 0x15]),
         ],
-        least: Least::Never,
-        fine: Some("each call stands for several exits that it saves"),
+        threshold: Threshold::Never,
+        fine: Some("each hypercall replaces several exits"),
         cause: "",
         remedies: &[],
         confidence: Confidence::High,
@@ -115,17 +115,18 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "missing-pages",
-        title: "the guest touches memory that the host has not given it yet",
+        title: "the guest accesses memory that the host has not allocated yet",
         sign: "page faults on missing pages",
         patterns: &[Pattern::Faults(Page::Missing)],
-        least: Least::Core(5.0),
-        fine: Some("memory that is touched for the first time"),
-        cause: "The host gives a guest its memory page by page, when it is touched first, and again after it \
-                was swapped out or taken by a balloon. A guest that has just started or grown does so for a while.",
+        threshold: Threshold::Core(5.0),
+        fine: Some("first accesses to memory"),
+        cause: "The host allocates a guest's memory page by page at the first access, and again after a page \
+                was swapped out or reclaimed by a balloon. It is normal for a while after a guest has started \
+                or grown.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "If it goes on, or if starting up must be quick, give the memory at once and in large pages. \
-                   See whether the host swaps (vmstat).",
+            action: "If it continues, or if startup must be fast, allocate the memory in advance, in huge \
+                     pages. Check whether the host swaps (vmstat).",
             settings: &[HUGE_PAGES],
             inside: "",
         }],
@@ -134,11 +135,11 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "protected-pages",
-        title: "the guest writes to pages that the host watches",
+        title: "the guest writes to write-protected pages",
         sign: "page faults on protected pages",
         patterns: &[Pattern::Faults(Page::Protected)],
-        least: Least::Never,
-        fine: Some("as while it is migrated, after a snapshot, or where pages are shared"),
+        threshold: Threshold::Never,
+        fine: Some("normal during migration, after a snapshot, or with shared pages"),
         cause: "",
         remedies: &[],
         confidence: Confidence::Medium,
@@ -146,19 +147,19 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "cpuid",
-        title: "a program in the guest calls CPUID over and over",
-        sign: "the CPUID instruction; its leaf says what is asked for",
+        title: "a program in the guest executes CPUID repeatedly",
+        sign: "the CPUID instruction; its leaf is the information requested",
         patterns: &[Pattern::Cpuid],
-        least: Least::Cost,
+        threshold: Threshold::Cost,
         fine: None,
-        cause: "CPUID always leaves guest mode on Intel, and KVM has it do so on AMD too. Programs use it to \
-                order instructions, to ask which CPU they run on, or to measure time.",
+        cause: "CPUID always causes an exit on Intel, and KVM intercepts it on AMD too. Programs use it to \
+                serialize instructions, to find the CPU they run on, or to measure time.",
         remedies: &[Remedy {
             os: Os::Unknown,
-            action: "Find the program and have it keep what it has been told, or order instructions otherwise \
-                   (LFENCE, RDTSCP).",
+            action: "Find the program, and make it cache the result or serialize with other instructions \
+                     (LFENCE, RDTSCP).",
             settings: &[],
-            inside: "`vmexit trace --slower-than 1ns` shows at which instructions.",
+            inside: "`vmexit trace --slower-than 1ns` shows the instruction addresses.",
         }],
         confidence: Confidence::Medium,
         sources: &[

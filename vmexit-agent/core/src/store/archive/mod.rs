@@ -1,6 +1,5 @@
-//! A directory of recordings that follow one another: what `vmexit record` keeps of the last hours. Each file
-//! is a segment, some time of it; a recording is added at its end, so that whoever is killed while writing
-//! spoils nothing but the last one.
+//! Archives: directories of consecutive recordings, written by `vmexit record`. Each file is a
+//! segment. Recordings are appended, so a writer that is killed damages only the last one.
 
 mod recorder;
 
@@ -16,16 +15,16 @@ pub use self::recorder::{Limits, Recorder};
 use super::file::{FileError, Members};
 use crate::measurement::Measurement;
 
-/// How a segment's name ends.
+/// File name extension of segments.
 const EXTENSION: &str = "vmexit";
 
-/// What is there of a directory's segments, oldest first.
+/// Segments of a directory, oldest first.
 #[derive(Debug)]
 pub struct Archive {
     segments: Vec<Segment>,
 }
 
-/// One file. They are numbered, for clocks may be set back.
+/// One file. Segments are numbered because clocks may be set back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Segment {
     path: PathBuf,
@@ -33,27 +32,28 @@ struct Segment {
     start: SystemTime,
 }
 
-/// A time from here to there; without end where there is none.
+/// A period of time; `None` means unbounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Period {
-    /// Its beginning.
+    /// Start.
     pub since: Option<SystemTime>,
-    /// Its end, which is not part of it.
+    /// End, exclusive.
     pub until: Option<SystemTime>,
 }
 
 impl Period {
-    /// Whether what begins then and takes so long is in it, or a part of it.
+    /// Whether a recording with this start and length overlaps the period.
     fn overlaps(&self, start: SystemTime, length: Duration) -> bool {
         let end = start.checked_add(length).unwrap_or(start);
         self.since.is_none_or(|since| end > since) && self.until.is_none_or(|until| start < until)
     }
 }
 
-/// The recordings of a period that a file has, or a directory of them, in the order in which they were made.
+/// Recordings of a period from a file or from a directory of files, in the order in which they were
+/// made.
 ///
 /// # Errors
-/// There is no such file or directory.
+/// The file or directory can't be opened.
 pub fn recordings(
     path: &Path,
     period: Period,
@@ -67,19 +67,16 @@ pub fn recordings(
     Ok(Box::new(found.filter(move |found| is_wanted(found, period))))
 }
 
-/// A recording, or why a file has no more.
+/// A recording, or the file and the error that ended it.
 pub type FoundRecording = Result<Measurement, (PathBuf, FileError)>;
 
-/// Errors are wanted.
+/// Whether a recording is in the period; errors always are.
 fn is_wanted(found: &FoundRecording, period: Period) -> bool {
     found.as_ref().map_or(true, |recording| recording.is_in(period))
 }
 
 impl Archive {
-    /// Looks what there is.
-    ///
-    /// # Errors
-    /// The directory can't be read.
+    /// Lists the segments of a directory.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let mut segments = Vec::new();
         for entry in fs::read_dir(directory)? {
@@ -89,8 +86,8 @@ impl Archive {
         Ok(Self { segments })
     }
 
-    /// The recordings of a period, in the order in which they were made. A file that can't be read to its end
-    /// gives what it has, then an error with its name, and the next file follows.
+    /// Recordings of a period, in the order in which they were made. A file that can't be read to
+    /// its end yields its readable recordings, then an error; the next file follows.
     pub fn recordings(&self, period: Period) -> impl Iterator<Item = FoundRecording> + use<> {
         let nexts = self.segments.iter().skip(1).cloned().map(Some).chain([None]);
         let segments: Vec<_> = self.segments.clone().into_iter().zip(nexts).collect();
@@ -108,7 +105,8 @@ impl Archive {
 }
 
 impl Measurement {
-    /// Whether it is of that time; of any if nobody knows when it was.
+    /// Whether the recording overlaps the period. A recording of unknown time is only in an
+    /// unbounded period.
     fn is_in(&self, period: Period) -> bool {
         let Some(start) = self.start else { return period == Period::default() };
         period.overlaps(start, Duration::from_nanos(self.interval.length_ns()))
@@ -116,7 +114,7 @@ impl Measurement {
 }
 
 impl Segment {
-    /// What a path says; `None` if it is nothing of ours.
+    /// The segment of a path; `None` if the file name is not a segment's.
     fn of(path: &Path) -> Option<Self> {
         if path.extension()? != EXTENSION {
             return None;
@@ -137,15 +135,16 @@ impl Segment {
         })
     }
 
-    /// The one that begins now.
+    /// The segment that starts now.
     fn new(directory: &Path, number: u64, start: SystemTime) -> Self {
         let mut segment = Self { path: PathBuf::new(), number, start };
         segment.path = directory.join(segment.to_string());
         segment
     }
 
-    /// No recording of it ends later: the next one's beginning, or the file's last change, which the recorder sets,
-    /// where the clock was set back in between. That of a copy may be later.
+    /// Upper bound of the end of its recordings: the start of the next segment, or the file's
+    /// modification time, which the recorder sets, if the clock was set back in between. The
+    /// modification time of a copy may be later.
     fn end(&self, next: &Self) -> SystemTime {
         let changed = fs::metadata(&self.path).and_then(|metadata| metadata.modified());
         changed.map_or(next.start, |changed| changed.max(next.start))
@@ -155,19 +154,19 @@ impl Segment {
         let path = self.path;
         let (members, failed) = match File::open(&path) {
             Ok(file) => (Some(Members::of(BufReader::new(file))), None),
-            // Somebody made room meanwhile.
+            // The recorder has deleted it in the meantime.
             Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
             Err(error) => (None, Some(FileError::Io(error))),
         };
         let members = members.into_iter().flatten().chain(failed.map(Err));
         members
-            // It is being written, or who wrote it was stopped.
+            // A truncated end is being written, or its writer was stopped.
             .filter(|member| !matches!(member, Err(FileError::Truncated)))
             .map(move |member| member.map_err(|error| (path.clone(), error)))
     }
 }
 
-/// Its file's name: `000012-20261123T031000Z.vmexit`.
+/// Formats as the file name: `000012-20261123T031000Z.vmexit`.
 impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = humantime::format_rfc3339_seconds(self.start).to_string();
@@ -180,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_which_and_when() {
+    fn segment_file_name_parses_back_to_segment() {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
         let segment = Segment::new(Path::new("/var/lib/vmexit"), 12, start);
         assert_eq!(segment.path.to_str(), Some("/var/lib/vmexit/000012-20261118T110640Z.vmexit"));

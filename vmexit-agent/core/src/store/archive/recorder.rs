@@ -1,4 +1,4 @@
-//! Adds recordings to a directory, and lets go of the oldest when there is enough.
+//! Recorder: appends recordings to a directory, and deletes the oldest ones beyond the limits.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -13,17 +13,18 @@ use rustix::fs::{FlockOperation, flock};
 use super::{Archive, Segment};
 use crate::{measurement::Measurement, store::file};
 
-/// A day has this many segments, if a day is kept: so much more than asked for is there at times.
+/// Segments within the retention period. The oldest segment is deleted as a whole, so up to one
+/// segment more than requested is kept.
 const SEGMENTS: u32 = 24;
 const SHORTEST_SEGMENT: Duration = Duration::from_secs(60);
 const LONGEST_SEGMENT: Duration = Duration::from_secs(3600);
 
-/// How much is kept.
+/// Limits of an archive.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// So much of what was recorded last; times at which nobody recorded do not count.
+    /// Recorded time that is kept; gaps between recordings do not count.
     pub retention: Duration,
-    /// No more than so many bytes, whatever that leaves.
+    /// Maximum size, bytes; takes precedence over the retention.
     pub bytes: u64,
 }
 
@@ -37,16 +38,16 @@ impl Limits {
     }
 }
 
-/// A directory that recordings are added to.
+/// A directory to which recordings are appended.
 #[derive(Debug)]
 pub struct Recorder {
     directory: PathBuf,
     limits: Limits,
-    /// Those that nothing is added to any more, oldest first.
+    /// Complete segments, oldest first.
     closed: Vec<Closed>,
     current: Option<Current>,
     next_number: u64,
-    // Whoever has it locked adds to the directory.
+    // Held while recording: one recorder per directory.
     _lock: File,
 }
 
@@ -63,25 +64,24 @@ struct Current {
     file: File,
     bytes: u64,
     recorded: Duration,
-    /// When the last one began, and the latest end of all.
+    /// Start of the latest recording.
     last: SystemTime,
+    /// Latest end of all recordings.
     end: SystemTime,
 }
 
 impl Recorder {
-    /// Takes a directory, which is made if it is not there.
-    ///
-    /// # Errors
-    /// It can't be made or read, or another recorder has it.
+    /// Opens a directory for recording; creates it if missing.
     pub fn open(directory: &Path, limits: Limits) -> io::Result<Self> {
         if !directory.exists() {
             DirBuilder::new().mode(0o700).create(directory)?;
         }
         let lock = private(directory.join(".lock"), OpenOptions::new().write(true).create(true))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-            rustix::io::Errno::WOULDBLOCK => {
-                io::Error::new(io::ErrorKind::WouldBlock, "another vmexit records there")
-            }
+            rustix::io::Errno::WOULDBLOCK => io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "another vmexit is recording to this directory",
+            ),
             error => error.into(),
         })?;
         let archive = Archive::open(directory)?;
@@ -100,22 +100,22 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Adds a recording; it is on the disk when this returns.
-    ///
-    /// # Errors
-    /// It can't be written, and what there is is as it was; or it is larger than all that is to be kept.
+    /// Appends a recording and flushes it to disk.
     pub fn write(&mut self, recording: &Measurement) -> io::Result<()> {
         let bytes = file::write(recording)?;
         let size = bytes.len() as u64;
         if size > self.limits.bytes {
             return Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,
-                format!("one interval takes {size} bytes, and all are to take less"),
+                format!(
+                    "one interval takes {size} bytes, more than the limit of {}",
+                    self.limits.bytes
+                ),
             ));
         }
         let start = recording.start.unwrap_or_else(SystemTime::now);
         let ends = |current: &Current| {
-            // Within a file the clock is not set back: what is in it is sought by when it began.
+            // Start times within a file must increase, as they are used to find recordings.
             current.is_full(size, &self.limits) || start < current.last
         };
         if self.current.as_ref().is_some_and(ends) {
@@ -136,14 +136,14 @@ impl Recorder {
                 Ok(())
             }
             Err(error) => {
-                // Without the part that was written, which nobody can read.
-                let mended = current.file.set_len(current.bytes).is_ok();
+                // The incomplete recording is cut off.
+                let restored = current.file.set_len(current.bytes).is_ok();
                 if current.bytes == 0 {
                     let _ = fs::remove_file(&current.path);
                 } else {
                     self.current = Some(current);
                 }
-                if !mended {
+                if !restored {
                     self.close();
                 }
                 Err(error)
@@ -151,12 +151,12 @@ impl Recorder {
         }
     }
 
-    /// Where.
+    /// The directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What is added next begins a file of its own.
+    /// Ends the current segment: the next recording starts a new file.
     pub fn close(&mut self) {
         if let Some(Current { path, bytes, recorded, file: _, last: _, end: _ }) =
             self.current.take()
@@ -173,8 +173,8 @@ impl Recorder {
         Ok(Current { path: segment.path, file, bytes: 0, recorded, last: start, end: start })
     }
 
-    /// Lets go of the oldest: of those that are older than is to be kept without them, and of as many as it
-    /// takes for so many bytes more.
+    /// Deletes the oldest segments: those beyond the retention, and as many as needed for `bytes`
+    /// more.
     fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         let current = self.current.as_ref();
         let mut recorded = current.map_or(Duration::ZERO, |current| current.recorded);
@@ -199,8 +199,8 @@ impl Recorder {
 }
 
 impl Closed {
-    /// `None` if it is gone. Its length is when it was last written less when it began, and never more than
-    /// a segment's: a clock that was set tells nothing.
+    /// A segment found on disk; `None` if it is gone. Its length is the modification time minus the
+    /// start, at most that of a full segment, as the clock may have been set.
     fn of(segment: &Segment, limits: &Limits) -> Option<Self> {
         let metadata = fs::metadata(&segment.path).ok()?;
         let end = metadata.modified().unwrap_or(segment.start);
@@ -214,7 +214,8 @@ impl Current {
         self.recorded >= limits.segment() || self.bytes + more > limits.segment_bytes()
     }
 
-    /// Adds what ends then, by the clock of its own time: so says the file, whatever it is by now.
+    /// Appends a recording that ended at `end`, which becomes the file's modification time whatever
+    /// the present time is.
     fn add(&mut self, bytes: &[u8], end: SystemTime) -> io::Result<()> {
         self.file.write_all(bytes)?;
         self.file.set_modified(end)?;
@@ -224,7 +225,7 @@ impl Current {
     }
 }
 
-/// Names of VMs are for nobody else to read.
+/// Opens a file readable by its owner only: names of VMs are confidential.
 fn private(path: PathBuf, options: &mut OpenOptions) -> io::Result<File> {
     options.mode(0o600).open(path)
 }

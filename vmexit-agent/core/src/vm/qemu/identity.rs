@@ -1,26 +1,26 @@
-//! Which VM it is: name, UUID, machine type.
+//! Identity of a QEMU VM: name, UUID, machine type.
 
 use super::options::{is, setting, values};
 use crate::vm::Machine;
 
-/// The guest's name from `-name`: `-name win10`, `-name guest=win10,debug-threads=on`.
+/// Guest name from `-name`: `-name win10`, `-name guest=win10,debug-threads=on`.
 pub(in crate::vm) fn name(arguments: &[String]) -> Option<String> {
     let name = setting(values(arguments, &["name"]), "guest", true);
     name.filter(|name| !name.is_empty())
 }
 
-/// The machine type from `-machine` or `-M`: `-machine pc-q35-8.2,accel=kvm`, `-M type=q35`.
+/// Machine type from `-machine` or `-M`: `-machine pc-q35-8.2,accel=kvm`, `-M type=q35`.
 pub(in crate::vm) fn machine(arguments: &[String]) -> Machine {
     match setting(values(arguments, &["machine", "M"]), "type", true) {
         Some(name) if !name.is_empty() => Machine::Named(name),
-        // A file can set it as well.
+        // A configuration file can set it too.
         _ if values(arguments, &["readconfig"]).next().is_some() => Machine::Unknown,
         _ => Machine::Default,
     }
 }
 
-/// The UUID from `-uuid`, as libvirt gives it, or `-smbios type=1,uuid=…`, as Proxmox VE does: they set
-/// the same variable, so the last one counts (`qemu_init` in system/vl.c, `smbios_entry_add` in
+/// UUID from `-uuid`, as set by libvirt, or `-smbios type=1,uuid=…`, as set by Proxmox VE. Both set
+/// the same variable, so the last one applies (`qemu_init` in system/vl.c, `smbios_entry_add` in
 /// hw/smbios/smbios.c).
 pub(in crate::vm) fn uuid(arguments: &[String]) -> Option<String> {
     let mut given = arguments.windows(2).filter_map(|pair| {
@@ -35,7 +35,7 @@ pub(in crate::vm) fn uuid(arguments: &[String]) -> Option<String> {
     given.rfind(|text| is_uuid(text)).map(|text| text.to_ascii_lowercase())
 }
 
-/// 8-4-4-4-12 hexadecimal digits (`qemu_uuid_is_valid` in util/uuid.c).
+/// Whether the text is a UUID: 8-4-4-4-12 hexadecimal digits (`qemu_uuid_is_valid` in util/uuid.c).
 fn is_uuid(text: &str) -> bool {
     let lengths = [8, 4, 4, 4, 12];
     let hexadecimal = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn names() {
+    fn qemu_name_is_parsed_from_name_option() {
         let of = |option: &str| name(&["qemu".into(), "-name".into(), option.into()]);
         assert_eq!(of("win10").as_deref(), Some("win10"));
         assert_eq!(of("guest=win10,debug-threads=on").as_deref(), Some("win10"));
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn machines() {
+    fn qemu_machine_is_parsed_from_machine_options() {
         let named = |name: &str| Machine::Named(name.into());
         let of = |line: &str| machine(&words(line));
         assert_eq!(of("qemu -machine pc-q35-8.2,accel=kvm -m 16"), named("pc-q35-8.2"));
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn uuids() {
+    fn qemu_uuid_is_parsed_from_uuid_and_smbios() {
         let (a, b) =
             ("c7a5fdbd-edaf-9455-926a-d65c16db1809", "11111111-2222-3333-4444-555555555555");
         let of = |line: String| uuid(&words(&line));

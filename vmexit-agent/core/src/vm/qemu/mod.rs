@@ -1,4 +1,4 @@
-//! What QEMU's command line tells.
+//! Parsing of QEMU's command line.
 
 mod identity;
 mod monitors;
@@ -15,9 +15,9 @@ pub use self::{
     profile::{Feature, Profile},
 };
 
-/// Whether it is told to use KVM, in one of QEMU's ways.
-pub(super) fn asks_for_kvm(arguments: &[String]) -> bool {
-    // Those to try: `-accel kvm -accel tcg`, `-machine accel=kvm:tcg`.
+/// Whether the command line enables KVM, in any of QEMU's forms.
+pub(super) fn uses_kvm(arguments: &[String]) -> bool {
+    // Accelerators to try: `-accel kvm -accel tcg`, `-machine accel=kvm:tcg`.
     let accelerators = values(arguments, &["accel"])
         .filter_map(|value| setting(std::iter::once(value), "accel", true))
         .chain(setting(values(arguments, &["machine", "M"]), "accel", false));
@@ -25,7 +25,7 @@ pub(super) fn asks_for_kvm(arguments: &[String]) -> bool {
         || arguments.iter().any(|argument| options::is(argument, "enable-kvm"))
 }
 
-/// Whether it has a monitor of any kind, with or without a socket.
+/// Whether there is a monitor of any kind, with or without a socket.
 pub(super) fn has_monitor(arguments: &[String]) -> bool {
     values(arguments, &["qmp", "qmp-pretty", "mon"]).next().is_some()
 }
@@ -35,10 +35,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kvm_is_asked_for_in_many_ways() {
-        let asks = |line: &str| {
+    fn kvm_accelerator_is_recognized_in_all_forms() {
+        let enables = |line: &str| {
             let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            asks_for_kvm(&arguments)
+            uses_kvm(&arguments)
         };
         for line in [
             "x -enable-kvm",
@@ -48,10 +48,10 @@ mod tests {
             "x -M q35,accel=kvm:tcg",
             "x -machine accel=kvm -M q35",
         ] {
-            assert!(asks(line), "{line}");
+            assert!(enables(line), "{line}");
         }
         for line in ["", "x", "x -accel tcg", "x -M q35,accel=tcg", "x -accel", "enable-kvm"] {
-            assert!(!asks(line), "{line}");
+            assert!(!enables(line), "{line}");
         }
     }
 }

@@ -1,59 +1,58 @@
-//! Where a VMM can be asked about its machine: QEMU's control monitors, as its command line has
-//! them.
+//! QEMU's control monitors, from its command line.
 
 use std::{fmt, path::PathBuf};
 
 use super::options::{QemuOptions, values};
 use crate::escape;
 
-/// A way to ask a VMM. Its `Display` is safe to print.
+/// A way to query a VMM. Its `Display` is safe to print.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Monitor {
     /// A QMP socket on which QEMU listens.
     Qmp(Address),
-    /// QEMU's monitor belongs to libvirt, which has to be asked for this domain. Chosen by whoever
-    /// started it: not safe to print as it is.
+    /// A domain whose monitor belongs to libvirt, which must be asked instead. The name is
+    /// untrusted: escape it before printing.
     Libvirt(String),
 }
 
-/// The address of a UNIX socket.
+/// Address of a UNIX socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A path, as the VMM's process sees it: from its root, or from its working directory. That is
-    /// another one since, if QEMU was to daemonize (`os_setup_post`, `os-posix.c`).
+    /// A path as seen by the VMM's process: from its root, or from its working directory, which
+    /// changes if QEMU daemonizes (`os_setup_post`, `os-posix.c`).
     Path(PathBuf),
-    /// A name in the abstract name space of the VMM's network, without the null byte before it.
-    /// With `tight=off` null bytes fill the whole address.
+    /// A name in the abstract namespace of the VMM's network namespace, without the leading null
+    /// byte. With `tight=off` null bytes pad it to the full length.
     Abstract(String),
-    /// A path as this process sees it, from who runs it rather than from a command line: whoever listens
-    /// there is the one that is meant.
+    /// A path as seen by this process, given by its user rather than by a command line: whoever
+    /// listens there is trusted to be the VMM.
     Here(PathBuf),
 }
 
-/// Sockets of one VM that are taken note of. QEMU needs one; a command line of thousands is to
-/// keep us busy.
+/// Maximum number of sockets per VM. One is enough for QEMU; the limit bounds the work for hostile
+/// command lines.
 const MOST_SOCKETS: usize = 4;
 
-/// Bytes of a UNIX socket's address, and so the longest that QEMU can bind (`sun_path`,
+/// Length of a UNIX socket's address, and so the longest path that QEMU can bind (`sun_path`,
 /// `include/uapi/linux/un.h`).
 const LONGEST: usize = 108;
 
-/// The chardev of libvirt's monitor (`qemuBuildMonitorCommandLine`, libvirt's
+/// ID of the chardev of libvirt's monitor (`qemuBuildMonitorCommandLine`, libvirt's
 /// `src/qemu/qemu_command.c`).
 const OF_LIBVIRT: &str = "charmonitor";
 
-/// The ways to ask a QEMU with these arguments, the one without side effects first.
+/// Monitors of a QEMU with these arguments, those without side effects first.
 pub(in crate::vm) fn of(arguments: &[String], name: Option<&str>) -> Vec<Monitor> {
     let (libvirt, own): (Vec<_>, Vec<_>) =
         control_chardevs(arguments).into_iter().partition(belongs_to_libvirt);
     let sockets = own.iter().filter_map(address).map(Monitor::Qmp).take(MOST_SOCKETS);
-    // Never its socket itself: a libvirtd that restarts just then would be locked out, and takes
-    // a domain whose monitor it can't reach for dead.
+    // libvirt's own socket is never used: it accepts one client, so a libvirtd that restarts at that
+    // moment could not connect and would consider the domain dead.
     let domain = name.filter(|_| !libvirt.is_empty()).map(|name| Monitor::Libvirt(name.to_owned()));
     sockets.chain(domain).collect()
 }
 
-/// The character devices on which QEMU speaks QMP: `-qmp unix:PATH,…` and `-qmp chardev:ID`
+/// Character devices on which QEMU speaks QMP: `-qmp unix:PATH,…` and `-qmp chardev:ID`
 /// (`monitor_parse`, QEMU's `softmmu/vl.c`), `-mon chardev=ID,mode=control`.
 fn control_chardevs(arguments: &[String]) -> Vec<QemuOptions> {
     let by_id = |id: &str| {
@@ -73,14 +72,14 @@ fn control_chardevs(arguments: &[String]) -> Vec<QemuOptions> {
     short.chain(long).take(2 * MOST_SOCKETS).collect()
 }
 
-/// By its chardev's name, and either a socket that it opened itself or one in its directories, the
-/// system's or a user's.
+/// Whether a chardev is that of libvirt's monitor: by its ID, and by having an inherited socket or
+/// a path in libvirt's directories, the system's or a user's.
 fn belongs_to_libvirt(chardev: &QemuOptions) -> bool {
     let path = chardev.get("path");
     chardev.get("id") == Some(OF_LIBVIRT) && path.is_none_or(|path| path.contains("/libvirt/qemu/"))
 }
 
-/// Where to connect to. Nowhere if QEMU itself connects, or was handed an open socket (`fd=`).
+/// Address to connect to; `None` if QEMU itself connects, or inherited an open socket (`fd=`).
 fn address(chardev: &QemuOptions) -> Option<Address> {
     // Only QMP's `chardev-add`, which JSON follows, has servers by default (`qapi/char.json`).
     if !chardev.is_on("server", chardev.json) {
@@ -102,7 +101,7 @@ impl fmt::Display for Monitor {
             Self::Qmp(Address::Path(path) | Address::Here(path)) => {
                 write!(f, "QMP at {}", escape::path(path))
             }
-            // As `ss` and /proc/net/unix show them.
+            // The form of `ss` and /proc/net/unix.
             Self::Qmp(Address::Abstract(name)) => {
                 write!(f, "QMP at @{}", escape::safe(name.trim_end_matches('\0')))
             }
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn short_and_long() {
+    fn qmp_sockets_of_qmp_and_mon_options_are_found() {
         let line = "qemu -qmp unix:/run/a.sock,server=on,wait=off -chardev \
                     socket,id=m,path=/run/b,,c.sock,server=on -mon \
                     chardev=m,id=monitor,mode=control -mon chardev=other,mode=readline -qmp tcp:x:1";
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn old_and_rare_ways_to_write_it() {
+    fn qmp_sockets_in_old_forms_are_found() {
         assert_eq!(shown("-qmp-pretty unix:a.sock,server,nowait"), ["QMP at a.sock"]);
         assert_eq!(shown("-qmp unix:server=on,path=b"), ["QMP at b"]);
         let chardev = "-chardev socket,id=c,server=yes,path=/c";
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn json() {
+    fn qmp_socket_in_json_chardev_is_found() {
         let chardev = r#"{"backend":"socket","id":"m","path":"/j","wait":false}"#;
         assert_eq!(shown(&format!("-chardev {chardev} -mon m,mode=control")), ["QMP at /j"]);
         let client = chardev.replace("\"wait\"", "\"server\"");
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn abstract_names() {
+    fn abstract_socket_name_is_padded_unless_tight() {
         assert_eq!(shown("-qmp unix:q,abstract=on,server=on"), ["QMP at @q"]);
         let arguments = ["-qmp", "unix:q,abstract=on,tight=off,server=on"].map(str::to_owned);
         let Some(Monitor::Qmp(Address::Abstract(name))) = of(&arguments, None).pop() else {
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_connect_to() {
+    fn monitors_without_listening_socket_are_omitted() {
         for line in [
             "-qmp unix:/run/manager.sock",
             "-qmp unix:/run/manager.sock,server=off,reconnect=1",
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn libvirt_is_asked_itself_and_last() {
+    fn libvirt_monitor_is_asked_through_libvirt_and_last() {
         let mon = "-mon chardev=charmonitor,id=monitor,mode=control";
         for socket in [
             "fd=24",
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn many_are_a_few() {
+    fn monitors_of_long_command_line_are_limited() {
         let line = "-qmp unix:/x,server=on ".repeat(1000);
         assert_eq!(shown(&line).len(), MOST_SOCKETS);
     }

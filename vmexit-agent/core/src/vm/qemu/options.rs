@@ -1,22 +1,21 @@
-//! QEMU's option syntax, as its command line has it: `socket,id=mon,path=/run/a,,b.sock,server`, or
-//! the same as a JSON object.
+//! QEMU's option syntax: `socket,id=mon,path=/run/a,,b.sock,server`, or the same as a JSON object.
 
 use serde_json::Value;
 
-/// The keys and values of one option, in order.
+/// Keys and values of one option, in order.
 #[derive(Debug, Default)]
 pub(super) struct QemuOptions {
     pairs: Vec<(String, String)>,
-    /// Whether it was JSON, whose defaults are those of QMP.
+    /// Whether it was JSON, which has the defaults of QMP.
     pub(super) json: bool,
 }
 
-/// Whether this argument is the option of that name, with one dash or two.
+/// Whether an argument is the option of this name, with one dash or two.
 pub(in crate::vm) fn is(argument: &str, option: &str) -> bool {
     argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) == Some(option)
 }
 
-/// The arguments of these options, in the order of the command line.
+/// Values of these options, in the order of the command line.
 pub(in crate::vm) fn values<'a>(
     arguments: &'a [String],
     options: &'a [&str],
@@ -27,9 +26,9 @@ pub(in crate::vm) fn values<'a>(
         .map(|pair| pair[1].as_str())
 }
 
-/// What these arguments set `key` to: the last one counts, across several of an option too
-/// (`merge_lists`, `util/qemu-option.c`; `keyval_parse_into`, `util/keyval.c`). If `implied`, a first
-/// value that comes without a key is this one's.
+/// Value of `key` in these option values. The last one applies, also across several options
+/// (`merge_lists`, `util/qemu-option.c`; `keyval_parse_into`, `util/keyval.c`). If `implied`, a
+/// first value without a key is that of `key`.
 pub(in crate::vm) fn setting<'a>(
     values: impl Iterator<Item = &'a str>,
     key: &str,
@@ -41,11 +40,11 @@ pub(in crate::vm) fn setting<'a>(
 }
 
 impl QemuOptions {
-    /// Reads what is after an option; `implied` is the key of a first word without one.
+    /// Parses the value of an option. `implied` is the key of a first word without one.
     pub(super) fn parse(text: &str, implied: &str) -> Self {
         if text.starts_with('{') {
             let mut options = Self { json: true, ..Self::default() };
-            // What is no JSON was no option for QEMU either, and it has not started.
+            // QEMU does not start with invalid JSON.
             if let Ok(value) = serde_json::from_str(text) {
                 options.flatten("", &value);
             }
@@ -54,19 +53,18 @@ impl QemuOptions {
         Self { pairs: keyval(text, implied), json: false }
     }
 
-    /// The value of a key; of several the last, as in `qemu_opt_find` (`util/qemu-option.c`).
+    /// Value of a key; the last one applies, as in `qemu_opt_find` (`util/qemu-option.c`).
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.pairs.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// A key that is on or off (`qapi_bool_parse`, `qapi/qapi-util.c`).
+    /// Value of a boolean key (`qapi_bool_parse`, `qapi/qapi-util.c`).
     pub(super) fn is_on(&self, key: &str, default: bool) -> bool {
         self.get(key).map_or(default, |value| matches!(value, "on" | "yes" | "true" | "y"))
     }
 
-    /// Takes the leaves of nested objects by their own names. The objects' names are kept only for
-    /// their `type`: `"backend": {"type": "socket", "data": {…}}` says the same as
-    /// `"backend": "socket"`.
+    /// Collects the leaves of nested objects under their own keys. An object's key is only used for
+    /// its `type`: `"backend": {"type": "socket", "data": {…}}` means `"backend": "socket"`.
     fn flatten(&mut self, key: &str, value: &Value) {
         match value {
             Value::Object(object) => {
@@ -80,7 +78,7 @@ impl QemuOptions {
     }
 }
 
-/// Splits at commas; a doubled one in a value stands for itself (`get_opt_name_value`,
+/// Splits at commas; a doubled comma in a value stands for one (`get_opt_name_value`,
 /// `util/qemu-option.c`).
 fn keyval(text: &str, implied: &str) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
@@ -97,7 +95,7 @@ fn keyval(text: &str, implied: &str) -> Vec<(String, String)> {
             pairs.push((implied.to_owned(), value));
             rest = left;
         } else {
-            // The old way to write key=on and key=off.
+            // The old form of key=on and key=off.
             pairs.push(match key.strip_prefix("no") {
                 Some(key) => (key.to_owned(), "off".to_owned()),
                 None => (key.to_owned(), "on".to_owned()),
@@ -108,7 +106,7 @@ fn keyval(text: &str, implied: &str) -> Vec<(String, String)> {
     pairs
 }
 
-/// A value up to the next single comma, and what follows it.
+/// A value up to the next single comma, and the rest.
 fn value(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut rest = text;
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_flags_and_doubled_commas() {
+    fn option_keys_flags_and_doubled_commas_are_parsed() {
         assert_eq!(pairs("a"), owned(&[("first", "a")]));
         assert_eq!(pairs("a,,b=c"), owned(&[("first", "a,b=c")]));
         assert_eq!(pairs("k=,,,x=1"), owned(&[("k", ","), ("x", "1")]));
@@ -150,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_several_counts() {
+    fn option_boolean_takes_last_value() {
         let options = QemuOptions::parse("server=on,server=off", "backend");
         assert!(!options.is_on("server", true));
         assert!(options.is_on("wait", true) && !options.is_on("abstract", false));
     }
 
     #[test]
-    fn json_flat_and_nested() {
+    fn json_option_flat_and_nested_is_parsed() {
         for text in [
             r#"{"id":"m","backend":"socket","path":"/run/a,b","server":true}"#,
             r#"{"id":"m","backend":{"type":"socket","data":{"addr":
@@ -171,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn options_by_one_or_two_dashes() {
+    fn option_values_match_one_or_two_dashes() {
         let line = ["qemu", "-qmp", "a", "--qmp", "b", "qmp", "c", "-qmp"].map(str::to_owned);
         assert_eq!(values(&line, &["qmp"]).collect::<Vec<_>>(), ["a", "b"]);
     }
 
     proptest! {
         #[test]
-        fn a_written_value_is_read_back(value in "[a-z,=/]*", other in "[a-z]+") {
+        fn written_option_value_is_read_back(value in "[a-z,=/]*", other in "[a-z]+") {
             let text = format!("path={},other={other}", value.replace(',', ",,"));
             let read = QemuOptions::parse(&text, "first");
             prop_assert_eq!(read.get("path"), Some(value.as_str()));
@@ -186,7 +184,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_is_read(text in any::<String>()) {
+        fn arbitrary_option_text_does_not_panic(text in any::<String>()) {
             QemuOptions::parse(&text, "first");
             QemuOptions::parse(&format!("{{{text}"), "first");
         }
@@ -197,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_counts() {
+    fn setting_takes_last_value() {
         assert_eq!(last(&["pc", "accel=kvm"], true).as_deref(), Some("pc"));
         assert_eq!(last(&["pc", "type=q35", "usb=off"], true).as_deref(), Some("q35"));
         assert_eq!(last(&["type=q35,type=pc"], true).as_deref(), Some("pc"));
@@ -207,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn doubled_commas() {
+    fn setting_doubled_comma_stands_for_one() {
         assert_eq!(last(&["type=a,,b,,,usb=off"], true).as_deref(), Some("a,b,"));
         assert_eq!(last(&["a,,b=c"], true).as_deref(), Some("a,b=c"));
     }
 
     #[test]
-    fn one_dash_or_two() {
+    fn option_values_match_several_names() {
         let arguments: Vec<String> =
             ["x", "-M", "a", "--machine", "b", "---M", "c", "M"].map(str::to_owned).into();
         assert_eq!(values(&arguments, &["M", "machine"]).collect::<Vec<_>>(), ["a", "b"]);

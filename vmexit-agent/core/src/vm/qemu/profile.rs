@@ -1,5 +1,5 @@
-//! What a guest is offered by its QEMU: the features of its CPU and machine that decide what it exits for,
-//! from the command line. Nothing else of the command line is kept: there may be secrets in it.
+//! Features that QEMU offers a guest and that determine its exits, from the command line. Nothing
+//! else of the command line is kept, as it may contain secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,62 +11,62 @@ use super::{
 };
 use crate::vm::Machine;
 
-/// What a guest is offered. Empty where nothing is known: no QEMU, or no command line.
+/// Features offered to a guest. Empty if unknown: not QEMU, or no command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Profile {
-    /// Whether it is on or off; one that is missing here is not known.
+    /// Features and whether they are on; unknown ones are missing.
     pub features: BTreeMap<Feature, bool>,
-    /// Devices with registers in QEMU that the command line names, by their driver.
+    /// Emulated devices on the command line, by driver.
     pub devices: BTreeSet<String>,
 }
 
-/// Something that a QEMU can offer a guest, or not.
+/// A feature that QEMU can offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Feature {
     /// Hyper-V's clocks: the reference counter and the TSC page.
     HvTime,
-    /// Hyper-V's vCPU numbers, which the following three need.
+    /// Hyper-V's vCPU index, required by the following three.
     HvVpindex,
-    /// Hyper-V's interrupt controller.
+    /// Hyper-V's synthetic interrupt controller.
     HvSynic,
-    /// Hyper-V's timers.
+    /// Hyper-V's synthetic timers.
     HvStimer,
-    /// Hyper-V's page by which interrupts are ended without an exit.
+    /// Hyper-V's VP assist page: ends interrupts without an exit.
     HvVapic,
-    /// Hyper-V's call for a vCPU that spins.
+    /// Hyper-V's hypercall for a spinning vCPU.
     HvSpinlocks,
-    /// Hyper-V's call for interrupts between vCPUs.
+    /// Hyper-V's hypercall for interrupts between vCPUs.
     HvIpi,
-    /// Hyper-V's call that flushes the TLBs of other vCPUs.
+    /// Hyper-V's hypercall that flushes TLBs of other vCPUs.
     HvTlbflush,
-    /// Hyper-V's interrupt controller and the CPU's virtual one at a time.
+    /// Hyper-V's interrupt controller together with the CPU's APIC virtualization.
     HvAvic,
-    /// KVM's clock.
+    /// KVM's paravirtual clock.
     Kvmclock,
-    /// Interrupts ended without an exit, KVM's way.
+    /// KVM's paravirtual end of interrupt, without an exit.
     KvmPvEoi,
-    /// KVM's call for interrupts between vCPUs.
+    /// KVM's hypercall for interrupts between vCPUs.
     KvmPvIpi,
-    /// KVM's call that wakes a vCPU which waits for a lock.
+    /// KVM's hypercall that wakes a vCPU waiting for a lock.
     KvmPvUnhalt,
-    /// The APIC's registers as MSRs.
+    /// x2APIC: the APIC's registers as MSRs.
     X2apic,
-    /// A TSC that never changes its pace, said to be so.
+    /// Invariant TSC: constant rate, announced to the guest.
     Invtsc,
     /// The HPET.
     Hpet,
-    /// VMware's port.
+    /// VMware's I/O port.
     Vmport,
-    /// A real-time clock in local time, as Windows expects it.
+    /// Real-time clock in local time, as Windows expects.
     RtcLocaltime,
-    /// A kernel that QEMU itself loads.
+    /// Kernel loaded by QEMU itself.
     DirectKernel,
 }
 
-/// CPU features by their names for `-cpu`, and whether they are on if nobody says: with a model by name
-/// (`kvm_default_props`, target/i386/kvm/kvm-cpu.c), and with `host` or `max`, which have all that migrate.
+/// CPU features: names for `-cpu`, default of a named model (`kvm_default_props`,
+/// target/i386/kvm/kvm-cpu.c), and default of `host` and `max`, which have everything migratable.
 /// Hyper-V's are off (docs/system/i386/hyperv.rst).
 const CPU_FEATURES: &[(Feature, &[&str], bool, bool)] = &[
     (Feature::HvTime, &["hv-time"], false, false),
@@ -86,7 +86,7 @@ const CPU_FEATURES: &[(Feature, &[&str], bool, bool)] = &[
     (Feature::Invtsc, &["invtsc"], false, false),
 ];
 
-/// Drivers with registers in QEMU, by the beginning of their names: network, disks, USB, and what prints.
+/// Prefixes of drivers of emulated devices: network, disks, USB, serial ports and debug consoles.
 const EMULATED: [&str; 20] = [
     "am53c974",
     "e1000",
@@ -110,22 +110,22 @@ const EMULATED: [&str; 20] = [
     "vmxnet3",
 ];
 
-/// Devices that are taken note of: a command line of thousands is to keep us busy.
+/// Maximum number of devices that are kept, which bounds the work for hostile command lines.
 const MOST_DEVICES: usize = 32;
 
 impl Profile {
-    /// What a QEMU with these arguments offers.
+    /// The profile of a QEMU with these arguments.
     pub(in crate::vm) fn of(arguments: &[String]) -> Self {
-        // Also of a program whose command line can't be read.
+        // A command line that can't be read is empty too.
         if arguments.is_empty() {
             return Self::default();
         }
         let mut features = cpu_features(values(arguments, &["cpu"]).last().unwrap_or("qemu64"));
         for (feature, key) in [(Feature::Hpet, "hpet"), (Feature::Vmport, "vmport")] {
-            let on = switch(arguments, key).or_else(|| is_on_boards(&machine(arguments)));
+            let on = machine_switch(arguments, key).or_else(|| board_default(&machine(arguments)));
             features.extend(on.map(|on| (feature, on)));
         }
-        // Until QEMU 9.0 (docs/about/removed-features.rst).
+        // Removed in QEMU 9.0 (docs/about/removed-features.rst).
         if arguments.iter().any(|argument| is(argument, "no-hpet")) {
             features.insert(Feature::Hpet, false);
         }
@@ -137,7 +137,7 @@ impl Profile {
         Self { features, devices: devices(arguments) }
     }
 
-    /// Whether it is on; `None` if that is not known.
+    /// Whether a feature is on; `None` if unknown.
     pub fn has(&self, feature: Feature) -> Option<bool> {
         self.features.get(&feature).copied()
     }
@@ -148,27 +148,29 @@ fn cpu_features(cpu: &str) -> BTreeMap<Feature, bool> {
     let has_all = matches!(model, "host" | "max");
     // `kvm_hyperv_properties` and `kvm_hyperv_expand_features`, target/i386/kvm/kvm.c.
     let passes_hyperv = flag(cpu, "hv-passthrough") == Some(true);
-    // Without KVM's leaves of CPUID a guest does not look for what they announce.
+    // Without KVM's CPUID leaves, a guest does not use the features that they announce.
     let shows_kvm = flag(cpu, "kvm") != Some(false);
     CPU_FEATURES
         .iter()
         .map(|&(feature, names, of_model, of_host)| {
-            let told = names.iter().find_map(|name| flag(cpu, name));
+            let explicit = names.iter().find_map(|name| flag(cpu, name));
             let on = match names[0] {
-                name if name.starts_with("hv-") => passes_hyperv || told.unwrap_or(false),
+                name if name.starts_with("hv-") => passes_hyperv || explicit.unwrap_or(false),
                 name if name.starts_with("kvm") && !shows_kvm => false,
-                _ => told.unwrap_or(if has_all { of_host } else { of_model }),
+                _ => explicit.unwrap_or(if has_all { of_host } else { of_model }),
             };
             (feature, on)
         })
         .collect()
 }
 
-/// What `-cpu` says of a feature. `+feature` beats `feature=on`, and `-feature` both, wherever they are
-/// (`x86_cpu_parse_featurestr`, target/i386/cpu.c); no comma is doubled there.
+/// Value of a CPU feature in `-cpu`. `+feature` overrides `feature=on`, and `-feature` overrides
+/// both, regardless of their order (`x86_cpu_parse_featurestr`, target/i386/cpu.c). Doubled commas
+/// do not occur there.
 fn flag(cpu: &str, name: &str) -> Option<bool> {
     let same = |word: &str| {
-        word.len() == name.len() && word.bytes().zip(name.bytes()).all(|(a, b)| dash(a) == b)
+        word.len() == name.len()
+            && word.bytes().zip(name.bytes()).all(|(a, b)| underscore_to_dash(a) == b)
     };
     let (mut set, mut plus) = (None, false);
     for word in cpu.split(',').skip(1) {
@@ -184,11 +186,12 @@ fn flag(cpu: &str, name: &str) -> Option<bool> {
     if plus { Some(true) } else { set }
 }
 
-fn dash(byte: u8) -> u8 {
+fn underscore_to_dash(byte: u8) -> u8 {
     if byte == b'_' { b'-' } else { byte }
 }
 
-/// On or off (`qapi_bool_parse`, qapi/qapi-util.c), or how often to spin: `0xffffffff` is for ever.
+/// Value of a switch (`qapi_bool_parse`, qapi/qapi-util.c), or of a number of spins: `0xffffffff`
+/// means never to notify.
 fn value_is_on(value: &str) -> Option<bool> {
     match value {
         "on" | "yes" | "true" | "y" => Some(true),
@@ -202,17 +205,16 @@ fn value_is_on(value: &str) -> Option<bool> {
     }
 }
 
-/// What `-machine` says of a key; `None` for `auto`.
-fn switch(arguments: &[String], key: &str) -> Option<bool> {
+/// Value of a key of `-machine`; `None` if unset or `auto`.
+fn machine_switch(arguments: &[String], key: &str) -> Option<bool> {
     let machines =
         values(arguments, &["machine", "M"]).map(|value| QemuOptions::parse(value, "type"));
-    let told = machines.filter_map(|machine| machine.get(key).map(value_is_on)).last();
-    told.flatten()
+    machines.filter_map(|machine| machine.get(key).map(value_is_on)).last().flatten()
 }
 
-/// Whether a machine has an HPET and a vmport if nobody says: QEMU's PCs do (hw/i386/pc.c), its microvm
-/// does not; distributions' own machine types may be different.
-fn is_on_boards(machine: &Machine) -> Option<bool> {
+/// Whether a machine has an HPET and a vmport by default: QEMU's PCs do (hw/i386/pc.c), microvm
+/// does not; distributions' machine types may differ.
+fn board_default(machine: &Machine) -> Option<bool> {
     match machine {
         Machine::Default => Some(true),
         Machine::Unknown => None,

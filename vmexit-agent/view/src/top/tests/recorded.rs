@@ -73,7 +73,7 @@ pub(super) fn silent(times: &[u64]) -> Vec<Snapshot> {
             details: details.collect(),
             ..VcpuReading::default()
         }
-        .placed();
+        .with_places();
     }
     snapshots
 }
@@ -109,7 +109,7 @@ fn vcpus(vm: &Value, times: u64) -> Vec<VcpuReading> {
                 reasons,
                 ..VcpuReading::default()
             }
-            .placed()
+            .with_places()
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! AMD's MSRs, and those of x86-64 that everyone has: arch/x86/include/asm/msr-index.h, Linux 7.3.
+//! Names of AMD's MSRs and of the common x86-64 MSRs: arch/x86/include/asm/msr-index.h, Linux 7.3.
 
 #[rustfmt::skip]
 pub(super) const MSRS: &[(u32, &str)] = &[

@@ -1,5 +1,5 @@
-//! Hyper-V's synthetic MSRs: include/hyperv/hvgdk_mini.h, Linux 7.3; those of the debugger from
-//! arch/x86/kvm/hyperv.h.
+//! Names of Hyper-V's synthetic MSRs: include/hyperv/hvgdk_mini.h, Linux 7.3; those of the debugger
+//! from arch/x86/kvm/hyperv.h.
 
 #[rustfmt::skip]
 pub(super) const MSRS: &[(u32, &str)] = &[

@@ -1,5 +1,5 @@
-//! Intel's MSRs, of which AMD has many too: arch/x86/include/asm/msr-index.h, Linux 7.3, without those
-//! of processors that can't run KVM guests. What comes in series is in the parent module.
+//! Names of Intel's MSRs, many of which AMD has too: arch/x86/include/asm/msr-index.h, Linux 7.3,
+//! without those of processors that can't run KVM guests. Numbered MSRs are in `series.rs`.
 
 #[rustfmt::skip]
 pub(super) const MSRS: &[(u32, &str)] = &[

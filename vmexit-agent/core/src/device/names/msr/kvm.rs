@@ -1,4 +1,4 @@
-//! KVM's paravirtual MSRs: arch/x86/include/uapi/asm/kvm_para.h, Linux 7.3.
+//! Names of KVM's paravirtual MSRs: arch/x86/include/uapi/asm/kvm_para.h, Linux 7.3.
 
 #[rustfmt::skip]
 pub(super) const MSRS: &[(u32, &str)] = &[

@@ -1,4 +1,4 @@
-//! Model-specific registers, named as in Linux without the prefix `MSR_`: `IA32_TSC_DEADLINE`,
+//! Linux's names of model-specific registers, without the prefix `MSR_`: `IA32_TSC_DEADLINE`,
 //! `HV_X64_MSR_TIME_REF_COUNT`, `KVM_SYSTEM_TIME_NEW`.
 
 mod amd;
@@ -13,8 +13,8 @@ use std::borrow::Cow;
 const TABLES: &[&[(u32, &str)]] = &[intel::MSRS, amd::MSRS, kvm::MSRS, hyperv::MSRS, x2apic::MSRS];
 const SERIES: &[&[Series]] = &[series::SERIES, x2apic::SERIES];
 
-/// Registers with numbered names: the Nth of them, from 0, is `first + N * step` and called
-/// `before`, N, `after`.
+/// Numbered registers: number N, from 0, is at `first + N * step`; its name is `before`, N,
+/// `after`.
 struct Series {
     first: u32,
     step: u32,
@@ -23,19 +23,19 @@ struct Series {
     after: &'static str,
 }
 
-/// What Linux calls an MSR; `None` for one that is in none of the tables.
+/// Linux's name of an MSR; `None` if no table has it.
 pub fn name(msr: u32) -> Option<Cow<'static, str>> {
     let exact = TABLES.iter().find_map(|table| super::find(table, msr));
     let numbered = || SERIES.iter().copied().flatten().find_map(|series| series.name(msr));
     exact.map(Cow::Borrowed).or_else(|| numbered().map(Cow::Owned))
 }
 
-/// Whether an MSR is one of Hyper-V's, which KVM emulates.
+/// Whether this is one of Hyper-V's MSRs, which KVM emulates.
 pub fn is_hyperv(msr: u32) -> bool {
     super::find(hyperv::MSRS, msr).is_some()
 }
 
-/// Whether an MSR is one of KVM's own.
+/// Whether this is one of KVM's own MSRs.
 pub fn is_kvm(msr: u32) -> bool {
     super::find(kvm::MSRS, msr).is_some()
 }
@@ -66,14 +66,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_are_in_order() {
+    fn msr_tables_are_sorted() {
         for table in TABLES {
             super::super::assert_in_order(table);
         }
     }
 
     #[test]
-    fn no_msr_has_two_names_and_no_name_two_msrs() {
+    fn msr_names_and_numbers_are_unique() {
         let exact = TABLES.iter().copied().flatten().map(|(msr, name)| (*msr, (*name).to_owned()));
         let numbered = SERIES.iter().copied().flatten().flat_map(|series| {
             (0..series.count)
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn msrs_by_name() {
+    fn msr_names_match_tables() {
         for (msr, expected) in [
             (0x10, "IA32_TSC"),
             (0x11, "KVM_WALL_CLOCK"),

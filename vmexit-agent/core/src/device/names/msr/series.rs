@@ -1,6 +1,6 @@
-//! MSRs that come in numbered series, of Intel and AMD: arch/x86/include/asm/msr-index.h, perf_event.h
-//! and mce.h, and uapi/asm/mtrr.h, Linux 7.3. How many there are is up to the processor; a series ends
-//! at the latest where something else begins.
+//! Numbered MSRs of Intel and AMD: arch/x86/include/asm/msr-index.h, perf_event.h and mce.h, and
+//! uapi/asm/mtrr.h, Linux 7.3. Their number depends on the processor; a series ends no later than
+//! where another MSR begins.
 
 use super::Series;
 

@@ -1,5 +1,5 @@
-//! The local APIC's registers as MSRs, from 0x800 (APIC_BASE_MSR): a register's offset is its MSR's,
-//! times 16. arch/x86/include/asm/apicdef.h, Linux 7.3; `X2APIC_ICR` is its `APIC_ICR`.
+//! Names of the local APIC's registers as MSRs, from 0x800 (APIC_BASE_MSR) on: 16 bytes of register
+//! offset per MSR. arch/x86/include/asm/apicdef.h, Linux 7.3; `X2APIC_ICR` is its `APIC_ICR`.
 
 use super::Series;
 
@@ -27,7 +27,7 @@ pub(super) const MSRS: &[(u32, &str)] = &[
     (0x83f, "X2APIC_SELF_IPI"),
 ];
 
-/// 256 bits each, in 32s.
+/// Registers of 256 bits, 32 per MSR.
 #[rustfmt::skip]
 pub(super) const SERIES: &[Series] = &[
     Series::new(0x810, 1, 8, "X2APIC_ISR", ""),

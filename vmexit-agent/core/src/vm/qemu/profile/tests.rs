@@ -1,4 +1,4 @@
-//! Command lines as libvirt and people write them.
+//! Profiles of command lines as written by libvirt and by users.
 
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ fn on(profile: &Profile) -> Vec<Feature> {
     profile.features.iter().filter(|&(_, &on)| on).map(|(&feature, _)| feature).collect()
 }
 
-/// As libvirt writes it for virt-manager's Windows 10.
+/// Command line of libvirt for virt-manager's Windows 10.
 const WINDOWS: &str = "/usr/bin/qemu-system-x86_64 -name guest=win10,debug-threads=on -S \
     -machine pc-q35-8.2,usb=off,vmport=off,dump-guest-core=off,memory-backend=pc.ram,hpet=off,acpi=on \
     -accel kvm -cpu host,migratable=on,hv-time=on,hv-relaxed=on,hv-vapic=on,hv-spinlocks=0x1fff \
@@ -23,7 +23,7 @@ const WINDOWS: &str = "/usr/bin/qemu-system-x86_64 -name guest=win10,debug-threa
     -device {\"driver\":\"isa-serial\",\"chardev\":\"charserial0\"}";
 
 #[test]
-fn windows_on_libvirt() {
+fn profile_of_libvirt_windows_guest_matches_command_line() {
     use Feature::*;
     let profile = profile(WINDOWS);
     let expected = [
@@ -44,7 +44,7 @@ fn windows_on_libvirt() {
 }
 
 #[test]
-fn plain_machines() {
+fn profile_of_plain_machines_has_qemu_defaults() {
     use Feature::*;
     let plain =
         profile("qemu-system-x86_64 -enable-kvm -M q35 -m 1G -hda disk.img -serial mon:stdio");
@@ -61,7 +61,7 @@ fn plain_machines() {
 }
 
 #[test]
-fn an_enlightenment_in_all_spellings() {
+fn profile_enlightenment_is_recognized_in_all_forms() {
     let time = |cpu: &str| profile(&format!("qemu -cpu {cpu}")).has(Feature::HvTime);
     for cpu in [
         "host,hv-time",
@@ -88,7 +88,7 @@ fn an_enlightenment_in_all_spellings() {
 }
 
 #[test]
-fn other_switches() {
+fn profile_switches_override_defaults() {
     use Feature::*;
     let has = |line: &str, feature| profile(line).has(feature);
     assert_eq!(has("qemu -no-hpet", Hpet), Some(false));
@@ -103,7 +103,7 @@ fn other_switches() {
 }
 
 #[test]
-fn it_comes_back_from_a_file() {
+fn profile_survives_serialization_without_secrets() {
     let profile = profile(WINDOWS);
     let json = serde_json::to_string(&profile).unwrap();
     assert!(!json.contains("libvirt-1-format"), "only what is known by name: {json}");
@@ -112,10 +112,10 @@ fn it_comes_back_from_a_file() {
 
 proptest! {
     #[test]
-    fn anything_is_read(arguments in prop::collection::vec(any::<String>(), 0..6), text in any::<String>()) {
+    fn profile_of_arbitrary_command_line_is_bounded(arguments in prop::collection::vec(any::<String>(), 0..6), text in any::<String>()) {
         let options = ["-cpu", "-machine", "-device", "-drive", "-rtc", "-nic"];
-        let told = options.iter().flat_map(|option| [(*option).to_owned(), text.clone()]);
-        let arguments: Vec<String> = arguments.into_iter().chain(told).collect();
+        let explicit = options.iter().flat_map(|option| [(*option).to_owned(), text.clone()]);
+        let arguments: Vec<String> = arguments.into_iter().chain(explicit).collect();
         let profile = Profile::of(&arguments);
         prop_assert!(profile.devices.len() <= MOST_DEVICES);
     }
