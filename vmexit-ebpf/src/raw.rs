@@ -60,7 +60,7 @@ fn kvm_entry_slow(ctx: RawTracePointContext) {
 
 /// To measure what the way here takes.
 #[raw_tracepoint(tracepoint = "task_rename")]
-fn nothing(_ctx: RawTracePointContext) {}
+fn empty(_ctx: RawTracePointContext) {}
 
 /// What `kvm_entry` was called with: the vCPU, first of all.
 #[derive(Clone, Copy)]
