@@ -1,7 +1,7 @@
-//! Builds the eBPF object for the agent to carry inside.
+//! Builds the eBPF object that is embedded in the agent.
 
 fn main() -> anyhow::Result<()> {
     println!("cargo:rerun-if-changed=../vmexit-common/src");
-    // SAFETY: a build script's main thread, before it starts another.
+    // SAFETY: the only thread of the build script so far.
     unsafe { vmexit_build::ebpf("vmexit-ebpf", "../vmexit-ebpf") }
 }

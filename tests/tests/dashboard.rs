@@ -46,7 +46,7 @@ fn replayed() -> SocketAddr {
         .join("tests/fixtures/recording/1-demo.vmexit");
     let recording = file::read(fs::read(path).unwrap().as_slice()).unwrap();
     let report = finding::report(&recording, Scope::default());
-    let guests = recording.guests();
+    let guests = recording.all_vms();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

@@ -112,6 +112,6 @@ fn qmp_option_with_two_vms_is_refused() {
     for command in ["capture", "trace"] {
         let arguments = [command, "-d", "1s", "--vm", "twins", "--qmp", "/run/qmp"];
         let output = agent::command(&arguments).unwrap().output().unwrap();
-        ensure_failed(&output, 2, "--qmp is one VM's socket").unwrap();
+        ensure_failed(&output, 2, "--qmp is the socket of one VM").unwrap();
     }
 }

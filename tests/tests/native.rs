@@ -299,7 +299,7 @@ fn capture_of_unknown_vm_lists_running_vms() {
     let mut running = Qemu::native("present").start(&BareGuest::demo()).unwrap();
     running.wait_dots(1, PATIENCE).unwrap();
     let output = agent::command(&["capture", "--vm", "absent\x1b[2J"]).unwrap().output().unwrap();
-    ensure_failed(&output, 6, "no VM answers to 'absent\\u{1b}[2J'").unwrap();
+    ensure_failed(&output, 6, "no VM matches 'absent\\u{1b}[2J'").unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("present ("));
 }
 

@@ -106,7 +106,8 @@ fn recording_across_restart_and_kill_stays_exact() {
     // A second recorder is refused.
     let path = directory.path().to_str().unwrap();
     let other = agent::command(&["record", path]).unwrap().output().unwrap();
-    ensure_failed(&other, 7, "can't be written: another vmexit is recording to this directory").unwrap();
+    ensure_failed(&other, 7, "can't be written: another vmexit is recording to this directory")
+        .unwrap();
     recorder.signal("HUP");
     let second = run("second");
     let (status, said) = recorder.end("TERM");
@@ -148,10 +149,10 @@ fn recording_across_restart_and_kill_stays_exact() {
     assert_replayed(path, &first);
     let nothing =
         agent::command(&["report", path, "--until", "2020-01-01"]).unwrap().output().unwrap();
-    ensure_failed(&nothing, 8, "has no recording of that time").unwrap();
+    ensure_failed(&nothing, 8, "has no recording of that period").unwrap();
     let wrong = ["report", path, "--since", "1h", "--until", "2h"];
     let wrong = agent::command(&wrong).unwrap().output().unwrap();
-    ensure_failed(&wrong, 2, "it ends before it begins").unwrap();
+    ensure_failed(&wrong, 2, "the period ends before it begins").unwrap();
 }
 
 /// Demands that the intervals of a replay add up to the exact count of the first guest, and that a replay can be
@@ -223,7 +224,7 @@ fn recording_on_full_disk_loses_no_exit() {
     let (status, said) = recorder.end("TERM");
     assert_eq!(status.code(), Some(0), "{said}");
     assert_eq!(said.matches("can't be written").count(), 1, "{said}");
-    assert!(said.contains("recording goes on, and nothing is missing"), "{said}");
+    assert!(said.contains("recording again; no count is missing"), "{said}");
     let report = report(directory, &[]);
     assert_exact(&report, &running, "unwritten");
     assert_eq!(report.number("/span/unwatched_seconds").unwrap(), 0.0);

@@ -72,10 +72,11 @@ echo "== file"; base64 /tmp/there.vmexit
     let text = String::from_utf8(diff.stdout).unwrap();
     assert!(text.contains("within noise") && !text.contains("saved"), "{text}");
     let unknown = agent::command(&["report", path, "--vm", "absent"]).unwrap().output().unwrap();
-    ensure_failed(&unknown, 6, "no VM answers to 'absent'; there are: recorded (").unwrap();
+    ensure_failed(&unknown, 6, "no VM matches 'absent'; VMs found: recorded (").unwrap();
     fs::write(&file, &fs::read(&file).unwrap()[..500]).unwrap();
     let cut = agent::command(&["diff", path, path]).unwrap().output().unwrap();
-    ensure_failed(&cut, 8, "can't be read: truncated: the end of the recording is missing").unwrap();
+    ensure_failed(&cut, 8, "can't be read: truncated: the end of the recording is missing")
+        .unwrap();
     fs::remove_file(&file).unwrap();
     let nothing = agent::command(&["report", path]).unwrap().output().unwrap();
     ensure_failed(&nothing, 8, "No such file").unwrap();

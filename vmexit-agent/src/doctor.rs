@@ -1,4 +1,4 @@
-//! What stands between this host and a capture, one line each: what `vmexit doctor` shows.
+//! Checks of `vmexit doctor`: whether this host can be traced, and how to fix what can't.
 
 use serde::Serialize;
 use vmexit_common::layout::reason_in;
@@ -9,38 +9,38 @@ use crate::{
     host::{self, btf::Btf, preflight, tracefs::Tracefs},
     probe::{
         self,
-        compat::{OLDEST_LINUX, TRACEPOINTS},
         plan::{AttachPlan, ReadPath, Tracepoints},
+        tracepoints::{OLDEST_LINUX, TRACEPOINTS},
     },
 };
 
-/// How a check came out.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckState {
-    /// As it should be.
+    /// Nothing to change.
     Ok,
-    /// Works, but with less or at a higher cost.
+    /// A capture works, but shows less or costs more.
     Note,
-    /// Stands in the way of a capture.
+    /// A capture fails.
     Problem,
 }
 
-/// One line.
+/// A check.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// Name of the check, or of the tracepoint.
     pub name: String,
-    /// How it came out.
+    /// Result of the check.
     pub state: CheckState,
-    /// What was found, and what to do where that helps.
+    /// What was found and, for problems, what to do.
     pub message: String,
 }
 
-/// vCPUs that the stated memory is for.
-const CROWDED: u32 = 2_000;
+/// vCPUs of a large host, for the check of memory.
+const MANY_VCPUS: u32 = 2_000;
 
-/// Looks at everything that can be seen without loading a program.
+/// Runs all checks that load no eBPF program.
 pub fn examine() -> Vec<Check> {
     let host = host::current();
     let mut checks = vec![permission(), kernel(&host), kvm(&host), btf(), tracefs()];
@@ -79,12 +79,14 @@ fn kvm(host: &Host) -> Check {
             format!("{} ({})", vendor.title(), module.unwrap_or_default()),
         ),
         (Ok(()), None, Some(module)) => {
-            let says = format!("{module}, which may not report exits at all");
-            check("kvm", CheckState::Note, says)
+            let message =
+                format!("{module}: may not report exits; counts and times may be missing");
+            check("kvm", CheckState::Note, message)
         }
         (Ok(()), None, None) => {
-            let says = "neither kvm_intel nor kvm_amd is loaded, so no VM can run";
-            check("kvm", CheckState::Note, says)
+            let message =
+                "neither kvm_intel nor kvm_amd is loaded, so no VM can run: load one with modprobe";
+            check("kvm", CheckState::Note, message)
         }
     }
 }
@@ -93,7 +95,7 @@ fn btf() -> Check {
     match Btf::vmlinux() {
         Ok(btf) => check("btf", CheckState::Ok, format!("{} types", btf.len())),
         Err(error) => {
-            check("btf", CheckState::Note, format!("{error}; classic tracepoints do without"))
+            check("btf", CheckState::Note, format!("{error}; classic tracepoints work without BTF"))
         }
     }
 }
@@ -102,12 +104,12 @@ fn tracefs() -> Check {
     match Tracefs::find() {
         Ok(_) => check("tracefs", CheckState::Ok, "mounted"),
         Err(error) => {
-            check("tracefs", CheckState::Note, format!("{error}; raw tracepoints do without"))
+            check("tracefs", CheckState::Note, format!("{error}; raw tracepoints work without it"))
         }
     }
 }
 
-/// Which way each tracepoint is read, and why.
+/// Read paths of all tracepoints, and the reasons of fallbacks.
 fn tracepoints() -> Vec<Check> {
     let plan = match AttachPlan::make(Tracepoints::Auto) {
         Ok(plan) => plan,
@@ -116,41 +118,41 @@ fn tracepoints() -> Vec<Check> {
     TRACEPOINTS
         .iter()
         .map(|tracepoint| {
-            let (state, says) = match tracepoint.name {
-                "kvm_exit" => way(&plan.exit),
-                "kvm_entry" => way(&plan.entry),
+            let (state, message) = match tracepoint.name {
+                "kvm_exit" => read_path(&plan.exit),
+                "kvm_entry" => read_path(&plan.entry),
                 name => match plan.details.get(name) {
-                    Some(Ok(detail)) => way(detail),
+                    Some(Ok(detail)) => read_path(detail),
                     Some(Err(error)) => {
-                        (CheckState::Note, format!("not shown: {}; {error}", tracepoint.without))
+                        (CheckState::Note, format!("{} unavailable: {error}", tracepoint.without))
                     }
                     None => (CheckState::Ok, "raw tracepoint".into()),
                 },
             };
-            let need = if tracepoint.event.is_none() { "needed" } else { "optional" };
+            let need = if tracepoint.event.is_none() { "required" } else { "optional" };
             let since = tracepoint.since;
-            check(tracepoint.name, state, format!("{says} ({need}, in Linux since {since})"))
+            check(tracepoint.name, state, format!("{message} ({need}, in Linux since {since})"))
         })
-        .chain(matches!(plan.exit, ReadPath::Raw(_)).then(|| reads(&plan)))
+        .chain(matches!(plan.exit, ReadPath::Raw(_)).then(|| struct_reads(&plan)))
         .collect()
 }
 
-/// What it costs to look into the kernel's structs.
-fn reads(plan: &AttachPlan) -> Check {
+/// How raw programs read kernel structs.
+fn struct_reads(plan: &AttachPlan) -> Check {
     match (&plan.exit, plan.cast) {
         (_, Some(_)) => check("reads", CheckState::Ok, "plain loads from the kernel's structs"),
         (ReadPath::Raw(layout), None) if layout.reason_in == reason_in::ARGUMENT => {
-            check("reads", CheckState::Ok, "none: the tracepoint passes the exit reason")
+            check("reads", CheckState::Ok, "none: the exit reason is an argument of the tracepoint")
         }
         _ => {
-            let says = "by a helper, some 80 instructions an exit more than from Linux 6.2 on";
-            check("reads", CheckState::Note, says)
+            let message = "a helper function, some 80 instructions more per exit than plain loads (Linux 6.2)";
+            check("reads", CheckState::Note, message)
         }
     }
 }
 
-fn way<R, C>(way: &ReadPath<R, C>) -> (CheckState, String) {
-    match way {
+fn read_path<R, C>(path: &ReadPath<R, C>) -> (CheckState, String) {
+    match path {
         ReadPath::Raw(_) => (CheckState::Ok, "raw tracepoint".into()),
         ReadPath::Classic(_, why) => {
             (CheckState::Note, format!("classic tracepoint, which costs more: {why}"))
@@ -160,12 +162,12 @@ fn way<R, C>(way: &ReadPath<R, C>) -> (CheckState, String) {
 
 fn memory() -> Check {
     let mib = |vcpus| probe::memory(vcpus).div_ceil(1 << 20);
-    let says = format!(
-        "at most {} MiB of kernel memory for {CROWDED} vCPUs, {} MiB for 64",
-        mib(CROWDED),
+    let message = format!(
+        "at most {} MiB of kernel memory for {MANY_VCPUS} vCPUs, {} MiB for 64",
+        mib(MANY_VCPUS),
         mib(64)
     );
-    check("memory", CheckState::Ok, says)
+    check("memory", CheckState::Ok, message)
 }
 
 fn vms() -> Vec<Check> {
@@ -194,14 +196,15 @@ fn vm(vm: &vm::Vm) -> Check {
     )
 }
 
-/// Whether exits come, once a capture has been tried.
+/// Check of a short capture, by the exits and the other events it saw.
 pub fn exits(seen: u64, others: u64) -> Check {
     match (seen, others) {
-        (1.., _) => check("exits", CheckState::Ok, format!("{seen} seen in a second")),
+        (1.., _) => check("exits", CheckState::Ok, format!("{seen} in one second")),
         (0, 1..) => {
-            let says = "this KVM reports other events but no exits: there will be counts, no times";
-            check("exits", CheckState::Note, says)
+            let message =
+                "KVM reports other events but no exits: reports have counts, but no times";
+            check("exits", CheckState::Note, message)
         }
-        (0, 0) => check("exits", CheckState::Note, "none seen in a second: the VMs may be halted"),
+        (0, 0) => check("exits", CheckState::Note, "none in one second: the VMs may be halted"),
     }
 }

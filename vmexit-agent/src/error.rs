@@ -1,4 +1,4 @@
-//! How a command can fail: one sentence, and an exit code that scripts can tell apart.
+//! Errors of commands. Each is one sentence for the user and has an exit code for scripts.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -13,118 +13,123 @@ use crate::{
     probe::ProbeError,
 };
 
-/// Why a command ended without doing what it was asked for.
+/// Reason why a command failed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Permissions or KVM are missing.
+    /// Capabilities or KVM are missing.
     #[error(transparent)]
     Preflight(#[from] PreflightError),
-    /// Tracepoints are missing.
+    /// A required tracepoint can't be read.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The programs could not be started or read.
+    /// The eBPF programs can't be loaded, attached or read.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// VMs can't be looked for.
+    /// `/proc` can't be searched for VMs.
     #[error(transparent)]
     Proc(#[from] ProcError),
-    /// There is nothing to trace.
+    /// No VM is running.
     #[error("no VM is running on this host: start one and try again")]
     NoVm,
-    /// There may be something to trace, but not for us to see.
+    /// No VM was found, but the open files of some processes can't be read.
     #[error(
-        "not permitted: no VM can be seen, but neither can the files of {0} processes, which takes \
+        "not permitted: no VM was found, but the open files of {0} processes can't be read without \
          CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; run vmexit as root on the host itself"
     )]
     HiddenVms(usize),
-    /// None of the VMs is meant.
-    #[error("no VM answers to '{wanted}'; there are: {known}")]
+    /// `--vm` matches no VM.
+    #[error("no VM matches '{wanted}'; VMs found: {known}")]
     UnknownVm {
-        /// As typed.
+        /// Argument of `--vm`.
         wanted: String,
-        /// Names and process ids.
+        /// Names and process IDs of the VMs there are.
         known: String,
     },
-    /// A socket can only be one VM's.
-    #[error("--qmp is one VM's socket: say which by --vm")]
-    OneQmpSocket,
-    /// A check of `vmexit doctor` failed; it has said which.
-    #[error("{0} of these checks would keep a capture from working")]
-    Unwell(usize),
-    /// The report has nowhere to go.
+    /// `--qmp` was given, but `--vm` matches several VMs.
+    #[error("--qmp is the socket of one VM: select that VM with --vm")]
+    QmpNeedsOneVm,
+    /// Checks of `vmexit doctor` failed; the number of them.
+    #[error("{0} of these checks failed: a capture can't work until they are fixed")]
+    ChecksFailed(usize),
+    /// The output can't be written.
     #[error("{path} can't be written: {source}")]
     Output {
-        /// The file, or standard output.
+        /// Output file, or "standard output".
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// A file is not what it should be.
+    /// A recording can't be read.
     #[error("{} can't be read: {source}", escape::path(path))]
     File {
-        /// The file.
+        /// Path of the recording.
         path: PathBuf,
-        /// Why not.
+        /// Error of the reader.
         source: FileError,
     },
-    /// A file is not what perf prints.
+    /// perf's output can't be imported.
     #[error("{} can't be imported: {source}", escape::path(path))]
     Import {
-        /// The file.
+        /// Path of the text.
         path: PathBuf,
-        /// Why not.
+        /// Error of the parser.
         source: ImportError,
     },
-    /// A period is none.
+    /// `--since` and `--until` are not a valid period.
     #[error("--since and --until: {0}")]
     Period(String),
-    /// Nothing was recorded then.
-    #[error("{} has no recording of that time", escape::path(.0))]
-    NothingThen(PathBuf),
-    /// A period has more than can be added up.
-    #[error("that is too much for one report: {0}; take a shorter time by --since and --until")]
-    Long(&'static str),
-    /// A recording is nothing to look at.
-    #[error("a recording is not for a terminal: name a file by --output")]
+    /// The recording has no interval in the period.
+    #[error(
+        "{} has no recording of that period: choose another one with --since and --until",
+        escape::path(.0)
+    )]
+    EmptyPeriod(PathBuf),
+    /// The counters of the period overflow.
+    #[error(
+        "the period is too long for one report: {0}; choose a shorter one with --since and --until"
+    )]
+    PeriodTooLong(&'static str),
+    /// The format is a recording, and standard output is a terminal.
+    #[error("a recording is binary and can't go to a terminal: name a file with --output")]
     RecordingOnTerminal,
-    /// The recording can't be put together.
+    /// The recording can't be encoded.
     #[error("the recording can't be written: {0}")]
     Recording(io::Error),
-    /// The report can't be turned into JSON.
+    /// The report can't be encoded as JSON.
     #[error("the report can't be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// A configuration file that was asked for.
+    /// The file of `--config` can't be read.
     #[error("the configuration file {path} can't be read: {source}")]
     Config {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// Somebody else has the port, say.
-    #[error("can't listen on {address}: {source}; --listen takes another address")]
+    /// The address of `--listen` can't be bound.
+    #[error("can't listen on {address}: {source}; choose another address with --listen")]
     Listen {
-        /// Where.
+        /// Address and port.
         address: SocketAddr,
-        /// What the kernel said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// More is allowed than serving takes, and that can't be changed.
-    #[error("capabilities can't be given up: {0}")]
+    /// Capabilities that only attaching needs can't be dropped.
+    #[error("capabilities can't be dropped: {0}")]
     Privileges(CapsError),
-    /// The sums can't be written as metrics.
+    /// The metrics can't be encoded.
     #[error("the metrics can't be written: {0}")]
     Metrics(ExpositionError),
-    /// The terminal does not do as it is told.
+    /// The terminal can't be read or written.
     #[error("the terminal can't be used: {0}")]
-    Screen(io::Error),
-    /// Signals can't be waited for.
+    Terminal(io::Error),
+    /// Signal handlers can't be installed.
     #[error("signals can't be handled: {0}")]
     Signal(io::Error),
 }
 
 impl Error {
-    /// The process's exit code; `vmexit --help` lists them.
+    /// Exit code of the process; `vmexit --help` lists them.
     pub fn code(&self) -> u8 {
         match self {
             Self::Preflight(PreflightError::NotPermitted(_))
@@ -132,18 +137,21 @@ impl Error {
             | Self::HiddenVms(_)
             | Self::Layout(LayoutError::Forbidden(_))
             | Self::Probe(ProbeError::Layout(LayoutError::Forbidden(_))) => 3,
-            Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) | Self::Unwell(_) => 4,
+            Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) | Self::ChecksFailed(_) => 4,
             Self::Probe(
                 ProbeError::Program { .. } | ProbeError::Layout(_) | ProbeError::Mmap { .. },
             ) => 4,
-            Self::OneQmpSocket
+            Self::QmpNeedsOneVm
             | Self::Period(_)
             | Self::RecordingOnTerminal
             | Self::Config { .. } => 2,
             Self::NoVm => 5,
             Self::UnknownVm { .. } => 6,
             Self::Output { .. } => 7,
-            Self::File { .. } | Self::NothingThen(_) | Self::Long(_) | Self::Import { .. } => 8,
+            Self::File { .. }
+            | Self::EmptyPeriod(_)
+            | Self::PeriodTooLong(_)
+            | Self::Import { .. } => 8,
             Self::Probe(_)
             | Self::Proc(_)
             | Self::Recording(_)
@@ -151,7 +159,7 @@ impl Error {
             | Self::Listen { .. }
             | Self::Metrics(_)
             | Self::Privileges(_)
-            | Self::Screen(_)
+            | Self::Terminal(_)
             | Self::Signal(_) => 1,
         }
     }

@@ -1,4 +1,4 @@
-//! `vmexit`: arguments in, exit code out. Everything else is in the library.
+//! The program `vmexit`: parses the arguments, runs the command, returns its exit code.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use vmexit::{
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::typed();
+    let cli = Cli::from_env();
     warnings::init();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(commands::run(cli));
-    // Else it waits for a write that nobody reads.
+    // Dropping the runtime would wait for a blocked write to standard output.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! Where a report goes: standard output, or a file that is complete or not there at all.
+//! Output of commands: standard output, or a file that is complete or does not exist.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -18,21 +18,24 @@ use crate::{
     error::Error,
 };
 
-/// Where to write; opened before anything is traced, so that a typing error costs no capture.
+/// Destination of a report. It is opened before anything is traced: a wrong path fails at once, not after a capture.
 pub(crate) struct Output {
     target: Option<Target>,
 }
 
+/// An output file.
 struct Target {
     path: PathBuf,
-    /// MeasurementFormat first, renamed at the end. `None` for what is no plain file, such as /dev/null or a
-    /// pipe: that is written as it is.
+    /// File that is written first and renamed at the end; `None` for devices and pipes, which are written directly.
     temporary: Option<PathBuf>,
     file: fs::File,
 }
 
 impl Output {
-    /// Standard output without a path.
+    /// Opens a file, or standard output without a path.
+    ///
+    /// # Errors
+    /// The file can't be created or opened.
     pub(crate) async fn open(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self { target: None }) };
         match Target::open(path).await {
@@ -41,8 +44,11 @@ impl Output {
         }
     }
 
-    /// Where something that was measured is to go.
-    pub(crate) async fn of(args: &WrittenArgs) -> Result<Self, Error> {
+    /// Opens the destination of a measurement.
+    ///
+    /// # Errors
+    /// The file can't be created or opened, or a recording would go to a terminal.
+    pub(crate) async fn for_measurement(args: &WrittenArgs) -> Result<Self, Error> {
         let on_terminal = args.output.is_none() && io::stdout().is_terminal();
         if on_terminal && args.format() == MeasurementFormat::Recording {
             return Err(Error::RecordingOnTerminal);
@@ -50,7 +56,10 @@ impl Output {
         Self::open(args.output.as_deref()).await
     }
 
-    /// Writes all of it.
+    /// Writes the whole report.
+    ///
+    /// # Errors
+    /// The destination can't be written.
     pub(crate) async fn write(self, report: Bytes) -> Result<(), Error> {
         let (path, result) = match self.target {
             Some(target) => (target.path.clone(), target.write(report).await),
@@ -60,7 +69,10 @@ impl Output {
     }
 }
 
-/// Writes to standard output; says whether anybody reads it still.
+/// Writes to standard output; false if its reader has closed it.
+///
+/// # Errors
+/// Standard output can't be written for another reason.
 pub(crate) async fn print(mut text: Bytes) -> Result<bool, Error> {
     let mut stdout = stdout();
     let written = match stdout.write_all_buf(&mut text).await {
@@ -69,14 +81,17 @@ pub(crate) async fn print(mut text: Bytes) -> Result<bool, Error> {
     };
     match written {
         Ok(()) => Ok(true),
-        // Whoever read has seen enough, as in `vmexit capture | head`.
+        // As in `vmexit capture | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(source) => Err(Error::Output { path: "standard output".into(), source }),
     }
 }
 
-/// What is to be written of a recording.
-pub(crate) fn written(
+/// A measurement as a report or a recording.
+///
+/// # Errors
+/// The measurement can't be encoded in that format.
+pub(crate) fn render(
     measurement: &Measurement,
     format: MeasurementFormat,
     options: &TableOptions,
@@ -124,7 +139,7 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            // Nothing complete to keep; if it can't be removed, nobody is worse off.
+            // The file is incomplete; if it can't be removed, it stays as `.partial`.
             let _ = std::fs::remove_file(temporary);
         }
     }

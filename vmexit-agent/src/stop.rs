@@ -1,16 +1,20 @@
-//! Being asked to stop.
+//! Requests to stop: SIGINT and SIGTERM.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::Error;
 
-/// SIGINT or SIGTERM: both end a command early, and it still says what it has.
+/// Listener for SIGINT and SIGTERM. A command that gets one ends early and still writes what it has.
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Stop {
+    /// Starts to catch both signals.
+    ///
+    /// # Errors
+    /// A signal handler can't be installed.
     pub(crate) fn new() -> Result<Self, Error> {
         let listen = |kind| signal(kind).map_err(Error::Signal);
         Ok(Self {
@@ -19,7 +23,8 @@ impl Stop {
         })
     }
 
-    pub(crate) async fn asked(&mut self) {
+    /// Waits for one of the signals.
+    pub(crate) async fn requested(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -1,98 +1,153 @@
-//! Where warnings go: standard error, or a list while a screen would be spoilt by them.
+//! The log: lines on standard error, or messages held in memory while a screen is open.
 
-use std::{
-    io::{self, Write, stderr},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use env_logger::{Builder, Env, Target};
+use env_logger::{Builder, Env, Logger};
+use log::{Level, Log, Metadata, Record};
 
-/// Bytes that are kept while a screen is open; what comes after them is dropped.
-const MOST: usize = 64 << 10;
+/// Bytes of messages held at most; later messages are dropped.
+const MAX_BYTES: usize = 64 << 10;
 
-static HELD: Mutex<Option<Held>> = Mutex::new(None);
+/// env_logger, which filters all messages and writes to standard error.
+static STDERR: OnceLock<Logger> = OnceLock::new();
 
-/// What came while a screen was open.
+/// Messages held back; `None` while no screen is open.
+static HELD: Mutex<Option<HeldMessages>> = Mutex::new(None);
+
+/// Messages logged while a screen is open.
 #[derive(Default)]
-struct Held {
-    lines: Vec<u8>,
-    /// Bytes of it that were taken note of.
-    told: usize,
+struct HeldMessages {
+    messages: Vec<LogMessage>,
+    /// Memory of all messages, bytes.
+    bytes: usize,
+    /// Number of messages that [`latest`] has returned or skipped.
+    seen: usize,
 }
 
-/// Begins to log, at the level that `RUST_LOG` says.
+/// Level, target and text of a log record.
+struct LogMessage {
+    level: Level,
+    target: String,
+    text: String,
+}
+
+impl LogMessage {
+    fn of(record: &Record<'_>) -> Self {
+        let (level, target) = (record.level(), record.target().to_owned());
+        Self { level, target, text: record.args().to_string() }
+    }
+
+    fn write(&self, logger: &Logger) {
+        let mut record = Record::builder();
+        record.level(self.level).target(&self.target);
+        logger.log(&record.args(format_args!("{}", self.text)).build());
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.target.len() + self.text.len()
+    }
+}
+
+impl HeldMessages {
+    fn push(&mut self, message: LogMessage) {
+        if self.bytes + message.bytes() <= MAX_BYTES {
+            self.bytes += message.bytes();
+            self.messages.push(message);
+        }
+    }
+}
+
+/// The logger of this process.
+struct HoldingLogger;
+
+impl Log for HoldingLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        STDERR.get().is_some_and(|logger| logger.enabled(metadata))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let Some(logger) = STDERR.get().filter(|logger| logger.matches(record)) else { return };
+        // Formatted before the lock is taken: formatting may panic, and the panic hook takes the lock too.
+        let message = LogMessage::of(record);
+        match held().as_mut() {
+            Some(held) => held.push(message),
+            None => message.write(logger),
+        }
+    }
+
+    fn flush(&self) {
+        if let Some(logger) = STDERR.get() {
+            logger.flush();
+        }
+    }
+}
+
+/// Starts the log, at the level that `RUST_LOG` names; warnings by default.
 pub fn init() {
-    Builder::from_env(Env::default().default_filter_or("warn"))
-        .format_timestamp(None)
-        .target(Target::Pipe(Box::new(Stderr)))
-        .init();
+    let level = stderr_logger().filter();
+    if log::set_logger(&HoldingLogger).is_ok() {
+        log::set_max_level(level);
+    }
 }
 
-/// Keeps warnings from standard error until [`release`].
+fn stderr_logger() -> &'static Logger {
+    STDERR.get_or_init(|| {
+        let env = Env::default().default_filter_or("warn");
+        Builder::from_env(env).format_timestamp(None).build()
+    })
+}
+
+/// Holds messages back until [`release`].
 pub(crate) fn hold() {
     held().get_or_insert_default();
 }
 
-/// Lets warnings out again, those first that were held.
+/// Writes the held messages, and from now on each message as it comes.
 pub(crate) fn release() {
     if let Some(held) = held().take() {
-        // Nobody can be told that nobody can be told.
-        let _ = stderr().write_all(&held.lines);
+        held.messages.iter().for_each(|message| message.write(stderr_logger()));
     }
 }
 
-/// The last of the warnings that came since this was asked before.
+/// Text of the last message held since the previous call.
 pub(crate) fn latest() -> Option<String> {
     let mut held = held();
     let held = held.as_mut()?;
-    let new = String::from_utf8_lossy(held.lines.get(held.told..)?).into_owned();
-    held.told = held.lines.len();
-    let line = new.lines().last()?;
-    // Behind level and module.
-    Some(line.split_once("] ").map_or(line, |(_, says)| says).to_owned())
+    let new = held.messages.get(held.seen..)?;
+    let text = new.last().map(|message| message.text.clone());
+    held.seen = held.messages.len();
+    text
 }
 
-fn held() -> MutexGuard<'static, Option<Held>> {
+fn held() -> MutexGuard<'static, Option<HeldMessages>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Standard error, unless warnings are held.
-struct Stderr;
-
-impl Write for Stderr {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match held().as_mut() {
-            Some(held) if held.lines.len() + bytes.len() <= MOST => {
-                held.lines.extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            Some(_) => Ok(bytes.len()),
-            None => stderr().write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        stderr().flush()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn warn(target: &str, text: &str) {
+        let mut record = Record::builder();
+        record.level(Level::Warn).target(target);
+        HoldingLogger.log(&record.args(format_args!("{text}")).build());
+    }
+
     #[test]
-    fn what_is_held_can_be_shown_and_is_bounded() {
+    fn held_messages_are_returned_once_and_bounded() {
+        stderr_logger();
         assert_eq!(latest(), None);
         hold();
-        for line in ["[WARN  vmexit::monitor] no answer\n", "[WARN ] a [b] c\n"] {
-            Stderr.write_all(line.as_bytes()).unwrap();
-        }
+        warn("vmexit::monitor", "no answer");
+        warn("", "a [b] c");
         assert_eq!(latest().as_deref(), Some("a [b] c"));
         assert_eq!(latest(), None, "once is enough");
-        for _ in 0..MOST {
-            Stderr.write_all(b"[WARN ] flood\n").unwrap();
+        for _ in 0..MAX_BYTES {
+            warn("", "flood");
         }
-        assert!(held().as_ref().unwrap().lines.len() <= MOST);
+        let bytes =
+            |held: &HeldMessages| held.messages.iter().map(LogMessage::bytes).sum::<usize>();
+        assert!(held().as_ref().is_some_and(|held| bytes(held) <= MAX_BYTES));
         assert_eq!(latest().as_deref(), Some("flood"));
         *held() = None;
     }

@@ -1,5 +1,5 @@
-//! What listens on a VM's QMP socket may be anything: each peer here leads to one clear error, in time
-//! and in bounded memory. The listener is this very process, as the VM's own would be.
+//! Tests of [`memory_tree`] with hostile peers on the QMP socket: each gives a specific error, within time and memory
+//! limits. The listener is this process, whose ID the VM has.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
@@ -16,14 +16,14 @@ use tokio::{
 use vmexit::monitor::{Failure, MonitorError, MonitorOptions, QmpError, Virsh, memory_tree};
 use vmexit_core::vm::{Address, Monitor, Vm};
 
-/// For a peer who says nothing.
+/// Time limit for a peer that does not answer.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// For one who says too much: it ends by other bounds.
+/// Time limit for a peer that sends too much, which other limits stop.
 const LONG: Duration = Duration::from_secs(20);
 const GREETING: &[u8] = b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n";
 const READY: &[u8] = b"{\"return\": {}, \"id\": 1}\r\n";
 const EVENT: &[u8] = b"{\"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 0}}\r\n";
-/// A good peer's. The event does not wait for a question of its own.
+/// Answers of a good peer. The event needs no command.
 const TREE: &[&[u8]] = &[
     GREETING,
     READY,
@@ -31,14 +31,15 @@ const TREE: &[&[u8]] = &[
 ];
 const MIB: usize = 1 << 20;
 
-/// What a peer does once somebody has connected.
+/// Behaviour of a peer after a connection.
 #[derive(Clone, Copy)]
 struct Peer {
-    /// Sent one by one: the first at once, each further one after a question.
+    /// Messages: the first is sent at once, each other one after a command.
     answers: &'static [&'static [u8]],
     then: Then,
 }
 
+/// Behaviour after the last message.
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
     Hangs,
@@ -48,7 +49,7 @@ enum Then {
 }
 
 impl Peer {
-    /// Serves one connection; how many bytes the other end took.
+    /// Serves one connection; returns the bytes that the client received.
     async fn serve(self, listener: UnixListener) -> usize {
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream = BufReader::new(stream);
@@ -90,10 +91,10 @@ fn at(path: &Path) -> Monitor {
 }
 
 fn options(patience: Duration) -> MonitorOptions {
-    MonitorOptions { patience, virsh: Virsh::Leave }
+    MonitorOptions { patience, virsh: Virsh::Skip }
 }
 
-/// Asks a VM whose monitor is this peer; the outcome, how many bytes were taken from it, and the time.
+/// Asks a VM whose monitor is this peer; returns the result, the bytes received, and the time.
 async fn ask(peer: Peer) -> (Result<String, MonitorError>, usize, Duration) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("qmp");
@@ -176,7 +177,7 @@ async fn qmp_answer_without_tree_is_an_error() {
         &[GREETING, READY, b"{\"return\": \"unknown option -f\\r\\n\", \"id\": 2}"];
     let (answer, ..) = ask(Peer { answers, then: Then::Hangs }).await;
     let says = answer.unwrap_err().to_string();
-    assert!(says.ends_with(": it answered with something else: unknown option -f"), "{says}");
+    assert!(says.ends_with(": the answer is not a memory tree: unknown option -f"), "{says}");
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ fn tp_kvm_entry_slow(ctx: *mut c_void) -> u32 {
 /// Empty program: measures the cost of a call.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
-fn tp_nothing(_ctx: *mut c_void) -> u32 {
+fn tp_empty(_ctx: *mut c_void) -> u32 {
     KEEP_FOR_OTHERS
 }
 

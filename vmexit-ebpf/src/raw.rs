@@ -60,7 +60,7 @@ fn kvm_entry_slow(ctx: RawTracePointContext) {
 
 /// Empty program: measures the cost of a call.
 #[raw_tracepoint(tracepoint = "task_rename")]
-fn nothing(_ctx: RawTracePointContext) {}
+fn empty(_ctx: RawTracePointContext) {}
 
 /// Arguments of `kvm_entry`; the vCPU is the first.
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Arguments that commands share. Those of one command are beside it, in [`commands`](crate::commands).
+//! Arguments that several commands share. Those of one command are in its module in [`commands`](crate::commands).
 
 mod choice;
 mod parse;
@@ -23,7 +23,7 @@ use vmexit_view::{By, Figure, ReportFormat, TableOptions};
 pub(crate) use self::{
     choice::choice,
     parse::{parse_duration, parse_interval, parse_percent, parse_size, parse_threshold},
-    time::{check, parse_period, parse_time},
+    time::{check_period, parse_period, parse_time},
 };
 use crate::{
     monitor::{self, Virsh},
@@ -33,19 +33,19 @@ use crate::{
 
 /// Headings of options in `--help`.
 pub(crate) mod heading {
-    /// Which VMs, which part of a recording.
+    /// VMs, and parts of recordings.
     pub(crate) const TARGET: &str = "Target";
-    /// Which events, for how long, names of devices.
+    /// Events, duration, names of devices.
     pub(crate) const CAPTURE: &str = "What to capture";
-    /// What measuring may cost.
+    /// Limits on the cost of measuring.
     pub(crate) const COST: &str = "Cost";
-    /// Format, place and arrangement of the output.
+    /// Format, destination and tables of the output.
     pub(crate) const OUTPUT: &str = "Output";
 }
 
 use heading::{CAPTURE, COST, OUTPUT, TARGET};
 
-/// What is counted and timed.
+/// Events to count and time, in which VMs.
 #[derive(Debug, Args)]
 pub(crate) struct CountArgs {
     #[command(flatten)]
@@ -60,7 +60,7 @@ pub(crate) struct CountArgs {
     #[arg(long, value_name = "all|1/N|off", default_value = "all", help_heading = COST)]
     pub(crate) timing: Timing,
 
-    /// Limit the cost to this share of the VMs' CPU time: time fewer exits, then sample in windows
+    /// Limit the cost to a share of the VMs' CPU time: time fewer exits, then sample in windows
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, help_heading = COST)]
     pub(crate) budget: Option<f64>,
 
@@ -70,13 +70,13 @@ pub(crate) struct CountArgs {
 }
 
 impl CountArgs {
-    /// The limit on the cost, if there is one.
+    /// Limit on the cost; `None` for full measurement.
     pub(crate) fn limit(&self) -> Option<Limit> {
         self.budget.map(Limit::Budget).or(self.duty.map(Limit::Duty))
     }
 }
 
-/// Which VMs are traced, and how.
+/// VMs to trace, and how.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// VM to trace, by name or process id; can be repeated [default: all]
@@ -86,7 +86,7 @@ pub(crate) struct WatchArgs {
     #[command(flatten)]
     pub(crate) devices: DeviceArgs,
 
-    /// Room for this many vCPUs, some 120 kB of kernel memory each [default: twice as many as run
+    /// Maximum number of vCPUs, some 120 kB of kernel memory each [default: twice as many as run
     /// now, at least 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_VCPUS)),
         help_heading = COST)]
@@ -97,7 +97,7 @@ pub(crate) struct WatchArgs {
     pub(crate) tracepoints: Tracepoints,
 }
 
-/// How much a recorder keeps.
+/// Limits on recordings.
 #[derive(Debug, Args)]
 pub(crate) struct LimitArgs {
     /// Delete recordings older than TIME
@@ -112,13 +112,13 @@ pub(crate) struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// The limits of the recorder.
+    /// Limits for the recorder.
     pub(crate) fn limits(&self) -> Limits {
         Limits { retention: self.retention, bytes: self.max_size.as_u64() }
     }
 }
 
-/// Which part of a recording.
+/// Period of a recording.
 #[derive(Debug, Args)]
 pub(crate) struct PeriodArgs {
     /// Start of the period: 03:12 (local time, the latest that has been), '2026-11-23 03:12',
@@ -132,13 +132,13 @@ pub(crate) struct PeriodArgs {
 }
 
 impl PeriodArgs {
-    /// The period; all time without options.
+    /// Period of the options; without them, all time.
     pub(crate) fn period(&self) -> Period {
         Period { since: self.since, until: self.until }
     }
 }
 
-/// Where a measurement goes, and in which format.
+/// Format and destination of a measurement.
 #[derive(Debug, Args)]
 pub(crate) struct WrittenArgs {
     /// Format [default: a recording with --output, else text]
@@ -152,7 +152,7 @@ pub(crate) struct WrittenArgs {
 }
 
 impl WrittenArgs {
-    /// The format that was asked for, or the default.
+    /// Format given, or the default.
     pub(crate) fn format(&self) -> MeasurementFormat {
         let default = if self.output.is_some() {
             MeasurementFormat::Recording
@@ -183,10 +183,10 @@ impl Choice for MeasurementFormat {
     ];
 }
 
-/// How tables are shown.
+/// Content of tables.
 #[derive(Debug, Args)]
 pub(crate) struct TableArgs {
-    /// What has tables: each VM, or each vCPU too
+    /// Tables per VM, or per vCPU too
     #[arg(long, value_name = "WHAT", value_parser = choice::<By>(), default_value = "vm", help_heading = OUTPUT)]
     pub(crate) by: By,
 
@@ -195,44 +195,44 @@ pub(crate) struct TableArgs {
         help_heading = OUTPUT)]
     pub(crate) sort: Figure,
 
-    /// Rows per table at most
+    /// Maximum rows per table [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), alias = "top",
         help_heading = OUTPUT)]
     pub(crate) rows: Option<u32>,
 }
 
 impl TableArgs {
-    /// MonitorOptions of the views.
+    /// Options of the views.
     pub(crate) fn options(&self) -> TableOptions {
         TableOptions { by: self.by, sort: self.sort, rows: self.rows.map(|rows| rows as usize) }
     }
 }
 
-/// Where names of devices come from.
+/// Source of device names.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
-    /// How to learn which devices ports and addresses belong to
+    /// How to find the devices of ports and addresses
     #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = CAPTURE)]
     pub(crate) devices: Devices,
 
-    /// QMP socket of the VM, where its command line has none; needs --vm
+    /// QMP socket of the VM, if its command line has none; needs --vm
     #[arg(long, value_name = "PATH", requires = "vms", conflicts_with = "devices", help_heading = CAPTURE)]
     pub(crate) qmp: Option<PathBuf>,
 }
 
 impl DeviceArgs {
-    /// How to ask a VM; `None` for not at all.
+    /// Options for asking VMs; `None` to ask none.
     pub(crate) fn options(&self) -> Option<monitor::MonitorOptions> {
         let virsh = match self.devices {
             Devices::Ask => Virsh::Ask,
-            Devices::Qmp => Virsh::Leave,
+            Devices::Qmp => Virsh::Skip,
             Devices::Guess => return None,
         };
         Some(monitor::MonitorOptions { virsh, ..monitor::MonitorOptions::default() })
     }
 }
 
-/// How to learn about devices.
+/// Values of `--devices`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Devices {
     /// Ask each QEMU on its QMP socket, or through virsh, which marks the domain as tainted
@@ -241,6 +241,6 @@ pub(crate) enum Devices {
     Ask,
     /// Ask each QEMU on its QMP socket, not through libvirt
     Qmp,
-    /// Ask nobody: guess what PCs commonly have
+    /// Ask no VM: use the usual addresses of PC devices
     Guess,
 }

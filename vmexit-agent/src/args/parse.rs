@@ -1,25 +1,33 @@
-//! Durations as typed.
+//! Parsers of durations, sizes and percentages in arguments.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
-/// The longest capture: a month. Whoever wants more wants a recorder.
+/// Longest duration. `vmexit record` has no limit.
 const LONGEST: Duration = Duration::from_secs(31 * 24 * 3600);
 
+/// Parses the length of a capture.
+///
+/// # Errors
+/// The text is not a duration, or out of range; the message is for the user.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    // A bare number is seconds, as in `sleep`.
+    // A number without a unit is in seconds, as for `sleep`.
     let parsed = match text.parse::<u32>() {
         Ok(seconds) => Duration::from_secs(seconds.into()),
         Err(_) => humantime::parse_duration(text)
             .map_err(|error| format!("{error}; write it like 10s, 1m30s or 500ms"))?,
     };
     if parsed.is_zero() || parsed > LONGEST {
-        return Err("a capture takes more than nothing and at most 31 days".into());
+        return Err("the duration must be longer than 0 and at most 31 days".into());
     }
     Ok(parsed)
 }
 
+/// Parses the length of an interval.
+///
+/// # Errors
+/// Those of [`parse_duration`], or the interval is out of range.
 pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
     const SHORTEST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(3600);
@@ -27,19 +35,27 @@ pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
     if (SHORTEST..=LONGEST).contains(&parsed) {
         Ok(parsed)
     } else {
-        Err("an interval takes 100ms at least and an hour at most".into())
+        Err("the interval must be between 100ms and 1h".into())
     }
 }
 
+/// Parses a size in bytes.
+///
+/// # Errors
+/// The text is not a size, or too small.
 pub(crate) fn parse_size(text: &str) -> Result<ByteSize, String> {
     const SMALLEST: ByteSize = ByteSize::mib(1);
     match text.parse() {
         Ok(size) if size >= SMALLEST => Ok(size),
-        Ok(_) => Err("a megabyte is the least".into()),
+        Ok(_) => Err("the size must be at least 1MiB".into()),
         Err(_) => Err("write it like 500MB or 1GiB".into()),
     }
 }
 
+/// Parses a percentage, with or without the sign.
+///
+/// # Errors
+/// The text is not a percentage, or out of range.
 pub(crate) fn parse_percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim_end();
     match number.parse() {
@@ -48,11 +64,15 @@ pub(crate) fn parse_percent(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Parses the shortest duration of a slow exit; a number without a unit is an error.
+///
+/// # Errors
+/// The text is not a duration, or too long.
 pub(crate) fn parse_threshold(text: &str) -> Result<Duration, String> {
     let parsed = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write it like 500us, 1ms or 2s"))?;
     if parsed > LONGEST {
-        return Err("no exit takes more than 31 days".into());
+        return Err("the threshold must be at most 31 days".into());
     }
     Ok(parsed)
 }
@@ -62,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn parse_duration_accepts_units_and_rejects_out_of_range() {
         assert_eq!(parse_duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
@@ -72,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals() {
+    fn parse_interval_rejects_out_of_range() {
         assert_eq!(parse_interval("2"), Ok(Duration::from_secs(2)));
         assert_eq!(parse_interval("100ms"), Ok(Duration::from_millis(100)));
         for bad in ["0", "99ms", "2h", "often"] {
@@ -81,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn percents() {
+    fn parse_percent_accepts_sign_and_rejects_out_of_range() {
         for text in ["0.5%", "0.5", "0.5 %"] {
             assert_eq!(parse_percent(text), Ok(0.5));
         }
@@ -91,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn parse_size_rejects_below_one_mebibyte() {
         assert_eq!(parse_size("1GiB"), Ok(ByteSize::gib(1)));
         assert_eq!(parse_size("500 MB"), Ok(ByteSize::mb(500)));
         for bad in ["", "0", "1kB", "much", "-1GB"] {
@@ -100,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn thresholds() {
+    fn parse_threshold_requires_unit() {
         assert_eq!(parse_threshold("1ns"), Ok(Duration::from_nanos(1)));
         assert_eq!(parse_threshold("20us"), Ok(Duration::from_micros(20)));
         assert_eq!(parse_threshold("0s"), Ok(Duration::ZERO));

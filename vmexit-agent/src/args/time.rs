@@ -1,19 +1,26 @@
-//! Times as typed: of day, of a date, or some time ago; in the local time zone where none is said.
+//! Parsers of times in arguments: time of day, date, or a duration ago. Local time unless a time zone is given.
 
 use std::time::SystemTime;
 
 use jiff::{Timestamp, Zoned, civil};
 use vmexit_core::store::archive::Period;
 
-/// How a time is to be written.
+/// Error message with the accepted forms.
 const FORMS: &str =
     "write it like 03:12, '2026-11-23 03:12', 2026-11-23T03:12:00Z or 2h for two hours ago";
 
+/// Parses a time.
+///
+/// # Errors
+/// The text is not a time after 1970; the message is for the user.
 pub(crate) fn parse_time(text: &str) -> Result<SystemTime, String> {
     time(text, &Zoned::now())
 }
 
-/// `02:00..03:00`, `02:00..` or `..03:00`.
+/// Parses a period: `02:00..03:00`, `02:00..` or `..03:00`.
+///
+/// # Errors
+/// The text is not a period, or it ends before it begins.
 pub(crate) fn parse_period(text: &str) -> Result<Period, String> {
     period(text, &Zoned::now())
 }
@@ -24,14 +31,19 @@ fn period(text: &str, now: &Zoned) -> Result<Period, String> {
         .ok_or("a period is two times with .. between them, like 02:00..03:00")?;
     let end = |text: &str| (!text.is_empty()).then(|| time(text, now)).transpose();
     let period = Period { since: end(since)?, until: end(until)? };
-    check(period)?;
+    check_period(period)?;
     Ok(period)
 }
 
-/// Says what is wrong with a period.
-pub(crate) fn check(period: Period) -> Result<(), String> {
+/// Checks that a period ends after it begins.
+///
+/// # Errors
+/// It does not; the message is for the user.
+pub(crate) fn check_period(period: Period) -> Result<(), String> {
     match (period.since, period.until) {
-        (Some(since), Some(until)) if since >= until => Err("it ends before it begins".into()),
+        (Some(since), Some(until)) if since >= until => {
+            Err("the period ends before it begins".into())
+        }
         _ => Ok(()),
     }
 }
@@ -55,7 +67,7 @@ fn any_time(text: &str, now: &Zoned) -> Result<SystemTime, String> {
         return Ok(zoned(date)?.timestamp().into());
     }
     let time: civil::Time = text.parse().map_err(|_| FORMS)?;
-    // The latest that has been.
+    // The latest such time of day in the past.
     let today = zoned(now.date().to_datetime(time))?;
     if today <= *now {
         return Ok(today.timestamp().into());
@@ -74,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_local_and_have_been() {
+    fn parse_time_is_local_and_in_the_past() {
         for (text, utc) in [
             ("03:12", "2026-11-23T02:12:00Z"),
             ("03:12:30", "2026-11-23T02:12:30Z"),
@@ -94,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn periods() {
+    fn parse_period_accepts_open_ends() {
         let now: Zoned = "2026-11-23T09:30:00+01:00[+01:00]".parse().unwrap();
         assert!(period("23:50..00:10", &now).is_ok());
         assert!(period("02:00..", &now).unwrap().until.is_none());

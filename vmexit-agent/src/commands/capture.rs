@@ -1,4 +1,4 @@
-//! `vmexit capture`: one interval of a given length, from attach to report.
+//! `vmexit capture`: counts for a given time, then reports.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
         parse_duration,
     },
     error::Error,
-    output::{Output, written},
+    output::{self, Output},
     session::{Session as _, guests::Guests, live::LiveSession},
     stop::Stop,
 };
@@ -63,21 +63,22 @@ Examples:
 /// How often the progress line changes and new VMs are named.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Steps of a long capture; a short one's are as long as the shortest.
+/// Steps of a long capture, for the report over time.
 const STEPS: u32 = 60;
-const SHORTEST_STEP: Duration = Duration::from_secs(1);
+/// Shortest step.
+const MIN_STEP: Duration = Duration::from_secs(1);
 
-/// What is counted at times only is counted five times in a short capture, and once in so long in others: each
-/// time takes the agent some milliseconds.
+/// Windows in a short capture. Each costs the agent some milliseconds.
 const WINDOWS: u32 = 5;
-const LONGEST_PERIOD: Duration = Duration::from_secs(10);
+/// Longest period of windows, in long captures.
+const MAX_WINDOW_PERIOD: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     let CaptureArgs { measure: asked, written: wanted, tables } = args;
-    let output = Output::of(&wanted).await?;
+    let output = Output::for_measurement(&wanted).await?;
     let measurement = measure(&asked).await?;
     let format = wanted.format();
-    output.write(written(&measurement, format, &tables.options())?).await?;
+    output.write(output::render(&measurement, format, &tables.options())?).await?;
     if let (MeasurementFormat::Recording, Some(file), false) = (format, &wanted.output, asked.quiet)
     {
         let file = escape::path(file);
@@ -86,16 +87,19 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// Measures the VMs for as long as was asked for: in steps, which are summed up.
+/// Measures for the given time: the sum of steps.
+///
+/// # Errors
+/// The session can't be started or read, or the counters overflow.
 pub(super) async fn measure(args: &MeasureArgs) -> Result<Measurement, Error> {
     let mut stop = Stop::new()?;
-    let step = (args.duration / STEPS).max(SHORTEST_STEP);
-    let window = (args.duration / WINDOWS).clamp(SHORTEST_STEP, LONGEST_PERIOD);
+    let step = (args.duration / STEPS).max(MIN_STEP);
+    let window = (args.duration / WINDOWS).clamp(MIN_STEP, MAX_WINDOW_PERIOD);
     let mut session = LiveSession::start(&args.count, step, window, Guests::find).await?;
     let mut sum = MeasurementSum::default();
     let interrupted = watch(args, &mut session, &mut sum, &mut stop).await?;
     let last = session.read().await?;
-    sum.add(Measurement { interrupted, ..last }).map_err(Error::Long)?;
+    sum.add(Measurement { interrupted, ..last }).map_err(Error::PeriodTooLong)?;
     let mut measurement = sum.finish().ok_or(Error::NoVm)?;
     if measurement.steps.is_empty() {
         measurement.steps = vec![Step::of(&measurement.interval)];
@@ -104,7 +108,7 @@ pub(super) async fn measure(args: &MeasureArgs) -> Result<Measurement, Error> {
     Ok(measurement)
 }
 
-/// Adds up steps until the time is up or somebody asks to stop; says which of the two.
+/// Adds steps until the time is up, or until a request to stop; true for the latter.
 async fn watch(
     args: &MeasureArgs,
     session: &mut LiveSession,
@@ -120,10 +124,10 @@ async fn watch(
     let interrupted = loop {
         tokio::select! {
             biased;
-            () = stop.asked() => break true,
+            () = stop.requested() => break true,
             () = &mut end => break false,
             step = session.next() => {
-                step?.map_or(Ok(()), |step| sum.add(step)).map_err(Error::Long)?;
+                step?.map_or(Ok(()), |step| sum.add(step)).map_err(Error::PeriodTooLong)?;
             }
             _ = tick.tick() => {
                 let seen = session.progress()?;
@@ -142,7 +146,7 @@ async fn watch(
     Ok(interrupted)
 }
 
-/// On standard error, and only if that is a terminal.
+/// Progress line on standard error; hidden if that is no terminal.
 fn progress_line(args: &MeasureArgs) -> ProgressBar {
     if args.quiet {
         return ProgressBar::hidden();

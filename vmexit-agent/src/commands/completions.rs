@@ -1,4 +1,4 @@
-//! Completions and manual pages, from the very definitions that arguments are read by.
+//! `vmexit completions` and `vmexit man`: generated from the definitions of the arguments.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::{error::Error, output::Output};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CompletionsArgs {
-    /// Shell
+    /// Shell to complete arguments in
     #[arg(value_enum)]
     pub(crate) shell: Shell,
 }
@@ -36,7 +36,7 @@ pub(super) async fn completions(args: &CompletionsArgs) -> Result<(), Error> {
     Output::open(None).await?.write(script.into()).await
 }
 
-/// One page for vmexit, and one for each command.
+/// Writes a page for vmexit and one for each command.
 pub(super) fn man(args: &ManArgs) -> Result<(), Error> {
     let written = clap_mangen::generate_to(Cli::command(), &args.directory);
     written.map_err(|source| Error::Output { path: args.directory.clone(), source })

@@ -1,4 +1,4 @@
-//! `vmexit diff`: two recordings beside each other. Nothing is traced.
+//! `vmexit diff`: the differences between two recordings. Traces nothing.
 
 use std::path::PathBuf;
 
@@ -21,11 +21,11 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DiffArgs {
-    /// Recording to compare with, or directory of vmexit record
+    /// Earlier recording, or directory of vmexit record
     #[arg(value_name = "BEFORE")]
     pub(crate) before: PathBuf,
 
-    /// Recording to compare, or directory [default: BEFORE, at another time]
+    /// Later recording, or directory of vmexit record [default: BEFORE, in another period]
     #[arg(value_name = "AFTER", required_unless_present_any = ["before_period", "after_period"])]
     pub(crate) after: Option<PathBuf>,
 
@@ -37,7 +37,7 @@ pub(crate) struct DiffArgs {
     #[arg(long, alias = "after", value_name = "SINCE..UNTIL", value_parser = parse_period, help_heading = TARGET)]
     pub(crate) after_period: Option<Period>,
 
-    /// VM to compare, by name or process id in either; can be repeated [default: all]
+    /// VM to compare, by name or by its process ID in either; can be repeated [default: all]
     #[arg(long = "vm", value_name = "NAME|PID", help_heading = TARGET)]
     pub(crate) vms: Vec<String>,
 
@@ -46,7 +46,7 @@ pub(crate) struct DiffArgs {
         help_heading = TARGET)]
     pub(crate) events: Vec<Event>,
 
-    /// Rows per table at most
+    /// Maximum rows per table [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), alias = "top",
         help_heading = OUTPUT)]
     pub(crate) rows: Option<u32>,
@@ -67,7 +67,7 @@ Examples:
   vmexit diff before.vmexit after.vmexit --event ioport  exits by reason and ports
   vmexit diff /var/lib/vmexit --before-period 02:00..03:00 --after-period 03:00..04:00
 
-VMs are matched by name, else by UUID, else by process id. Rates are compared, so lengths may differ. A difference below three standard errors, or below a tenth, is noise.";
+VMs are matched by name, else by UUID, else by process ID. Rates are compared, so the lengths may differ. A difference below three standard errors or below 10 % is noise.";
 
 pub(super) async fn run(args: DiffArgs) -> Result<(), Error> {
     let before = recorded::read(&args.before, args.before_period.unwrap_or_default());
@@ -75,15 +75,15 @@ pub(super) async fn run(args: DiffArgs) -> Result<(), Error> {
     let after = recorded::read(after, args.after_period.unwrap_or_default());
     let (mut before, mut after) = (before?, after?);
     if !args.vms.is_empty() {
-        // A VM may be in one of them only, or have another process id.
+        // A VM may be in only one of them, or have another process ID.
         let all: Vec<_> = [before.all_vms(), after.all_vms()].concat();
-        guests::choose(&all, &args.vms)?;
+        guests::resolve(&all, &args.vms)?;
         for recording in [&mut before, &mut after] {
-            recording.retain_vms(&guests::meant(recording, &args.vms));
+            recording.retain_vms(&guests::matching_pids(recording, &args.vms));
         }
     }
     for recording in [&mut before, &mut after] {
-        recorded::keep(recording, &[], &args.events)?;
+        recorded::filter(recording, &[], &args.events)?;
     }
     let diff = Diff::between(&before, &after, args.rows.map(|rows| rows as usize));
     let output = Output::open(args.output.as_deref()).await?;

@@ -1,5 +1,5 @@
-//! `vmexit doctor`: what a capture would meet on this host, one line each; programs are really
-//! loaded, and exits looked for, where there is a VM to have them.
+//! `vmexit doctor`: checks whether this host can be traced. If the static checks pass, loads the programs and counts
+//! exits for a second.
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ pub(crate) struct DoctorArgs {
     pub(crate) format: Format,
 }
 
-/// How long exits are looked for.
-const LISTEN: Duration = Duration::from_secs(1);
+/// Time to count exits for.
+const COUNT_TIME: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: DoctorArgs) -> Result<(), Error> {
     let mut checks = doctor::examine();
@@ -46,13 +46,13 @@ pub(super) async fn run(args: DoctorArgs) -> Result<(), Error> {
     }
     let problems = checks.iter().filter(|check| check.state == CheckState::Problem).count();
     Output::open(None).await?.write(render(&checks, args.format)?).await?;
-    if problems > 0 { Err(Error::Unwell(problems)) } else { Ok(()) }
+    if problems > 0 { Err(Error::ChecksFailed(problems)) } else { Ok(()) }
 }
 
-/// Loads and attaches for a second.
+/// Check that programs can be loaded and attached, and whether exits are seen.
 async fn programs() -> Check {
     let vms = discover::find_all().map(|found| found.vms).unwrap_or_default();
-    match listen(&vms).await {
+    match count_events(&vms).await {
         Err(error) => Check {
             name: "programs".into(),
             state: CheckState::Problem,
@@ -61,19 +61,19 @@ async fn programs() -> Check {
         Ok(None) => Check {
             name: "programs".into(),
             state: CheckState::Ok,
-            message: "loaded and attached; without a VM there is nothing to see".into(),
+            message: "loaded and attached; no VM is running to count exits of".into(),
         },
         Ok(Some((exits, others))) => doctor::exits(exits, others),
     }
 }
 
-/// Exits and other events of a second; nothing where no VM could have them.
-async fn listen(vms: &[vm::Vm]) -> Result<Option<(u64, u64)>, Error> {
+/// Exits and other events of a second; `None` without a VM.
+async fn count_events(vms: &[vm::Vm]) -> Result<Option<(u64, u64)>, Error> {
     let plan = AttachPlan::make(Tracepoints::Auto)?;
     let vcpus: usize = vms.iter().map(|vm| vm.vcpus).sum();
     let options = ProbeOptions {
         max_vcpus: u32::try_from(vcpus).unwrap_or(1),
-        // One that starts meanwhile has no room, and is not asked about.
+        // A VM that starts meanwhile has no stats blocks.
         pids: Some(vms.iter().map(|vm| vm.pid).collect()),
         timing: Timing::All,
         events: Event::ALL.into(),
@@ -84,7 +84,7 @@ async fn listen(vms: &[vm::Vm]) -> Result<Option<(u64, u64)>, Error> {
     if vms.is_empty() {
         return Ok(None);
     }
-    sleep(LISTEN).await;
+    sleep(COUNT_TIME).await;
     let interval = Interval::between(&Snapshot::default(), &probe.snapshot(|_| false)?);
     let exits = interval.vcpus.iter().map(|vcpu| vcpu.observed).sum();
     let others =

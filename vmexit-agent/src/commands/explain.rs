@@ -1,4 +1,4 @@
-//! `vmexit explain`: what of the exits is worth a change, of running VMs or from a recording.
+//! `vmexit explain`: findings about the exits of running VMs or of a recording.
 
 use std::path::PathBuf;
 
@@ -52,7 +52,7 @@ pub(super) async fn run(args: ExplainArgs) -> Result<(), Error> {
     let ExplainArgs { file, period, measure, format, output } = args;
     let output = Output::open(output.as_deref()).await?;
     let measurement = match file {
-        Some(file) => kept(recorded::read(&file, period.period())?, &measure)?,
+        Some(file) => filtered(recorded::read(&file, period.period())?, &measure)?,
         None => capture::measure(&measure).await?,
     };
     output
@@ -60,10 +60,10 @@ pub(super) async fn run(args: ExplainArgs) -> Result<(), Error> {
         .await
 }
 
-/// The VMs and events of a recording that were asked for, if any were.
-fn kept(mut recording: Measurement, asked: &MeasureArgs) -> Result<Measurement, Error> {
+/// The recording, with only the VMs and events given in the arguments.
+fn filtered(mut recording: Measurement, asked: &MeasureArgs) -> Result<Measurement, Error> {
     let events = &asked.count.events;
     let all = events.len() == Event::ALL.len();
-    recorded::keep(&mut recording, &asked.count.watch.vms, if all { &[] } else { events })?;
+    recorded::filter(&mut recording, &asked.count.watch.vms, if all { &[] } else { events })?;
     Ok(recording)
 }

@@ -1,4 +1,4 @@
-//! `vmexit import`: what another program has measured, shown or written as if vmexit had.
+//! `vmexit import`: measurements of another program as a report or a recording.
 
 use std::{
     fs::File,
@@ -15,19 +15,19 @@ use vmexit_core::{
 use crate::{
     args::{TableArgs, WrittenArgs, heading::TARGET},
     error::Error,
-    output::{Output, written},
+    output::{self, Output},
     session::recorded,
 };
 
 /// Arguments of `vmexit import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// From what.
+    /// Program that measured.
     #[command(subcommand)]
     pub(crate) from: ImportFrom,
 }
 
-/// What can be imported.
+/// Programs whose measurements can be imported.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImportFrom {
     /// Text of perf script with the events of perf kvm stat record
@@ -41,7 +41,7 @@ pub(crate) struct ImportPerfArgs {
     /// Text of perf script; - for standard input
     pub(crate) file: PathBuf,
 
-    /// VM to import, by process id, where the text has it; can be repeated [default: all]
+    /// VM to import, by process ID, if the text has it; can be repeated [default: all]
     #[arg(long = "vm", value_name = "PID", help_heading = TARGET)]
     pub(crate) vms: Vec<String>,
 
@@ -60,7 +60,7 @@ Examples:
   vmexit import perf perf.txt -o before.vmexit         a recording, for vmexit report and diff
   perf script -i perf.data | vmexit import perf -      without a file
 
--F +pid tells VMs apart, --ns has times in nanoseconds, --header names the host, --show-lost-events counts what perf lost. Events read: kvm_exit, kvm_entry, kvm_pio, kvm_mmio, kvm_msr; older perfs do not record the last.";
+-F +pid separates VMs, --ns prints times in nanoseconds, --header names the host, --show-lost-events counts the events that perf lost. Events read: kvm_exit, kvm_entry, kvm_pio, kvm_mmio, and kvm_msr, which older versions of perf do not record.";
 
 pub(super) async fn run(args: ImportArgs) -> Result<(), Error> {
     let ImportFrom::Perf(args) = args.from;
@@ -68,13 +68,13 @@ pub(super) async fn run(args: ImportArgs) -> Result<(), Error> {
 }
 
 async fn perf(args: ImportPerfArgs) -> Result<(), Error> {
-    let output = Output::of(&args.written).await?;
+    let output = Output::for_measurement(&args.written).await?;
     let imported =
         read(&args.file).map_err(|source| Error::Import { path: args.file.clone(), source })?;
-    warn_of(&imported);
+    warn_of_omissions(&imported);
     let mut recording = imported.recording;
-    recorded::keep(&mut recording, &args.vms, &[])?;
-    output.write(written(&recording, args.written.format(), &args.tables.options())?).await
+    recorded::filter(&mut recording, &args.vms, &[])?;
+    output.write(output::render(&recording, args.written.format(), &args.tables.options())?).await
 }
 
 fn read(path: &Path) -> Result<Imported, ImportError> {
@@ -85,22 +85,22 @@ fn read(path: &Path) -> Result<Imported, ImportError> {
     }
 }
 
-/// Says what of the text is not in the recording.
-fn warn_of(imported: &Imported) {
+/// Logs what is in the text but not in the recording.
+fn warn_of_omissions(imported: &Imported) {
     if let Some(example) = &imported.example {
         let lines = plural(imported.unparsed_lines, "line");
-        log::warn!("not understood: {lines}, the first of which is '{example}'");
+        log::warn!("{lines} can't be parsed, the first is '{example}'");
     }
     if imported.ignored_events > 0 {
-        log::warn!("passed over: {} of other kinds", plural(imported.ignored_events, "KVM event"));
+        log::warn!("{} of other types ignored", plural(imported.ignored_events, "KVM event"));
     }
     if imported.unknown_reasons > 0 {
         let exits = plural(imported.unknown_reasons, "exit");
-        log::warn!("on 'other': {exits}, for reasons that this vmexit has no names for");
+        log::warn!("{exits} counted as 'other': this version of vmexit does not know the reasons");
     }
     if !imported.has_pids {
         log::warn!(
-            "which process a thread is of is not in the text, so all are shown as one VM's: perf script -F +pid has it"
+            "the text has no process IDs, so all threads count as one VM: use perf script -F +pid"
         );
     }
 }

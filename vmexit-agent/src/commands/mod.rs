@@ -1,4 +1,4 @@
-//! The command line: one file per command, with its arguments.
+//! The command line: one module per command, with its arguments.
 
 pub(crate) mod capture;
 mod completions;
@@ -24,17 +24,17 @@ use crate::error::Error;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done, also when ctrl-c ended it early
+  0  done, also if ctrl-c ended it early
   1  unexpected failure
   2  wrong usage
   3  not permitted
   4  this host can't be traced: no KVM, no tracefs, a tracepoint or kernel feature missing
   5  no VM is running
   6  no such VM
-  7  the report can't be written
-  8  a file can't be read: missing, no recording, damaged, of a newer version";
+  7  the output can't be written
+  8  a file can't be read: missing, not a recording, damaged, or of a newer version";
 
-/// Which exits KVM guests take, from which device, and what they cost.
+/// Count and time the VM exits of KVM guests, by reason and by device
 #[derive(Debug, Parser)]
 #[command(name = "vmexit", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -43,8 +43,8 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The arguments of this process. None at all, on a terminal, is `top`.
-    pub fn typed() -> Self {
+    /// Parses the arguments of this process. Without arguments on a terminal, they are those of `vmexit top`.
+    pub fn from_env() -> Self {
         if env::args_os().len() == 1 && stdout().is_terminal() {
             Self::parse_from(["vmexit", "top"])
         } else {
@@ -55,19 +55,19 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch VM exits live; what vmexit does on a terminal without arguments
+    /// Watch VM exits live; the default on a terminal
     Top(top::TopArgs),
-    /// Find exits that are worth a change, and the change
+    /// Find exits worth avoiding, and the settings to change
     Explain(explain::ExplainArgs),
     /// Count and time every VM exit for a while, then report
     Capture(capture::CaptureArgs),
-    /// Show a recording as the capture would have shown it
+    /// Show a recording as a report
     Report(report::ReportArgs),
     /// Compare two recordings: exits gone and new, time saved
     Diff(diff::DiffArgs),
-    /// Import what another program has measured
+    /// Import the measurements of another program
     Import(import::ImportArgs),
-    /// Count continuously, and serve metrics to Prometheus
+    /// Count continuously and serve metrics to Prometheus
     Serve(serve::ServeArgs),
     /// Record continuously to a directory
     Record(record::RecordArgs),
@@ -84,10 +84,10 @@ enum Command {
     Man(completions::ManArgs),
 }
 
-/// Runs one command to its end.
+/// Runs a command to its end.
 ///
 /// # Errors
-/// Whatever stopped it, as one sentence with an exit code.
+/// The command fails; the error has a message for the user and an exit code.
 pub async fn run(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Capture(args) => capture::run(args).await,
@@ -112,8 +112,87 @@ mod tests {
 
     use super::*;
 
+    /// Old spellings of options, which stay valid and hidden, and the new ones.
+    const OLD_AND_NEW: [(&str, &str); 12] = [
+        ("record DIR --every 1m", "record DIR --interval 1m"),
+        ("record DIR -e 1m", "record DIR -i 1m"),
+        ("record DIR --keep 7days", "record DIR --retention 7days"),
+        ("record DIR --size 10MiB", "record DIR --max-size 10MiB"),
+        ("serve --record DIR --keep 7days", "serve --record DIR --retention 7days"),
+        ("serve --record DIR --size 10MiB", "serve --record DIR --max-size 10MiB"),
+        ("capture --top 5", "capture --rows 5"),
+        ("report FILE --top 5", "report FILE --rows 5"),
+        ("top --batch --top 5", "top --batch --rows 5"),
+        ("diff BEFORE AFTER --top 5", "diff BEFORE AFTER --rows 5"),
+        ("import perf FILE --top 5", "import perf FILE --rows 5"),
+        (
+            "diff DIR --before 2026-11-23T02:00:00Z..2026-11-23T03:00:00Z --after 2026-11-23T03:00:00Z..",
+            "diff DIR --before-period 2026-11-23T02:00:00Z..2026-11-23T03:00:00Z \
+             --after-period 2026-11-23T03:00:00Z..",
+        ),
+    ];
+
+    /// Values of a command line, as debug text.
+    fn parsed(line: &str) -> String {
+        let words = ["vmexit"].into_iter().chain(line.split_whitespace());
+        let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        format!("{cli:?}")
+    }
+
+    /// All commands and their subcommands.
+    fn commands(command: &clap::Command) -> Vec<&clap::Command> {
+        let inner = command.get_subcommands().flat_map(commands);
+        [command].into_iter().chain(inner).collect()
+    }
+
     #[test]
     fn arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn old_options_parse_to_the_same_values() {
+        for (old, new) in OLD_AND_NEW {
+            assert_eq!(parsed(old), parsed(new), "{old}");
+            // The values are in the text, so that equal texts are equal values.
+            let without = new.split(" -").next().unwrap_or_default();
+            if Cli::try_parse_from(["vmexit"].into_iter().chain(without.split(' '))).is_ok() {
+                assert_ne!(parsed(new), parsed(without), "{new}");
+            }
+        }
+    }
+
+    #[test]
+    fn old_options_are_hidden_in_help() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in commands(&cli) {
+            for argument in command.get_arguments() {
+                assert_eq!(
+                    argument.get_visible_aliases(),
+                    None,
+                    "{} {argument}",
+                    command.get_name()
+                );
+                assert_eq!(argument.get_visible_short_aliases(), None, "{argument}");
+            }
+        }
+    }
+
+    #[test]
+    fn options_of_commands_have_help_headings() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in commands(&cli) {
+            for argument in command.get_arguments().filter(|argument| !argument.is_positional()) {
+                let is_general = matches!(argument.get_id().as_str(), "help" | "version");
+                assert_eq!(
+                    argument.get_help_heading().is_none(),
+                    is_general,
+                    "{} {argument}",
+                    command.get_name()
+                );
+            }
+        }
     }
 }

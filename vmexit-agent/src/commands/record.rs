@@ -19,7 +19,7 @@ pub(crate) struct RecordArgs {
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
 
-    /// Recording interval = time resolution of later queries
+    /// Length of a recorded interval, which is the time resolution of later reports
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_interval,
         alias = "every", short_alias = 'e', help_heading = CAPTURE)]
     pub(crate) interval: Duration,
@@ -40,7 +40,7 @@ Examples:
   vmexit diff /var/lib/vmexit --before-period 02:00..03:00 --after-period 03:00..04:00
   vmexit top --replay /var/lib/vmexit --since 03:10
 
-Even SIGKILL loses only the last interval. If a write fails, the interval is merged into the next. SIGHUP begins a new file.";
+SIGKILL loses only the last interval. If a write fails, the interval is merged into the next. SIGHUP begins a new file.";
 
 pub(super) async fn run(args: RecordArgs) -> Result<(), Error> {
     let recorder = open_recorder(&args.directory, args.limits.limits())?;

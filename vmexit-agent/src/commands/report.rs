@@ -1,4 +1,4 @@
-//! `vmexit report`: what a recording has, as the capture would have shown it. Nothing is traced.
+//! `vmexit report`: the report of a recording. Traces nothing.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::{
         heading::{OUTPUT, TARGET},
     },
     error::Error,
-    output::{Output, written},
+    output::{self, Output},
     session::recorded,
 };
 
@@ -49,7 +49,7 @@ pub(crate) struct ReportArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  vmexit report before.vmexit                        all of it
+  vmexit report before.vmexit                        the whole recording
   vmexit report before.vmexit --vm win10 --by vcpu   one VM, and each of its vCPUs
   vmexit report before.vmexit --event ioport         exits by reason and ports
   vmexit report before.vmexit --format html -o x.html
@@ -57,11 +57,11 @@ Examples:
   vmexit report /var/lib/vmexit --since 03:10 --until 03:15
   vmexit report /var/lib/vmexit --since 2h --format recording -o night.vmexit
 
-Recordings hold names of the host and its VMs, counts and times; no command lines, no data of guests.";
+A recording has the names of the host and its VMs, counts and times. It has no command lines and no data of guests.";
 
 pub(super) async fn run(args: ReportArgs) -> Result<(), Error> {
     let mut recording = recorded::read(&args.file, args.period.period())?;
-    recorded::keep(&mut recording, &args.vms, &args.events)?;
+    recorded::filter(&mut recording, &args.vms, &args.events)?;
     let output = Output::open(args.output.as_deref()).await?;
-    output.write(written(&recording, args.format, &args.tables.options())?).await
+    output.write(output::render(&recording, args.format, &args.tables.options())?).await
 }

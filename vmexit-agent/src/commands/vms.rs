@@ -1,4 +1,4 @@
-//! `vmexit vms`: which VMs there are. Nothing is traced.
+//! `vmexit vms`: the running VMs. Traces nothing.
 
 use clap::Args;
 use vmexit_view::Format;
@@ -24,7 +24,7 @@ Examples:
   vmexit vms                                   a table, by name
   vmexit vms --format json | jq '.vms[].pid'   for a program to read
 
-Every process that holds a KVM VM is listed, of whichever VMM.";
+Every process with a KVM VM is listed, of any VMM.";
 
 pub(super) async fn run(args: VmsArgs) -> Result<(), Error> {
     let list = vmexit_view::vms(&guests::running()?, args.format)?;

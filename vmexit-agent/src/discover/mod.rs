@@ -1,4 +1,4 @@
-//! Virtual machines on this host: every process that holds a KVM VM. `/proc` comes in, a [`Vm`] for each goes out.
+//! VMs on this host: a [`Vm`] for every process in `/proc` that has a KVM VM open.
 
 mod process;
 #[cfg(test)]
@@ -11,7 +11,7 @@ use vmexit_core::vm::{FoundVms, ProcessFacts, Vm};
 
 use self::process::Process;
 
-/// Where the kernel shows its processes.
+/// Mount point of procfs.
 const PROC: &str = "/proc";
 
 /// `/proc` can't be read.
@@ -19,10 +19,10 @@ const PROC: &str = "/proc";
 #[error("/proc can't be read, so no VM can be found: {0}")]
 pub struct ProcError(#[from] io::Error);
 
-/// Looks at every process. Those that end meanwhile are passed over.
+/// Finds the VMs of all processes. Processes that end meanwhile are skipped.
 ///
 /// # Errors
-/// Where `/proc` is not mounted or not ours to list.
+/// `/proc` is not mounted or can't be listed.
 pub fn find_all() -> Result<FoundVms, ProcError> {
     Ok(find_all_in(Path::new(PROC))?)
 }
@@ -43,7 +43,7 @@ fn find_all_in(proc: &Path) -> io::Result<FoundVms> {
     Ok(found)
 }
 
-/// How many open files a process has, and the VM among them.
+/// Number of open files of a process, and its VM if one of them is a KVM VM.
 fn vm_of(process: &Process) -> io::Result<(usize, Option<Vm>)> {
     let (mut files, mut is_vm, mut vcpus) = (0, false, 0);
     for file in process.files()? {
@@ -67,14 +67,14 @@ fn vm_of(process: &Process) -> io::Result<(usize, Option<Vm>)> {
     Ok((files, vm))
 }
 
-/// The VM of one process, if it holds one that we may see.
+/// VM of a process; `None` if it has none or its open files can't be read.
 pub fn find(pid: u32) -> Option<Vm> {
     vm_of(&Process::new(Path::new(PROC), pid)).ok()?.1
 }
 
-/// Whether a process is there and has not ended, even if nobody has waited for it yet.
+/// Whether a process exists and is not a zombie.
 pub fn is_running(pid: u32) -> bool {
-    // proc_pid_stat(5): the state follows the name, which may have parentheses in it.
+    // proc_pid_stat(5): the state follows the name, which may contain parentheses.
     let stat = fs::read(Path::new(PROC).join(pid.to_string()).join("stat")).unwrap_or_default();
     let state = stat.iter().rposition(|&byte| byte == b')').and_then(|name| stat.get(name + 2));
     state.is_some_and(|state| !b"ZX".contains(state))

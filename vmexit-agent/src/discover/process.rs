@@ -1,5 +1,5 @@
-//! One process as `/proc` shows it: its open files, its threads, its command line. All of that is
-//! chosen by whoever runs it, so every reading is bounded.
+//! A process in `/proc`: its open files, threads and command line. Its owner controls all of them, so every reading is
+//! bounded.
 
 use std::{
     fs::{self, File},
@@ -7,32 +7,38 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Longest command line that is read, bytes. Linux allows more (`bprm_stack_limits` in fs/exec.c);
-/// libvirt's longest have some 20 kB.
-const LONGEST_LINE: usize = 1 << 20;
+/// Bytes of a command line that are read. Linux allows more (`bprm_stack_limits` in fs/exec.c); libvirt's longest have
+/// some 20 kB.
+const MAX_COMMAND_LINE: usize = 1 << 20;
 
-/// More than the 15 bytes that a thread's name has (TASK_COMM_LEN).
-const LONGEST_NAME: usize = 64;
+/// Bytes of a thread name that are read; the kernel's limit is 15 (TASK_COMM_LEN).
+const MAX_NAME: usize = 64;
 
-/// A process, by its directory. It may have ended.
+/// Directory of a process. The process may have ended.
 pub(super) struct Process {
-    /// Process id.
+    /// Process ID.
     pub pid: u32,
     path: PathBuf,
 }
 
 impl Process {
-    /// One process of the `/proc` that is mounted at `proc`.
+    /// The process with an ID, in the procfs at `proc`.
     pub fn new(proc: &Path, pid: u32) -> Self {
         Self { pid, path: proc.join(pid.to_string()) }
     }
 
-    /// All processes.
+    /// All processes in the procfs at `proc`.
+    ///
+    /// # Errors
+    /// The directory can't be listed.
     pub fn all(proc: &Path) -> io::Result<impl Iterator<Item = Self>> {
         Ok(numbered(proc)?.map(|(pid, path)| Self { pid, path }))
     }
 
-    /// What the open files are, by name; those closed since they were listed are left out.
+    /// Link targets of the open files, without those closed meanwhile.
+    ///
+    /// # Errors
+    /// The process's `fd` can't be listed; an item is an error if its link can't be read.
     pub fn files(&self) -> io::Result<impl Iterator<Item = io::Result<PathBuf>>> {
         let links = numbered(&self.path.join("fd"))?;
         Ok(links.filter_map(|(_, link)| match fs::read_link(link) {
@@ -41,45 +47,46 @@ impl Process {
         }))
     }
 
-    /// The program's file name.
+    /// File name of the program.
     pub fn program(&self) -> Option<String> {
         let path = fs::read_link(self.path.join("exe")).ok()?;
         let name = path.file_name()?.to_string_lossy();
-        // d_path in the kernel's fs/d_path.c: replaced by an update since it was started.
+        // Appended by `d_path` (fs/d_path.c) if an update has replaced the program since it was started.
         Some(name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned())
     }
 
-    /// The command line; what is not UTF-8 is replaced.
+    /// Arguments of the command line. Bytes that are not UTF-8 are replaced.
     pub fn arguments(&self) -> Vec<String> {
-        split(&read(&self.path.join("cmdline"), LONGEST_LINE), LONGEST_LINE)
+        split(&read(&self.path.join("cmdline"), MAX_COMMAND_LINE), MAX_COMMAND_LINE)
     }
 
-    /// The name of the process; empty if it has gone.
+    /// Name of the process; empty if it has ended.
     pub fn name(&self) -> String {
         comm(&self.path)
     }
 
-    /// Thread ids and names.
+    /// IDs and names of the threads.
     pub fn threads(&self) -> impl Iterator<Item = (u32, String)> {
         let tasks = numbered(&self.path.join("task")).into_iter().flatten();
         tasks.map(|(tid, task)| (tid, comm(&task)))
     }
 }
 
-/// The entries of a directory of `/proc` whose names are numbers.
+/// Entries of a directory whose names are numbers.
 fn numbered(directory: &Path) -> io::Result<impl Iterator<Item = (u32, PathBuf)> + use<>> {
     let entries = fs::read_dir(directory)?.flatten();
     Ok(entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))))
 }
 
+/// Name of a process or thread.
 fn comm(directory: &Path) -> String {
-    let name = read(&directory.join("comm"), LONGEST_NAME);
-    // The kernel ends it with a line feed; others in it are the process's own.
+    let name = read(&directory.join("comm"), MAX_NAME);
+    // The kernel appends one line feed; the name itself may contain others.
     let name = name.strip_suffix(b"\n").unwrap_or(&name);
     String::from_utf8_lossy(name).into_owned()
 }
 
-/// The beginning of a file; nothing if it can't be read.
+/// First bytes of a file; empty if it can't be read.
 fn read(path: &Path, longest: usize) -> Vec<u8> {
     let mut content = Vec::new();
     if let Ok(file) = File::open(path)
@@ -90,8 +97,8 @@ fn read(path: &Path, longest: usize) -> Vec<u8> {
     content
 }
 
-/// A command line's arguments, each ended by a NUL. One that `longest` has cut is left out: half
-/// a name would be another name.
+/// Splits a command line, in which a NUL ends each argument. An argument cut off by the limit is left out: part of a
+/// name would be another name.
 fn split(line: &[u8], longest: usize) -> Vec<String> {
     let line = match line.strip_suffix(b"\0") {
         Some(whole) => whole,
@@ -107,16 +114,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_may_be_empty_and_unended() {
+    fn split_accepts_empty_and_unterminated_arguments() {
         assert_eq!(split(b"", 100), [""; 0]);
         assert_eq!(split(b"qemu\0-name\0\0-S\0", 100), ["qemu", "-name", "", "-S"]);
-        // A process that has written its own title there.
+        // A process that has set its title.
         assert_eq!(split(b"worker: idle", 100), ["worker: idle"]);
         assert_eq!(split(b"a\xffb\0", 100), ["a\u{fffd}b"]);
     }
 
     #[test]
-    fn an_argument_is_whole_or_not_there() {
+    fn split_leaves_out_cut_off_argument() {
         assert_eq!(split(b"qemu\0-name\0long", 15), ["qemu", "-name"]);
         assert_eq!(split(b"qemu\0-name\0lon\0", 15), ["qemu", "-name", "lon"]);
         assert_eq!(split(b"qemu", 4), [""]);

@@ -1,4 +1,4 @@
-//! VMs in a `/proc` that is made up.
+//! Tests with a synthetic `/proc`.
 
 use std::{fs, os::unix::fs::symlink};
 
@@ -7,7 +7,7 @@ use vmexit_core::vm::{Machine, Monitor, NoQmp, Vmm};
 
 use super::*;
 
-/// Some processes. Links lead nowhere, as those of `/proc` often do.
+/// A directory with processes. As often in `/proc`, the targets of links do not exist.
 struct Proc(TempDir);
 
 impl Proc {
@@ -18,7 +18,7 @@ impl Proc {
         Self(directory)
     }
 
-    /// A process of that program with open files, a command line and named threads.
+    /// Adds a process with open files, a command line and named threads.
     fn process(&self, pid: u32, program: &str, files: &[&str], line: &[u8], threads: &[&str]) {
         let path = self.0.path().join(pid.to_string());
         fs::create_dir_all(path.join("fd")).unwrap();
@@ -44,7 +44,7 @@ const KVM: &str = "anon_inode:kvm-vm";
 const VCPUS: [&str; 2] = ["anon_inode:kvm-vcpu:0", "anon_inode:kvm-vcpu:1"];
 
 #[test]
-fn a_process_is_a_vm_if_it_holds_one() {
+fn find_all_returns_processes_with_kvm_vm() {
     let proc = Proc::new();
     proc.process(7, "bash", &["/dev/pts/0", "/dev/kvm"], b"bash\0", &["bash"]);
     proc.process(5, "kthreadd", &[], b"", &["kthreadd"]);
@@ -67,7 +67,7 @@ fn a_process_is_a_vm_if_it_holds_one() {
 }
 
 #[test]
-fn each_vmm_by_its_own_signs() {
+fn find_all_recognizes_vmms() {
     let proc = Proc::new();
     let files = [KVM, VCPUS[0]];
     proc.process(10, "cloud-hypervisor", &files, b"ch\0--api-socket\0/run/a\0", &["main", "vcpu0"]);
@@ -99,7 +99,7 @@ fn each_vmm_by_its_own_signs() {
 }
 
 #[test]
-fn a_hostile_name_is_kept_as_it_is() {
+fn find_all_keeps_hostile_name_unchanged() {
     let proc = Proc::new();
     let name = b"\x1b]0;owned\x07\n\"\\\xff\xfe\xe2\x80\xae";
     let line =
@@ -112,7 +112,7 @@ fn a_hostile_name_is_kept_as_it_is() {
 }
 
 #[test]
-fn a_command_line_has_an_end() {
+fn find_all_reads_bounded_command_line() {
     let proc = Proc::new();
     let mut line = b"qemu\0-name\0first\0".to_vec();
     line.resize(2 << 20, b'x');
@@ -123,6 +123,6 @@ fn a_command_line_has_an_end() {
 }
 
 #[test]
-fn without_proc_there_is_an_error() {
+fn find_all_without_procfs_is_an_error() {
     assert!(find_all_in(Path::new("/nowhere")).is_err());
 }

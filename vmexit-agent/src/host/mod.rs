@@ -1,5 +1,4 @@
-//! What this host offers: the kernel, whose KVM it is, what tracepoints it has, and whether we may
-//! use them.
+//! This host: kernel, KVM, capabilities, tracepoints and BTF.
 
 pub mod btf;
 pub mod preflight;
@@ -11,7 +10,7 @@ use vmexit_core::{host::Host, reason::Names, vendor::Vendor};
 
 use self::tracefs::Tracefs;
 
-/// The running system.
+/// The running host.
 pub fn current() -> Host {
     let uname = rustix::system::uname();
     let kvm_module = kvm_module(Path::new("/sys/module"));
@@ -28,25 +27,25 @@ pub fn current() -> Host {
     }
 }
 
-/// The running kernel's names of exit reasons, where tracefs shows them; else the built-in ones alone.
+/// Names of exit reasons, from the running kernel's tracefs if it is readable, else built-in.
 pub fn reason_names() -> Names {
     let format = Tracefs::find().and_then(|tracefs| tracefs.format("kvm_exit"));
     match format {
         Ok(format) => Names::of_format(&format),
         Err(error) => {
-            log::debug!("built-in names of exit reasons: {error}");
+            log::debug!("using built-in names of exit reasons: {error}");
             Names::default()
         }
     }
 }
 
-/// What tells this run of the kernel from others; empty where the kernel does not say.
+/// ID of this boot (`/proc/sys/kernel/random/boot_id`); empty if it can't be read.
 pub fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
 }
 
-/// The vendor half of KVM: the other module whose name begins with `kvm_`.
+/// Name of the vendor's KVM module, such as `kvm_intel`.
 fn kvm_module(modules: &Path) -> Option<String> {
     let names = fs::read_dir(modules).ok()?;
     let mut found: Vec<String> = names

@@ -1,17 +1,17 @@
-//! Can this process trace KVM here? Each "no" is one sentence that says what to do.
+//! Checks before tracing: capabilities and KVM. Each error is a sentence that says what to do.
 
 use std::path::Path;
 
 use caps::{CapSet, Capability};
 use thiserror::Error;
 
-/// Why tracing can't even start.
+/// Reason why tracing can't start.
 #[derive(Debug, Error)]
 pub enum PreflightError {
-    /// Capabilities are lacking.
+    /// Capabilities are missing; their names.
     #[error("not permitted: vmexit needs {0}; run it as root (sudo vmexit …)")]
     NotPermitted(String),
-    /// There is no KVM to trace.
+    /// KVM is not loaded.
     #[error(
         "this kernel has no KVM loaded: run `modprobe kvm_intel` or `modprobe kvm_amd`, and check that \
          virtualization is enabled in the firmware"
@@ -19,13 +19,19 @@ pub enum PreflightError {
     NoKvm,
 }
 
-/// Looks for capabilities first, for without them the rest can't be seen, then for KVM.
+/// Checks capabilities, then KVM.
+///
+/// # Errors
+/// Capabilities or KVM are missing.
 pub fn check() -> Result<(), PreflightError> {
     permission()?;
     kvm()
 }
 
-/// May we load and attach programs?
+/// Checks the capabilities to load and attach programs.
+///
+/// # Errors
+/// Capabilities are missing.
 pub fn permission() -> Result<(), PreflightError> {
     let missing = missing_capabilities(|capability| {
         caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
@@ -36,13 +42,16 @@ pub fn permission() -> Result<(), PreflightError> {
     Err(PreflightError::NotPermitted(missing.join(" and ")))
 }
 
-/// Is there a KVM?
+/// Checks that KVM is loaded or built in.
+///
+/// # Errors
+/// The kernel has no KVM.
 pub fn kvm() -> Result<(), PreflightError> {
-    // Built in or a module, KVM has its parameters here.
+    // Exists for a built-in KVM too, with its parameters.
     if Path::new("/sys/module/kvm").exists() { Ok(()) } else { Err(PreflightError::NoKvm) }
 }
 
-/// CAP_BPF to load programs, CAP_PERFMON to attach them to tracepoints; CAP_SYS_ADMIN implies both
+/// Names of missing capabilities: CAP_BPF to load programs, CAP_PERFMON to attach them. CAP_SYS_ADMIN implies both
 /// (capabilities(7)).
 fn missing_capabilities(has: impl Fn(Capability) -> bool) -> Vec<String> {
     if has(Capability::CAP_SYS_ADMIN) {
@@ -60,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_capabilities_are_named() {
         assert_eq!(missing_capabilities(|_| false), ["CAP_BPF", "CAP_PERFMON"]);
         assert_eq!(missing_capabilities(|c| c == Capability::CAP_BPF), ["CAP_PERFMON"]);
         assert!(missing_capabilities(|c| c == Capability::CAP_SYS_ADMIN).is_empty());

@@ -1,5 +1,5 @@
-//! tracefs: where it is mounted, and where the fields of a tracepoint's record are, from its
-//! `format` file. The text is the kernel's, but parsed as if it were anybody's.
+//! tracefs: its mount point, and the layouts of classic tracepoints' records from their `format` files. The files are
+//! parsed as untrusted text.
 
 use std::{
     fs, io,
@@ -9,45 +9,45 @@ use std::{
 use thiserror::Error;
 use vmexit_common::layout::{ABSENT, ExitLayout, FIELDS, FieldsLayout, Offset};
 
-/// The mount points that the kernel's documentation names, in order of preference.
+/// Mount points named in the kernel's documentation, in order of preference.
 const MOUNT_POINTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
-/// Longest `format` file that is read: KVM's longest, of `kvm_exit`, has 7 kB.
+/// Bytes of a `format` file that are read. KVM's longest, of `kvm_exit`, has 7 kB.
 const MAX_FORMAT: u64 = 256 * 1024;
 
-/// Why a tracepoint's layout could not be had.
+/// Reason why the layout of a tracepoint is not available.
 #[derive(Debug, Error)]
 pub enum LayoutError {
     /// Neither mount point has an `events` directory.
     #[error("tracefs is not mounted: run `mount -t tracefs tracefs /sys/kernel/tracing`")]
     NotMounted,
-    /// It is there, but not for us.
+    /// tracefs is mounted, but not readable.
     #[error("{0} can't be read: run vmexit as root")]
     Forbidden(PathBuf),
-    /// Only raw tracepoints were asked for.
+    /// `--tracepoints raw` was given, but a raw tracepoint can't be read.
     #[error("no raw tracepoint can be used: {0}; leave out `--tracepoints raw`")]
     NoRaw(String),
-    /// KVM is loaded, but this kernel lacks the tracepoint.
+    /// The kernel lacks the tracepoint.
     #[error("this kernel has no tracepoint kvm:{0}: it needs CONFIG_KVM and CONFIG_FTRACE")]
     NoTracepoint(&'static str),
-    /// Reading failed.
+    /// The `format` file can't be read.
     #[error("{path} can't be read: {source}")]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// The record is not as any known kernel has it.
+    /// The record lacks a field that every known kernel has.
     #[error(
         "kvm:{event} has no field '{field}' of {size} bytes in this kernel's record; please report it"
     )]
     NoField {
-        /// The tracepoint.
+        /// Name of the tracepoint.
         event: &'static str,
-        /// The field that every known kernel has.
+        /// Name of the field.
         field: &'static str,
-        /// Its size, bytes.
+        /// Size of the field, bytes.
         size: u32,
     },
 }
@@ -58,19 +58,22 @@ pub struct Tracefs {
     root: PathBuf,
 }
 
-/// One field of a record.
+/// A field of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordField {
-    /// Its name, without type and array bounds.
+    /// Name, without type and array bounds.
     pub name: String,
-    /// Bytes from the start of the record.
+    /// Offset in the record, bytes.
     pub offset: u32,
-    /// Bytes.
+    /// Size, bytes.
     pub size: u32,
 }
 
 impl Tracefs {
-    /// The first mount point that is in use.
+    /// The first mount point in use.
+    ///
+    /// # Errors
+    /// tracefs is not mounted or not readable.
     pub fn find() -> Result<Self, LayoutError> {
         for root in MOUNT_POINTS.map(PathBuf::from) {
             match fs::metadata(root.join("events")) {
@@ -84,7 +87,10 @@ impl Tracefs {
         Err(LayoutError::NotMounted)
     }
 
-    /// Where `kvm_exit`'s fields are.
+    /// Layout of `kvm_exit`.
+    ///
+    /// # Errors
+    /// The `format` file can't be read, or lacks the exit reason.
     pub fn exit_layout(&self) -> Result<ExitLayout, LayoutError> {
         let fields = self.fields("kvm_exit")?;
         Ok(ExitLayout {
@@ -94,7 +100,10 @@ impl Tracefs {
         })
     }
 
-    /// Where the fields of a tracepoint's record are, by names and sizes in bytes; up to [`FIELDS`].
+    /// Layout of a KVM tracepoint's record: offsets of up to [`FIELDS`] fields, given by name and size in bytes.
+    ///
+    /// # Errors
+    /// The `format` file can't be read, or lacks a field.
     pub fn fields_layout(
         &self,
         event: &'static str,
@@ -108,7 +117,10 @@ impl Tracefs {
         Ok(FieldsLayout { at })
     }
 
-    /// Where `kvm_entry` has the guest's instruction pointer, first of its fields: u64, kernels from 5.10 on.
+    /// Layout of `kvm_entry`: the guest's instruction pointer, 8 bytes, in kernels since 5.10; absent in others.
+    ///
+    /// # Errors
+    /// The `format` file can't be read.
     pub fn entry_layout(&self) -> Result<FieldsLayout, LayoutError> {
         let mut at = [ABSENT; FIELDS];
         at[0] = offset_of(&self.fields("kvm_entry")?, "rip", 8).unwrap_or(ABSENT);
@@ -119,7 +131,10 @@ impl Tracefs {
         self.format(event).map(|text| parse_format(&text))
     }
 
-    /// The text that describes one of KVM's tracepoints.
+    /// Text of the `format` file of a KVM tracepoint.
+    ///
+    /// # Errors
+    /// The kernel has no such tracepoint, or the file can't be read.
     pub fn format(&self, event: &'static str) -> Result<String, LayoutError> {
         let path = self.root.join("events/kvm").join(event).join("format");
         match read_bounded(&path) {
@@ -140,7 +155,7 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The fields that a `format` file describes; lines that describe none are passed over.
+/// Fields in the text of a `format` file; other lines are skipped.
 ///
 /// ```text
 /// field:unsigned int exit_reason; offset:8; size:4; signed:0;
@@ -174,7 +189,7 @@ fn required(
     offset_of(fields, field, size).ok_or(LayoutError::NoField { event, field, size })
 }
 
-/// The offset of a field of so many bytes, for that is how many the program reads.
+/// Offset of a field; `None` if its size differs from the one the program reads.
 fn offset_of(fields: &[RecordField], name: &str, size: u32) -> Option<Offset> {
     fields
         .iter()
@@ -198,7 +213,7 @@ mod tests {
         print fmt: \"pio_%s at 0x%x\", REC->rw ? \"write\" : \"read\", REC->port\n";
 
     #[test]
-    fn fields_are_found_by_name() {
+    fn parse_format_finds_fields_by_name() {
         let fields = parse_format(KVM_PIO);
         assert_eq!(fields.len(), 6);
         assert_eq!(offset_of(&fields, "port", 4), Some(12));
@@ -207,24 +222,24 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_another_size_is_not_taken() {
+    fn offset_of_field_with_other_size_is_none() {
         assert_eq!(offset_of(&parse_format(KVM_PIO), "rip", 4), None);
     }
 
     #[test]
-    fn a_missing_field_is_named() {
+    fn required_field_missing_is_named_in_error() {
         let error = required("kvm_pio", &parse_format(KVM_PIO), "count", 4).unwrap_err();
         assert!(error.to_string().contains("'count'"), "{error}");
     }
 
     proptest! {
         #[test]
-        fn any_text_parses(text in "\\PC*") {
+        fn parse_format_of_any_text_does_not_panic(text in "\\PC*") {
             parse_format(&text);
         }
 
         #[test]
-        fn any_mutilated_format_parses(at in 0usize..500, junk in "[ -~\\n\\t]{0,8}") {
+        fn parse_format_of_mutated_text_does_not_panic(at in 0usize..500, junk in "[ -~\\n\\t]{0,8}") {
             let mut text = KVM_PIO.to_owned();
             let at = at.min(text.len());
             text.insert_str(at, &junk);

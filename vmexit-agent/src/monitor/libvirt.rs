@@ -1,6 +1,6 @@
-//! Asking through libvirt, to which a domain's monitor belongs: `virsh qemu-monitor-command`.
+//! Commands of the human monitor through libvirt: `virsh qemu-monitor-command`.
 //!
-//! Which domain a process is, libvirt's own files say; its command line is the VMM's to change.
+//! The domain of a process comes from libvirt's own files, as a VMM could change its command line.
 
 use std::{
     env, io,
@@ -17,35 +17,35 @@ use tokio::{
 };
 use vmexit_core::escape::safe;
 
-/// Bytes of a domain's status; those of large ones have some 100 kB.
-const LONGEST_STATUS: u64 = 4 << 20;
+/// Bytes of a domain's status file at most; those of large domains have some 100 kB.
+const MAX_STATUS: u64 = 4 << 20;
 
-/// Bytes of an answer, as of one by QMP.
-const LONGEST_ANSWER: u64 = 8 << 20;
+/// Bytes of an answer at most, as with QMP.
+const MAX_ANSWER: u64 = 8 << 20;
 
-/// Bytes that are read of what virsh says when it fails.
-const LONGEST_COMPLAINT: u64 = 4 << 10;
+/// Bytes of virsh's error message at most.
+const MAX_STDERR: u64 = 4 << 10;
 
-/// Why libvirt did not answer.
+/// Reason why libvirt did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LibvirtError {
-    /// The caller does not want domains to be marked.
+    /// [`Virsh::Skip`](super::Virsh::Skip) was set.
     #[error(
         "not asked, as libvirt marks a domain as tainted (custom-monitor) when its monitor is used"
     )]
-    Left,
-    /// No libvirt that we may ask has started this process.
+    Skipped,
+    /// Neither the system's libvirt nor this user's session has the process as that domain.
     #[error(
         "neither this host's libvirt nor this user's has process {0} as that domain: it may be in a \
          container or another user's session"
     )]
     Unknown(u32),
-    /// What libvirt keeps of the domain can't be read.
+    /// The domain's status file can't be read.
     #[error("{} can't be read: {error}", path.display())]
     Status {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system call.
         error: io::Error,
     },
     /// virsh can't be run.
@@ -54,29 +54,31 @@ pub enum LibvirtError {
     /// No answer in time.
     #[error("libvirt gave no answer within {0:.1?}")]
     NoAnswer(Duration),
-    /// More than we take, bytes.
+    /// The answer is longer than this, bytes.
     #[error("virsh printed more than {0} bytes")]
     TooLong(u64),
-    /// Not text.
-    #[error("what virsh printed is not text")]
+    /// The answer is not UTF-8.
+    #[error("the output of virsh is not text")]
     Garbage,
-    /// virsh failed; what it said, safe to print.
+    /// First line of virsh's error message, safe to print.
     #[error("virsh failed: {0}")]
     Failed(String),
 }
 
-/// A domain that runs.
+/// A running domain.
 #[derive(Debug, PartialEq, Eq)]
 struct Domain {
     uri: &'static str,
-    /// Of libvirt's writing. Never its name: virsh takes one that is a number for an id
-    /// (`virshLookupDomainInternal`, libvirt's `tools/virsh-util-domain.c`).
+    /// UUID as libvirt writes it. The name is not used: virsh takes a number for an ID (`virshLookupDomainInternal`,
+    /// libvirt's `tools/virsh-util-domain.c`).
     uuid: String,
 }
 
-/// Puts one `command` to the human monitor of the domain `name`, which is process `pid`; the text that
-/// it printed.
-pub(super) async fn human(
+/// Runs `command` in the human monitor of the domain `name`, which is process `pid`, and returns its output.
+///
+/// # Errors
+/// libvirt does not have the domain, virsh fails, or there is no answer within the limits.
+pub(super) async fn human_monitor(
     pid: u32,
     name: &str,
     command: &str,
@@ -92,7 +94,7 @@ pub(super) async fn human(
 
 impl Domain {
     async fn find(pid: u32, name: &str) -> Result<Self, LibvirtError> {
-        // Not a name that libvirt would have taken (`virDomainDefPostParseCommon`).
+        // libvirt rejects such names (`virDomainDefPostParseCommon`).
         if name.contains('/') {
             return Err(LibvirtError::Unknown(pid));
         }
@@ -111,7 +113,7 @@ impl Domain {
     }
 }
 
-/// Where libvirt keeps the status of running domains, the system's and this user's session
+/// Directories with the status of running domains, of the system and of this user's session
 /// (`virQEMUDriverConfigNew`, `src/qemu/qemu_conf.c`).
 fn state_directories() -> impl Iterator<Item = (&'static str, PathBuf)> {
     let session = env::var_os("XDG_RUNTIME_DIR")
@@ -121,11 +123,11 @@ fn state_directories() -> impl Iterator<Item = (&'static str, PathBuf)> {
 
 async fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path).await?.take(LONGEST_STATUS).read_to_string(&mut text).await?;
+    File::open(path).await?.take(MAX_STATUS).read_to_string(&mut text).await?;
     Ok(text)
 }
 
-/// The domain's UUID, if its process is this one (`virDomainObjFormat`, `src/conf/domain_conf.c`):
+/// UUID of the domain, if its process is this one (`virDomainObjFormat`, `src/conf/domain_conf.c`):
 ///
 /// ```xml
 /// <domstatus state='running' reason='booted' pid='123'>
@@ -148,7 +150,7 @@ fn virsh(domain: &Domain, command: &str) -> Command {
     let mut virsh = Command::new("virsh");
     virsh.args(["--quiet", "--connect", domain.uri, "qemu-monitor-command", "--hmp"]);
     virsh.arg(format!("--domain={}", domain.uuid)).args(["--cmd", command]);
-    // A daemon that has ended is not ours to start (libvirt's `src/remote/remote_sockets.c`).
+    // Don't start a daemon that has ended (libvirt's `src/remote/remote_sockets.c`).
     virsh.env("LIBVIRT_AUTOSTART", "0").env("LC_ALL", "C");
     virsh
 }
@@ -158,10 +160,10 @@ async fn run(mut virsh: Command) -> Result<String, LibvirtError> {
     let mut child = virsh.spawn().map_err(LibvirtError::NoVirsh)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (printed, said) =
-        tokio::join!(start_of(stdout, LONGEST_ANSWER + 1), start_of(stderr, LONGEST_COMPLAINT));
-    // A program that has more to say ends by the closed pipe, or by the caller's time-out.
-    if printed.len() as u64 > LONGEST_ANSWER {
-        return Err(LibvirtError::TooLong(LONGEST_ANSWER));
+        tokio::join!(read_start(stdout, MAX_ANSWER + 1), read_start(stderr, MAX_STDERR));
+    // If virsh prints more, it ends by the closed pipe or by the caller's time limit.
+    if printed.len() as u64 > MAX_ANSWER {
+        return Err(LibvirtError::TooLong(MAX_ANSWER));
     }
     let status = child.wait().await.map_err(LibvirtError::NoVirsh)?;
     if !status.success() {
@@ -173,8 +175,8 @@ async fn run(mut virsh: Command) -> Result<String, LibvirtError> {
     String::from_utf8(printed).map_err(|_| LibvirtError::Garbage)
 }
 
-/// What a pipe has, up to this many bytes. One that breaks has no more.
-async fn start_of(pipe: Option<impl AsyncRead + Unpin>, most: u64) -> Vec<u8> {
+/// Bytes of a pipe until its end or an error, up to `most`.
+async fn read_start(pipe: Option<impl AsyncRead + Unpin>, most: u64) -> Vec<u8> {
     let mut start = Vec::new();
     if let Some(pipe) = pipe {
         let _ = pipe.take(most).read_to_end(&mut start).await;
@@ -188,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// As libvirt 9.0 writes it, shortened.
+    /// A status file of libvirt 9.0, shortened.
     const STATUS: &str = "<!--\nWARNING: THIS IS AN AUTO-GENERATED FILE.\n-->\n\n\
         <domstatus state='running' reason='booted' pid='1234'>\n  <taint flag='custom-monitor'/>\n  \
         <monitor path='/var/lib/libvirt/qemu/domain-1-5/monitor.sock' type='unix'/>\n  \
@@ -196,7 +198,7 @@ mod tests {
         <uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid>\n  </domain>\n</domstatus>\n";
 
     #[test]
-    fn the_domain_of_a_process() {
+    fn uuid_of_process_needs_matching_pid_and_whole_status() {
         assert_eq!(uuid_of(1234, STATUS), Some("c7a5fdbd-edaf-9455-926a-d65c16db1809"));
         assert_eq!(uuid_of(123, STATUS), None);
         assert_eq!(uuid_of(1234, &STATUS.replace("c7a5", "--x ")), None);
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_are_no_paths() {
+    async fn find_of_name_that_is_a_path_is_unknown() {
         for name in ["../../../tmp/x", "/tmp/x", "", ".", "none of this name"] {
             let error = Domain::find(1, name).await.unwrap_err();
             assert!(matches!(error, LibvirtError::Unknown(1)), "{name}: {error}");
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_program_prints() {
+    async fn run_returns_output_or_reason_of_failure() {
         assert_eq!(run_shell("echo tree").await.unwrap(), "tree\n");
         let failed = run_shell("echo error: no such $(printf '\\033') domain >&2; exit 1").await;
         assert_eq!(failed.unwrap_err().to_string(), r"virsh failed: no such \u{1b} domain");
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_nobody_waits_for_ends() {
+    async fn run_when_dropped_kills_the_program() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");
         let line = format!("echo $$ > {}; exec sleep 60", file.display());
@@ -261,7 +263,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_status_is_read(text in any::<String>()) {
+        fn uuid_of_any_status_does_not_panic(text in any::<String>()) {
             uuid_of(1, &text);
             uuid_of(1, &format!("<domstatus pid='1'>{text}<domain {text}<uuid>{text}"));
         }

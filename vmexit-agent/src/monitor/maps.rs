@@ -1,5 +1,4 @@
-//! What is known of VMs' address spaces: asked for in the background while something else goes on,
-//! remembered, and asked for again where an address was not found in what is remembered.
+//! Address maps of VMs, queried in the background and cached. A VM is queried again if an address is not in its map.
 
 use std::{
     collections::BTreeMap,
@@ -15,116 +14,117 @@ use vmexit_core::{
 use super::{MonitorOptions, memory_tree};
 use crate::discover;
 
-/// From the first question to a VM to the next, at least; then twice as long each time, for there may
-/// be nothing at an address that a guest keeps asking for.
-const AGAIN: Duration = Duration::from_millis(500);
-/// The longest that gets, in doublings: some four minutes.
-const DOUBLINGS: u32 = 9;
+/// Shortest time between the first two queries of a VM. It doubles with each query, as a guest may keep accessing an
+/// address that has no device.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Doublings of [`RETRY_PAUSE`] at most: some four minutes.
+const MAX_DOUBLINGS: u32 = 9;
 
-/// The maps of VMs by process id. A VM is missing while it is asked, and if it can't be.
+/// Address maps of VMs by process ID. A VM has none until it has answered.
 #[derive(Debug)]
 pub struct Maps {
-    /// How to ask; nobody is asked if `None`.
+    /// Options for asking VMs; `None` to ask none.
     options: Option<MonitorOptions>,
     known: BTreeMap<u32, Map>,
-    asked: BTreeMap<u32, PendingQuery>,
+    queries: BTreeMap<u32, PendingQuery>,
 }
 
+/// Last query of a VM.
 #[derive(Debug)]
 struct PendingQuery {
-    when: Instant,
-    /// How often before that.
-    times: u32,
-    /// Until the answer has been taken note of; an error is a sentence.
+    started: Instant,
+    /// Number of queries before this one.
+    retries: u32,
+    /// Task of the query, until its answer is collected.
     answer: Option<Answer>,
-    /// Why there was none the last time.
+    /// Error of the previous query, which is logged already.
     problem: Option<String>,
 }
 
+/// Task that queries a VM; its error is a sentence.
 type Answer = JoinHandle<Result<MemoryTree, String>>;
 
 impl Maps {
-    /// Knows nothing yet.
+    /// No maps, and no query started.
     pub fn new(options: Option<MonitorOptions>) -> Self {
-        Self { options, known: BTreeMap::new(), asked: BTreeMap::new() }
+        Self { options, known: BTreeMap::new(), queries: BTreeMap::new() }
     }
 
-    /// Begins to ask a VM, unless it has been asked before.
-    pub fn learn(&mut self, vm: &Vm) {
-        if !self.asked.contains_key(&vm.pid) {
-            self.ask(vm);
+    /// Starts to query a VM, unless it was queried before.
+    pub fn query(&mut self, vm: &Vm) {
+        if !self.queries.contains_key(&vm.pid) {
+            self.start(vm);
         }
     }
 
-    /// Begins to ask a VM again, unless it was asked a moment ago: devices come, and firmware moves
-    /// them. Says whether it does.
-    pub fn renew(&mut self, vm: &Vm) -> bool {
-        let due = self.asked.get(&vm.pid).is_none_or(|asked| {
-            let pause = AGAIN * (1 << asked.times.min(DOUBLINGS));
-            asked.answer.is_none() && asked.when.elapsed() >= pause
+    /// Starts to query a VM again, unless the last query was a moment ago. Devices are plugged in, and firmware moves
+    /// them. Returns whether a query was started.
+    pub fn query_again(&mut self, vm: &Vm) -> bool {
+        let due = self.queries.get(&vm.pid).is_none_or(|query| {
+            let pause = RETRY_PAUSE * (1 << query.retries.min(MAX_DOUBLINGS));
+            query.answer.is_none() && query.started.elapsed() >= pause
         });
-        due && self.ask(vm)
+        due && self.start(vm)
     }
 
-    /// Whether there is anything to ask.
-    fn ask(&mut self, vm: &Vm) -> bool {
+    /// Starts a query; false if the options forbid it or the VM has no monitor.
+    fn start(&mut self, vm: &Vm) -> bool {
         let Some(options) = self.options.clone().filter(|_| !vm.monitors.is_empty()) else {
             return false;
         };
         let of = vm.clone();
         let answer = tokio::spawn(async move {
             let text = memory_tree(&of, &options).await.map_err(|error| error.to_string())?;
-            // Up to some MiB of somebody else's text.
+            // Some MiB of untrusted text: too long to parse in the event loop.
             let parsed = tokio::task::spawn_blocking(move || MemoryTree::parse(&text)).await;
             parsed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
         });
-        let (when, answer) = (Instant::now(), Some(answer));
-        let asked = match self.asked.remove(&vm.pid) {
-            Some(before) => PendingQuery { when, times: before.times + 1, answer, ..before },
-            None => PendingQuery { when, times: 0, answer, problem: None },
+        let (started, answer) = (Instant::now(), Some(answer));
+        let query = match self.queries.remove(&vm.pid) {
+            Some(before) => PendingQuery { started, retries: before.retries + 1, answer, ..before },
+            None => PendingQuery { started, retries: 0, answer, problem: None },
         };
-        self.asked.insert(vm.pid, asked);
+        self.queries.insert(vm.pid, query);
         true
     }
 
-    /// Waits for all answers, which come or fail within the options' patience. One that fails leaves what was
-    /// known before, and costs a warning: one, as long as it fails for the same reason, and none if the VM has
-    /// ended.
-    pub async fn settle(&mut self) {
-        self.take(|_| true).await;
+    /// Waits for the answers of all queries, which the options limit in time. After a failure the previous map stays. A
+    /// failure is logged as a warning, unless the previous one was the same or the VM has ended.
+    pub async fn wait(&mut self) {
+        self.collect(|_| true).await;
     }
 
-    /// Takes note of the answers that have come, without waiting for others.
-    pub async fn collect(&mut self) {
-        self.take(JoinHandle::is_finished).await;
+    /// Collects the answers of finished queries, without waiting.
+    pub async fn collect_finished(&mut self) {
+        self.collect(JoinHandle::is_finished).await;
     }
 
-    async fn take(&mut self, wanted: impl Fn(&Answer) -> bool) {
-        for (&pid, asked) in &mut self.asked {
-            let Some(answer) = asked.answer.take_if(|answer| wanted(answer)) else { continue };
+    async fn collect(&mut self, wanted: impl Fn(&Answer) -> bool) {
+        for (&pid, query) in &mut self.queries {
+            let Some(answer) = query.answer.take_if(|answer| wanted(answer)) else { continue };
             let problem = match answer.await {
                 Ok(Ok(tree)) => {
                     self.known.insert(pid, Map::Asked(tree));
-                    asked.problem = None;
+                    query.problem = None;
                     continue;
                 }
                 Ok(Err(problem)) => problem,
-                Err(error) => format!("the devices of process {pid} are not known: {error}"),
+                Err(error) => format!("querying the devices of process {pid} failed: {error}"),
             };
-            if asked.problem.as_ref() != Some(&problem) && discover::is_running(pid) {
+            if query.problem.as_ref() != Some(&problem) && discover::is_running(pid) {
                 log::warn!("{problem}");
             }
-            asked.problem = Some(problem);
+            query.problem = Some(problem);
         }
     }
 
-    /// Forgets a VM that has ended.
-    pub fn forget(&mut self, pid: u32) {
+    /// Removes the map and the query of a VM that has ended.
+    pub fn remove(&mut self, pid: u32) {
         self.known.remove(&pid);
-        self.asked.remove(&pid);
+        self.queries.remove(&pid);
     }
 
-    /// What is known.
+    /// Address maps by process ID.
     pub fn known(&self) -> &BTreeMap<u32, Map> {
         &self.known
     }

@@ -1,20 +1,19 @@
-//! JSON objects out of a stream of bytes, within bounds.
-//!
-//! Not by line: with `-qmp-pretty` QEMU spreads one over many.
+//! JSON objects of a byte stream, within bounds. Objects are not split by line: with `-qmp-pretty`, QEMU writes one on
+//! several.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::qmp::QmpError;
 
-/// Bytes asked for at once.
+/// Bytes read at once.
 const CHUNK: usize = 16 << 10;
 
-/// Reads one object after the other from a peer who may send anything.
+/// Reader of JSON objects from an untrusted peer.
 pub(super) struct Messages<R> {
     from: R,
-    /// Received and not yet handed out.
+    /// Bytes received and not returned yet.
     buffer: Vec<u8>,
-    /// Bytes at its start that were handed out by the latest call.
+    /// Bytes at the start of the buffer that the latest call has returned.
     spent: usize,
 }
 
@@ -28,7 +27,10 @@ impl<R: AsyncRead + Unpin> Messages<R> {
         &mut self.from
     }
 
-    /// The next object, white space apart, of at most `most` bytes; what is in it is not looked at.
+    /// The next object, with leading white space, of at most `most` bytes. Its content is not checked.
+    ///
+    /// # Errors
+    /// The stream ends or fails, the object is too long, or no object starts here.
     pub(super) async fn next(&mut self, most: usize) -> Result<&[u8], QmpError> {
         self.buffer.drain(..self.spent);
         self.spent = 0;
@@ -53,7 +55,7 @@ impl<R: AsyncRead + Unpin> Messages<R> {
     }
 }
 
-/// Where in an object we are.
+/// State of the scan for the end of an object.
 #[derive(Default)]
 struct Scan {
     depth: usize,
@@ -62,7 +64,10 @@ struct Scan {
 }
 
 impl Scan {
-    /// Whether this byte is the object's last; an error if no object begins here.
+    /// Whether this byte ends the object.
+    ///
+    /// # Errors
+    /// The byte is outside an object and can't start one.
     fn ends_with(&mut self, byte: u8) -> Result<bool, QmpError> {
         if self.in_string {
             self.in_string = byte != b'"' || self.escaped;
@@ -101,14 +106,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn objects_over_any_number_of_lines() {
+    async fn next_returns_objects_on_any_number_of_lines() {
         let read = read(b"{\"a\": \"}\\\"{\"}\r\n{\n  \"b\": [\n {}, []]\n}\n{}{}  {").await;
         let read: Vec<_> = read.into_iter().map(Result::unwrap).collect();
         assert_eq!(read, ["{\"a\": \"}\\\"{\"}", "{\n  \"b\": [\n {}, []]\n}", "{}", "{}"]);
     }
 
     #[tokio::test]
-    async fn garbage_and_endless_ones() {
+    async fn next_of_garbage_or_endless_object_is_an_error() {
         for garbage in ["x", "[1]", "\"{}\"", "}{", "\0", "SSH-2.0-OpenSSH_9.2"] {
             let read = read(garbage.as_bytes()).await;
             assert!(matches!(read[..], [Err(QmpError::Garbage)]), "{garbage}: {read:?}");

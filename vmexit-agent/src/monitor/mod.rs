@@ -1,9 +1,8 @@
-//! Asks a VM's VMM for its memory tree: which device is at which address.
+//! Memory trees of VMs: which device is at which address, from QEMU's `info mtree -f -o`.
 //!
-//! In comes a [`Vm`] with the ways to ask it, out the text of QEMU's `info mtree -f -o`. Every wait and
-//! every buffer is bounded, as the VMM may be hostile; nothing is kept, so who asks often has to
-//! remember the answer, a failure too. QEMU answers in its main loop: meanwhile vCPUs that need that
-//! wait, for a millisecond or two.
+//! QEMU is asked through the monitors of a [`Vm`]: QMP sockets, or libvirt. The VMM may be hostile, so every wait and
+//! every buffer is bounded. [`memory_tree`] caches nothing; [`Maps`] does. QEMU answers in its main loop, so vCPUs that
+//! need the main loop wait for a millisecond or two.
 
 mod libvirt;
 mod maps;
@@ -23,31 +22,31 @@ use vmexit_core::{
 
 pub use self::{libvirt::LibvirtError, maps::Maps, qmp::QmpError, socket::SocketError};
 
-/// How long one way to ask may take.
+/// Default time limit of one monitor.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The flat view: what is hidden behind other regions is not in it; with the owner of each region, whose
-/// id tells one virtio device from another. In QEMU since 3.0.
+/// Command of the human monitor. The flat view leaves out hidden regions and has the owner of each region, whose ID
+/// distinguishes virtio devices. In QEMU since 3.0.
 const QUESTION: &str = "info mtree -f -o";
 
-/// How to ask.
+/// Options for asking VMs.
 #[derive(Clone, Debug)]
 pub struct MonitorOptions {
-    /// How long one way to ask may take; a VM has at most five.
+    /// Time limit of one monitor; a VM has at most five.
     pub patience: Duration,
-    /// What to do where only libvirt can ask.
+    /// Use of virsh for monitors that belong to libvirt.
     pub virsh: Virsh,
 }
 
-/// What to do where only libvirt can ask.
+/// Use of virsh for monitors that belong to libvirt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Virsh {
-    /// Run `virsh qemu-monitor-command`. libvirt marks the domain as tainted (`custom-monitor`) until
-    /// it ends, and says so in a line of its log.
+    /// Run `virsh qemu-monitor-command`. libvirt marks the domain as tainted (`custom-monitor`) until it ends, and logs
+    /// a line about it.
     #[default]
     Ask,
-    /// Leave it.
-    Leave,
+    /// Don't ask.
+    Skip,
 }
 
 impl Default for MonitorOptions {
@@ -56,17 +55,17 @@ impl Default for MonitorOptions {
     }
 }
 
-/// No way led to an answer. One sentence, safe to print.
+/// Failure of all monitors of a VM. One sentence, safe to print.
 #[derive(Debug, thiserror::Error)]
 #[error("the devices of VM {vm} can't be asked for: {}", Tried(.tried))]
 pub struct MonitorError {
-    /// The VM's name, safe to print.
+    /// Name of the VM, safe to print.
     pub vm: String,
-    /// Each way and why it failed, in the order in which they were tried.
+    /// Monitors in the order they were tried, and why each failed.
     pub tried: Vec<(Monitor, Failure)>,
 }
 
-/// Why one way to ask failed.
+/// Failure of one monitor.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub enum Failure {
@@ -76,13 +75,16 @@ pub enum Failure {
     Qmp(#[from] QmpError),
     /// libvirt did not answer.
     Libvirt(#[from] LibvirtError),
-    /// There was an answer, but it is not a memory tree.
-    #[error("it answered with something else: {0}")]
+    /// The answer is not a memory tree; its first line, safe to print.
+    #[error("the answer is not a memory tree: {0}")]
     NoTree(String),
 }
 
-/// The text of `info mtree -f -o`, from the first of the VM's monitors that answers. It is the VMM's own
-/// word: lines end in `\n` or `\r\n`, and nothing else is certain of it.
+/// Text of `info mtree -f -o`, from the first monitor of the VM that answers. The text is untrusted; its lines end in
+/// `\n` or `\r\n`.
+///
+/// # Errors
+/// No monitor answers with a memory tree in time, or the VM has none.
 pub async fn memory_tree(vm: &Vm, options: &MonitorOptions) -> Result<String, MonitorError> {
     let mut tried = Vec::new();
     for monitor in &vm.monitors {
@@ -100,15 +102,15 @@ async fn ask(vm: &Vm, monitor: &Monitor, options: &MonitorOptions) -> Result<Str
             let begun = Instant::now();
             let socket = socket::connect(vm.pid, address, options.patience).await?;
             let left = options.patience.saturating_sub(begun.elapsed());
-            qmp::human(socket, QUESTION, left).await?
+            qmp::human_monitor(socket, QUESTION, left).await?
         }
         (Monitor::Libvirt(name), Virsh::Ask) => {
-            libvirt::human(vm.pid, name, QUESTION, options.patience).await?
+            libvirt::human_monitor(vm.pid, name, QUESTION, options.patience).await?
         }
-        (Monitor::Libvirt(_), Virsh::Leave) => return Err(LibvirtError::Left.into()),
+        (Monitor::Libvirt(_), Virsh::Skip) => return Err(LibvirtError::Skipped.into()),
     };
-    // Every range has it, in every version (`mtree_print_flatview`, QEMU's `softmmu/memory.c`). What
-    // a monitor can't do it says as an answer, too.
+    // Every range of every version has a priority (`mtree_print_flatview`, QEMU's `softmmu/memory.c`). Errors of the
+    // human monitor are answers too.
     if answer.contains("(prio ") {
         Ok(answer)
     } else {
@@ -116,14 +118,14 @@ async fn ask(vm: &Vm, monitor: &Monitor, options: &MonitorOptions) -> Result<Str
     }
 }
 
-/// The ways that were tried, as the end of a sentence.
+/// Monitors and failures, as the end of a sentence.
 struct Tried<'a>(&'a [(Monitor, Failure)]);
 
 impl fmt::Display for Tried<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str(
-                "it has no QMP socket that can be connected to; start QEMU with -qmp \
+                "it has no QMP socket to connect to; start QEMU with -qmp \
                  unix:PATH,server=on,wait=off",
             );
         }

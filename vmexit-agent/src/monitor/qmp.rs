@@ -1,8 +1,6 @@
-//! A QMP client for one question, put to a peer who may do anything: hang, flood, lie.
+//! A QMP client that runs one command of the human monitor, on a connection to an untrusted peer.
 //!
-//! In comes a connected stream, out the text that a command of the human monitor printed. Nothing is
-//! sent before the peer has greeted as QEMU does, and the connection is closed with the answer.
-//! The protocol: QEMU's `docs/interop/qmp-spec.rst`.
+//! Nothing is sent before the peer has sent QEMU's greeting. The protocol: QEMU's `docs/interop/qmp-spec.rst`.
 
 use std::{io, time::Duration};
 
@@ -18,46 +16,46 @@ use vmexit_core::escape::safe;
 
 use super::message::Messages;
 
-/// Bytes of a greeting; QEMU's has some 200.
-const LONGEST_GREETING: usize = 16 << 10;
+/// Bytes of a greeting at most; QEMU's has some 200.
+const MAX_GREETING: usize = 16 << 10;
 
-/// Bytes of an answer. The memory tree of a VM with 64 PCI devices has 50 kB.
-const LONGEST_ANSWER: usize = 8 << 20;
+/// Bytes of an answer at most. The memory tree of a VM with 64 PCI devices has 50 kB.
+const MAX_ANSWER: usize = 8 << 20;
 
-/// Bytes of all events before the answer, and how many: they tell of the guest, which may cause
-/// them. QEMU limits the rate of those that a guest can make (`monitor_qapi_event_conf`,
-/// `monitor/monitor.c`).
-const LONGEST_EVENTS: usize = 1 << 20;
-const MOST_EVENTS: usize = 1000;
+/// Bytes of all events before the answer at most. A guest can cause events; QEMU limits their rate
+/// (`monitor_qapi_event_conf`, `monitor/monitor.c`).
+const MAX_EVENT_BYTES: usize = 1 << 20;
+/// Events before the answer at most.
+const MAX_EVENTS: usize = 1000;
 
-/// Why a peer did not answer.
+/// Reason why a peer did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QmpError {
-    /// It did not greet in time.
+    /// No greeting in time.
     #[error(
         "no greeting within {0:.1?}: another program may be connected, as a QMP socket serves one at a \
          time, or QEMU hangs"
     )]
     NoGreeting(Duration),
-    /// It greeted, but did not answer in time.
+    /// A greeting, but no answer in time.
     #[error("no answer within {0:.1?}")]
     NoAnswer(Duration),
-    /// It closed the connection first.
+    /// The connection was closed before the answer.
     #[error("it closed the connection before it had answered")]
     Closed,
-    /// One greeting, answer or event is longer than this, bytes.
+    /// A greeting, answer or event is longer than this, bytes.
     #[error("it sent a message of more than {0} bytes")]
     TooLong(usize),
-    /// There was no end to events.
-    #[error("it sent events without end, but no answer")]
+    /// Too many events before the answer.
+    #[error("it sent too many events and no answer")]
     OnlyEvents,
-    /// What it sent is not QMP.
-    #[error("what it sent is not QMP")]
+    /// A message is not QMP.
+    #[error("it does not speak QMP")]
     Garbage,
-    /// It answered another question.
-    #[error("it answered a question that was not asked")]
+    /// The answer has the ID of no command that was sent.
+    #[error("it answered a command that was not sent")]
     NotAsked,
-    /// QEMU refused; its reason, safe to print.
+    /// QEMU's error message, safe to print.
     #[error("QEMU refused: {0}")]
     Refused(String),
     /// The connection broke.
@@ -65,15 +63,14 @@ pub enum QmpError {
     Io(#[from] io::Error),
 }
 
-/// The first message. What QEMU says of itself does not matter here.
+/// The first message. QEMU's version and capabilities are not used.
 #[derive(Deserialize)]
 struct Greeting {
     #[serde(rename = "QMP")]
     _qmp: IgnoredAny,
 }
 
-/// Any later message, with as little taken from it as possible: a small message can ask for much
-/// memory.
+/// A later message. Only the needed fields are parsed, as a small message can expand to much memory.
 #[derive(Deserialize)]
 struct Message<T> {
     id: Option<u64>,
@@ -88,16 +85,22 @@ struct Refusal {
     desc: String,
 }
 
-/// Puts one `command` to QEMU's human monitor; the text that it printed, with lines that end in
-/// `\r\n`. Takes at most until `within` from now, and at the worst some 40 MiB meanwhile: the answer
-/// as received, while it is unescaped, and as text.
-pub(super) async fn human<S>(stream: S, command: &str, within: Duration) -> Result<String, QmpError>
+/// Runs `command` in QEMU's human monitor and returns its output, whose lines end in `\r\n`. Needs some 40 MiB at most:
+/// the answer as received, while it is unescaped, and as text.
+///
+/// # Errors
+/// The peer does not answer within the time and size limits, or not as QEMU does.
+pub(super) async fn human_monitor<S>(
+    stream: S,
+    command: &str,
+    within: Duration,
+) -> Result<String, QmpError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let deadline = Instant::now() + within;
     let mut messages = Messages::new(stream);
-    let greeting = timeout_at(deadline, messages.next(LONGEST_GREETING))
+    let greeting = timeout_at(deadline, messages.next(MAX_GREETING))
         .await
         .map_err(|_| QmpError::NoGreeting(within))??;
     parse::<Greeting>(greeting)?;
@@ -111,7 +114,7 @@ where
     timeout_at(deadline, question).await.map_err(|_| QmpError::NoAnswer(within))?
 }
 
-/// Runs one command, `what` in JSON, and returns what it returned.
+/// Runs a command, `what` in JSON, and returns its result.
 async fn ask<S, T>(messages: &mut Messages<S>, id: u64, what: &str) -> Result<T, QmpError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -119,13 +122,13 @@ where
 {
     let question = format!("{{\"execute\": {what}, \"id\": {id}}}\n");
     messages.stream().write_all(question.as_bytes()).await?;
-    let mut events_left = LONGEST_EVENTS;
-    for _ in 0..MOST_EVENTS {
-        let bytes = messages.next(LONGEST_ANSWER).await?;
+    let mut events_left = MAX_EVENT_BYTES;
+    for _ in 0..MAX_EVENTS {
+        let bytes = messages.next(MAX_ANSWER).await?;
         let length = bytes.len();
         let message: Message<T> = parse(bytes)?;
         match message {
-            // A question that can't be read has no id that could be repeated.
+            // QEMU's error for a command that it can't parse has no ID.
             Message { id: None, error: Some(refusal), .. } => return Err(refusal.into()),
             Message { id: Some(its), error: Some(refusal), .. } if its == id => {
                 return Err(refusal.into());
@@ -162,29 +165,29 @@ mod tests {
 
     const GREETING: &str = r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#;
 
-    /// Asks a peer that sends all this at once, and then waits; what it was asked, and the outcome.
-    async fn ask_one_that_sends(bytes: &[u8]) -> (String, Result<String, QmpError>) {
+    /// Asks a peer that sends these bytes at once and then waits. Returns what the peer received, and the result.
+    async fn ask_peer_sending(bytes: &[u8]) -> (String, Result<String, QmpError>) {
         let (ours, mut theirs) = duplex(1 << 20);
         theirs.write_all(bytes).await.unwrap();
-        let answer = human(ours, "info \"x\"", Duration::from_millis(10)).await;
+        let answer = human_monitor(ours, "info \"x\"", Duration::from_millis(10)).await;
         let mut asked = String::new();
         theirs.read_to_string(&mut asked).await.unwrap();
         (asked, answer)
     }
 
     async fn outcome(messages: &[&str]) -> Result<String, QmpError> {
-        ask_one_that_sends(messages.join("\n").as_bytes()).await.1
+        ask_peer_sending(messages.join("\n").as_bytes()).await.1
     }
 
     #[tokio::test]
-    async fn one_question_and_its_answer() {
+    async fn human_monitor_returns_answer_to_its_command() {
         let answers = [
             GREETING,
             r#"{"return": {}, "id": 1}"#,
             r#"{"timestamp": {"seconds": 1}, "event": "RESUME", "data": {}}"#,
             "{\n    \"id\": 2,\n    \"return\": \"a\\r\\nb\"\n}\n",
         ];
-        let (asked, answer) = ask_one_that_sends(answers.join("\r\n").as_bytes()).await;
+        let (asked, answer) = ask_peer_sending(answers.join("\r\n").as_bytes()).await;
         assert_eq!(answer.unwrap(), "a\r\nb");
         let asked: Vec<serde_json::Value> =
             asked.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -194,16 +197,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_said_to_one_who_does_not_greet() {
+    async fn human_monitor_sends_nothing_without_greeting() {
         for bytes in ["", "{", "SSH-2.0-OpenSSH_9.2\r\n", r#"{"hello": 1}"#, "HTTP/1.1 400 Bad\r\n"]
         {
-            let (asked, answer) = ask_one_that_sends(bytes.as_bytes()).await;
+            let (asked, answer) = ask_peer_sending(bytes.as_bytes()).await;
             assert!(asked.is_empty() && answer.is_err(), "{bytes}: {asked} {answer:?}");
         }
     }
 
     #[tokio::test]
-    async fn answers_to_other_questions() {
+    async fn human_monitor_rejects_matches_other_commands() {
         for wrong in [
             r#"{"return": {}, "id": 7}"#,
             r#"{"return": {}}"#,
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_messages_that_ask_for_much() {
+    async fn human_monitor_rejects_small_messages_that_expand() {
         let deep = format!(r#"{{"return": {}{}, "id": 2}}"#, "[".repeat(9999), "]".repeat(9999));
         let wide = format!(r#"{{"return": [{}0], "id": 2}}"#, "[],".repeat(9999));
         let twice = r#"{"id": 1, "id": 1, "return": {}}"#;
@@ -239,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_do_harm(
+        fn human_monitor_of_any_bytes_is_an_error(
             greets in any::<bool>(),
             junk in prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..200),
@@ -250,7 +253,7 @@ mod tests {
             let mut bytes = if greets { GREETING.as_bytes().to_vec() } else { Vec::new() };
             bytes.extend(junk);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let (_, answer) = runtime.block_on(ask_one_that_sends(&bytes));
+            let (_, answer) = runtime.block_on(ask_peer_sending(&bytes));
             prop_assert!(answer.is_err());
         }
     }

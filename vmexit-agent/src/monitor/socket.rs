@@ -1,5 +1,5 @@
-//! Connecting to a socket of another process, where that process sees it: a container's paths are
-//! not ours.
+//! Connections to a socket of another process. Paths are resolved in that process's root directory, as it may be in a
+//! container.
 
 use std::{
     io,
@@ -17,27 +17,27 @@ use tokio::{
 };
 use vmexit_core::vm::Address;
 
-/// Why a socket can't be connected to.
+/// Reason why a socket can't be connected to.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// The path leads nowhere, or where we may not go.
+    /// The path does not exist or is not accessible.
     #[error("it can't be reached: {0}")]
     Path(#[source] io::Error),
-    /// The path leads to something else.
+    /// The path is another kind of file.
     #[error("it is not a socket")]
     NotASocket,
-    /// Looking up the path or connecting took too long.
+    /// Resolving the path or connecting took too long.
     #[error("it can't be reached within {0:.1?}: its file system does not answer")]
-    Slow(Duration),
-    /// Others are waiting to be served already.
+    Timeout(Duration),
+    /// The socket's queue of connections is full.
     #[error(
         "another program is connected, and more are waiting: a QMP socket serves one at a time"
     )]
-    Held,
-    /// Nobody accepts connections.
+    Busy,
+    /// No process accepts connections.
     #[error("it does not accept connections: {0}")]
     Connect(#[source] io::Error),
-    /// Somebody else listens there.
+    /// Another process listens; its ID, if it is visible.
     #[error("it is not the VM's: {}", match .0 {
         Some(pid) => format!("process {pid} listens there"),
         None => "a process that can't be seen listens there".to_owned(),
@@ -45,8 +45,11 @@ pub enum SocketError {
     Foreign(Option<i32>),
 }
 
-/// Connects to where process `pid` itself listens, and to nobody else unless our user says so: a VMM
-/// chooses what its command line says, and could name another one's socket.
+/// Connects to a socket on which process `pid` itself listens: a VMM controls its command line and could name the
+/// socket of another one. [`Address::Here`] comes from this program's user and is not checked.
+///
+/// # Errors
+/// The socket can't be found or connected to in time, or another process listens.
 pub(super) async fn connect(
     pid: u32,
     address: &Address,
@@ -57,7 +60,7 @@ pub(super) async fn connect(
         match address {
             Address::Path(path) => {
                 let socket = find(pid, path.clone()).await?;
-                // Through the open file it is the very same, and never too long for an address.
+                // By descriptor: the same file that was checked, and never too long for an address.
                 UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
             }
             Address::Abstract(name) => UnixStream::connect(format!("\0{name}")).await,
@@ -66,16 +69,17 @@ pub(super) async fn connect(
         .map_err(|error| match error.kind() {
             // AF_UNIX has no other answer to a full queue (`unix_stream_connect`,
             // net/unix/af_unix.c).
-            io::ErrorKind::WouldBlock => SocketError::Held,
+            io::ErrorKind::WouldBlock => SocketError::Busy,
             _ => SocketError::Connect(error),
         })
     };
-    let stream = timeout_at(deadline, connected).await.map_err(|_| SocketError::Slow(within))??;
+    let stream =
+        timeout_at(deadline, connected).await.map_err(|_| SocketError::Timeout(within))??;
     if let Address::Here(_) = address {
         return Ok(stream);
     }
-    // Of the one who called listen() (`init_peercred`, net/unix/af_unix.c): QEMU's after
-    // `-daemonize` too, which forks first.
+    // The process that called listen() (`init_peercred`, net/unix/af_unix.c); with `-daemonize` QEMU forks before
+    // that.
     let listener = stream.peer_cred().map_err(SocketError::Connect)?.pid();
     match listener {
         Some(listener) if u32::try_from(listener) == Ok(pid) => Ok(stream),
@@ -83,12 +87,12 @@ pub(super) async fn connect(
     }
 }
 
-/// Opens a socket's file without connecting. In a thread of its own, which nobody waits for when the
-/// program ends: the path may be on a file system that hangs.
+/// Opens the file of a socket without connecting. Runs in a thread of its own that may never end, as the path may be on
+/// a file system that hangs.
 async fn find(pid: u32, path: PathBuf) -> Result<OwnedFd, SocketError> {
     let (answer, found) = oneshot::channel();
     let look = move || {
-        // Nobody waits any more: then the file is closed.
+        // After a timeout the receiver is gone, and the file is closed.
         let _ = answer.send(look_up(pid, &path));
     };
     thread::Builder::new().name("socket-path".into()).spawn(look).map_err(SocketError::Path)?;
@@ -96,8 +100,8 @@ async fn find(pid: u32, path: PathBuf) -> Result<OwnedFd, SocketError> {
 }
 
 fn look_up(pid: u32, path: &Path) -> Result<OwnedFd, SocketError> {
-    // In the process's root its links are followed as the process would, /var/run -> /run for one;
-    // with a working directory as the root `..` would lead nowhere.
+    // Absolute links are resolved in the process's root, such as /var/run -> /run. A relative path starts at the working
+    // directory, which can't be the root, as `..` may lead out of it.
     let (start, resolve) = if path.is_absolute() {
         ("root", ResolveFlags::IN_ROOT)
     } else {
@@ -134,12 +138,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_process_itself_is_connected_to() {
+    async fn connect_to_socket_of_another_process_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let _listener = UnixListener::bind(&path).unwrap();
         to(process::id(), &path).await.unwrap();
-        // Another process with the same root.
+        // A process with the same root, which does not listen.
         let child = process::Command::new("sleep").arg("9").spawn();
         let mut child = child.unwrap();
         let refused = to(child.id(), &path).await;
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn long_paths_links_and_what_is_no_socket() {
+    async fn connect_follows_links_and_rejects_other_files() {
         let directory = tempfile::tempdir().unwrap();
         let long = directory.path().join("x".repeat(200));
         fs::create_dir(&long).unwrap();
@@ -168,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_is_told_at_once() {
+    async fn connect_with_full_queue_fails_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let socket = tokio::net::UnixSocket::new_stream().unwrap();
@@ -181,7 +185,7 @@ mod tests {
                 Err(error) => break error,
             }
         };
-        assert!(matches!(error, SocketError::Held), "{error}");
+        assert!(matches!(error, SocketError::Busy), "{error}");
         assert!(!waiting.is_empty());
         drop(listener);
         let error = to(process::id(), &path).await.unwrap_err();

@@ -1,6 +1,6 @@
-//! What it takes the kernel to call a program at all: measured on one that does nothing, at a tracepoint that
-//! this process can fire by itself and hardly anybody else does. The kernel's own benchmark of tracing takes
-//! the same (tools/testing/selftests/bpf/benchs/bench_rename.c).
+//! Cost of calling an eBPF program, measured with an empty program on `task_rename`: this process can fire that
+//! tracepoint, and others rarely do. The kernel's benchmark of tracing uses it too
+//! (tools/testing/selftests/bpf/benchs/bench_rename.c).
 
 use std::time::Duration;
 
@@ -14,62 +14,68 @@ use super::{
     plan::{AttachPlan, ReadPath},
 };
 
-const BATCHES: usize = 10;
-const BATCH: u64 = 200;
+/// Batches of system calls per measurement; the fastest one counts.
+const BATCH_COUNT: usize = 10;
+/// System calls per batch.
+const BATCH_CALLS: u64 = 200;
 
-/// What the kernel takes to call a program that does nothing, nanoseconds.
+/// CPU time of a call of an empty program, nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Call {
-    /// Without statistics.
+pub struct CallCost {
+    /// Time without the kernel's program statistics.
     pub ns: f64,
-    /// What its statistics say of that program, if they are on: nothing but what they take themselves.
+    /// Run time in the kernel's program statistics, which is their own overhead; 0 while they are off.
     pub statistics_ns: f64,
 }
 
-/// The program for the kind of tracepoint that exits are taken from.
-pub(super) fn nothing(plan: &AttachPlan) -> Attachment {
+/// The empty program, on a tracepoint of the same kind as the plan's `kvm_exit`.
+pub(super) fn empty_program(plan: &AttachPlan) -> Attachment {
     let is_raw = matches!(plan.exit, ReadPath::Raw(_));
-    Attachment::new("task", "task_rename", if is_raw { "nothing" } else { "tp_nothing" })
+    Attachment::new("task", "task_rename", if is_raw { "empty" } else { "tp_empty" })
 }
 
-pub(super) fn measure(nothing: &mut Attachment, ebpf: &mut Ebpf) -> Result<Call, ProbeError> {
-    let before = shortest(nothing, ebpf)?;
-    nothing.attach(ebpf)?;
-    let with = shortest(nothing, ebpf)?;
-    nothing.detach(ebpf)?;
-    // Before and after, for the CPU may only now have come to its full speed.
-    let without = before.took_ns.min(shortest(nothing, ebpf)?.took_ns);
+/// Measures the cost of a call: the difference between batches with and without the program.
+///
+/// # Errors
+/// The program can't be attached or detached, or its statistics can't be read.
+pub(super) fn measure(empty: &mut Attachment, ebpf: &mut Ebpf) -> Result<CallCost, ProbeError> {
+    let before = shortest_batch(empty, ebpf)?;
+    empty.attach(ebpf)?;
+    let with = shortest_batch(empty, ebpf)?;
+    empty.detach(ebpf)?;
+    // Measured again: the CPU may have raised its clock since the first time.
+    let without = before.took_ns.min(shortest_batch(empty, ebpf)?.took_ns);
     let statistics_ns = with.ran.as_nanos() as f64 / (with.runs as f64).max(1.0);
-    // With statistics on, what they take is part of the difference.
-    let ns = with.took_ns.saturating_sub(without) as f64 / BATCH as f64 - statistics_ns;
-    Ok(Call { ns: ns.max(0.0), statistics_ns })
+    // While statistics are on, the difference includes their overhead.
+    let ns = with.took_ns.saturating_sub(without) as f64 / BATCH_CALLS as f64 - statistics_ns;
+    Ok(CallCost { ns: ns.max(0.0), statistics_ns })
 }
 
-/// So many system calls that fire the tracepoint.
+/// A batch of system calls that fire the tracepoint.
 struct Batch {
     took_ns: u64,
-    /// By the program's statistics.
+    /// Run time in the program's statistics.
     ran: Duration,
+    /// Number of runs in the program's statistics.
     runs: u64,
 }
 
-/// The shortest of some: the one in which nothing else came, neither between the calls nor, by an interrupt, in the
-/// program.
-fn shortest(nothing: &Attachment, ebpf: &Ebpf) -> Result<Batch, ProbeError> {
-    // The one that it has.
+/// The fastest batch, which is the least disturbed by interrupts and other processes.
+fn shortest_batch(empty: &Attachment, ebpf: &Ebpf) -> Result<Batch, ProbeError> {
+    // The thread keeps its name.
     let name = name().unwrap_or_default();
     let batch = || -> Result<Batch, ProbeError> {
-        let (ran, runs) = nothing.run(ebpf)?;
+        let before = empty.run_stats(ebpf)?;
         let begun = now_ns();
-        for _ in 0..BATCH {
+        for _ in 0..BATCH_CALLS {
             let _ = set_name(&name);
         }
         let took_ns = now_ns() - begun;
-        let (ran_now, runs_now) = nothing.run(ebpf)?;
-        Ok(Batch { took_ns, ran: ran_now - ran, runs: runs_now - runs })
+        let after = empty.run_stats(ebpf)?;
+        Ok(Batch { took_ns, ran: after.time - before.time, runs: after.runs - before.runs })
     };
     let mut shortest = batch()?;
-    for _ in 1..BATCHES {
+    for _ in 1..BATCH_COUNT {
         let next = batch()?;
         if next.took_ns < shortest.took_ns {
             shortest = next;

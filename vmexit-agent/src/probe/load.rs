@@ -1,11 +1,9 @@
-//! The eBPF object and the programs of a plan: loaded, attached, and what goes wrong with that put into
-//! words.
+//! Loading the eBPF object and attaching the programs of a plan.
 
 use std::{
     collections::BTreeSet,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
-    time::Duration,
 };
 
 use aya::{
@@ -22,42 +20,51 @@ use vmexit_common::{
 };
 
 use super::{
-    Event, ProbeError, ProbeOptions, Slow,
-    compat::TRACEPOINTS,
-    object,
+    Event, ProbeError, ProbeOptions, RunStats, SlowFilter, object,
     plan::{AttachPlan, Cast, ReadPath},
     slow,
+    tracepoints::{TRACEPOINTS, Tracepoint},
 };
 use crate::host::tracefs::Tracefs;
 
-/// One program of the object and the tracepoint that it is for.
+/// A program of the object and its tracepoint.
 pub(super) struct Attachment {
     group: &'static str,
     pub(super) tracepoint: &'static str,
-    /// What it is for, if that can be done without.
+    /// Event that needs the program; `None` if every capture does.
     event: Option<Event>,
     program: &'static str,
-    /// Nothing while it is detached.
+    /// `None` while the program is detached.
     link: Option<Link>,
 }
 
-/// What holds a program at its tracepoint.
+/// Link between a program and its tracepoint.
 enum Link {
     Raw(RawTracePointLinkId),
     Classic(TracePointLinkId),
 }
 
-/// The programs of a plan, in the order to attach them.
+/// Programs of a plan, in the order to attach them.
 pub(super) fn programs(plan: &AttachPlan, options: &ProbeOptions) -> Vec<Attachment> {
     TRACEPOINTS
         .iter()
         .filter(|tracepoint| tracepoint.event.is_none_or(|event| options.events.contains(&event)))
         .filter_map(|tracepoint| {
-            let program = tracepoint.program(plan, options)?;
+            let program = tracepoint.program(is_raw(tracepoint, plan)?, options)?;
             let attachment = Attachment::new(tracepoint.group, tracepoint.name, program);
             Some(Attachment { event: tracepoint.event, ..attachment })
         })
         .collect()
+}
+
+/// Whether the plan reads the raw tracepoint; `None` if it can't read the tracepoint at all.
+fn is_raw(tracepoint: &Tracepoint, plan: &AttachPlan) -> Option<bool> {
+    Some(match tracepoint.name {
+        "kvm_entry" => plan.entry.is_raw(),
+        "kvm_exit" => plan.exit.is_raw(),
+        name if tracepoint.fields.is_some() => plan.details.get(name)?.as_ref().ok()?.is_raw(),
+        _ => true,
+    })
 }
 
 impl Attachment {
@@ -90,7 +97,7 @@ impl Attachment {
         Ok(())
     }
 
-    /// Takes it away from its tracepoint, where it costs nothing then.
+    /// Detaches the program, which costs nothing until it is attached again.
     pub(super) fn detach(&mut self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
         let detached = match (self.link.take(), self.program(ebpf)?) {
             (Some(Link::Raw(link)), Program::RawTracePoint(program)) => program.detach(link),
@@ -100,20 +107,20 @@ impl Attachment {
         detached.map_err(|source| self.refused(source))
     }
 
-    /// How long it has run while the kernel's statistics were on, and how often.
-    pub(super) fn run(&self, ebpf: &Ebpf) -> Result<(Duration, u64), ProbeError> {
+    /// Run time and runs of the program, from the kernel's program statistics while those are on.
+    pub(super) fn run_stats(&self, ebpf: &Ebpf) -> Result<RunStats, ProbeError> {
         let program = ebpf.program(self.program).ok_or(ProbeError::Missing(self.program))?;
         let info = program.info().map_err(|source| self.refused(source))?;
-        Ok((info.run_time(), info.run_count()))
+        Ok(RunStats { time: info.run_time(), runs: info.run_count() })
     }
 
     pub(super) fn is_attached(&self) -> bool {
         self.link.is_some()
     }
 
-    /// Whether it stays while no window is open: threads end at any time, and what hardly ever comes costs less
-    /// than to take it away and to put it back.
-    pub(super) fn stays(&self, busy: &BTreeSet<Event>) -> bool {
+    /// Whether the program stays attached between windows: threads end at any time, and programs for rare events
+    /// cost less than detaching and attaching them.
+    pub(super) fn stays_attached(&self, busy: &BTreeSet<Event>) -> bool {
         self.group == "sched" || self.event.is_some_and(|event| !busy.contains(&event))
     }
 
@@ -121,8 +128,8 @@ impl Attachment {
         ebpf.program_mut(self.program).ok_or(ProbeError::Missing(self.program))
     }
 
-    /// Events that the kernel did not run it for (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c); from
-    /// Linux 5.12 on, for classic tracepoints from 6.8.
+    /// Events missed because the program was running already on that CPU (`bpf_prog_show_fdinfo`,
+    /// kernel/bpf/syscall.c). Counted since Linux 5.12, for classic tracepoints since 6.8.
     pub(super) fn missed(&self, ebpf: &Ebpf) -> Option<u64> {
         let fd = ebpf.program(self.program)?.fd().ok()?.as_fd().as_raw_fd();
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
@@ -131,7 +138,7 @@ impl Attachment {
     }
 
     fn refused(&self, source: ProgramError) -> ProbeError {
-        // A classic tracepoint's number is read from tracefs each time.
+        // aya reads the ID of a classic tracepoint from tracefs each time.
         match (&source, Tracefs::find()) {
             (ProgramError::TracePointError(_), Err(gone)) => gone.into(),
             _ => ProbeError::Program { program: self.tracepoint, source },
@@ -139,25 +146,28 @@ impl Attachment {
     }
 }
 
-/// Loads the object and a plan's programs: with plain loads from the kernel's structs where it has them,
-/// and again without where it refuses them for a reason that nobody has met yet.
+/// Loads the object and the programs of a plan. If the kernel refuses programs with plain loads from its structs, loads
+/// programs without such loads instead.
+///
+/// # Errors
+/// The kernel refuses the object or a program, or the object lacks one.
 pub(super) fn load(
     plan: &AttachPlan,
     options: &ProbeOptions,
     programs: &[Attachment],
-    nothing: Option<&Attachment>,
+    empty_program: Option<&Attachment>,
 ) -> Result<Ebpf, ProbeError> {
     let attempt = |cast: Option<Cast>| -> Result<Ebpf, ProbeError> {
         let mut ebpf = load_object(plan, options, cast)?;
-        // Programs hold the maps they use; a map taken out before would be closed with its handle.
-        for program in programs.iter().chain(nothing) {
+        // Loaded programs hold their maps. A map taken out of `ebpf` before would be closed when its handle is dropped.
+        for program in programs.iter().chain(empty_program) {
             program.load(&mut ebpf)?;
         }
         Ok(ebpf)
     };
     match attempt(plan.cast) {
         Err(error @ ProbeError::Program { .. }) if plan.cast.is_some() => {
-            log::warn!("plain loads do not work here, so each exit costs more: {error}");
+            log::warn!("using a helper instead of plain loads, so each exit costs more: {error}");
             attempt(None)
         }
         result => result,
@@ -171,10 +181,10 @@ fn load_object(
 ) -> Result<Ebpf, ProbeError> {
     let (filter, timing_share) = (u8::from(options.pids.is_some()), options.timing.share());
     let filtered = options.pids.as_ref().map_or(0, BTreeSet::len).max(1) as u32;
-    // A global goes by its tracepoint's name.
+    // Each global has the name of its tracepoint, in upper case.
     let globals: Vec<_> =
-        plan.details.iter().map(|(name, way)| (name.to_uppercase(), way)).collect();
-    let limits = options.slow.as_ref().map(Slow::limits).unwrap_or_default();
+        plan.details.iter().map(|(name, path)| (name.to_uppercase(), path)).collect();
+    let limits = options.slow.as_ref().map(SlowFilter::limits).unwrap_or_default();
     let slow_bytes = if options.slow.is_some() { BUFFER_BYTES } else { UNUSED_BYTES };
     let mut loader = EbpfLoader::new();
     let raw_layout;
@@ -190,8 +200,8 @@ fn load_object(
         ReadPath::Raw(layout) => loader.override_global("RAW_ENTRY_LAYOUT", layout, true),
         ReadPath::Classic(layout, _) => loader.override_global("KVM_ENTRY", layout, true),
     };
-    for (global, way) in &globals {
-        if let Ok(ReadPath::Classic(layout, _)) = way {
+    for (global, path) in &globals {
+        if let Ok(ReadPath::Classic(layout, _)) = path {
             loader.override_global(global, layout, true);
         }
     }
@@ -208,12 +218,12 @@ fn load_object(
         .map_err(|error| if is_forbidden(&error) { ProbeError::Forbidden } else { error.into() })
 }
 
-/// Passes the kernel side's rare warnings to this process's log. Without them nothing is lost but
-/// the hint: every count behind a warning is in the losses too.
+/// Forwards warnings of the eBPF programs to the log. They are hints only: every event that a warning is about is
+/// counted as lost too.
 pub(super) fn forward_log(ebpf: &mut Ebpf) {
     let logger = match EbpfLogger::init(ebpf) {
         Ok(logger) => logger,
-        Err(error) => return log::debug!("no kernel-side log: {error}"),
+        Err(error) => return log::debug!("the log of the eBPF programs can't be read: {error}"),
     };
     // SAFETY: the logger owns its ring buffer's descriptor and never changes it.
     match unsafe { AsyncFd::register(logger) } {
@@ -225,13 +235,13 @@ pub(super) fn forward_log(ebpf: &mut Ebpf) {
                 }
             });
         }
-        Err(error) => log::debug!("the kernel-side log can't be polled: {error}"),
+        Err(error) => log::debug!("the log of the eBPF programs can't be polled: {error}"),
     }
 }
 
-/// The verifier's log ends with the reason, some lines before its statistics; the whole of it has
-/// thousands of lines and is in the debug log.
-pub(super) fn briefly(source: &ProgramError) -> String {
+/// Error of loading a program, with the verifier's reason: the last line of its log before the statistics. The whole
+/// log, thousands of lines, goes to the debug log.
+pub(super) fn verifier_error(source: &ProgramError) -> String {
     let ProgramError::LoadError { io_error, verifier_log } = source else {
         return source.to_string();
     };
@@ -242,10 +252,10 @@ pub(super) fn briefly(source: &ProgramError) -> String {
         log.lines().rev().map(str::trim).find(|line| {
             !line.is_empty() && !statistics.iter().any(|start| line.starts_with(start))
         });
-    format!("{io_error}: {}", reason.unwrap_or("the verifier says nothing"))
+    format!("{io_error}: {}", reason.unwrap_or("the verifier gave no reason"))
 }
 
-/// Whether the kernel refused for want of rights, somewhere down the chain of causes.
+/// Whether the chain of causes has EACCES or EPERM.
 fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
     let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
     kind == Some(io::ErrorKind::PermissionDenied) || error.source().is_some_and(is_forbidden)

@@ -1,16 +1,16 @@
-//! The eBPF programs: loaded, attached, and their maps read into a [`Snapshot`].
+//! The eBPF programs: loading, attaching, and reading their maps into a [`Snapshot`].
 //!
-//! Everything belongs to this process: when it ends, even by SIGKILL, the kernel detaches and
-//! frees it all. Nothing is pinned.
+//! Programs and maps belong to this process and are not pinned: the kernel detaches and frees them when the process
+//! ends, even by SIGKILL.
 
 mod call;
-pub mod compat;
 mod load;
 mod object;
 pub mod plan;
 mod reader;
 mod slow;
 mod table;
+pub mod tracepoints;
 mod vcpu_stats;
 mod window;
 
@@ -33,11 +33,11 @@ use vmexit_core::{
 };
 
 pub use self::{
-    call::Call,
-    slow::{Slow, SlowExits},
+    call::CallCost,
+    slow::{SlowExits, SlowFilter},
 };
 use self::{
-    load::{Attachment, briefly, forward_log, load, programs},
+    load::{Attachment, forward_log, load, programs, verifier_error},
     plan::AttachPlan,
     reader::StatsHead,
     table::VcpuTable,
@@ -46,127 +46,132 @@ use self::{
 };
 use crate::host::tracefs::LayoutError;
 
-/// FallbackReason tracing could not be started.
+/// Error of loading, attaching or reading the eBPF programs.
 #[derive(Debug, Error)]
 pub enum ProbeError {
-    /// The kernel took no map or object.
+    /// The kernel refused a map or the object.
     #[error("the eBPF object can't be loaded: {0}")]
     Load(#[from] aya::EbpfError),
-    /// There are the capabilities, but they count in a user namespace only, or a filter of system calls is before bpf.
+    /// The process has the capabilities, but in a user namespace, or a seccomp filter forbids `bpf(2)`.
     #[error(
-        "not permitted, in spite of CAP_BPF and CAP_PERFMON: a container's user namespace or its seccomp profile \
-         forbids eBPF; run vmexit on the host itself, or in a container without the one and with \
+        "not permitted, although CAP_BPF and CAP_PERFMON are there: a container's user namespace or seccomp profile \
+         forbids eBPF; run vmexit on the host itself, or in a container without a user namespace and with \
          `--security-opt seccomp=unconfined`"
     )]
     Forbidden,
     /// The kernel refused a program.
-    #[error("the kernel refused the program for {program}: {}", briefly(source))]
+    #[error("the kernel refused the program for {program}: {}", verifier_error(source))]
     Program {
-        /// Which.
+        /// Tracepoint of the program.
         program: &'static str,
-        /// What aya or the verifier said.
+        /// Error of aya, with the verifier's log.
         source: ProgramError,
     },
-    /// A classic tracepoint is out of reach.
+    /// A classic tracepoint can't be read.
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// A map operation failed.
     #[error("an eBPF map can't be used: {0}")]
     Map(#[from] MapError),
-    /// The object lacks a map or program: it was built from other sources.
+    /// The object lacks a map or program, because it was built from other sources.
     #[error("the eBPF object has no {0}: rebuild vmexit")]
     Missing(&'static str),
-    /// The maps can't be shared.
+    /// A map can't be mapped into memory.
     #[error("the eBPF map {name} can't be mapped (Linux 5.5 or later is needed): {source}")]
     Mmap {
-        /// Which.
+        /// Name of the map.
         name: &'static str,
-        /// What the kernel said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// The ring buffer can't be waited for.
-    #[error("exits can't be waited for: {0}")]
+    /// The ring buffer of slow exits can't be polled.
+    #[error("the ring buffer of slow exits can't be polled: {0}")]
     Poll(io::Error),
     /// The table of vCPU threads can't be copied.
     #[error("the table of vCPU threads can't be read: {0}")]
     VcpuTable(io::Error),
 }
 
-/// What to trace.
+/// Options of a probe.
 #[derive(Clone, Debug)]
 pub struct ProbeOptions {
-    /// vCPUs that get a book; the maps' memory is proportional to it.
+    /// Number of per-vCPU stats blocks; the memory of the maps is proportional to it.
     pub max_vcpus: u32,
-    /// Processes to trace; all if `None`.
+    /// Process IDs of the VMMs to trace; `None` for all.
     pub pids: Option<BTreeSet<u32>>,
-    /// Which exits to time.
+    /// Share of exits to time.
     pub timing: Timing,
-    /// What to capture besides exits.
+    /// Events to capture besides exits by reason.
     pub events: BTreeSet<Event>,
-    /// Whether it changes when it is counted and what is timed: see [`Probe::open`] and [`Probe::time`].
+    /// Whether windows and the timing share can change while the probe runs: see [`Probe::open_window`] and
+    /// [`Probe::set_timing_share`].
     pub sampled: bool,
-    /// Which exits to hand over one by one as they end; all are timed then, whatever `timing` says.
-    pub slow: Option<Slow>,
+    /// Exits to report one by one; all exits are timed then, regardless of `timing`.
+    pub slow: Option<SlowFilter>,
 }
 
 impl ProbeOptions {
-    /// How many books to make: a map has one entry at least.
+    /// Number of stats blocks: a map needs at least one entry.
     fn stats_blocks(&self) -> u32 {
         self.max_vcpus.max(1)
     }
 }
 
-/// Attached programs and their maps.
+/// Attached programs and their maps. Dropping it detaches them.
 pub struct Probe {
     vcpus: VcpuTable,
     stats: StatsBlocks,
-    /// Whether anybody wants the durations of threads that have ended.
+    /// Whether snapshots include the durations of threads that have ended.
     keeps_durations: bool,
     free: Queue<MapData, u32>,
     loss: PerCpuArray<MapData, Loss>,
-    /// Threads that have ended since the last snapshot, and the events of all that ever have.
+    /// Last readings of threads that have ended since the last snapshot.
     ended: Vec<VcpuReading>,
+    /// Events of all threads that have ended.
     ended_events: u64,
-    /// Whether any of them had an exit.
+    /// Whether any thread that has ended had an exit.
     ended_exits: bool,
     programs: Vec<Attachment>,
     windows: Windows,
-    /// For measuring.
-    nothing: Option<Attachment>,
-    // Owns programs and links; dropping it detaches.
+    /// Program for [`Probe::measure_call`].
+    empty_program: Option<Attachment>,
+    // Owns the programs and their links.
     ebpf: Ebpf,
 }
 
 impl Probe {
-    /// Loads and attaches. From here on everything is counted.
+    /// Loads and attaches the programs of a plan. They count from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses a map or a program, or a map can't be mapped.
     pub fn start(plan: &AttachPlan, options: &ProbeOptions) -> Result<Self, ProbeError> {
         let mut programs = programs(plan, options);
-        let nothing = options.sampled.then(|| call::nothing(plan));
-        let mut ebpf = load(plan, options, &programs, nothing.as_ref())?;
+        let empty_program = options.sampled.then(|| call::empty_program(plan));
+        let mut ebpf = load(plan, options, &programs, empty_program.as_ref())?;
         forward_log(&mut ebpf);
 
-        let mut free = Queue::<_, u32>::try_from(take(&mut ebpf, "FREE_STATS")?)?;
+        let mut free = Queue::<_, u32>::try_from(take_map(&mut ebpf, "FREE_STATS")?)?;
         for index in 0..options.stats_blocks() {
             free.push(index, 0)?;
         }
-        let mut filter = HashMap::<_, u32, u8>::try_from(take(&mut ebpf, "VMS")?)?;
+        let mut filter = HashMap::<_, u32, u8>::try_from(take_map(&mut ebpf, "VMS")?)?;
         for &pid in options.pids.iter().flatten() {
             filter.insert(pid, 1, 0)?;
         }
-        let vcpus = VcpuTable::new(take(&mut ebpf, ".bss.vcpus")?)?;
-        let stats = StatsBlocks::new(take(&mut ebpf, "VCPU_STATS")?, options.stats_blocks())?;
-        let loss = PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?;
+        let vcpus = VcpuTable::new(take_map(&mut ebpf, ".bss.vcpus")?)?;
+        let stats = StatsBlocks::new(take_map(&mut ebpf, "VCPU_STATS")?, options.stats_blocks())?;
+        let loss = PerCpuArray::try_from(take_map(&mut ebpf, "LOSS")?)?;
 
         for program in &mut programs {
             program.attach(&mut ebpf)?;
         }
-        let mut windows = Windows::new(take(&mut ebpf, ".data.sampler")?, options)?;
+        let mut windows = Windows::new(take_map(&mut ebpf, ".data.sampler")?, options)?;
         if options.sampled {
             windows.open()?;
         }
         Ok(Self {
             windows,
-            nothing,
+            empty_program,
             vcpus,
             stats,
             keeps_durations: options.slow.is_none(),
@@ -180,16 +185,22 @@ impl Probe {
         })
     }
 
-    /// What has been counted so far; with durations where `in_view` says so of a process. Neither stops nor
-    /// clears anything; threads that have ended since the last snapshot are in this one and in none after.
-    pub fn snapshot(&mut self, in_view: impl Fn(u32) -> bool) -> Result<Snapshot, ProbeError> {
-        // Before the books: what is beyond these counts has come since.
+    /// Counters since the start, with durations of the process IDs for which `with_durations` is true. Reading stops
+    /// and clears nothing. Threads that have ended since the last snapshot are in this one and in no later one.
+    ///
+    /// # Errors
+    /// A map can't be read or mapped.
+    pub fn snapshot(
+        &mut self,
+        with_durations: impl Fn(u32) -> bool,
+    ) -> Result<Snapshot, ProbeError> {
+        // Read before the stats blocks: exits that begin later must not count as in flight.
         let exits = self.vcpus.exits_by_stats_block().map_err(ProbeError::VcpuTable)?;
-        let mut snapshot = self.nothing_yet();
+        let mut snapshot = self.empty_snapshot();
         self.for_each_block(|stats, index, header| {
             let exits = exits.get(&index).copied().unwrap_or(0);
-            let (reading, torn) = if in_view(header.thread().pid) {
-                reader::read(&stats.open(index)?, exits)
+            let (reading, torn) = if with_durations(header.thread().pid) {
+                reader::read(&stats.map_full(index)?, exits)
             } else {
                 reader::read_counts(stats.counters(index), exits)
             };
@@ -205,42 +216,25 @@ impl Probe {
         Ok(snapshot)
     }
 
-    /// The rows as they are now, without durations, and without exits that are open: cheap enough for each
-    /// second. Threads that have ended are in this one, and all the same in the next snapshot.
-    ///
-    /// # Errors
-    /// A book can't be mapped or returned.
-    pub fn glance(&mut self) -> Result<Snapshot, ProbeError> {
-        let mut snapshot = self.nothing_yet();
-        self.for_each_block(|stats, index, _| {
-            let (reading, torn) = reader::read_counts(stats.counters(index), 0);
-            snapshot.torn += u64::from(torn);
-            snapshot.vcpus.push(reading);
-            Ok(())
-        })?;
-        snapshot.vcpus.extend(self.ended.iter().cloned().map(VcpuReading::without_durations));
-        Ok(snapshot)
-    }
-
-    /// A snapshot of now, before anything is read.
-    fn nothing_yet(&self) -> Snapshot {
+    /// A snapshot with the current time and no vCPUs.
+    fn empty_snapshot(&self) -> Snapshot {
         let at_ns = now_ns();
         Snapshot { at_ns, unwatched_ns: self.windows.unwatched_ns(at_ns), ..Snapshot::default() }
     }
 
-    /// Times this share of the exits from now on, of those that a probe with [`ProbeOptions::sampled`] counts.
+    /// Sets the share of exits to time, in units of 2^-32. The probe needs [`ProbeOptions::sampled`].
     ///
     /// # Errors
     /// The map can't be written.
-    pub fn time(&mut self, share: u32) -> Result<(), ProbeError> {
-        self.windows.time(share)
+    pub fn set_timing_share(&mut self, share: u32) -> Result<(), ProbeError> {
+        self.windows.set_share(share)
     }
 
-    /// Counts from now on, if nothing was counted.
+    /// Opens a window: attaches the programs again and counts from now on. Does nothing while one is open.
     ///
     /// # Errors
-    /// A program can't be attached; the kernel wants the same capabilities for it as at first.
-    pub fn open(&mut self) -> Result<(), ProbeError> {
+    /// A program can't be attached, which needs the same capabilities as at the start.
+    pub fn open_window(&mut self) -> Result<(), ProbeError> {
         if !self.windows.is_open() {
             for program in self.programs.iter_mut().filter(|program| !program.is_attached()) {
                 program.attach(&mut self.ebpf)?;
@@ -250,61 +244,69 @@ impl Probe {
         Ok(())
     }
 
-    /// Counts nothing from now on until it is opened again. Programs for exits and for what is `busy` are detached, and
-    /// cost nothing; others are still called, to no avail.
+    /// Closes the window: counts nothing until the next one. Programs for exits and for `busy` events are detached
+    /// and cost nothing; the others are still called, but return at once.
     ///
     /// # Errors
     /// A program can't be detached.
-    pub fn shut(&mut self, busy: &BTreeSet<Event>) -> Result<(), ProbeError> {
+    pub fn close_window(&mut self, busy: &BTreeSet<Event>) -> Result<(), ProbeError> {
         if self.windows.is_open() {
-            self.windows.shut()?;
-            for program in self.programs.iter_mut().filter(|program| !program.stays(busy)) {
+            self.windows.close()?;
+            for program in self.programs.iter_mut().filter(|program| !program.stays_attached(busy))
+            {
                 program.detach(&mut self.ebpf)?;
             }
         }
         Ok(())
     }
 
-    /// Measures what the kernel takes to call a program; 0 of a probe that is not sampled.
+    /// Measures the cost of calling an empty program; 0 without [`ProbeOptions::sampled`].
     ///
     /// # Errors
     /// The program can't be attached or detached.
-    pub fn measure_call(&mut self) -> Result<Call, ProbeError> {
-        match &mut self.nothing {
-            Some(nothing) => call::measure(nothing, &mut self.ebpf),
-            None => Ok(Call::default()),
+    pub fn measure_call(&mut self) -> Result<CallCost, ProbeError> {
+        match &mut self.empty_program {
+            Some(empty) => call::measure(empty, &mut self.ebpf),
+            None => Ok(CallCost::default()),
         }
     }
 
-    /// How long its programs have run while the kernel's statistics were on, and how often.
+    /// Run time and runs of all programs, from the kernel's program statistics while those are on.
     ///
     /// # Errors
-    /// The kernel does not tell.
-    pub fn run(&self) -> Result<(Duration, u64), ProbeError> {
-        let mut sum = (Duration::ZERO, 0);
+    /// The kernel does not return information about a program.
+    pub fn run_stats(&self) -> Result<RunStats, ProbeError> {
+        let mut sum = RunStats::default();
         for program in &self.programs {
-            let (time, count) = program.run(&self.ebpf)?;
-            sum = (sum.0 + time, sum.1 + count);
+            let stats = program.run_stats(&self.ebpf)?;
+            sum.time += stats.time;
+            sum.runs += stats.runs;
         }
         Ok(sum)
     }
 
-    /// The exits that [`ProbeOptions::slow`] asks for. Once: they are in one buffer.
+    /// Stream of the exits that [`ProbeOptions::slow`] selects. Can be called once, as there is one ring buffer.
     ///
     /// # Errors
-    /// The buffer is in somebody's hands already, or can't be mapped or polled.
+    /// The buffer was taken before, or can't be mapped or polled.
     pub fn slow_exits(&mut self) -> Result<SlowExits, ProbeError> {
-        SlowExits::new(take(&mut self.ebpf, slow::MAP)?)
+        SlowExits::new(take_map(&mut self.ebpf, slow::MAP)?)
     }
 
-    /// What could not be noted on a vCPU since tracing began, over all CPUs.
+    /// Losses since the start that no stats block has, summed over the CPUs.
+    ///
+    /// # Errors
+    /// The map can't be read.
     pub fn loss(&self) -> Result<Loss, ProbeError> {
         let by_cpu = self.loss.get(&0, 0)?;
         Ok(by_cpu.iter().fold(Loss::default(), |sum, one| sum.with(one, |sum, one| sum + one)))
     }
 
-    /// How it goes, cheap enough for a progress line. To be called now and then between snapshots, for the
-    /// threads that have ended give their books to new ones then.
+    /// Events and VMs since the start, cheap enough for a progress line. Also returns stats blocks of threads that
+    /// have ended to the free ones, so call it regularly between snapshots that are far apart.
+    ///
+    /// # Errors
+    /// A map can't be read or mapped.
     pub fn progress(&mut self) -> Result<Progress, ProbeError> {
         let mut progress = Progress::default();
         self.for_each_block(|stats, index, header| {
@@ -318,8 +320,8 @@ impl Probe {
         Ok(progress)
     }
 
-    /// Looks at the books that somebody has; those of threads that have ended are read for the last time
-    /// and returned to the free ones.
+    /// Calls `live` for the stats block of each running thread. Stats blocks of threads that have ended are read for
+    /// the last time, cleared and returned to the free ones.
     fn for_each_block(
         &mut self,
         mut live: impl FnMut(&StatsBlocks, usize, &StatsHead) -> Result<(), ProbeError>,
@@ -327,8 +329,8 @@ impl Probe {
         for index in 0..self.stats.len() {
             let header = StatsHead::read(self.stats.counters(index));
             if header.has_ended() {
-                // Nobody writes it any more.
-                let stats = self.stats.open(index)?;
+                // Its thread was the only writer.
+                let stats = self.stats.map_full(index)?;
                 let (reading, _) = if self.keeps_durations {
                     reader::read(&stats, 0)
                 } else {
@@ -347,31 +349,40 @@ impl Probe {
     }
 }
 
-/// What has been seen since tracing began.
+/// Run time and runs in the kernel's program statistics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunStats {
+    /// Time that the programs ran.
+    pub time: Duration,
+    /// Number of runs.
+    pub runs: u64,
+}
+
+/// Events and VMs seen since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// Processes whose vCPU threads have a book.
+    /// Process IDs of VMMs whose vCPU threads have a stats block.
     pub pids: BTreeSet<u32>,
-    /// Exits of all vCPUs, or other events where KVM reports no exits.
+    /// Exits of all vCPUs; other events where KVM reports no exits.
     pub events: u64,
     /// Whether KVM has reported an exit.
     pub exits: bool,
 }
 
-/// The kernel-side clock, `CLOCK_MONOTONIC`: nanoseconds.
+/// Time of `CLOCK_MONOTONIC`, the clock of the eBPF programs, in nanoseconds.
 pub fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Kernel memory that the maps take for so many vCPUs, in bytes, whatever the guests do. None of it
-/// grows with the host's CPUs but the few bytes of the loss counters.
+/// Kernel memory of the maps for a number of stats blocks, bytes. It does not depend on the guests, nor on the
+/// host's CPUs but for the few bytes of the loss counters.
 pub fn memory(max_vcpus: u32) -> u64 {
     let each = size_of::<VcpuStats>() + size_of::<u32>();
     (ENTRIES * size_of::<VcpuEntry>()) as u64 + u64::from(max_vcpus) * each as u64
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, ProbeError> {
+fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, ProbeError> {
     ebpf.take_map(name).ok_or(ProbeError::Missing(name))
 }
 
@@ -380,7 +391,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_thousand_vcpus_fit_in_256_mib() {
+    fn memory_for_2000_vcpus_is_within_256_mib() {
         assert!(memory(2_000) <= 256 << 20, "{} bytes", memory(2_000));
     }
 }

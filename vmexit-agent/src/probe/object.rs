@@ -1,24 +1,22 @@
-//! The eBPF object, and the one thing in it that depends on the running kernel and that the loader does
-//! not do: which kernel function a call means.
+//! The eBPF object of the agent, and the relocation of its calls to a kernel function, which aya does not support.
 
 use vmexit_common::cast::{NO_CALL, UNRESOLVED, call};
 
 use super::ProbeError;
 
-/// Built with the agent.
+/// ELF file that the build script made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vmexit-ebpf"));
 
-/// The object with its calls of `bpf_rdonly_cast` resolved to the function with this BTF id, or made
-/// harmless where there is none.
+/// The object with its calls of `bpf_rdonly_cast` resolved to the function of a BTF ID, or replaced by a no-op
+/// without one.
 ///
 /// # Errors
-///
-/// The object has no such call: it was built from other sources.
+/// The object has no such call, because it was built from other sources.
 pub(super) fn resolved(function: Option<u32>) -> Result<Vec<u8>, ProbeError> {
     let (from, to) = (UNRESOLVED.to_le_bytes(), function.map_or(NO_CALL, call).to_le_bytes());
     let mut object = OBJECT.to_vec();
     let mut calls = 0;
-    // Instructions have 8 bytes and sections of them begin at a multiple of that.
+    // Instructions have 8 bytes, and sections of them are aligned to 8.
     for instruction in object.chunks_exact_mut(8).filter(|bytes| **bytes == from) {
         instruction.copy_from_slice(&to);
         calls += 1;
@@ -34,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_call_is_left_unresolved() {
+    fn object_has_no_unresolved_call() {
         let count = |object: &[u8], instruction: u64| {
             object.chunks_exact(8).filter(|bytes| **bytes == instruction.to_le_bytes()).count()
         };

@@ -1,5 +1,5 @@
-//! How each tracepoint is read: raw where the running kernel's BTF tells where things are, else from
-//! the classic record. Decided for each by itself, never by version number: kernels backport.
+//! Read paths of tracepoints: raw arguments where the running kernel's BTF has their layout, else the classic record.
+//! Each tracepoint is decided separately, and never by the kernel's version, as distributions backport changes.
 
 use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
@@ -10,14 +10,14 @@ use vmexit_common::{
 
 use super::{
     Event,
-    compat::{Fields, TRACEPOINTS, Tracepoint},
+    tracepoints::{Fields, TRACEPOINTS, Tracepoint},
 };
 use crate::host::{
     btf::{Btf, BtfError, Param, Shape},
     tracefs::{LayoutError, Tracefs},
 };
 
-/// Which kind of tracepoint to use.
+/// Kind of tracepoints to attach to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Tracepoints {
     /// Raw where possible, classic where not.
@@ -29,16 +29,23 @@ pub enum Tracepoints {
     Classic,
 }
 
-/// A tracepoint's way to be read.
+/// Read path of a tracepoint, with its layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadPath<R, C> {
-    /// By its arguments.
+    /// Arguments of the raw tracepoint.
     Raw(R),
-    /// By its record, and why not by its arguments.
+    /// Record of the classic tracepoint, and the reason for this fallback.
     Classic(C, FallbackReason),
 }
 
-/// FallbackReason a tracepoint is not read raw, as a sentence.
+impl<R, C> ReadPath<R, C> {
+    /// Whether this is the raw tracepoint.
+    pub(super) fn is_raw(&self) -> bool {
+        matches!(self, Self::Raw(_))
+    }
+}
+
+/// Reason why a tracepoint is not read raw: a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FallbackReason(pub String);
 
@@ -48,76 +55,77 @@ impl fmt::Display for FallbackReason {
     }
 }
 
-/// The ways of all tracepoints.
+/// Read paths of all tracepoints.
 #[derive(Debug)]
 pub struct AttachPlan {
-    /// `kvm_exit`.
+    /// Read path of `kvm_exit`.
     pub exit: ReadPath<RawExitLayout, ExitLayout>,
-    /// `kvm_entry`; only where the guest goes on is read from it, where that can be had.
+    /// Read path of `kvm_entry`. Only the guest's instruction pointer is read from it, where available.
     pub entry: ReadPath<RawEntryLayout, FieldsLayout>,
-    /// The others of KVM's, by name; an error says why one can't be read, for much works without.
+    /// Read paths of KVM's other tracepoints by name, or why one can't be read; they are optional.
     pub details: BTreeMap<&'static str, Result<ReadPath<(), FieldsLayout>, LayoutError>>,
-    /// How raw programs look into structs; `None` where they call `bpf_probe_read_kernel`, or need not
-    /// look.
+    /// Function for plain loads from kernel structs; `None` where raw programs call `bpf_probe_read_kernel`, or read
+    /// no structs.
     pub cast: Option<Cast>,
 }
 
-/// What it takes to read the kernel's structs by plain loads (see [`vmexit_common::cast`]).
+/// BTF IDs for plain loads from kernel structs (see [`vmexit_common::cast`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cast {
-    /// BTF id of `bpf_rdonly_cast`.
+    /// BTF ID of `bpf_rdonly_cast`.
     pub function: u32,
-    /// BTF id of a struct that begins with a 64-bit integer.
+    /// BTF ID of a struct that begins with a 64-bit integer.
     pub to: u32,
 }
 
-/// Where each vendor's KVM keeps the exit code, most recent place first: struct, path to a pointer
-/// if there is one, struct behind it, path to the code.
-struct Place {
+/// Location of the exit code in the structs of a KVM module.
+struct ReasonLocation {
     module: &'static str,
     isa: u32,
+    /// Struct that embeds `kvm_vcpu`.
     vcpu: &'static str,
+    /// Member of `vcpu` that points to another struct, and that struct, if the exit code is there.
     pointer: Option<(&'static str, &'static str)>,
+    /// Path of the exit code in the last struct.
     reason: &'static str,
 }
 
+/// Known locations, of the newest kernels first.
 #[rustfmt::skip]
-const PLACES: &[Place] = &[
+const REASON_LOCATIONS: &[ReasonLocation] = &[
     // arch/x86/kvm/vmx/vmx.h, common.h: moved into vcpu_vt in 6.16.
-    Place { module: "kvm_intel", isa: ISA_VMX, vcpu: "vcpu_vmx", pointer: None, reason: "vt.exit_reason" },
-    Place { module: "kvm_intel", isa: ISA_VMX, vcpu: "vcpu_vmx", pointer: None, reason: "exit_reason" },
+    ReasonLocation { module: "kvm_intel", isa: ISA_VMX, vcpu: "vcpu_vmx", pointer: None, reason: "vt.exit_reason" },
+    ReasonLocation { module: "kvm_intel", isa: ISA_VMX, vcpu: "vcpu_vmx", pointer: None, reason: "exit_reason" },
     // arch/x86/kvm/svm/svm.h, arch/x86/include/asm/svm.h.
-    Place { module: "kvm_amd", isa: ISA_SVM, vcpu: "vcpu_svm", pointer: Some(("vmcb", "vmcb")), reason: "control.exit_code" },
+    ReasonLocation { module: "kvm_amd", isa: ISA_SVM, vcpu: "vcpu_svm", pointer: Some(("vmcb", "vmcb")), reason: "control.exit_code" },
 ];
 
 impl AttachPlan {
-    /// Finds a way for each tracepoint.
+    /// Finds a read path for each tracepoint.
     ///
     /// # Errors
-    /// Where a required tracepoint can be read neither way, or not the one that was asked for.
+    /// A required tracepoint can't be read by a path that `wanted` allows.
     pub fn make(wanted: Tracepoints) -> Result<Self, LayoutError> {
         let mut kernel = Kernel::default();
-        let exit = choose(wanted, kernel.exit(), || Tracefs::find()?.exit_layout())?;
-        let looks =
+        let exit = choose_path(wanted, kernel.exit(), || Tracefs::find()?.exit_layout())?;
+        let reads_structs =
             matches!(&exit, ReadPath::Raw(layout) if layout.reason_in != reason_in::ARGUMENT);
         Ok(Self {
-            cast: if looks { kernel.cast() } else { None },
+            cast: if reads_structs { kernel.cast() } else { None },
             exit,
-            entry: choose(wanted, Ok(kernel.entry()), || Tracefs::find()?.entry_layout())?,
+            entry: choose_path(wanted, Ok(kernel.entry()), || Tracefs::find()?.entry_layout())?,
             details: TRACEPOINTS
                 .iter()
                 .filter_map(|tracepoint| Some((tracepoint.name, tracepoint.fields?)))
                 .map(|(name, fields)| {
                     let classic = || Tracefs::find()?.fields_layout(name, fields.names);
-                    (name, choose(wanted, kernel.passes(name, fields), classic))
+                    (name, choose_path(wanted, kernel.passes(name, fields), classic))
                 })
                 .collect(),
         })
     }
-}
 
-impl AttachPlan {
-    /// Tracepoints that these events want and that can't be read, and why not.
+    /// Tracepoints of these events that can't be read, and why.
     pub fn missing(&self, events: &[Event]) -> Vec<(&'static Tracepoint, &LayoutError)> {
         let wanted = |tracepoint: &&Tracepoint| {
             tracepoint.event.is_some_and(|event| events.contains(&event))
@@ -128,13 +136,13 @@ impl AttachPlan {
     }
 }
 
-fn choose<R, C>(
+fn choose_path<R, C>(
     wanted: Tracepoints,
     raw: Result<R, FallbackReason>,
     classic: impl FnOnce() -> Result<C, LayoutError>,
 ) -> Result<ReadPath<R, C>, LayoutError> {
     let why = match (wanted, raw) {
-        (Tracepoints::Classic, _) => FallbackReason("classic tracepoints were asked for".into()),
+        (Tracepoints::Classic, _) => FallbackReason("--tracepoints classic was given".into()),
         (_, Ok(raw)) => return Ok(ReadPath::Raw(raw)),
         (Tracepoints::Raw, Err(FallbackReason(why))) => return Err(LayoutError::NoRaw(why)),
         (Tracepoints::Auto, Err(why)) => why,
@@ -142,7 +150,7 @@ fn choose<R, C>(
     Ok(ReadPath::Classic(classic()?, why))
 }
 
-/// The running kernel's BTF, loaded once and only if needed.
+/// BTF of the running kernel, loaded on first use.
 #[derive(Default)]
 struct Kernel {
     vmlinux: Option<Arc<Btf>>,
@@ -174,7 +182,7 @@ impl Kernel {
         let vcpu_id = self.module("kvm")?.field("kvm_vcpu", "vcpu_id")?.offset.into();
         match vcpu {
             0 => Ok(RawExitLayout { vcpu_id, ..self.reason()? }),
-            // Up to 5.15 the code comes before the vCPU, and the structs need not be looked into.
+            // Up to 5.15 the exit code is an argument before the vCPU: no struct has to be read.
             1 if parameters[0].ty.is_int(4) => {
                 let isa = self.reason()?.isa;
                 Ok(RawExitLayout {
@@ -184,22 +192,20 @@ impl Kernel {
                     ..Default::default()
                 })
             }
-            _ => Err(FallbackReason(
-                "kvm:kvm_exit has other arguments than any known kernel's".into(),
-            )),
+            _ => Err(FallbackReason("kvm:kvm_exit has arguments that no known kernel has".into())),
         }
     }
 
-    /// Where KVM has the guest's instruction pointer. Nothing is lost but that where it can't be told.
+    /// Location of the guest's instruction pointer; it is optional.
     fn entry(&mut self) -> RawEntryLayout {
         self.rip().unwrap_or_else(|FallbackReason(why)| {
-            log::debug!("raw kvm_entry does not tell the guest's instruction pointer: {why}");
+            log::debug!("no instruction pointer from raw kvm_entry: {why}");
             RawEntryLayout::default()
         })
     }
 
-    /// `kvm_vcpu_arch` in arch/x86/include/asm/kvm_host.h: behind 16 general registers. Intel's is only read
-    /// when KVM needs it (`vmx_cache_reg`, arch/x86/kvm/vmx/vmx.c).
+    /// Location in `kvm_vcpu_arch` (arch/x86/include/asm/kvm_host.h), after 16 general registers. On Intel the value
+    /// is only there once KVM has read it (`vmx_cache_reg`, arch/x86/kvm/vmx/vmx.c).
     fn rip(&mut self) -> Result<RawEntryLayout, FallbackReason> {
         let passes_vcpu = |parameter: &Param| parameter.ty.is_pointer_to("kvm_vcpu");
         if !self.parameters("kvm_entry")?.first().is_some_and(passes_vcpu) {
@@ -208,14 +214,14 @@ impl Kernel {
         let kvm = self.module("kvm")?;
         let registers = kvm.field("kvm_vcpu", "arch.regs")?;
         let rip = match kvm.field("kvm_vcpu", "arch.rip") {
-            // On its own in 7.3.
+            // A member of its own since 7.3.
             Ok(rip) if rip.ty.is_int(8) => rip.offset.into(),
             _ if registers.ty.shape == Shape::Array && registers.size == (RIP + 1) * 8 => {
                 u64::from(registers.offset + RIP * 8)
             }
             _ => {
                 return Err(FallbackReason(
-                    "KVM caches other registers than any known kernel's".into(),
+                    "kvm_vcpu has a register cache that no known kernel has".into(),
                 ));
             }
         };
@@ -223,22 +229,23 @@ impl Kernel {
             return Ok(RawEntryLayout { rip, cached: 0 });
         }
         let cached = kvm.field("kvm_vcpu", "arch.regs_avail")?;
-        // Bits of an int; in 7.3 a bitmap, which has this register's in its first four bytes too.
+        // An int; since 7.3 a bitmap, with this register's bit in its first four bytes too.
         let is_bitmap = cached.ty.shape == Shape::Array && cached.size.is_multiple_of(8);
         if !(cached.ty.is_int(4) || is_bitmap) {
             return Err(FallbackReason(
-                "KVM notes which registers are cached as no known kernel does".into(),
+                "kvm_vcpu has a mask of cached registers that no known kernel has".into(),
             ));
         }
         Ok(RawEntryLayout { rip, cached: cached.offset.into() })
     }
 
-    /// Where the vendor's module, whichever is loaded, keeps the exit code.
+    /// Location of the exit code, of the vendor's module that is loaded.
     fn reason(&mut self) -> Result<RawExitLayout, FallbackReason> {
-        let loaded = |place: &&Place| Path::new("/sys/module").join(place.module).exists();
+        let loaded =
+            |location: &&ReasonLocation| Path::new("/sys/module").join(location.module).exists();
         let mut why = FallbackReason("neither kvm_intel nor kvm_amd is loaded".into());
-        for place in PLACES.iter().filter(loaded) {
-            match self.module(place.module).and_then(|btf| place.find(&btf)) {
+        for location in REASON_LOCATIONS.iter().filter(loaded) {
+            match self.module(location.module).and_then(|btf| location.find(&btf)) {
                 Ok(layout) => return Ok(layout),
                 Err(error) => why = error,
             }
@@ -246,7 +253,7 @@ impl Kernel {
         Err(why)
     }
 
-    /// Kernels from 6.2 on.
+    /// BTF IDs for plain loads; kernels since 6.2 have the function.
     fn cast(&self) -> Option<Cast> {
         const TO: &str = "timespec64";
         let vmlinux = self.vmlinux.as_ref()?;
@@ -256,13 +263,13 @@ impl Kernel {
         fits.then_some(Cast { function, to: vmlinux.structure(TO).ok()? })
     }
 
-    /// Whether a tracepoint passes these fields first of all, or after as many as are to be skipped. All known
-    /// kernels do; yet one might change that one day.
+    /// Checks that a raw tracepoint has these fields as arguments, after the skipped ones. All known kernels do; a
+    /// future one may not.
     fn passes(&mut self, tracepoint: &str, fields: Fields) -> Result<(), FallbackReason> {
         let parameters = self.parameters(tracepoint)?;
         let as_known = |(at, &(name, size)): (usize, &(&str, u32))| {
             parameters.get(fields.skipped + at).is_some_and(|parameter| {
-                // BTF keeps the names of a prototype's parameters in recent kernels only.
+                // Only BTF of recent kernels has the names of a prototype's parameters.
                 let named = parameter.name.as_deref().is_none_or(|named| named == name);
                 parameter.ty.is_number(size) && named
             })
@@ -272,21 +279,19 @@ impl Kernel {
         if skipped && fields.names.iter().enumerate().all(as_known) {
             Ok(())
         } else {
-            Err(FallbackReason(format!(
-                "kvm:{tracepoint} has other arguments than any known kernel's"
-            )))
+            Err(FallbackReason(format!("kvm:{tracepoint} has arguments that no known kernel has")))
         }
     }
 }
 
-impl Place {
+impl ReasonLocation {
     fn find(&self, btf: &Btf) -> Result<RawExitLayout, FallbackReason> {
         let layout = RawExitLayout { isa: self.isa.into(), ..RawExitLayout::default() };
         let Some((pointer, pointee)) = self.pointer else {
             let reason = btf.field(self.vcpu, self.reason)?.offset.into();
             return Ok(RawExitLayout { reason_in: reason_in::FIELD, reason, ..layout });
         };
-        // From 7.x on SVM's code has 64 bits; the lower half comes first and is enough.
+        // 64 bits on SVM since 7.x: the lower half comes first and has all codes.
         Ok(RawExitLayout {
             reason_in: reason_in::POINTEE,
             pointer: btf.field(self.vcpu, pointer)?.offset.into(),

@@ -1,8 +1,8 @@
-//! Reads books that their vCPU threads may be writing at the same moment.
+//! Reading stats blocks while their vCPU threads may write them.
 //!
-//! Each book says how many exits it had when the latest booking began and when it was done (see
-//! [`VcpuCounters`]). A reading counts if the two were equal before and all is unchanged after; else it is taken
-//! again.
+//! A stats block has two sequence numbers: exits at the start and at the end of the latest update (see
+//! [`VcpuCounters`]). A reading is consistent if both are equal before it and the header is unchanged after it;
+//! otherwise it is repeated.
 
 use std::{
     arch::x86_64::{_MM_HINT_T0, _mm_prefetch},
@@ -20,11 +20,11 @@ use vmexit_core::counters::{Durations, RowReading, Thread, VcpuReading};
 
 use super::vcpu_stats::FullStats;
 
-/// Readings of one book before the last is taken as it is. A booking takes some 100 ns, a copy a few
-/// µs: even a vCPU that exits all the time leaves gaps.
+/// Readings of a stats block before the last one is used although it is torn. An update takes some 100 ns and a copy a
+/// few µs, so even a vCPU that exits all the time leaves gaps.
 const TRIES: usize = 1_000;
 
-/// What a book says of itself.
+/// Header of a stats block: thread, sequence numbers and counters that are not rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct StatsHead {
     thread: u64,
@@ -42,7 +42,7 @@ pub(super) struct StatsHead {
 }
 
 impl StatsHead {
-    /// What the book says now; its fields may belong to different moments.
+    /// Reads the header; its fields may be of different moments.
     pub(super) fn read(stats: *const VcpuCounters) -> Self {
         macro_rules! field {
             ($name:ident) => {
@@ -66,39 +66,40 @@ impl StatsHead {
         }
     }
 
-    /// Whether the book is anybody's.
+    /// Whether a thread has the stats block.
     pub(super) fn is_used(&self) -> bool {
         self.thread != 0
     }
 
+    /// Thread of the stats block.
     pub(super) fn thread(&self) -> Thread {
         let (pid, tid) = ((self.thread >> 32) as u32, self.thread as u32);
         Thread { pid, tid, since_ns: self.since_ns }
     }
 
-    /// Whether the thread is no more.
+    /// Whether the thread has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.ended != 0
     }
 
-    /// Exits booked, or other events where there are no exits.
+    /// Exits counted; other events where KVM reports no exits.
     pub(super) fn events(&self) -> u64 {
         self.seq_end.max(self.non_exit_updates)
     }
 }
 
-/// One book, and whether the reading may be inconsistent. `exits` is how many exits its thread's entry
-/// had a moment before.
+/// Reads a stats block with durations; also returns whether the reading is torn. `exits` is the number of exits in the
+/// thread's entry, read before.
 pub(super) fn read(stats: &FullStats, exits: u64) -> (VcpuReading, bool) {
     // SAFETY: within the mapping.
     let counters = unsafe { &raw const (*stats.stats()).counters };
     read_with(counters, exits, |at, row| {
-        // SAFETY: a row of this mapping, which is a whole book long.
+        // SAFETY: a row of this mapping, which has the whole stats block.
         Some(Box::new(unsafe { read_durations(at, row.min_ns, row.max_ns) }))
     })
 }
 
-/// The same without durations.
+/// Reads a stats block without durations.
 pub(super) fn read_counts(counters: *const VcpuCounters, exits: u64) -> (VcpuReading, bool) {
     read_with(counters, exits, |_, _| None)
 }
@@ -118,7 +119,7 @@ fn read_with(
         tries += 1;
         if consistent || tries == TRIES {
             let exits = if header.has_ended() { header.ended - 1 } else { exits };
-            // One exit at most is open: it is beyond those that are done.
+            // At most one exit is in flight: it is in `exits`, but not in `seq_end`.
             let observed = exits.max(header.seq_end);
             let reading = VcpuReading {
                 thread: header.thread(),
@@ -133,12 +134,12 @@ fn read_with(
             };
             return (reading, !consistent);
         }
-        // The writer may have been preempted in the middle: let it run.
+        // The writer may have been preempted within an update: let it run.
         std::thread::yield_now();
     }
 }
 
-/// The rows in use: those by reason, and those by detail.
+/// Rows in use, by reason and by detail.
 fn read_rows(
     counters: *const VcpuCounters,
     header: &StatsHead,
@@ -147,19 +148,19 @@ fn read_rows(
     let used = &header.used;
     let in_use = |word: &u64| word.count_ones() as usize;
     let (mut reasons, mut details) = (Vec::new(), Vec::new());
-    // Nearly all of the first word are reasons, and of the others details.
+    // The rows of the first word are mostly reasons, those of the others details.
     reasons.reserve_exact(used.first().map_or(0, in_use));
     details.reserve_exact(used.iter().skip(1).map(in_use).sum());
     let indices =
         || used.iter().enumerate().flat_map(|(at, &word)| bits(word).map(move |bit| at * 64 + bit));
-    // Another CPU wrote them, so each is some 100 ns away: all at once rather than one after the other.
+    // Another CPU wrote the rows, so a cache miss on each takes some 100 ns: prefetched, the misses overlap.
     for index in indices() {
-        // SAFETY: within the mapping, and only a hint.
+        // SAFETY: an address within the mapping; a prefetch is only a hint.
         unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const (*counters).rows[index]).cast()) };
     }
     for index in indices() {
-        // SAFETY: within the mapping. Plain integers, so a torn copy is a wrong value at worst, and the
-        // header tells.
+        // SAFETY: within the mapping. A torn copy of plain integers is at worst a wrong value, and the header shows
+        // it.
         let (at, row, extra_accesses) = unsafe {
             let at = &raw const (*counters).rows[index];
             (
@@ -170,7 +171,7 @@ fn read_rows(
         };
         let by_reason = Key(row.key).table() == Some(Kind::Reason);
         let rows = if by_reason { &mut reasons } else { &mut details };
-        // Nearly always none was given up; they lie elsewhere.
+        // Rarely read: generations are in another part of the block, and evictions are rare.
         let generation = if header.evictions == 0 { 0 } else { generation(counters, index) };
         let durations = durations(at, &row);
         rows.push(RowReading { place: index as u16, generation, row, extra_accesses, durations });
@@ -178,16 +179,16 @@ fn read_rows(
     (reasons, details)
 }
 
-/// How many keys had a row before; only those of details are ever given up.
+/// Generation of a row: how many keys had it before. Only rows of details are evicted.
 fn generation(counters: *const VcpuCounters, index: usize) -> u32 {
     let Some(detail) = index.checked_sub(DETAILS.first).filter(|_| index < DETAILS.end()) else {
         return 0;
     };
-    // SAFETY: within the mapping, and as above.
+    // SAFETY: a plain integer within the mapping.
     unsafe { ptr::read_volatile(&raw const (*counters).generations[detail].generation) }
 }
 
-/// The places of the bits that are set, lowest first.
+/// Positions of the set bits, lowest first.
 fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
@@ -196,11 +197,11 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// What a row's histogram has between the shortest and the longest duration.
+/// Histogram of a row, between its shortest and its longest duration.
 ///
 /// # Safety
 ///
-/// The row lies in a whole book.
+/// The row is in a mapping of a whole stats block.
 unsafe fn read_durations(row: *const StatsRow, min_ns: u64, max_ns: u64) -> Durations {
     if max_ns == 0 {
         return Durations::default();
@@ -208,7 +209,7 @@ unsafe fn read_durations(row: *const StatsRow, min_ns: u64, max_ns: u64) -> Dura
     let (first, last) = (bucket_of(min_ns), bucket_of(max_ns));
     let counters = (first..=last).map(|bucket| {
         let place = HISTOGRAM_OFFSET + bucket_offset(bucket);
-        // SAFETY: within the row's book, and as above.
+        // SAFETY: a plain integer within the row's stats block.
         u64::from(unsafe { ptr::read_volatile(row.byte_add(place).cast::<u32>()) })
     });
     Durations::new(first, counters)

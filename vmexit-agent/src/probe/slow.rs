@@ -1,4 +1,4 @@
-//! Exits that took long, one by one, from the ring buffer that the kernel side puts them into.
+//! Slow exits, one by one, from the ring buffer of the eBPF programs.
 
 use std::ptr;
 
@@ -11,20 +11,20 @@ use vmexit_common::{
 
 use super::ProbeError;
 
-/// The ring buffer's name.
+/// Name of the ring buffer.
 pub(super) const MAP: &str = "SLOW";
 
-/// Which exits to hand over.
+/// Selection of slow exits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slow {
-    /// Those that took this long or longer, nanoseconds.
+pub struct SlowFilter {
+    /// Shortest duration, nanoseconds.
     pub at_least_ns: u64,
-    /// But none with these exit codes, of which the first [`MAX_IGNORED`] count.
+    /// Exit codes to leave out; only the first [`MAX_IGNORED`] are used.
     pub ignored: Vec<u32>,
 }
 
-impl Slow {
-    /// As the kernel side compares it.
+impl SlowFilter {
+    /// The selection as the eBPF programs compare it.
     pub(super) fn limits(&self) -> SlowLimits {
         let mut ignored = [Key::NONE.0; MAX_IGNORED];
         for (place, &code) in ignored.iter_mut().zip(&self.ignored) {
@@ -34,13 +34,12 @@ impl Slow {
     }
 }
 
-/// The exits, in the order in which they ended; but for those of different CPUs, which can be a little out
-/// of it.
+/// Stream of slow exits, in the order of their ends. Exits of different CPUs may be slightly out of order.
 pub struct SlowExits(AsyncFd<RingBuf<MapData>>);
 
 impl SlowExits {
-    /// More than the buffer can hold.
-    pub const MOST: usize = BUFFER_BYTES as usize / size_of::<SlowExitRecord>();
+    /// Upper limit of the exits that the buffer can hold.
+    pub const CAPACITY: usize = BUFFER_BYTES as usize / size_of::<SlowExitRecord>();
 
     pub(super) fn new(map: Map) -> Result<Self, ProbeError> {
         let buffer = RingBuf::try_from(map)?;
@@ -49,15 +48,18 @@ impl SlowExits {
         polled.map(Self).map_err(|error| ProbeError::Poll(error.into()))
     }
 
-    /// Waits for exits, and takes those that are there, up to `most`; `most` is more than 0. Nothing is lost
-    /// when it is dropped halfway.
+    /// Waits for exits and takes up to `most` of them; `most` is more than 0. Cancel safe: a dropped future loses no
+    /// exit.
+    ///
+    /// # Errors
+    /// The ring buffer can't be polled.
     pub async fn wait(&mut self, most: usize) -> Result<Vec<SlowExitRecord>, ProbeError> {
         loop {
             let mut ready = self.0.readable_mut().await.map_err(ProbeError::Poll)?;
             let exits = read(ready.get_inner_mut(), most);
             if exits.len() < most {
-                // The kernel wakes us again for what comes after the last one that was taken
-                // (`bpf_ringbuf_commit`, kernel/bpf/ringbuf.c).
+                // The kernel wakes this process again for records after the last one taken (`bpf_ringbuf_commit`,
+                // kernel/bpf/ringbuf.c).
                 ready.clear_ready();
             }
             if !exits.is_empty() {
@@ -66,7 +68,7 @@ impl SlowExits {
         }
     }
 
-    /// Takes those that are there, up to `most`, without waiting.
+    /// Takes up to `most` exits without waiting.
     pub fn take(&mut self, most: usize) -> Vec<SlowExitRecord> {
         read(self.0.get_mut(), most)
     }
@@ -78,7 +80,7 @@ fn read(buffer: &mut RingBuf<MapData>, most: usize) -> Vec<SlowExitRecord> {
         && let Some(bytes) = buffer.next()
     {
         if bytes.len() >= size_of::<SlowExitRecord>() {
-            // SAFETY: as long as an exit, of which any bytes are one.
+            // SAFETY: the record has the size of a `SlowExitRecord`, which is plain integers.
             exits.push(unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) });
         }
     }
@@ -92,9 +94,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_reasons_that_wait_can_be_left_out() {
+    fn slow_filter_has_room_for_all_waiting_reasons() {
         for vendor in [Vendor::Vmx, Vendor::Svm] {
-            let slow = Slow { at_least_ns: 1, ignored: vendor.waiting().collect() };
+            let slow = SlowFilter { at_least_ns: 1, ignored: vendor.waiting().collect() };
             assert!((1..=MAX_IGNORED).contains(&slow.ignored.len()), "{vendor:?}");
             let limits = slow.limits();
             assert!(slow.ignored.iter().all(|&code| limits.ignored.contains(&Key::reason(code).0)));

@@ -1,5 +1,5 @@
-//! The table of vCPU threads, copied: it is one large value of a map, which programs reach by address,
-//! and the price of that is that userspace can't map it.
+//! Copies of the table of vCPU threads. It is one large value of a map in `.bss`: programs reach it by address, but
+//! userspace can't map it.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use super::ProbeError;
 /// `BPF_MAP_LOOKUP_ELEM` (include/uapi/linux/bpf.h).
 const LOOK_UP: libc::c_long = 1;
 
-/// The part of `union bpf_attr` that a look-up reads.
+/// The part of `union bpf_attr` that `BPF_MAP_LOOKUP_ELEM` reads.
 #[repr(C)]
 struct LookUp {
     map: u32,
@@ -24,7 +24,7 @@ struct LookUp {
     flags: u64,
 }
 
-/// The table's map.
+/// Map of the table.
 pub(super) struct VcpuTable(MapData);
 
 impl VcpuTable {
@@ -35,8 +35,8 @@ impl VcpuTable {
         }
     }
 
-    /// How many exits the thread of each book has had, by the book's index. Those of a thread that runs
-    /// meanwhile may be a few less, never more.
+    /// Exits of each thread by the index of its stats block. Exits during the copy may be missing; none is counted
+    /// too early.
     pub(super) fn exits_by_stats_block(&self) -> io::Result<HashMap<usize, u64>> {
         let entries = self.copy()?;
         let live =
@@ -44,7 +44,7 @@ impl VcpuTable {
         Ok(live.map(|vcpu| (vcpu.stats_index as usize, vcpu.exits)).collect())
     }
 
-    /// A copy, field by field at different moments.
+    /// A copy of the table; its fields may be of different moments.
     fn copy(&self) -> io::Result<Vec<VcpuEntry>> {
         let mut entries: Vec<VcpuEntry> = Vec::with_capacity(ENTRIES);
         let key = 0u32;
@@ -62,7 +62,7 @@ impl VcpuTable {
         if result != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: all of it is written, and any bytes are entries.
+        // SAFETY: the kernel wrote all entries, which are plain integers.
         unsafe { entries.set_len(ENTRIES) };
         Ok(entries)
     }

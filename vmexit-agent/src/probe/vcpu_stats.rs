@@ -1,5 +1,5 @@
-//! The books, shared with the kernel: read in place. Their counts are mapped for good, which is three
-//! pages of nineteen; a histogram is wanted now and then, and its book mapped for that time.
+//! Stats blocks, shared with the kernel and read in place. Their counters stay mapped, some pages of each; a whole
+//! block is only mapped while its histograms are read.
 
 use std::{os::fd::AsFd as _, ptr};
 
@@ -11,7 +11,7 @@ use super::ProbeError;
 
 const NAME: &str = "VCPU_STATS";
 
-/// All books, as the kernel lays them out: one behind the other.
+/// All stats blocks, one after the other in a map.
 pub(super) struct StatsBlocks {
     map: MapData,
     counters: Vec<MmapRaw>,
@@ -26,46 +26,46 @@ impl StatsBlocks {
         Ok(Self { map, counters })
     }
 
-    /// How many there are.
+    /// Number of stats blocks.
     pub(super) fn len(&self) -> usize {
         self.counters.len()
     }
 
-    /// The counts of a book below [`len`](Self::len), valid as long as `self`. The kernel writes them at the
-    /// same time.
+    /// Counters of a stats block, with an index below [`len`](Self::len). The pointer is valid as long as `self`; the
+    /// kernel writes the counters at the same time.
     pub(super) fn counters(&self, index: usize) -> *const VcpuCounters {
         self.counters[index].as_ptr().cast()
     }
 
-    /// Whether the thread of a book below [`len`](Self::len) has had an exit.
+    /// Whether the thread of a stats block has had an exit.
     pub(super) fn has_exits(&self, index: usize) -> bool {
         // SAFETY: an aligned integer within the mapping.
         unsafe { ptr::read_volatile(&raw const (*self.counters(index)).isa) != 0 }
     }
 
-    /// All of a book.
-    pub(super) fn open(&self, index: usize) -> Result<FullStats, ProbeError> {
+    /// Maps a whole stats block.
+    pub(super) fn map_full(&self, index: usize) -> Result<FullStats, ProbeError> {
         Ok(FullStats(map_part(&self.map, index, size_of::<VcpuStats>())?))
     }
 }
 
-/// A book with its histograms, while somebody reads them.
+/// A stats block with its histograms.
 pub(super) struct FullStats(MmapRaw);
 
 impl FullStats {
-    /// Valid as long as `self`. The kernel writes it at the same time.
+    /// The stats block. The pointer is valid as long as `self`; the kernel writes the block at the same time.
     pub(super) fn stats(&self) -> *const VcpuStats {
         self.0.as_ptr().cast()
     }
 
-    /// Makes all bytes 0. Nobody may be writing it.
+    /// Sets all bytes to 0. Its thread must have ended.
     pub(super) fn clear(self) {
-        // SAFETY: the mapping is a book long, and writable.
+        // SAFETY: the mapping has a whole stats block and is writable.
         unsafe { ptr::write_bytes(self.0.as_mut_ptr().cast::<VcpuStats>(), 0, 1) };
     }
 }
 
-/// The first bytes of a book.
+/// Maps the first `len` bytes of a stats block.
 fn map_part(map: &MapData, index: usize, len: usize) -> Result<MmapRaw, ProbeError> {
     MmapOptions::new()
         .offset((index * size_of::<VcpuStats>()) as u64)

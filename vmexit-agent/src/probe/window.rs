@@ -1,70 +1,73 @@
-//! The times in which it is counted, where it is not counted all the time.
+//! Windows: the times in which a sampled probe counts.
 
 use aya::maps::{Array, Map, MapData};
 use vmexit_common::sampler::{NO_WINDOW, SamplerControl};
 
 use super::{ProbeError, ProbeOptions, now_ns};
 
-/// The same in the kernel, which is what the programs go by.
+/// Window and timing share, in the map that the programs read.
 pub(super) struct Windows {
-    map: Array<MapData, Raw>,
+    map: Array<MapData, RawControl>,
     share: u32,
-    /// When the last one was shut; 0 while one is open.
-    shut_ns: u64,
-    /// How long none was open, until the last was opened.
+    /// Time at which the last window was closed; 0 while one is open.
+    closed_ns: u64,
+    /// Time without a window until the last one was opened, nanoseconds.
     unwatched_ns: u64,
 }
 
-/// A map's value.
+/// Value of the map.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Raw(SamplerControl);
+struct RawControl(SamplerControl);
 
 // SAFETY: integers without padding between them.
-unsafe impl aya::Pod for Raw {}
+unsafe impl aya::Pod for RawControl {}
 
 impl Windows {
-    /// With one that is open, for those who never shut it.
+    /// With an open window.
     pub(super) fn new(map: Map, options: &ProbeOptions) -> Result<Self, ProbeError> {
         let map = Array::try_from(map)?;
-        Ok(Self { map, share: options.timing.share(), shut_ns: 0, unwatched_ns: 0 })
+        Ok(Self { map, share: options.timing.share(), closed_ns: 0, unwatched_ns: 0 })
     }
 
+    /// Whether a window is open.
     pub(super) fn is_open(&self) -> bool {
-        self.shut_ns == 0
+        self.closed_ns == 0
     }
 
-    /// From now on all programs count: at once, for they all read the same.
+    /// Opens a window. All programs count from the same moment on, as they read the same value.
     pub(super) fn open(&mut self) -> Result<(), ProbeError> {
         let now = now_ns();
         self.write(now)?;
         self.unwatched_ns = self.unwatched_ns(now);
-        self.shut_ns = 0;
+        self.closed_ns = 0;
         Ok(())
     }
 
-    pub(super) fn shut(&mut self) -> Result<(), ProbeError> {
+    /// Closes the window.
+    pub(super) fn close(&mut self) -> Result<(), ProbeError> {
         self.write(NO_WINDOW)?;
-        self.shut_ns = now_ns();
+        self.closed_ns = now_ns();
         Ok(())
     }
 
-    pub(super) fn time(&mut self, share: u32) -> Result<(), ProbeError> {
-        let Raw(before) = self.map.get(&0, 0)?;
+    /// Sets the share of exits to time, in units of 2^-32.
+    pub(super) fn set_share(&mut self, share: u32) -> Result<(), ProbeError> {
+        let RawControl(before) = self.map.get(&0, 0)?;
         self.share = share;
         self.write(before.window_start_ns)
     }
 
-    /// Until a time that is now.
+    /// Time without a window until now, nanoseconds.
     pub(super) fn unwatched_ns(&self, now_ns: u64) -> u64 {
-        let shut_for = if self.is_open() { 0 } else { now_ns.saturating_sub(self.shut_ns) };
-        self.unwatched_ns + shut_for
+        let closed_for = if self.is_open() { 0 } else { now_ns.saturating_sub(self.closed_ns) };
+        self.unwatched_ns + closed_for
     }
 
     fn write(&mut self, window_start_ns: u64) -> Result<(), ProbeError> {
         Ok(self.map.set(
             0,
-            Raw(SamplerControl { window_start_ns, share: self.share, reserved: 0 }),
+            RawControl(SamplerControl { window_start_ns, share: self.share, reserved: 0 }),
             0,
         )?)
     }

@@ -1,4 +1,4 @@
-//! The CPU time that the agent and the VMs take.
+//! CPU time of the agent and of the VMs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,28 +7,32 @@ use std::{
 
 use crate::probe::now_ns;
 
-/// What there was to measure in an interval, and what the agent took.
+/// CPU times and rate of exits in an interval.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
+    /// Length of the interval, nanoseconds.
     pub elapsed_ns: u64,
+    /// CPU time of the VMs, nanoseconds.
     pub vms_ns: u64,
+    /// CPU time of the agent, nanoseconds.
     pub agent_ns: u64,
+    /// Exits per nanosecond.
     pub exits_per_ns: f64,
 }
 
 impl Load {
-    /// CPUs that the VMs took.
+    /// CPUs that the VMs used on average.
     pub(super) fn cores(&self) -> f64 {
         self.vms_ns as f64 / (self.elapsed_ns as f64).max(1.0)
     }
 
-    /// CPUs that the agent took.
+    /// CPUs that the agent used on average.
     pub(super) fn agent_cores(&self) -> f64 {
         self.agent_ns as f64 / (self.elapsed_ns as f64).max(1.0)
     }
 }
 
-/// Reads clocks, and keeps the last reading.
+/// Reader of CPU clocks, with the last reading.
 #[derive(Clone, Debug)]
 pub(super) struct Meter {
     at_ns: u64,
@@ -41,11 +45,11 @@ impl Meter {
         Self { at_ns: now_ns(), agent_ns: cpu_ns(0).unwrap_or(0), vms: vms(pids) }
     }
 
-    /// What was since the last time.
+    /// Load since the previous call; its rate of exits is the one given.
     pub(super) fn load(&mut self, pids: &BTreeSet<u32>, exits_per_ns: f64) -> Load {
         let before = std::mem::replace(self, Self::start(pids));
         let took = |(pid, ns): (&u32, &u64)| {
-            // One that has come since took all of it since.
+            // A new VM counts from the next call on.
             ns.saturating_sub(before.vms.get(pid).copied().unwrap_or(*ns))
         };
         Load {
@@ -61,15 +65,15 @@ fn vms(pids: &BTreeSet<u32>) -> BTreeMap<u32, u64> {
     pids.iter().filter_map(|&pid| Some((pid, cpu_ns(pid)?))).collect()
 }
 
-/// The CPU time of a process and all its threads, nanoseconds; of this one by 0. The process's own clock
-/// (`clock_getcpuclockid(3)`), which anybody may read: one call, where `/proc` takes three and is exact to
-/// 10 ms.
+/// CPU time of a process with all its threads, nanoseconds; 0 means this process. Read from the clock of the process
+/// (`clock_getcpuclockid(3)`), which needs no capability and one system call, where `/proc` needs three and has a
+/// resolution of 10 ms.
 fn cpu_ns(pid: u32) -> Option<u64> {
-    /// `CPUCLOCK_SCHED` in include/linux/posix-timers.h: the third of a process's clocks.
+    /// `CPUCLOCK_SCHED` in include/linux/posix-timers.h: the third clock of a process.
     const SCHED: i32 = 2;
     let clock = (!i32::try_from(pid).ok()?) << 3 | SCHED;
     let mut time = MaybeUninit::<libc::timespec>::uninit();
-    // SAFETY: the kernel writes the whole of it where it succeeds.
+    // SAFETY: on success the kernel has written the whole struct.
     let time = unsafe {
         if libc::clock_gettime(clock, time.as_mut_ptr()) != 0 {
             return None;
@@ -86,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_has_a_clock() {
+    fn cpu_ns_of_running_and_missing_process() {
         let own = cpu_ns(0).unwrap();
         let named = cpu_ns(process::id()).unwrap();
         assert!(own > 0 && named >= own && named - own < 1_000_000_000, "{own} {named}");
@@ -95,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_and_goes_costs_nothing() {
+    fn load_of_vm_counts_only_while_known() {
         let me: BTreeSet<u32> = [process::id()].into();
         let mut meter = Meter::start(&BTreeSet::new());
         assert_eq!(meter.load(&me, 0.0).vms_ns, 0);

@@ -1,5 +1,5 @@
-//! What of all exits is counted and timed, where that is to cost no more than so much: measures what is spent,
-//! and changes the share of exits that are timed; where counting alone is too much, when it is counted at all.
+//! Limits on the cost. The sampler measures the cost, times fewer exits to stay within a budget, and counts in windows
+//! where counting alone exceeds it.
 
 mod calibration;
 mod meter;
@@ -28,49 +28,53 @@ use self::{
 };
 use crate::probe::{Probe, ProbeError};
 
-/// What is asked for.
+/// Limit on the cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
-    /// To be counted at these times alone.
+    /// Count in windows of a fixed length and period.
     Duty(Duty),
-    /// To cost no more than this share of the CPU time that the VMs take, percent.
+    /// Use at most this share of the VMs' CPU time, percent.
     Budget(f64),
 }
 
-/// Keeps a probe within its limit.
+/// Controller that keeps a probe within its limit.
 #[derive(Debug)]
 pub struct Sampler {
     limit: Limit,
-    /// The most that is timed.
+    /// Largest share to time.
     timing: Timing,
-    /// From one window to the next, where the sampler chooses.
+    /// Time from one window to the next, with a budget.
     period: Duration,
+    /// Cost of an exit, from the calibration.
     cost: ExitCost,
+    /// Cost of calling an empty program, nanoseconds.
     call_ns: f64,
     plan: SamplingPlan,
     meter: Meter,
-    /// When the window is opened or shut next.
+    /// Next opening or closing of a window.
     edge: Option<Edge>,
-    /// What comes too often for its programs to stay attached between windows.
+    /// Events too frequent for their programs to stay attached between windows.
     busy: BTreeSet<Event>,
 }
 
-/// CPU time that it takes to detach a program and to attach it again, nanoseconds: the kernel changes its own code for
-/// that, with all CPUs waiting. Measured on two; more CPUs take longer.
-const TOGGLE_NS: f64 = 400_000.0;
+/// CPU time of detaching a program and attaching it again, nanoseconds: the kernel patches its code while all CPUs wait.
+/// Measured on two CPUs; more take longer.
+const REATTACH_NS: f64 = 400_000.0;
 
+/// Start or end of a window.
 #[derive(Clone, Copy, Debug)]
 struct Edge {
     at: Instant,
+    /// Whether the window starts.
     opens: bool,
 }
 
 impl Sampler {
-    /// Finds out what an exit costs here, and begins. `pids` are those of the VMs that there are; a window, if
-    /// it takes windows, is opened once in a `period`.
+    /// Calibrates the cost of an exit and applies the first plan. `pids` are the process IDs of the VMs; where the
+    /// budget needs windows, one is opened every `period`.
     ///
     /// # Errors
-    /// The probe does not do as it is told.
+    /// The probe can't be controlled or read.
     pub async fn start(
         probe: &mut Probe,
         limit: Limit,
@@ -81,7 +85,7 @@ impl Sampler {
         let mut meter = Meter::start(pids);
         let calibrated = match limit {
             Limit::Budget(_) => calibration::calibrate(probe).await?,
-            Limit::Duty(_) => calibration::Calibrated::default(),
+            Limit::Duty(_) => calibration::Calibration::default(),
         };
         let plan = SamplingPlan { timing, duty: None };
         let mut sampler = Self {
@@ -98,52 +102,51 @@ impl Sampler {
         let first = match limit {
             Limit::Duty(duty) => SamplingPlan { timing, duty: Some(duty) },
             Limit::Budget(percent) => {
-                // What the agent takes is not known yet: half of it, say.
+                // The agent's own CPU time is not known yet: half of the budget is left to it.
                 let load = meter.load(pids, calibrated.exits_per_ns);
                 plan::plan(&sampler.cost, load, percent / 2.0, timing, period)
             }
         };
         sampler.meter = Meter::start(pids);
-        sampler.follow(first, probe)?;
+        sampler.apply(first, probe)?;
         Ok(sampler)
     }
 
-    /// Which exits are timed now.
+    /// Share of exits timed now.
     pub fn timing(&self) -> Timing {
         self.plan.timing
     }
 
-    /// Waits until the window is to be opened or shut: for ever if it never is.
-    pub async fn due(&self) {
+    /// Waits until a window is to be opened or closed; forever without windows.
+    pub async fn wait_for_edge(&self) {
         match self.edge {
             Some(edge) => sleep_until(edge.at).await,
             None => pending().await,
         }
     }
 
-    /// Opens or shuts the window.
+    /// Opens or closes the window that is due.
     ///
     /// # Errors
-    /// The probe does not do as it is told.
-    pub fn turn(&mut self, probe: &mut Probe) -> Result<(), ProbeError> {
+    /// A program can't be attached or detached.
+    pub fn apply_edge(&mut self, probe: &mut Probe) -> Result<(), ProbeError> {
         let (Some(edge), Some(duty)) = (self.edge, self.plan.duty) else { return Ok(()) };
         if edge.opens {
-            probe.open()?;
-            // From now on, for it may have taken a while.
-            self.edge = Some(Edge { at: Instant::now() + duty.open, opens: false });
+            probe.open_window()?;
+            // Measured from now, as attaching takes a while.
+            self.edge = Some(Edge { at: Instant::now() + duty.window, opens: false });
         } else {
-            probe.shut(&self.busy)?;
-            let at = (edge.at + duty.every).checked_sub(duty.open).unwrap_or(edge.at);
+            probe.close_window(&self.busy)?;
+            let at = (edge.at + duty.period).checked_sub(duty.window).unwrap_or(edge.at);
             self.edge = Some(Edge { at: at.max(Instant::now()), opens: true });
         }
         Ok(())
     }
 
-    /// Says what was spent in the interval since it was asked last, and makes its plans for the next by that;
-    /// `None` where there is no budget.
+    /// Cost of the interval since the previous call, from which the next one is planned; `None` without a budget.
     ///
     /// # Errors
-    /// The probe does not do as it is told.
+    /// The probe can't be controlled.
     pub fn adjust(
         &mut self,
         probe: &mut Probe,
@@ -151,7 +154,7 @@ impl Sampler {
         pids: &BTreeSet<u32>,
     ) -> Result<Option<SamplingCost>, ProbeError> {
         if let Some(duty) = self.plan.duty.filter(|_| interval.span_ns > 0) {
-            self.busy = busy(interval, TOGGLE_NS / self.call_ns / duty.every.as_nanos() as f64);
+            self.busy = busy(interval, REATTACH_NS / self.call_ns / duty.period.as_nanos() as f64);
         }
         let Limit::Budget(budget_percent) = self.limit else { return Ok(None) };
         let exits: u64 = interval.vcpus.iter().map(events).sum();
@@ -164,25 +167,26 @@ impl Sampler {
             vms_ns: load.vms_ns,
         };
         let next = plan(&self.cost, load, budget_percent, self.timing, self.period);
-        // Where nothing was watched nothing is known.
+        // An interval without a window says nothing about the load.
         if interval.span_ns > 0 && next.differs(&self.plan) {
-            self.follow(next, probe)?;
+            self.apply(next, probe)?;
         }
         Ok(Some(spent))
     }
 
-    fn follow(&mut self, plan: SamplingPlan, probe: &mut Probe) -> Result<(), ProbeError> {
-        log::debug!("from now on {plan:?}");
-        probe.time(plan.timing.share())?;
+    /// Sets timing and windows of the probe.
+    fn apply(&mut self, plan: SamplingPlan, probe: &mut Probe) -> Result<(), ProbeError> {
+        log::debug!("new sampling plan: {plan:?}");
+        probe.set_timing_share(plan.timing.share())?;
         match plan.duty {
             None => {
-                probe.open()?;
+                probe.open_window()?;
                 self.edge = None;
             }
-            // At once, if none is under way.
+            // The first window opens at once; later plans only change the length of the next one.
             Some(_) if self.edge.is_none() => {
                 self.edge = Some(Edge { at: Instant::now(), opens: true });
-                probe.shut(&self.busy)?;
+                probe.close_window(&self.busy)?;
             }
             Some(_) => {}
         }
@@ -191,7 +195,7 @@ impl Sampler {
     }
 }
 
-/// Events that come more often than so many times a nanosecond.
+/// Events with a higher rate than this, per nanosecond.
 fn busy(interval: &Interval, rate: f64) -> BTreeSet<Event> {
     let mut counts: BTreeMap<Event, u64> = BTreeMap::new();
     for vcpu in &interval.vcpus {
@@ -208,7 +212,7 @@ fn busy(interval: &Interval, rate: f64) -> BTreeSet<Event> {
     counts.into_keys().collect()
 }
 
-/// Exits; events where the host reports none.
+/// Exits of a vCPU; other events where KVM reports no exits.
 fn events(vcpu: &VcpuInterval) -> u64 {
     if vcpu.observed > 0 {
         return vcpu.observed;

@@ -1,37 +1,40 @@
-//! What the service manager is told, if there is one: that it counts, that it still does, that it ends
-//! (`sd_notify(3)`).
+//! Notifications of the service manager (`sd_notify(3)`). Without one they do nothing.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// How often it is to be told that all is well, if it wants to know: twice as often as it must be.
-pub(super) fn watchdog() -> Option<Duration> {
+/// Period of [`watchdog_alive`]: half the time that the service manager allows. `None` without a watchdog.
+pub(super) fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|patience| patience / 2)
 }
 
+/// Reports that the service is counting.
 pub(super) fn ready() {
-    tell(&[NotifyState::Ready, NotifyState::Status("counting")]);
+    notify(&[NotifyState::Ready, NotifyState::Status("counting")]);
 }
 
+/// Reports the start of a reload; [`ready`] reports its end.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => log::debug!("the service manager can't be told: {error}"),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => log::debug!("the service manager can't be notified: {error}"),
     }
 }
 
-pub(super) fn alive() {
-    tell(&[NotifyState::Watchdog]);
+/// Reports that the loop still runs.
+pub(super) fn watchdog_alive() {
+    notify(&[NotifyState::Watchdog]);
 }
 
+/// Reports that the service ends.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// Nobody is worse off if it can't be told.
-fn tell(states: &[NotifyState<'_>]) {
+/// Sends states. A failure is only logged: the service works without its manager.
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        log::debug!("the service manager can't be told: {error}");
+        log::debug!("the service manager can't be notified: {error}");
     }
 }

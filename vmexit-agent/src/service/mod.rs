@@ -1,5 +1,5 @@
-//! What runs all day: reads the counters every interval, and passes each measurement on to a publisher and to a recorder. The
-//! loop waits for neither.
+//! The loop of `vmexit serve` and `vmexit record`: reads the counters every interval and passes each measurement to a
+//! publisher and to a background writer. It waits for neither.
 
 mod manager;
 mod privileges;
@@ -24,14 +24,14 @@ use crate::{
 
 /// A receiver of each interval.
 pub(crate) trait Publish {
-    /// Takes an interval, at once.
+    /// Publishes an interval, without waiting.
     ///
     /// # Errors
     /// The interval can't be published; the service ends.
     fn publish(&mut self, measurement: &Measurement) -> Result<(), Error>;
 }
 
-/// A session that goes on all day.
+/// A live session that runs until a signal.
 pub(crate) struct Service {
     session: LiveSession,
     stop: Stop,
@@ -39,20 +39,20 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Attaches, then drops the privileges that only attaching takes.
+    /// Attaches the programs, then drops the capabilities that are no longer needed.
     ///
     /// # Errors
-    /// As [`LiveSession::start`], or privileges can't be dropped.
+    /// Those of [`LiveSession::start`], or capabilities can't be dropped.
     pub(crate) async fn start(count: &CountArgs, period: Duration) -> Result<Self, Error> {
         let stop = Stop::new()?;
         let reload = signal(SignalKind::hangup()).map_err(Error::Signal)?;
         let session = LiveSession::start(count, period, period, Guests::find_or_wait).await?;
-        let asks = count.watch.devices.options().is_some();
-        privileges::give_up(asks, count.limit().is_some()).map_err(Error::Privileges)?;
+        let asks_vms = count.watch.devices.options().is_some();
+        privileges::drop_unneeded(asks_vms, count.limit().is_some()).map_err(Error::Privileges)?;
         Ok(Self { session, stop, reload })
     }
 
-    /// Counts until somebody asks it to stop; the last, shorter interval is passed on too.
+    /// Counts until SIGINT or SIGTERM. The last, shorter interval is passed on too.
     ///
     /// # Errors
     /// Counters can't be read, an interval can't be published, or the last one can't be written.
@@ -64,18 +64,18 @@ impl Service {
         let writer = recorder.map(BackgroundWriter::start).transpose()?;
         manager::ready();
         if let Some(publish) = &mut publish {
-            // An empty interval: metrics are there from the beginning.
+            // An empty interval, so that metrics are available from the start.
             let start = self.session.last().clone();
-            let nothing = self.session.measurement(Interval::default(), &start);
-            publish.publish(&nothing)?;
+            let empty = self.session.measurement(Interval::default(), &start);
+            publish.publish(&empty)?;
         }
-        let mut watchdog = manager::watchdog().map(interval);
-        let mut goes_on = true;
-        while goes_on {
+        let mut watchdog = manager::watchdog_period().map(interval);
+        let mut running = true;
+        while running {
             let measurement = tokio::select! {
                 biased;
-                () = self.stop.asked() => {
-                    goes_on = false;
+                () = self.stop.requested() => {
+                    running = false;
                     self.session.read().await?
                 }
                 _ = self.reload.recv() => {
@@ -86,8 +86,8 @@ impl Service {
                     Some(measurement) => measurement,
                     None => break,
                 },
-                () = due(&mut watchdog) => {
-                    manager::alive();
+                () = watchdog_tick(&mut watchdog) => {
+                    manager::watchdog_alive();
                     continue;
                 }
             };
@@ -105,9 +105,10 @@ impl Service {
         }
     }
 
+    /// Handles SIGHUP: asks the VMs about their devices again and begins a new file.
     fn reload(&mut self, writer: Option<&BackgroundWriter>) {
         manager::reloading();
-        self.session.ask_again();
+        self.session.query_devices_again();
         if let Some(writer) = writer {
             writer.begin_file();
         }
@@ -115,8 +116,8 @@ impl Service {
     }
 }
 
-/// When the watchdog is to be told again: never, if there is none.
-async fn due(watchdog: &mut Option<tokio::time::Interval>) {
+/// Waits for the next notification of the watchdog; forever without one.
+async fn watchdog_tick(watchdog: &mut Option<tokio::time::Interval>) {
     match watchdog {
         Some(watchdog) => drop(watchdog.tick().await),
         None => pending().await,

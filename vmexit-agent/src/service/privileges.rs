@@ -1,25 +1,27 @@
-//! What attaching takes and serving does not is given up: whoever should get in by a socket gets less.
+//! Capabilities of a service. Those that only attaching needs are dropped, so that an attacker gets less.
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 
-/// Maps are read with it; kernels before 6.5 want it for any use of `bpf(2)` (kernel/bpf/syscall.c).
-const READ: Capability = Capability::CAP_BPF;
-/// Which VMs have come is in `/proc` of other users' processes: a directory to be read, and links in it.
-const NAME: [Capability; 2] = [Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE];
-/// QEMU's socket is another user's.
-const ASK: Capability = Capability::CAP_DAC_OVERRIDE;
+/// To read maps; kernels before 6.5 require it for any use of `bpf(2)` (kernel/bpf/syscall.c).
+const READ_MAPS: Capability = Capability::CAP_BPF;
+/// To find new VMs: `/proc/PID/fd` of other users' processes is a directory to list, with links to read.
+const FIND_VMS: [Capability; 2] = [Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE];
+/// To connect to QMP sockets of other users.
+const CONNECT_QMP: Capability = Capability::CAP_DAC_OVERRIDE;
+/// To attach programs again for each window.
+const REATTACH: Capability = Capability::CAP_PERFMON;
 
-/// Programs are attached again and again, where it is counted at times only.
-const ATTACH: Capability = Capability::CAP_PERFMON;
-
-/// Keeps only that, as far as it was there; `asks` says whether VMs are asked about their devices, and
-/// `attaches` whether programs will be attached again.
+/// Drops all capabilities but those above. `asks_vms`: VMs are asked about their devices; `reattaches`: programs will
+/// be attached again.
 ///
-/// For this thread and all that it starts from now on: to be called before any is.
-pub(super) fn give_up(asks: bool, attaches: bool) -> Result<(), CapsError> {
-    let wanted = NAME.into_iter().chain([READ]).chain(asks.then_some(ASK));
-    let wanted: CapsHashSet = wanted.chain(attaches.then_some(ATTACH)).collect();
-    // While there still is what it takes.
+/// Affects this thread and those that it starts later, so it must be called before any is started.
+///
+/// # Errors
+/// A capability set can't be read or changed.
+pub(super) fn drop_unneeded(asks_vms: bool, reattaches: bool) -> Result<(), CapsError> {
+    let wanted = FIND_VMS.into_iter().chain([READ_MAPS]).chain(asks_vms.then_some(CONNECT_QMP));
+    let wanted: CapsHashSet = wanted.chain(reattaches.then_some(REATTACH)).collect();
+    // First, as it needs a capability itself.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for capability in caps::read(None, CapSet::Bounding)?.difference(&wanted) {
             caps::drop(None, CapSet::Bounding, *capability)?;

@@ -1,5 +1,5 @@
-//! Intervals on their way to the disk. A thread of its own writes them, and whatever comes while it can't, or
-//! while the disk takes its time, becomes one longer interval with the next: nothing is lost but detail.
+//! Background writer of recordings. A thread writes the intervals; those that arrive while it is busy, or after a failed
+//! write, are merged into one longer interval, so no count is lost.
 
 use std::{
     io,
@@ -21,38 +21,44 @@ use vmexit_core::{
 
 use crate::error::Error;
 
-/// Takes a directory, before anything is traced.
+/// Opens a directory for recording.
+///
+/// # Errors
+/// The directory can't be created or written, or another process records to it.
 pub(crate) fn open(directory: &Path, limits: Limits) -> Result<Recorder, Error> {
     let failed = |source| Error::Output { path: directory.into(), source };
     Recorder::open(directory, limits).map_err(failed)
 }
 
-/// How long the last interval may take to be written when all else has ended.
+/// Time limit for writing the last interval.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A directory that intervals are written to.
+/// Handle of the thread that writes intervals to a directory.
 pub(super) struct BackgroundWriter {
     shared: Arc<Shared>,
     directory: PathBuf,
-    /// Gets what the last attempt to write came to.
+    /// Receives the result of the last write.
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
+/// State shared with the thread.
 #[derive(Default)]
 struct Shared {
     state: Mutex<WriterState>,
     changed: Condvar,
 }
 
+/// Work of the thread.
 #[derive(Default)]
 struct WriterState {
-    /// Not written yet.
+    /// Intervals to write, merged into one.
     waiting: MeasurementSum,
-    /// Whether something of that has not been tried yet.
-    fresh: bool,
-    /// The next file is to be a new one.
-    anew: bool,
-    ends: bool,
+    /// Whether `waiting` has an interval that no write was tried with.
+    has_new: bool,
+    /// Whether the next interval begins a file.
+    new_file: bool,
+    /// Whether the thread ends after the next write.
+    stop: bool,
 }
 
 impl Shared {
@@ -67,12 +73,15 @@ impl Shared {
 }
 
 impl BackgroundWriter {
-    /// Adds to a directory from now on.
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The thread can't be started.
     pub(super) fn start(recorder: Recorder) -> Result<Self, Error> {
         let directory = recorder.directory().to_owned();
         let shared = Arc::<Shared>::default();
         let (end, ended) = oneshot::channel();
-        let writer = WriterThread { shared: shared.clone(), recorder, fails: false };
+        let writer = WriterThread { shared: shared.clone(), recorder, failing: false };
         thread::Builder::new()
             .name("recorder".into())
             .spawn(move || end.send(writer.run()))
@@ -80,54 +89,58 @@ impl BackgroundWriter {
         Ok(Self { shared, directory, ended })
     }
 
-    /// Has an interval written.
+    /// Queues an interval.
     pub(super) fn add(&self, measurement: Measurement) {
         self.shared.change(|state| {
-            state.fresh = true;
+            state.has_new = true;
             add(&mut state.waiting, measurement);
         });
     }
 
-    /// Lets the next interval begin a file of its own.
+    /// Begins a new file with the next interval.
     pub(super) fn begin_file(&self) {
-        self.shared.change(|state| state.anew = true);
+        self.shared.change(|state| state.new_file = true);
     }
 
-    /// Waits until all is written.
+    /// Waits until all intervals are written.
+    ///
+    /// # Errors
+    /// The last write fails or takes too long.
     pub(super) async fn finish(self) -> Result<(), Error> {
-        self.shared.change(|state| state.ends = true);
+        self.shared.change(|state| state.stop = true);
         let result = match tokio::time::timeout(PATIENCE, self.ended).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(io::Error::other("the writer is gone")),
+            Ok(Err(_)) => Err(io::Error::other("the writer thread has ended")),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         result.map_err(|source| Error::Output { path: self.directory, source })
     }
 }
 
+/// The thread and its recorder.
 struct WriterThread {
     shared: Arc<Shared>,
     recorder: Recorder,
-    /// Whether the last attempt failed: it is said once.
-    fails: bool,
+    /// Whether the last write failed. Only the first of several failures is logged.
+    failing: bool,
 }
 
 impl WriterThread {
-    /// Writes until all ends; what the last attempt came to.
+    /// Writes until it is stopped; returns the result of the last write.
     fn run(mut self) -> io::Result<()> {
         loop {
             let mut state = self.shared.state();
-            while !(state.fresh || state.anew || state.ends) {
+            while !(state.has_new || state.new_file || state.stop) {
                 state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            let (waiting, ends) = (std::mem::take(&mut state.waiting), state.ends);
-            state.fresh = false;
-            if std::mem::take(&mut state.anew) {
+            let (waiting, stop) = (std::mem::take(&mut state.waiting), state.stop);
+            state.has_new = false;
+            if std::mem::take(&mut state.new_file) {
                 self.recorder.close();
             }
             drop(state);
             let result = self.write(waiting);
-            if ends {
+            if stop {
                 return result;
             }
         }
@@ -137,22 +150,22 @@ impl WriterThread {
         let Some(measurement) = waiting.get() else { return Ok(()) };
         let result = self.recorder.write(measurement);
         match &result {
-            Ok(()) if self.fails => log::warn!("recording goes on, and nothing is missing"),
-            Err(error) if !self.fails => log::warn!(
-                "{} can't be written: {error}; it is tried again with each interval",
+            Ok(()) if self.failing => log::warn!("recording again; no count is missing"),
+            Err(error) if !self.failing => log::warn!(
+                "{} can't be written: {error}; trying again with each interval",
                 escape::path(self.recorder.directory())
             ),
             _ => {}
         }
-        self.fails = result.is_err();
-        if self.fails {
-            self.put_back(waiting);
+        self.failing = result.is_err();
+        if self.failing {
+            self.requeue(waiting);
         }
         result
     }
 
-    /// Before what has come meanwhile.
-    fn put_back(&self, waiting: MeasurementSum) {
+    /// Puts an interval back, before those that were queued since.
+    fn requeue(&self, waiting: MeasurementSum) {
         let mut state = self.shared.state();
         let later = std::mem::replace(&mut state.waiting, waiting);
         later.finish().into_iter().for_each(|later| add(&mut state.waiting, later));
@@ -161,6 +174,6 @@ impl WriterThread {
 
 fn add(waiting: &mut MeasurementSum, measurement: Measurement) {
     if let Err(what) = waiting.add(measurement) {
-        log::warn!("dropped one interval: merged with the pending ones, {what}");
+        log::warn!("one interval was dropped, as it can't be merged with the pending ones: {what}");
     }
 }

@@ -1,4 +1,4 @@
-//! The VMs that a command is about.
+//! Selection of VMs by `--vm` and `--qmp`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,40 +14,47 @@ use vmexit_core::{
 
 use crate::{args::WatchArgs, discover, error::Error};
 
-/// Room for vCPUs where few or none run yet.
-const FEWEST_VCPUS: u32 = 64;
+/// Fewest vCPUs to reserve stats blocks for.
+const MIN_VCPUS: u32 = 64;
 
-/// The VMs of a capture or trace: those at its start, and those that come while it runs.
+/// Selected VMs: those running at the start, and those that start later.
 pub(crate) struct Guests {
-    /// Process ids asked for by `--vm`; `None` for all.
+    /// Process IDs selected by `--vm`; `None` for all.
     pub(crate) filter: Option<BTreeSet<u32>>,
-    /// By process id. Kept when a VM ends: what it did is still to be reported.
+    /// VMs by process ID. Those that have ended stay, as reports may still have their exits.
     pub(crate) known: BTreeMap<u32, Vm>,
 }
 
 impl Guests {
-    /// Those that `--vm` means, all if it was not given; `--qmp` is where to ask the one that it means.
+    /// Running VMs that `--vm` selects, all without it. `--qmp` sets the socket of the selected VM.
+    ///
+    /// # Errors
+    /// No VM is running, `--vm` matches none, or `--qmp` is given for several VMs.
     pub(crate) fn find(wanted: &WatchArgs) -> Result<Self, Error> {
-        Self::among(running()?.vms, wanted)
+        Self::select(running()?.vms, wanted)
     }
 
-    /// As [`Self::find`], but there may be none yet, unless some were asked for.
+    /// As [`Self::find`], but without `--vm` there may be no VM yet.
+    ///
+    /// # Errors
+    /// Those of [`Self::find`], but for no running VM.
     pub(crate) fn find_or_wait(wanted: &WatchArgs) -> Result<Self, Error> {
         match running() {
-            Err(Error::NoVm) if wanted.vms.is_empty() => Self::among(Vec::new(), wanted),
-            running => Self::among(running?.vms, wanted),
+            Err(Error::NoVm) if wanted.vms.is_empty() => Self::select(Vec::new(), wanted),
+            running => Self::select(running?.vms, wanted),
         }
     }
 
-    fn among(running: Vec<Vm>, wanted: &WatchArgs) -> Result<Self, Error> {
+    /// Selects from the running VMs.
+    fn select(running: Vec<Vm>, wanted: &WatchArgs) -> Result<Self, Error> {
         let filter = match wanted.vms.as_slice() {
             [] => None,
-            wanted => Some(choose(&running, wanted)?),
+            wanted => Some(resolve(&running, wanted)?),
         };
         let mut guests = Self { filter, known: BTreeMap::new() };
         guests.add(running);
         if let Some(socket) = &wanted.devices.qmp {
-            guests.ask_at(socket)?;
+            guests.set_qmp_socket(socket)?;
         }
         Ok(guests)
     }
@@ -58,12 +65,11 @@ impl Guests {
         self.known.extend(vms.collect::<Vec<_>>());
     }
 
-    /// Notes VMs that have come since, and returns them, by the processes whose exits were seen: nobody
-    /// else in `/proc` is looked at. One that comes and goes between two looks is still counted, only
-    /// nameless.
-    pub(crate) fn note(&mut self, pids: &BTreeSet<u32>) -> Vec<Vm> {
+    /// Adds the VMs of these process IDs that are not known yet, and returns them. `pids` are processes with exits; no
+    /// other process is searched. A VM that starts and ends between two calls is counted, but has no name.
+    pub(crate) fn add_new(&mut self, pids: &BTreeSet<u32>) -> Vec<Vm> {
         if self.filter.is_some() {
-            // Those asked for were all there at the start.
+            // All selected VMs were running at the start.
             return Vec::new();
         }
         let new: Vec<Vm> = pids
@@ -75,29 +81,32 @@ impl Guests {
         new
     }
 
-    /// Those that have ended and are not among the processes of the last reading. One that is may be in the next
-    /// too, with what it did between that reading and its end.
+    /// Process IDs of VMs that have ended and are not in the last reading. A VM in it may be in the next reading too,
+    /// with its last exits.
     pub(crate) fn ended(&self, seen: &BTreeSet<u32>) -> Vec<u32> {
         let unseen = self.known.keys().filter(|pid| !seen.contains(pid));
         unseen.copied().filter(|&pid| !discover::is_running(pid)).collect()
     }
 
-    /// Asks the one VM that was chosen at this socket and nowhere else.
-    fn ask_at(&mut self, socket: &Path) -> Result<(), Error> {
+    /// Replaces the monitors of the one selected VM by a QMP socket.
+    fn set_qmp_socket(&mut self, socket: &Path) -> Result<(), Error> {
         let mut vms = self.known.values_mut();
-        let (Some(vm), None) = (vms.next(), vms.next()) else { return Err(Error::OneQmpSocket) };
+        let (Some(vm), None) = (vms.next(), vms.next()) else { return Err(Error::QmpNeedsOneVm) };
         vm.monitors = vec![Monitor::Qmp(Address::Here(socket.to_owned()))];
         Ok(())
     }
 
-    /// Twice the vCPUs that run now: VMs start while we look.
-    pub(crate) fn room(&self) -> u32 {
+    /// Number of stats blocks to reserve: twice the vCPUs that run now, as VMs may start later.
+    pub(crate) fn vcpu_capacity(&self) -> u32 {
         let vcpus: usize = self.known.values().map(|vm| vm.vcpus).sum();
-        u32::try_from(2 * vcpus).unwrap_or(u32::MAX).clamp(FEWEST_VCPUS, MAX_VCPUS)
+        u32::try_from(2 * vcpus).unwrap_or(u32::MAX).clamp(MIN_VCPUS, MAX_VCPUS)
     }
 }
 
-/// The VMs of this host, one at least.
+/// Running VMs of this host.
+///
+/// # Errors
+/// `/proc` can't be read, or no VM is running or visible.
 pub(crate) fn running() -> Result<FoundVms, Error> {
     let found = discover::find_all()?;
     match found.vms.as_slice() {
@@ -107,24 +116,27 @@ pub(crate) fn running() -> Result<FoundVms, Error> {
     }
 }
 
-/// Those of a recording that `--vm` means, by process id; there may be none.
-pub(crate) fn meant(recording: &Measurement, wanted: &[String]) -> BTreeSet<u32> {
+/// Process IDs of a recording's VMs that `--vm` matches; may be empty.
+pub(crate) fn matching_pids(recording: &Measurement, wanted: &[String]) -> BTreeSet<u32> {
     let all = recording.all_vms();
-    let meant = all.iter().filter(|vm| wanted.iter().any(|wanted| vm.matches(wanted)));
-    meant.map(|vm| vm.pid).collect()
+    let matching = all.iter().filter(|vm| wanted.iter().any(|wanted| vm.matches(wanted)));
+    matching.map(|vm| vm.pid).collect()
 }
 
-/// The process ids that `--vm` means. A name that several VMs have means all of them.
-pub(crate) fn choose(vms: &[Vm], wanted: &[String]) -> Result<BTreeSet<u32>, Error> {
+/// Process IDs of the VMs that `--vm` matches. A name matches all VMs that have it.
+///
+/// # Errors
+/// A name or process ID matches no VM.
+pub(crate) fn resolve(vms: &[Vm], wanted: &[String]) -> Result<BTreeSet<u32>, Error> {
     let mut pids = BTreeSet::new();
     for wanted in wanted {
-        let mut meant = vms.iter().filter(|vm| vm.matches(wanted)).peekable();
-        if meant.peek().is_none() {
+        let mut matching = vms.iter().filter(|vm| vm.matches(wanted)).peekable();
+        if matching.peek().is_none() {
             let known: Vec<String> =
                 vms.iter().map(|vm| format!("{} ({})", escape::safe(&vm.name), vm.pid)).collect();
             return Err(Error::UnknownVm { wanted: escape::safe(wanted), known: known.join(", ") });
         }
-        pids.extend(meant.map(|vm| vm.pid));
+        pids.extend(matching.map(|vm| vm.pid));
     }
     Ok(pids)
 }
@@ -136,8 +148,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_has_ended_is_known_until_nothing_comes_of_it() {
-        // No process has such a number.
+    fn ended_excludes_vms_of_last_reading() {
+        // Process IDs are never that high.
         let (runs, ended) = (process::id(), u32::MAX);
         let known = [runs, ended].map(|pid| (pid, Vm { pid, ..Vm::default() })).into();
         let guests = Guests { filter: None, known };

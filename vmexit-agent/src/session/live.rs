@@ -1,4 +1,4 @@
-//! VMs that run: attached programs, what is known of the VMs, and the reading that the next interval begins with.
+//! Live session: attached programs, the running VMs, and the reading at the start of the current interval.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ use crate::{
     session::guests::Guests,
 };
 
-/// A snapshot and the wall clock's time of it. A copy costs nothing.
+/// A snapshot and its wall-clock time. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Reading {
     pub(crate) snapshot: Rc<Snapshot>,
@@ -40,18 +40,18 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Of a snapshot that was taken right now.
+    /// A snapshot taken just now.
     pub(crate) fn now(snapshot: Snapshot) -> Self {
         Self { snapshot: Rc::new(snapshot), time: SystemTime::now() }
     }
 
-    /// Of counters that are all zero.
+    /// Counters that are all zero.
     pub(crate) fn zero() -> Self {
         Self::now(Snapshot { at_ns: now_ns(), ..Snapshot::default() })
     }
 }
 
-/// Exits of running VMs, counted as long as this lives.
+/// Session that counts the exits of running VMs until it is dropped.
 pub(crate) struct LiveSession {
     probe: Probe,
     sampler: Option<Sampler>,
@@ -61,28 +61,28 @@ pub(crate) struct LiveSession {
     boot: String,
     reasons: Names,
     events: BTreeSet<Event>,
-    /// Which exits were timed in the last interval.
+    /// Share of exits timed in the last interval.
     timing: Timing,
-    /// What measuring cost in the last interval, with a budget.
+    /// Cost of measuring in the last interval; `None` without a budget.
     cost: Option<SamplingCost>,
     ticks: Ticks,
-    /// The reading that the next interval begins with.
+    /// Reading at the start of the current interval.
     last: Reading,
     /// VMs whose histograms are read.
     histograms: Selection,
-    /// VMs that have ended, by process id, and the intervals since.
+    /// Intervals since a VM has ended, by process ID.
     ended: BTreeMap<u32, u32>,
     /// Intervals for which a VM that has ended is kept.
     linger: u32,
-    /// The VM that is kept for longer.
+    /// VM that is kept even longer, by process ID.
     pinned: Option<u32>,
-    /// VMs that the last reading dropped, by process id.
+    /// VMs removed by the last reading, by process ID.
     forgotten: Vec<u32>,
 }
 
 impl LiveSession {
-    /// Finds the VMs, begins to ask them about their devices, attaches the programs and takes the first reading. An
-    /// interval ends every `period`; where exits are counted in windows, one begins every `window`.
+    /// Finds the VMs, starts to query their devices, attaches the programs and takes the first reading. An interval
+    /// ends every `period`; with a budget that needs windows, one begins every `window`.
     ///
     /// # Errors
     /// Permissions, KVM, tracepoints or VMs are missing, or the kernel refuses a program.
@@ -94,10 +94,10 @@ impl LiveSession {
     ) -> Result<Self, Error> {
         preflight::check()?;
         let plan = AttachPlan::make(args.watch.tracepoints)?;
-        warn_of_missing(&plan, &args.events);
+        warn_of_missing_events(&plan, &args.events);
         let guests = find(&args.watch)?;
         let options = ProbeOptions {
-            max_vcpus: args.watch.max_vcpus.unwrap_or_else(|| guests.room()),
+            max_vcpus: args.watch.max_vcpus.unwrap_or_else(|| guests.vcpu_capacity()),
             pids: guests.filter.clone(),
             timing: args.timing,
             events: args.events.iter().copied().collect(),
@@ -105,7 +105,7 @@ impl LiveSession {
             slow: None,
         };
         let mut devices = Maps::new(args.watch.devices.options());
-        guests.known.values().for_each(|vm| devices.learn(vm));
+        guests.known.values().for_each(|vm| devices.query(vm));
         let mut probe = Probe::start(&plan, &options)?;
         let sampler = match args.limit() {
             Some(limit) => {
@@ -136,18 +136,18 @@ impl LiveSession {
         })
     }
 
-    /// Ends intervals every `period` from now on.
+    /// Sets the length of intervals, from now on.
     pub(crate) fn set_period(&mut self, period: Duration) {
         self.ticks = ticks(period);
     }
 
-    /// Reads histograms of these VMs only, and keeps the VM of process id `pinned` even if it ends.
-    pub(crate) fn watch(&mut self, histograms: Selection, pinned: Option<u32>) {
+    /// Selects the VMs whose histograms are read, and a VM to keep after it has ended, by process ID.
+    pub(crate) fn set_selection(&mut self, histograms: Selection, pinned: Option<u32>) {
         self.histograms = histograms;
         self.pinned = pinned;
     }
 
-    /// Keeps VMs that have ended for `intervals`.
+    /// Sets how many intervals a VM is kept after it has ended.
     pub(crate) fn set_linger(&mut self, intervals: u32) {
         self.linger = intervals;
     }
@@ -159,18 +159,18 @@ impl LiveSession {
     pub(crate) async fn read(&mut self) -> Result<Measurement, Error> {
         let now = self.snapshot()?;
         let seen = now.snapshot.pids();
-        self.guests.note(&seen).iter().for_each(|vm| self.devices.learn(vm));
-        self.devices.collect().await;
+        self.guests.add_new(&seen).iter().for_each(|vm| self.devices.query(vm));
+        self.devices.collect_finished().await;
         let before = std::mem::replace(&mut self.last, now);
         let interval = Interval::between(&before.snapshot, &self.last.snapshot);
         self.adjust(&interval)?;
         let measurement = self.measurement(interval, &before);
-        self.ask_about_unassigned(&measurement);
+        self.query_unassigned(&measurement);
         self.forget_ended(&seen);
         Ok(measurement)
     }
 
-    /// Reads the counters anew; the interval that goes on gets the new reading as its beginning.
+    /// Reads the counters and restarts the current interval at that reading.
     ///
     /// # Errors
     /// Counters can't be read.
@@ -180,17 +180,17 @@ impl LiveSession {
         Ok(&self.last)
     }
 
-    /// The reading that the next interval begins with.
+    /// Reading at the start of the current interval.
     pub(crate) fn last(&self) -> &Reading {
         &self.last
     }
 
-    /// Replaces that reading by one that has more, such as the last readings of threads that have ended.
+    /// Replaces that reading, by one with the last readings of threads that have ended.
     pub(crate) fn set_last(&mut self, last: Reading) {
         self.last = last;
     }
 
-    /// An interval that began with a reading, with all that is known now.
+    /// Measurement of an interval that began at a reading, with the VMs and devices known now.
     pub(crate) fn measurement(&self, interval: Interval, start: &Reading) -> Measurement {
         let measurement = Measurement {
             version: VERSION.into(),
@@ -212,42 +212,42 @@ impl LiveSession {
         measurement
     }
 
-    /// VMs that have ended and are kept, by process id.
+    /// VMs that have ended and are still kept, by process ID.
     pub(crate) fn ended(&self) -> BTreeSet<u32> {
         self.ended.keys().copied().collect()
     }
 
-    /// VMs that the last reading dropped, by process id: they ended some intervals ago.
+    /// VMs removed by the last reading, by process ID.
     pub(crate) fn forgotten(&self) -> &[u32] {
         &self.forgotten
     }
 
-    /// Counts of the interval so far, for a progress line. Names VMs that have come.
+    /// Events and VMs so far, for a progress line. Adds new VMs.
     ///
     /// # Errors
     /// Counters can't be read.
     pub(crate) fn progress(&mut self) -> Result<Progress, Error> {
         let progress = self.probe.progress()?;
-        self.guests.note(&progress.pids).iter().for_each(|vm| self.devices.learn(vm));
+        self.guests.add_new(&progress.pids).iter().for_each(|vm| self.devices.query(vm));
         Ok(progress)
     }
 
-    /// Asks all VMs again about their devices, but for those that were asked a moment ago.
-    pub(crate) fn ask_again(&mut self) {
+    /// Queries the devices of all VMs again, but for those queried a moment ago.
+    pub(crate) fn query_devices_again(&mut self) {
         for vm in self.guests.known.values() {
-            self.devices.renew(vm);
+            self.devices.query_again(vm);
         }
     }
 
-    /// Detaches, and completes a measurement with what the VMs say of their devices, waiting for their answers.
+    /// Detaches the programs, waits for pending queries of devices, and adds the answers to a measurement.
     pub(crate) async fn finish(self, measurement: &mut Measurement) {
         let Self { probe, guests, mut devices, .. } = self;
         drop(probe);
-        devices.settle().await;
+        devices.wait().await;
         measurement.update_maps(devices.known());
-        // Devices may have come or moved since they were asked.
-        if ask(&guests, &mut devices, &measurement.pids_with_unassigned()) {
-            devices.settle().await;
+        // Devices may have been added or moved since the last query.
+        if query_again(&guests, &mut devices, &measurement.pids_with_unassigned()) {
+            devices.wait().await;
             measurement.update_maps(devices.known());
         }
     }
@@ -257,7 +257,7 @@ impl LiveSession {
         Ok(Reading::now(self.probe.snapshot(|pid| histograms.includes(pid))?))
     }
 
-    /// Notes how an interval was measured and what that cost, and has the sampler plan for the next.
+    /// Saves timing and cost of an interval, and lets the sampler plan the next.
     fn adjust(&mut self, interval: &Interval) -> Result<(), Error> {
         let Some(sampler) = &mut self.sampler else { return Ok(()) };
         let pids = self.guests.known.keys().copied().collect();
@@ -266,12 +266,12 @@ impl LiveSession {
         Ok(())
     }
 
-    fn ask_about_unassigned(&mut self, measurement: &Measurement) {
-        ask(&self.guests, &mut self.devices, &measurement.pids_with_unassigned());
+    /// Queries VMs again that accessed addresses without a known device.
+    fn query_unassigned(&mut self, measurement: &Measurement) {
+        query_again(&self.guests, &mut self.devices, &measurement.pids_with_unassigned());
     }
 
-    /// Drops VMs that ended some intervals ago. `seen` are the processes of the last reading: a VM among them may
-    /// be in the next one too.
+    /// Removes VMs that ended some intervals ago. `seen` are the process IDs of the last reading.
     fn forget_ended(&mut self, seen: &BTreeSet<u32>) {
         let ended = self.guests.ended(seen);
         self.ended.retain(|pid, _| ended.contains(pid));
@@ -283,7 +283,7 @@ impl LiveSession {
                 self.ended.remove(&pid);
                 self.forgotten.push(pid);
                 self.guests.known.remove(&pid);
-                self.devices.forget(pid);
+                self.devices.remove(pid);
             }
         }
     }
@@ -295,9 +295,9 @@ impl Session for LiveSession {
             tokio::select! {
                 biased;
                 _ = self.ticks.tick() => return self.read().await.map(Some),
-                () = due(self.sampler.as_ref()) => {
+                () = wait_for_edge(self.sampler.as_ref()) => {
                     if let Some(sampler) = &mut self.sampler {
-                        sampler.turn(&mut self.probe)?;
+                        sampler.apply_edge(&mut self.probe)?;
                     }
                 }
             }
@@ -305,41 +305,41 @@ impl Session for LiveSession {
     }
 }
 
-/// Ends of intervals: the first after one `period`.
+/// Ticks at the ends of intervals, the first after one `period`.
 fn ticks(period: Duration) -> Ticks {
     let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
 }
 
-/// Waits until the sampler has something to do.
-async fn due(sampler: Option<&Sampler>) {
+/// Waits until the sampler opens or closes a window; forever without a sampler.
+async fn wait_for_edge(sampler: Option<&Sampler>) {
     match sampler {
-        Some(sampler) => sampler.due().await,
+        Some(sampler) => sampler.wait_for_edge().await,
         None => pending().await,
     }
 }
 
-/// Begins to ask these VMs again about their devices; says whether any is asked.
-fn ask(guests: &Guests, devices: &mut Maps, pids: &BTreeSet<u32>) -> bool {
-    let mut asks = false;
-    // A VM that has ended has no answer.
+/// Starts to query the devices of these VMs again; true if a query was started.
+fn query_again(guests: &Guests, devices: &mut Maps, pids: &BTreeSet<u32>) -> bool {
+    let mut started = false;
+    // A VM that has ended can't answer.
     for pid in pids.iter().filter(|&&pid| discover::is_running(pid)) {
         if let Some(vm) = guests.known.get(pid) {
-            asks |= devices.renew(vm);
+            started |= devices.query_again(vm);
         }
     }
-    asks
+    started
 }
 
-/// Warns of events that this host can't show.
-pub(crate) fn warn_of_missing(plan: &AttachPlan, events: &[Event]) {
+/// Logs a warning for each of the events that this host has no readable tracepoint for.
+pub(crate) fn warn_of_missing_events(plan: &AttachPlan, events: &[Event]) {
     for (tracepoint, error) in plan.missing(events) {
         log::warn!("{} unavailable: {error}", tracepoint.without);
     }
 }
 
-/// The readings of threads that a later snapshot lacks: they have ended, and these were their last.
+/// Readings of threads that are not in a later snapshot: the last ones, as these threads have ended.
 pub(crate) fn missing_in(earlier: &Snapshot, later: &Snapshot) -> Vec<VcpuReading> {
     let there: std::collections::HashSet<_> =
         later.vcpus.iter().map(|reading| reading.thread).collect();

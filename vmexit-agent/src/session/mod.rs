@@ -1,5 +1,4 @@
-//! Sources of intervals: VMs that run ([`live`]), or what was recorded of some ([`replay`]). Commands ask for the next
-//! measurement, whichever it is.
+//! Sessions: sequences of measurements, of running VMs ([`live`]) or from recordings ([`replay`]).
 
 pub(crate) mod guests;
 pub(crate) mod live;
@@ -10,11 +9,11 @@ use vmexit_core::measurement::Measurement;
 
 use crate::error::Error;
 
-/// A source of intervals that follow one another.
+/// A sequence of consecutive intervals.
 pub(crate) trait Session {
-    /// The next interval, as soon as it is complete; `None` after the last.
+    /// Waits for the next interval to end; `None` after the last one.
     ///
-    /// Cancel safe: an interval whose future was dropped is still to come.
+    /// Cancel safe: a dropped future loses no interval.
     ///
     /// # Errors
     /// Counters or a recording can't be read.

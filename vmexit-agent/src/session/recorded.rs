@@ -16,23 +16,29 @@ use vmexit_core::{
     },
 };
 
-use crate::{args::check, error::Error, session::guests};
+use crate::{args::check_period, error::Error, session::guests};
 
-/// Reads a recording: what there is of a period in a file, or in a directory of them.
+/// Sum of the intervals of a period, in a recording or a directory of recordings.
+///
+/// # Errors
+/// The path can't be read, the period is invalid or has no interval, or the counters overflow.
 pub(crate) fn read(path: &Path, period: Period) -> Result<Measurement, Error> {
     let mut sum = MeasurementSum::default();
     for recording in recordings(path, period)? {
-        sum.add(recording?).map_err(Error::Long)?;
+        sum.add(recording?).map_err(Error::PeriodTooLong)?;
     }
-    sum.finish().ok_or_else(|| Error::NothingThen(path.into()))
+    sum.finish().ok_or_else(|| Error::EmptyPeriod(path.into()))
 }
 
-/// The same one by one. A file of a directory that can't be read costs a warning.
+/// Intervals of a period, one by one. A file in a directory that can't be read is skipped with a warning.
+///
+/// # Errors
+/// The path can't be read, or the period is invalid.
 pub(crate) fn recordings(
     path: &Path,
     period: Period,
 ) -> Result<impl Iterator<Item = Result<Measurement, Error>> + use<>, Error> {
-    check(period).map_err(Error::Period)?;
+    check_period(period).map_err(Error::Period)?;
     let failed = |path: PathBuf, source| Error::File { path, source };
     let asked_for = path.to_owned();
     let found = archive::recordings(path, period)
@@ -41,25 +47,28 @@ pub(crate) fn recordings(
         Ok(recording) => Some(Ok(recording)),
         Err((file, error)) if file == asked_for => Some(Err(failed(file, error))),
         Err((file, error)) => {
-            log::warn!("{}: {error}; left out", escape::path(&file));
+            log::warn!("{} is skipped: {error}", escape::path(&file));
             None
         }
     }))
 }
 
-/// Leaves only these VMs and events of a recording, if any are said.
-pub(crate) fn keep(
+/// Keeps only the given VMs and events of a recording; an empty list keeps all.
+///
+/// # Errors
+/// A name or process ID matches no VM of the recording.
+pub(crate) fn filter(
     recording: &mut Measurement,
     vms: &[String],
     events: &[Event],
 ) -> Result<(), Error> {
     if !vms.is_empty() {
-        recording.retain_vms(&guests::choose(&recording.all_vms(), vms)?);
+        recording.retain_vms(&guests::resolve(&recording.all_vms(), vms)?);
     }
     if !events.is_empty() {
         let events: BTreeSet<Event> = events.iter().copied().collect();
         for event in events.difference(&recording.events) {
-            log::warn!("not in the recording: {event}");
+            log::warn!("the recording has no {event} events");
         }
         recording.retain_events(&events);
     }

@@ -1,4 +1,4 @@
-//! What was recorded, interval by interval.
+//! Replay session: the intervals of a recording, one by one.
 
 use std::{path::Path, time::Duration};
 
@@ -15,15 +15,15 @@ pub(crate) struct ReplaySession {
     events: Vec<Event>,
     /// Time that [`Session::next`] waits before each interval.
     pace: Duration,
-    /// When the next interval is due, while somebody waits for it.
+    /// Time at which the next interval is due, once [`Self::pace`] was called.
     due: Option<Instant>,
 }
 
 impl ReplaySession {
-    /// The intervals of a period; of these VMs and events only, where some are given.
+    /// Opens the intervals of a period, with these VMs (all if empty) and events only.
     ///
     /// # Errors
-    /// There is no such file or directory, or the period is none.
+    /// The path can't be read, or the period is invalid.
     pub(crate) fn open(
         path: &Path,
         period: Period,
@@ -35,7 +35,7 @@ impl ReplaySession {
         Ok(Self { found, vms, events, pace: Duration::ZERO, due: None })
     }
 
-    /// Waits that long before each interval from now on.
+    /// Sets the time to wait before each interval.
     pub(crate) fn set_pace(&mut self, pace: Duration) {
         self.pace = pace;
         self.due = None;
@@ -43,13 +43,13 @@ impl ReplaySession {
 
     /// Waits until the next interval is due.
     pub(crate) async fn pace(&mut self) {
-        // Kept over a dropped future: a key that is pressed does not put the interval off.
+        // Kept when the future is dropped: a key press must not delay the interval.
         let pace = self.pace;
         sleep_until(*self.due.get_or_insert_with(|| Instant::now() + pace)).await;
         self.due = None;
     }
 
-    /// The next interval at once.
+    /// The next interval, without waiting; `None` after the last one.
     ///
     /// # Errors
     /// The recording can't be read.
@@ -57,11 +57,11 @@ impl ReplaySession {
         let Some(next) = self.found.next() else { return Ok(None) };
         let mut measurement = next?;
         if !self.vms.is_empty() {
-            // In some intervals there may be none of them.
-            measurement.retain_vms(&guests::meant(&measurement, &self.vms));
+            // An interval may have none of the VMs.
+            measurement.retain_vms(&guests::matching_pids(&measurement, &self.vms));
         }
         if self.events.len() < Event::ALL.len() {
-            recorded::keep(&mut measurement, &[], &self.events)?;
+            recorded::filter(&mut measurement, &[], &self.events)?;
         }
         Ok(Some(measurement))
     }

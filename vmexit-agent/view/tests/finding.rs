@@ -18,7 +18,7 @@ use vmexit_common::{
 use vmexit_core::{
     counters::RowReading,
     device::{Map, mtree::MemoryTree},
-    finding::{Advice, Assessment, Confidence, Finding, Threshold, Os, Rule, rules},
+    finding::{Advice, Assessment, Confidence, Finding, Os, Rule, Threshold, rules},
     report::{Report, Scope, Selection},
     timing::Timing,
     vendor::Vendor,

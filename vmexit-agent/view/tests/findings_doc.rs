@@ -5,7 +5,7 @@
 use std::{env, fmt::Write as _, fs};
 
 use vmexit_core::finding::{
-    Confidence, FEWEST_SAMPLES, LEAST_CORE_PERCENT, LEAST_PER_SECOND, Threshold, Os, Remedy, Rule,
+    Confidence, FEWEST_SAMPLES, LEAST_CORE_PERCENT, LEAST_PER_SECOND, Os, Remedy, Rule, Threshold,
     rules,
 };
 

@@ -101,7 +101,10 @@ fn import_counts_exit_at_its_entry() {
     assert_eq!((accounting.observed, accounting.recorded, accounting.in_flight), (5, 3, 1));
     assert_eq!((accounting.lost.no_entry, accounting.unaccounted, accounting.unmatched), (1, 0, 1));
     assert_eq!(accounting.missed["perf"], 12);
-    assert_eq!((imported.unparsed_lines, imported.ignored_events, imported.unknown_reasons), (1, 1, 0));
+    assert_eq!(
+        (imported.unparsed_lines, imported.ignored_events, imported.unknown_reasons),
+        (1, 1, 0)
+    );
     assert_eq!(imported.example.as_deref(), Some("this is no event"));
     let vmms: Vec<_> = imported.recording.vms.iter().map(|vm| (vm.pid, vm.vmm)).collect();
     assert_eq!(vmms, [(90, Vmm::Firecracker), (2471, Vmm::Qemu)]);
@@ -137,7 +140,12 @@ fn import_round_trips_through_file() {
 fn import_of_real_trace_matches_its_events() {
     let text = real();
     let imported = imported(&text);
-    assert_eq!((imported.unparsed_lines, imported.unknown_reasons), (0, 0), "{:?}", imported.example);
+    assert_eq!(
+        (imported.unparsed_lines, imported.unknown_reasons),
+        (0, 0),
+        "{:?}",
+        imported.example
+    );
     let report = report(&imported);
     let events = |event: &str| text.lines().filter(|line| line.contains(event)).count() as u64;
     assert_eq!(report.accounting.observed, events("kvm:kvm_exit:"));

@@ -1,5 +1,5 @@
-//! A few pages over HTTP for whoever asks, none of whom is trusted: what is read of a request, how long
-//! it may take and how many may ask at once is bounded.
+//! HTTP server for metrics and pages. Clients are untrusted: size and time of requests and the number of connections
+//! are limited.
 
 use std::{
     convert::Infallible,
@@ -24,15 +24,15 @@ use tokio::{
 };
 use vmexit_core::report::Report;
 
-/// Connections at once; more are closed as they come.
-const MOST_CONNECTIONS: usize = 32;
-/// Bytes of a request's head that are kept.
-const LONGEST_HEAD: usize = 16 << 10;
-/// A request's head takes so long at most.
+/// Concurrent connections at most; more are closed at once.
+const MAX_CONNECTIONS: usize = 32;
+/// Bytes of a request's head at most.
+const MAX_HEAD: usize = 16 << 10;
+/// Time limit of a request's head.
 const HEAD_TIME: Duration = Duration::from_secs(5);
-/// A connection lasts so long at most, whatever it does; Prometheus makes a new one.
+/// Time limit of a connection; Prometheus then opens another.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
-/// When the system has no descriptor left it is asked again after so long.
+/// Pause after a failed accept, such as for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,23 +40,23 @@ const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What was read last.
+/// Metrics and report of the last interval.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Published {
-    /// All sums, as OpenMetrics text.
+    /// Metrics as OpenMetrics text.
     pub(super) open: Bytes,
-    /// The same for those who do not ask for that.
+    /// Metrics in Prometheus's text format, for clients that don't accept OpenMetrics.
     pub(super) classic: Bytes,
-    /// The last interval.
+    /// Report of the last interval.
     pub(super) report: Option<Arc<Report>>,
-    /// The same as a page, once somebody has asked.
+    /// That report as an HTML page, rendered for the first request.
     pub(super) page: Arc<OnceLock<Bytes>>,
-    /// When.
+    /// Time of the reading.
     pub(super) at: Option<Instant>,
 }
 
 impl Published {
-    /// However many ask, it is made once for each interval.
+    /// HTML page of the last interval, rendered once per interval.
     fn page(&self) -> Bytes {
         let made = || {
             self.report
@@ -67,13 +67,13 @@ impl Published {
     }
 }
 
-/// Answers until it is aborted. What is older than `stale` is not healthy.
+/// Serves requests until it is aborted. `/healthz` fails if the last reading is older than `stale`.
 pub(super) async fn serve(
     listener: TcpListener,
     published: watch::Receiver<Published>,
     stale: Duration,
 ) {
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -86,29 +86,30 @@ pub(super) async fn serve(
         let published = published.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            // Whoever is too slow is cut off; what a peer does wrong is its own affair.
+            // Errors of a client and the time limit only end its connection.
             let _ = timeout(CONNECTION_TIME, connection(stream, published, stale)).await;
         });
     }
 }
 
+/// Serves one connection.
 async fn connection(stream: TcpStream, published: watch::Receiver<Published>, stale: Duration) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer(&request, &published.borrow(), stale);
+        let answer = respond(&request, &published.borrow(), stale);
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(LONGEST_HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD);
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn answer<B>(
+fn respond<B>(
     request: &Request<B>,
     published: &Published,
     stale: Duration,
 ) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut answer = said(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered\n");
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n");
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return answer;
     }
@@ -119,10 +120,12 @@ fn answer<B>(
         "/metrics" => page(StatusCode::OK, CLASSIC, published.classic.clone()),
         "/" => page(StatusCode::OK, HTML, published.page()),
         "/healthz" if published.at.is_some_and(|at| at.elapsed() < stale) => {
-            said(StatusCode::OK, "ok\n")
+            text(StatusCode::OK, "ok\n")
         }
-        "/healthz" => said(StatusCode::SERVICE_UNAVAILABLE, "the counters were not read lately\n"),
-        _ => said(StatusCode::NOT_FOUND, "there are /, /metrics and /healthz\n"),
+        "/healthz" => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the last reading of the counters is too old\n")
+        }
+        _ => text(StatusCode::NOT_FOUND, "not found: use /, /metrics or /healthz\n"),
     }
 }
 
@@ -131,7 +134,7 @@ fn takes_open_metrics<B>(request: &Request<B>) -> bool {
     accepted.into_iter().any(|value| value.contains("application/openmetrics-text"))
 }
 
-fn said(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     page(status, TEXT, Bytes::from_static(text.as_bytes()))
 }
 
@@ -150,11 +153,11 @@ mod tests {
 
     fn status(method: Method, path: &str, published: &Published) -> StatusCode {
         let request = Request::builder().method(method).uri(path).body(()).unwrap();
-        answer(&request, published, Duration::from_secs(30)).status()
+        respond(&request, published, Duration::from_secs(30)).status()
     }
 
     #[test]
-    fn there_are_three_pages_and_one_way_to_ask() {
+    fn respond_allows_get_of_three_paths() {
         let fresh = Published { at: Some(Instant::now()), ..Published::default() };
         for path in ["/", "/metrics", "/healthz", "/metrics?name=x"] {
             assert_eq!(status(Method::GET, path, &fresh), StatusCode::OK, "{path}");
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn old_figures_are_not_healthy() {
+    fn healthz_of_old_reading_is_unavailable() {
         let unhealthy = StatusCode::SERVICE_UNAVAILABLE;
         assert_eq!(status(Method::GET, "/healthz", &Published::default()), unhealthy);
         let at = Instant::now().checked_sub(Duration::from_secs(60));

@@ -1,8 +1,8 @@
-//! `vmexit serve`: counts all day, and answers Prometheus. One loop reads; what it has read is published,
-//! and whoever asks gets that: nobody who asks has anything read, or waits for it.
+//! `vmexit serve`: counts continuously and serves metrics to Prometheus. One loop reads the counters and publishes
+//! the result. Requests are answered from it: they cause no reading and wait for none.
 
 mod http;
-mod own;
+mod usage;
 
 use std::{
     net::SocketAddr,
@@ -56,13 +56,13 @@ Examples:
   vmexit serve                                on 127.0.0.1:9762, every 10 seconds
   vmexit serve --listen [::]:9762 -i 30s      for other hosts too
   vmexit serve --record /var/lib/vmexit       for vmexit report and top --replay too
-  vmexit serve --timing 1/16                  exact counts, estimated times: cheaper
+  vmexit serve --timing 1/16                  exact counts, sampled times: cheaper
   curl -s http://127.0.0.1:9762/metrics       see docs/metrics.md
 
-/ is a page of the last interval, /healthz tells whether the counters are being read.";
+/ is a page of the last interval; /healthz is 200 while the counters are read, else 503.";
 
 pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
-    // Before anything is traced, so that a port or directory that is taken costs nothing.
+    // Before anything is traced, so that a port or directory in use fails at once.
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.map_err(|source| Error::Listen { address: args.listen, source })?;
     let open = |directory| open_recorder(directory, args.limits.limits());
@@ -78,7 +78,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
     result
 }
 
-/// Sums of all intervals, and where they are published.
+/// Sums of all intervals, published for the HTTP server.
 struct Metrics {
     totals: Totals,
     publish: watch::Sender<Published>,
@@ -88,7 +88,7 @@ impl Publish for Metrics {
     fn publish(&mut self, measurement: &Measurement) -> Result<(), Error> {
         let report = finding::report(measurement, Scope::default());
         self.totals.add(&report, &measurement.vms, Instant::now());
-        let metrics = metrics::expose(&self.totals, own::usage()).map_err(Error::Metrics)?;
+        let metrics = metrics::expose(&self.totals, usage::agent()).map_err(Error::Metrics)?;
         self.publish.send_replace(Published {
             open: metrics.open.into(),
             classic: metrics.classic.into(),

@@ -1,4 +1,4 @@
-//! `vmexit top --batch`: a report for each interval, one after the other.
+//! `vmexit top --batch`: a text report for each interval.
 
 use bytes::Bytes;
 use vmexit_core::{finding, measurement::Measurement};
@@ -12,7 +12,7 @@ use crate::{
     stop::Stop,
 };
 
-/// Prints as many reports as were asked for, until somebody asks to stop or nobody reads any more.
+/// Prints the requested number of reports, or until a request to stop or the reader closes the output.
 pub(super) async fn run(args: &TopArgs, config: &Config) -> Result<(), Error> {
     let options = TableOptions {
         by: args.by,
@@ -38,7 +38,7 @@ async fn print_all(
     for frame in 0..args.frames.unwrap_or(u64::MAX) {
         let next = tokio::select! {
             biased;
-            () = stop.asked() => break,
+            () = stop.requested() => break,
             next = session.next() => next?,
         };
         let Some(measurement) = next else { break };
@@ -49,7 +49,7 @@ async fn print_all(
     Ok(())
 }
 
-/// Says whether anybody reads it still.
+/// Prints a report; false if the reader has closed the output.
 async fn print_one(
     frame: u64,
     measurement: &Measurement,

@@ -1,5 +1,4 @@
-//! The configuration file of the live view: TOML, in which a bad entry costs a warning that names its
-//! line, and nothing else.
+//! The configuration file of the live view, in TOML. A bad entry is ignored with a warning that has its line.
 
 use std::{
     borrow::Cow,
@@ -26,13 +25,13 @@ use crate::{args::parse_interval, error::Error};
 /// Columns of a warning.
 const WIDEST: usize = 160;
 
-/// What is configured; what is not is as its default.
+/// Settings of the file; defaults for those that it lacks.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
     pub(super) interval: Duration,
     pub(super) sort: Figure,
     pub(super) mouse: bool,
-    /// By set, from left to right.
+    /// Columns from left to right, by table.
     pub(super) columns: BTreeMap<Set, Vec<&'static Column>>,
     pub(super) theme: Theme,
 }
@@ -50,13 +49,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// From this file, which must be there; without one from the user's own, if there is one. Warns of bad
-    /// entries.
+    /// Reads a file, or without a path the user's file if it exists. Logs bad entries as warnings.
     ///
     /// # Errors
-    /// The file can't be read.
+    /// The file can't be read, or does not exist at the given path.
     pub(super) fn load(path: Option<&Path>) -> Result<Self, Error> {
-        let Some(file) = path.map(Path::to_owned).or_else(of_user) else {
+        let Some(file) = path.map(Path::to_owned).or_else(user_config_path) else {
             return Ok(Self::default());
         };
         match fs::read_to_string(&file) {
@@ -74,7 +72,7 @@ impl Config {
         }
     }
 
-    /// The configuration, and what is wrong with it by line.
+    /// Parses a file; returns its bad entries too, with line numbers.
     fn parse(text: &str) -> (Self, Vec<(usize, String)>) {
         let (table, errors) = DeTable::parse_recoverable(text);
         let mut reader = Reader { text, problems: Vec::new() };
@@ -90,14 +88,15 @@ impl Config {
     }
 }
 
-/// `$XDG_CONFIG_HOME/vmexit/config.toml`, or that of `~/.config`
+/// `$XDG_CONFIG_HOME/vmexit/config.toml`, or the same in `~/.config`
 /// (<https://specifications.freedesktop.org/basedir-spec/latest/>).
-fn of_user() -> Option<PathBuf> {
+fn user_config_path() -> Option<PathBuf> {
     let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".config"));
     let base = env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     Some(base.or_else(home)?.join("vmexit").join("config.toml"))
 }
 
+/// Reader of entries that collects problems by line.
 struct Reader<'a> {
     text: &'a str,
     problems: Vec<(usize, String)>,
@@ -109,7 +108,7 @@ impl Reader<'_> {
         self.problems.push((before.matches('\n').count() + 1, problem));
     }
 
-    /// Takes what was read, or says what is wrong with it.
+    /// Assigns a value that was read, or adds the problem with it.
     fn take<T>(&mut self, into: &mut T, value: &Spanned<DeValue<'_>>, read: Result<T, String>) {
         match read {
             Ok(read) => *into = read,
@@ -117,6 +116,7 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads an entry of the file.
     fn entry(
         &mut self,
         config: &mut Config,
@@ -166,14 +166,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads each entry of a table; one that returns false is unknown.
+    /// Calls `read` for each entry of a table; false means that the entry is unknown.
     fn table(
         &mut self,
         value: &Spanned<DeValue<'_>>,
         mut read: impl FnMut(&mut Self, &Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>) -> bool,
     ) {
         let Some(table) = value.get_ref().as_table() else {
-            return self.problem(value.span(), "a table is expected here".into());
+            return self.problem(value.span(), "expected a table".into());
         };
         for (key, value) in table {
             if !read(self, key, value) {
@@ -186,32 +186,32 @@ impl Reader<'_> {
         match value.get_ref().as_array() {
             Some(array) => array.iter().collect(),
             None => {
-                self.problem(value.span(), "a list of names is expected here".into());
+                self.problem(value.span(), "expected a list of names".into());
                 Vec::new()
             }
         }
     }
 
     fn unknown(&mut self, key: &Spanned<Cow<'_, str>>) {
-        self.problem(key.span(), format!("there is no entry '{}'", key.get_ref()));
+        self.problem(key.span(), format!("unknown entry '{}'", key.get_ref()));
     }
 }
 
 fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
-    value.as_str().ok_or_else(|| format!("a text in quotes is expected, not {}", value.type_str()))
+    value.as_str().ok_or_else(|| format!("expected a string, not {}", value.type_str()))
 }
 
 fn column_of(set: Set, name: &str) -> Result<&'static Column, String> {
     let columns = set.columns();
     columns.iter().find(|column| column.id == name).ok_or_else(|| {
         let known: Vec<&str> = columns.iter().map(|column| column.id).collect();
-        format!("there is no column '{name}'; there are {}", known.join(", "))
+        format!("unknown column '{name}'; the columns are {}", known.join(", "))
     })
 }
 
 fn colour(name: &str) -> Result<Color, String> {
     name.parse().map_err(|_| {
-        format!("'{name}' is no colour: write one of the 16 by name, a number up to 255 or #rrggbb")
+        format!("'{name}' is not a colour: use one of the 16 names, a number up to 255 or #rrggbb")
     })
 }
 
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_can_be_configured() {
+    fn parse_reads_all_entries() {
         let (config, problems) = Config::parse(
             "interval = \"2s\"\nsort = \"max\"\nmouse = false\n\
              [columns]\nvms = [\"exits\", \"vm\"]\n\
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_entry_costs_a_warning_with_its_line() {
+    fn parse_of_bad_entries_returns_their_lines() {
         let (config, problems) = Config::parse(
             "interval = \"never\"\nsort = 3\ncolour = 1\nmouse = 0\n\
              [columns]\nvms = [\"vm\",\n  \"exit\"]\nrows = \"what\"\nx = []\n\
@@ -247,8 +247,8 @@ mod tests {
         );
         let lines: Vec<usize> = problems.iter().map(|(line, _)| *line).collect();
         assert_eq!(lines, [1, 2, 3, 4, 7, 8, 9, 11, 13], "{problems:?}");
-        assert!(problems[4].1.contains("'exit'; there are vm, pid"), "{problems:?}");
-        assert!(problems[7].1.contains("'mauve' is no colour"), "{problems:?}");
+        assert!(problems[4].1.contains("'exit'; the columns are vm, pid"), "{problems:?}");
+        assert!(problems[7].1.contains("'mauve' is not a colour"), "{problems:?}");
         let mut theme = Theme::default();
         theme.set(Role::Selected, Color::Red);
         let columns = [(Set::Vms, vec![&Set::Vms.columns()[0]])].into();
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_toml_costs_its_line_only() {
+    fn parse_of_bad_toml_keeps_other_lines() {
         let (config, problems) =
             Config::parse("sort = \"avg\"\nmouse = maybe\ninterval = \"5s\"\n");
         assert_eq!((config.sort, config.interval), (Figure::Avg, Duration::from_secs(5)));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_an_example_that_holds() {
+    fn parse_of_example_in_docs_has_no_problems() {
         let page = include_str!("../../../../docs/top.md");
         let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
         let (config, problems) = Config::parse(example);

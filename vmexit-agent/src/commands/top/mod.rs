@@ -1,4 +1,5 @@
-//! `vmexit top`: the live view. The loop that reads, draws and listens; what is shown is the view's.
+//! `vmexit top`: the live view. This module has the loop that reads, draws and handles keys; `vmexit_view::top` has the
+//! state and the drawing.
 
 mod batch;
 mod config;
@@ -36,7 +37,7 @@ use crate::{
         parse_interval,
     },
     error::Error,
-    output::{Output, written},
+    output::{self, Output},
     session::replay::ReplaySession,
     stop::Stop,
 };
@@ -57,7 +58,7 @@ pub(crate) struct TopArgs {
     #[arg(long, value_name = "WHAT", value_parser = choice::<By>(), default_value = "vm", help_heading = OUTPUT)]
     pub(crate) by: By,
 
-    /// Print a text report per interval; the default where standard output is no terminal
+    /// Print a text report per interval; the default if standard output is no terminal
     #[arg(short, long, help_heading = OUTPUT)]
     pub(crate) batch: bool,
 
@@ -66,7 +67,7 @@ pub(crate) struct TopArgs {
         help_heading = OUTPUT)]
     pub(crate) frames: Option<u64>,
 
-    /// With --batch, rows per table at most
+    /// Maximum rows per table, with --batch
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..),
         alias = "top", help_heading = OUTPUT)]
     pub(crate) rows: u32,
@@ -82,7 +83,7 @@ pub(crate) struct TopArgs {
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Which recording to show.
+/// Recording to show.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
     /// Show a recording, or a directory of vmexit record: one recorded interval per --interval
@@ -98,7 +99,7 @@ pub(crate) struct ReplayArgs {
 const EXAMPLES: &str = "\
 Examples:
   vmexit top                        all VMs, every second
-  vmexit top --vm win10             one VM, opened at once
+  vmexit top --vm win10             one VM, with its tables open
   vmexit top --event vmexit -i 5s   exit reasons only, every five seconds: cheaper
   vmexit top --batch -n 3 --rows 5  three text reports, five rows per table
   vmexit top --replay /var/lib/vmexit --since 03:10";
@@ -117,7 +118,7 @@ pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
         }
         None => {
             let live = LiveSource::start(&args.count, interval).await?;
-            let only = live.only();
+            let only = live.only_vm();
             (FrameSource::Live(Box::new(live)), only)
         }
     };
@@ -132,19 +133,19 @@ pub(super) async fn run(args: TopArgs) -> Result<(), Error> {
     let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let theme = if no_colour { config.theme.without_colours() } else { config.theme };
     let first = source.frame(Scope::default(), false);
-    let screen = TerminalScreen::open(config.mouse).map_err(Error::Screen)?;
-    let state = State::new(settings, first, TerminalScreen::size().map_err(Error::Screen)?);
+    let screen = TerminalScreen::open(config.mouse).map_err(Error::Terminal)?;
+    let state = State::new(settings, first, TerminalScreen::size().map_err(Error::Terminal)?);
     let mut top = Top { source, state, screen, theme, signals };
     top.run(args.frames.unwrap_or(u64::MAX)).await
 }
 
-/// The intervals that `--replay` is to show.
+/// Session of the recording that `--replay` names.
 fn replay_session(path: &Path, args: &TopArgs) -> Result<ReplaySession, Error> {
     let (vms, events) = (&args.count.watch.vms, &args.count.events);
     ReplaySession::open(path, args.replay.period.period(), vms, events)
 }
 
-/// The live view and all that it takes.
+/// The live view.
 struct Top {
     source: FrameSource,
     state: State,
@@ -154,7 +155,7 @@ struct Top {
 }
 
 impl Top {
-    /// Shows so many intervals, or until somebody quits.
+    /// Shows a number of intervals, or until the user quits.
     async fn run(&mut self, mut frames: u64) -> Result<(), Error> {
         let mut events = EventStream::new();
         let mut drawn = false;
@@ -164,14 +165,14 @@ impl Top {
                 asked = self.signals.next() => match asked {
                     SignalRequest::Stop => Effect::Quit,
                     SignalRequest::Suspend => {
-                        self.screen.suspend(false).map_err(Error::Screen)?;
+                        self.screen.suspend(false).map_err(Error::Terminal)?;
                         Effect::None
                     }
-                    // Whoever had the terminal meanwhile may have changed it.
-                    SignalRequest::GoOn => Effect::Redraw,
+                    // Another program may have changed the terminal meanwhile.
+                    SignalRequest::Continue => Effect::Redraw,
                 },
                 event = events.next() => match event {
-                    Some(event) => self.state.handle(&event.map_err(Error::Screen)?),
+                    Some(event) => self.state.handle(&event.map_err(Error::Terminal)?),
                     None => Effect::Quit,
                 },
                 shown = self.source.next(&mut self.state) => {
@@ -179,7 +180,7 @@ impl Top {
                     frames -= 1;
                     Effect::None
                 }
-                // Last: what comes at once is shown in one frame.
+                // Last, so that several events are shown in one frame.
                 () = ready(()), if !drawn => {
                     self.draw()?;
                     drawn = true;
@@ -187,7 +188,7 @@ impl Top {
                 }
             };
             drawn = false;
-            if self.carry_out(effect).await? {
+            if self.apply(effect).await? {
                 break;
             }
         }
@@ -195,11 +196,11 @@ impl Top {
     }
 
     fn draw(&mut self) -> Result<(), Error> {
-        self.screen.draw(|frame| draw(frame, &self.state, &self.theme)).map_err(Error::Screen)
+        self.screen.draw(|frame| draw(frame, &self.state, &self.theme)).map_err(Error::Terminal)
     }
 
-    /// Does what an action takes; says whether it is over.
-    async fn carry_out(&mut self, effect: Effect) -> Result<bool, Error> {
+    /// Applies the effect of an action; true if the view ends.
+    async fn apply(&mut self, effect: Effect) -> Result<bool, Error> {
         match effect {
             Effect::None => {}
             Effect::Show => {
@@ -217,45 +218,45 @@ impl Top {
             Effect::Step { on } => self.source.step(on, &mut self.state)?,
             Effect::Interval => self.source.set_period(self.state.interval()),
             Effect::Save => {
-                let said = match self.save().await {
+                let message = match self.save().await {
                     Ok(path) => format!("written: vmexit report {path} shows it"),
                     Err(error) => error.to_string(),
                 };
-                self.state.say(said);
+                self.state.say(message);
             }
             Effect::Suspend => {
                 self.signals.own += 1;
-                self.screen.suspend(true).map_err(Error::Screen)?;
+                self.screen.suspend(true).map_err(Error::Terminal)?;
             }
-            Effect::Redraw => self.screen.take().map_err(Error::Screen)?,
+            Effect::Redraw => self.screen.take().map_err(Error::Terminal)?,
             Effect::Quit => return Ok(true),
         }
         Ok(false)
     }
 
-    /// Shows the same interval in the scope that is wanted now.
+    /// Shows the same interval in the current scope.
     fn show(&mut self) {
         let frame = self.source.frame(self.state.scope(), self.state.is_cumulative());
         self.state.refresh(frame);
     }
 
-    /// Writes a recording of what is shown, of all VMs, into the working directory; the file's name.
+    /// Writes a recording of the shown interval, with all VMs, to the working directory. Returns the file's name.
     async fn save(&self) -> Result<String, Error> {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let path = format!("{}.vmexit", time.replace([':', '-'], ""));
         let measurement = self.source.measurement(self.state.is_cumulative());
         let output = Output::open(Some(path.as_ref())).await?;
         let options = TableOptions::default();
-        output.write(written(&measurement, MeasurementFormat::Recording, &options)?).await?;
+        output.write(output::render(&measurement, MeasurementFormat::Recording, &options)?).await?;
         Ok(path)
     }
 }
 
-/// What a signal asks for.
+/// Request of a signal.
 enum SignalRequest {
     Stop,
     Suspend,
-    GoOn,
+    Continue,
 }
 
 /// The signals that concern a terminal.
@@ -263,8 +264,8 @@ struct Signals {
     stop: Stop,
     hangup: Signal,
     suspend: Signal,
-    go_on: Signal,
-    /// Those to suspend that are still to come from ourselves: a key suspends our whole group.
+    resume: Signal,
+    /// SIGTSTP signals that this process has sent to its own group and not received yet.
     own: u32,
 }
 
@@ -275,7 +276,7 @@ impl Signals {
             stop: Stop::new()?,
             hangup: listen(SignalKind::hangup())?,
             suspend: listen(SignalKind::from_raw(libc::SIGTSTP))?,
-            go_on: listen(SignalKind::from_raw(libc::SIGCONT))?,
+            resume: listen(SignalKind::from_raw(libc::SIGCONT))?,
             own: 0,
         })
     }
@@ -284,13 +285,13 @@ impl Signals {
         loop {
             tokio::select! {
                 biased;
-                () = self.stop.asked() => return SignalRequest::Stop,
+                () = self.stop.requested() => return SignalRequest::Stop,
                 _ = self.hangup.recv() => return SignalRequest::Stop,
                 _ = self.suspend.recv() => match self.own.checked_sub(1) {
                     Some(own) => self.own = own,
                     None => return SignalRequest::Suspend,
                 },
-                _ = self.go_on.recv() => return SignalRequest::GoOn,
+                _ = self.resume.recv() => return SignalRequest::Continue,
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A live view's source of recorded intervals.
+//! Recorded intervals as the source of a live view.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -14,38 +14,46 @@ use crate::{
     session::{Session as _, replay::ReplaySession},
 };
 
-/// Intervals that one can go back.
+/// Intervals kept for going back.
 const KEPT: usize = 100;
 
-/// A recording that is gone through.
+/// A recording, and the interval on the screen.
 pub(super) struct ReplaySource {
     session: ReplaySession,
-    /// The last intervals, oldest first, and which of them is shown.
+    /// Last intervals, oldest first.
     kept: VecDeque<Measurement>,
+    /// Index of the interval on the screen.
     shown: usize,
-    /// All since the baseline, until the last of these.
+    /// Sum of the intervals since the baseline, up to the last one kept.
     sum: MeasurementSum,
 }
 
 impl ReplaySource {
-    /// Shows the first interval, and the next one every `pace`.
+    /// Shows the first interval, and another one every `pace`.
+    ///
+    /// # Errors
+    /// The recording can't be read or has no interval.
     pub(super) fn start(
         mut session: ReplaySession,
         path: &Path,
         pace: Duration,
     ) -> Result<Self, Error> {
-        let first = session.read()?.ok_or_else(|| Error::NothingThen(path.into()))?;
+        let first = session.read()?.ok_or_else(|| Error::EmptyPeriod(path.into()))?;
         session.set_pace(pace);
         let mut sum = MeasurementSum::default();
-        sum.add(first.clone()).map_err(Error::Long)?;
+        sum.add(first.clone()).map_err(Error::PeriodTooLong)?;
         Ok(Self { session, kept: [first].into(), shown: 0, sum })
     }
 
+    /// Sets the time between intervals.
     pub(super) fn set_period(&mut self, pace: Duration) {
         self.session.set_pace(pace);
     }
 
-    /// Waits until the next interval is due, and shows it, unless the view is paused.
+    /// Waits until the next interval is due and shows it, unless the view is paused.
+    ///
+    /// # Errors
+    /// The recording can't be read.
     pub(super) async fn next(&mut self, state: &mut State) -> Result<(), Error> {
         if state.is_paused() || self.shown + 1 < self.kept.len() {
             self.session.pace().await;
@@ -55,7 +63,10 @@ impl ReplaySource {
         self.show_next(next, state)
     }
 
-    /// Shows the next interval at once, or the one before.
+    /// Shows the next interval, or the previous one, at once.
+    ///
+    /// # Errors
+    /// The recording can't be read.
     pub(super) fn step(&mut self, on: bool, state: &mut State) -> Result<(), Error> {
         if on && self.shown + 1 == self.kept.len() {
             let next = self.session.read()?;
@@ -65,7 +76,7 @@ impl ReplaySource {
             (true, _) => self.shown += 1,
             (false, Some(before)) => self.shown = before,
             (false, None) => {
-                state.say("no interval before this one is kept".into());
+                state.say("this is the first interval kept".into());
                 return Ok(());
             }
         }
@@ -75,10 +86,10 @@ impl ReplaySource {
 
     fn show_next(&mut self, next: Option<Measurement>, state: &mut State) -> Result<(), Error> {
         let Some(next) = next else {
-            state.say("that was the last interval".into());
+            state.say("this is the last interval".into());
             return Ok(());
         };
-        self.sum.add(next.clone()).map_err(Error::Long)?;
+        self.sum.add(next.clone()).map_err(Error::PeriodTooLong)?;
         self.kept.push_back(next);
         if self.kept.len() > KEPT {
             self.kept.pop_front();
@@ -88,11 +99,12 @@ impl ReplaySource {
         Ok(())
     }
 
-    /// Sums up from the next interval on.
+    /// Begins a new baseline with the next interval.
     pub(super) fn reset(&mut self) {
         self.sum = MeasurementSum::default();
     }
 
+    /// Data of the interval on the screen.
     pub(super) fn frame(&self, scope: Scope, cumulative: bool) -> FrameData {
         let interval = self.measurement(false);
         FrameData {
@@ -103,6 +115,7 @@ impl ReplaySource {
         }
     }
 
+    /// The interval on the screen, or the sum since the baseline.
     pub(super) fn measurement(&self, cumulative: bool) -> &Measurement {
         let interval = &self.kept[self.shown];
         if cumulative { self.sum.get().unwrap_or(interval) } else { interval }

@@ -1,4 +1,4 @@
-//! The terminal while a live view has it, and how it is given back: always, whatever ends the view.
+//! The terminal of a live view. It is restored whatever ends the view, also a panic.
 
 use std::{
     io::{self, Stdout, Write as _, stdout},
@@ -26,10 +26,10 @@ use rustix::process::{Signal, getpid, kill_current_process_group, kill_process};
 
 use crate::warnings;
 
-/// Whether the terminal is ours. One for the process: so is the terminal.
-static OURS: AtomicBool = AtomicBool::new(false);
+/// Whether this process has taken its terminal.
+static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// A terminal with the alternate screen, unbuffered input and the mouse. Dropping it gives it back.
+/// The terminal, with the alternate screen, raw input and the mouse. Dropping it restores the terminal.
 pub(crate) struct TerminalScreen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
     mouse: bool,
@@ -37,6 +37,9 @@ pub(crate) struct TerminalScreen {
 
 impl TerminalScreen {
     /// Takes the terminal.
+    ///
+    /// # Errors
+    /// The terminal can't be read or written.
     pub(crate) fn open(mouse: bool) -> io::Result<Self> {
         restore_on_panic();
         let mut screen = Self { terminal: Terminal::new(CrosstermBackend::new(stdout()))?, mouse };
@@ -44,43 +47,55 @@ impl TerminalScreen {
         Ok(screen)
     }
 
-    /// Takes the terminal, if it is not ours already, and forgets what was drawn: a shell may have had it.
+    /// Takes the terminal and marks the whole screen for redrawing, as another program may have used it.
+    ///
+    /// # Errors
+    /// The terminal can't be read or written.
     pub(crate) fn take(&mut self) -> io::Result<()> {
-        // Before anything else: what fails half-way is given back too.
-        OURS.store(true, Ordering::SeqCst);
+        // First, so that the terminal is restored if a later step fails.
+        TAKEN.store(true, Ordering::SeqCst);
         warnings::hold();
-        // A shell may have changed the terminal's modes, and only what is not raw is made raw.
+        // A shell may have changed the modes, and raw mode is only set if it is recorded as off.
         disable_raw_mode()?;
         enable_raw_mode()?;
         execute!(stdout(), EnterAlternateScreen)?;
         if self.mouse {
             execute!(stdout(), EnableMouseCapture)?;
         }
-        // Not `clear`, which asks the terminal where the cursor is, and waits for the answer.
+        // Not `clear`, which asks the terminal for the cursor position and waits for the answer.
         let area = Rect::from((Position::ORIGIN, self.terminal.size()?));
         self.terminal.resize(area)
     }
 
     /// Draws a frame.
+    ///
+    /// # Errors
+    /// The terminal can't be written.
     pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
-        if !OURS.load(Ordering::SeqCst) {
-            // Something panicked in the background, and has given it back.
+        if !TAKEN.load(Ordering::SeqCst) {
+            // A panic in another thread has restored it.
             self.take()?;
         }
         self.terminal.draw(draw).map(drop)
     }
 
-    /// Columns and lines.
+    /// Columns and lines of the terminal.
+    ///
+    /// # Errors
+    /// The size can't be read.
     pub(crate) fn size() -> io::Result<(u16, u16)> {
         size()
     }
 
-    /// Gives the terminal back and stops this process, with all of its group where somebody has asked by
-    /// a key, as the terminal itself would have done; takes it again when the process goes on.
+    /// Restores the terminal and stops this process; takes the terminal again when the process continues. Suspending by
+    /// a key stops the whole process group, as the terminal itself would.
+    ///
+    /// # Errors
+    /// The signal can't be sent, or the terminal can't be used.
     pub(crate) fn suspend(&mut self, whole_group: bool) -> io::Result<()> {
-        give_back();
+        restore();
         if whole_group {
-            // We catch it ourselves.
+            // This process catches the signal, and stops below.
             kill_current_process_group(Signal::TSTP)?;
         }
         kill_process(getpid(), Signal::STOP)?;
@@ -90,28 +105,29 @@ impl TerminalScreen {
 
 impl Drop for TerminalScreen {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
-fn give_back() {
-    if !OURS.swap(false, Ordering::SeqCst) {
+/// Restores the terminal, if it was taken.
+fn restore() {
+    if !TAKEN.swap(false, Ordering::SeqCst) {
         return;
     }
-    // A terminal that has gone away needs nothing.
+    // If the terminal is gone, there is nothing to restore.
     let _ = execute!(stdout(), DisableMouseCapture, LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
     let _ = stdout().flush();
     warnings::release();
 }
 
-/// A panic says why on a terminal that can show it, also where it ends the process at once.
+/// Restores the terminal before the message of a panic is printed, also if the panic aborts the process.
 fn restore_on_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            give_back();
+            restore();
             before(info);
         }));
     });
@@ -123,20 +139,20 @@ mod tests {
 
     use super::*;
 
-    /// Not for itself: the test below runs it on a terminal of its own.
+    /// Helper: the test below runs it on a terminal of its own.
     #[test]
     #[ignore = "panics, on a terminal"]
     fn panics_with_the_screen_open() {
         let mut screen = TerminalScreen::open(true).unwrap();
         screen.draw(|_| {}).unwrap();
-        panic!("as it was told to");
+        panic!("expected panic");
     }
 
     #[test]
-    fn a_panic_gives_the_terminal_back() {
+    fn panic_restores_terminal() {
         let test = env::current_exe().unwrap();
         let line = format!(
-            "stty -g; {} --ignored --exact --nocapture cli::screen::tests::panics_with_the_screen_open; stty -g",
+            "stty -g; {} --ignored --exact --nocapture commands::top::screen::tests::panics_with_the_screen_open; stty -g",
             test.display()
         );
         // util-linux: a terminal for a command.
@@ -150,7 +166,7 @@ mod tests {
         assert_eq!(lines.first(), lines.last(), "{said}");
         let (before, after) = said.rsplit_once("\x1b[?1049l").expect("the screen was left");
         assert!(before.contains("\x1b[?1049h"), "{said}");
-        assert!(!before.contains("as it was told to") && after.contains("as it was told to"));
+        assert!(!before.contains("expected panic") && after.contains("expected panic"));
         assert!(before.rfind("\x1b[?1000l") > before.rfind("\x1b[?1000h"), "the mouse: {said}");
     }
 }

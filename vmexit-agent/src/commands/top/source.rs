@@ -1,4 +1,4 @@
-//! Where a live view's intervals come from: VMs that run, or a recording.
+//! Source of the intervals of a live view: running VMs or a recording.
 
 use std::time::Duration;
 
@@ -8,14 +8,19 @@ use vmexit_view::top::{FrameData, State};
 use super::{live::LiveSource, replay::ReplaySource};
 use crate::error::Error;
 
-/// Either of both.
+/// Source of frames.
 pub(super) enum FrameSource {
+    /// Running VMs.
     Live(Box<LiveSource>),
+    /// A recording.
     Replay(Box<ReplaySource>),
 }
 
 impl FrameSource {
-    /// Waits for the next interval, and shows it.
+    /// Waits for the next interval and shows it.
+    ///
+    /// # Errors
+    /// Counters or the recording can't be read.
     pub(super) async fn next(&mut self, state: &mut State) -> Result<(), Error> {
         match self {
             Self::Live(live) => live.next(state).await,
@@ -23,7 +28,7 @@ impl FrameSource {
         }
     }
 
-    /// What is on the screen.
+    /// Data of the interval on the screen.
     pub(super) fn frame(&self, scope: Scope, cumulative: bool) -> FrameData {
         match self {
             Self::Live(live) => live.frame(scope, cumulative),
@@ -31,7 +36,7 @@ impl FrameSource {
         }
     }
 
-    /// What is on the screen, of all VMs.
+    /// Measurement of the interval on the screen, or since the baseline, with all VMs.
     pub(super) fn measurement(&self, cumulative: bool) -> Measurement {
         match self {
             Self::Live(live) => live.measurement(cumulative),
@@ -39,22 +44,26 @@ impl FrameSource {
         }
     }
 
-    /// An interval on or back, where there are some.
+    /// Shows the next or the previous interval of a recording.
+    ///
+    /// # Errors
+    /// The recording can't be read.
     pub(super) fn step(&mut self, on: bool, state: &mut State) -> Result<(), Error> {
         match self {
-            Self::Live(_) => state.say("these keys are for vmexit top --replay".into()),
+            Self::Live(_) => state.say("these keys only work in vmexit top --replay".into()),
             Self::Replay(replay) => replay.step(on, state)?,
         }
         Ok(())
     }
 
-    /// The view was paused, or goes on. A replay waits by itself while the view is paused.
+    /// Pauses or continues the view. A replay checks the state of the view itself.
     pub(super) fn set_paused(&mut self, paused: bool) {
         if let Self::Live(live) = self {
             live.set_paused(paused);
         }
     }
 
+    /// Sets the time between intervals.
     pub(super) fn set_period(&mut self, period: Duration) {
         match self {
             Self::Live(live) => live.set_period(period),
@@ -62,7 +71,10 @@ impl FrameSource {
         }
     }
 
-    /// Histograms are wanted that were not read before. Recordings have them all.
+    /// Reads the histograms of the open VM. Recordings have them already.
+    ///
+    /// # Errors
+    /// Counters can't be read.
     pub(super) fn refresh_with_histograms(&mut self, state: &State) -> Result<(), Error> {
         match self {
             Self::Live(live) => live.refresh_with_histograms(state),
@@ -71,6 +83,9 @@ impl FrameSource {
     }
 
     /// Begins a new baseline.
+    ///
+    /// # Errors
+    /// Counters can't be read.
     pub(super) fn reset(&mut self) -> Result<(), Error> {
         match self {
             Self::Live(live) => live.reset(),

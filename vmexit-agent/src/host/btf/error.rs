@@ -1,4 +1,4 @@
-//! Why BTF could not be read, or why it does not hold what was asked for.
+//! Errors of reading and querying BTF.
 
 use std::{io, path::PathBuf};
 
@@ -6,69 +6,69 @@ use thiserror::Error;
 
 use super::MAX_BYTES;
 
-/// One sentence for each way that it can go wrong.
+/// Error of reading or querying BTF: one sentence.
 #[derive(Debug, Error)]
 pub enum BtfError {
     /// The file does not exist.
     #[error("this kernel has no type information in {0}: it needs CONFIG_DEBUG_INFO_BTF")]
     Missing(PathBuf),
-    /// Reading failed.
+    /// The file can't be read.
     #[error("{path} can't be read: {source}")]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// The name of a module is not one.
+    /// The name can't be that of a module.
     #[error("'{0}' is not the name of a kernel module")]
     ModuleName(String),
-    /// Several times the size of any kernel's.
+    /// The file is several times larger than any kernel's.
     #[error("BTF of more than {} MiB is not read", MAX_BYTES >> 20)]
     TooLarge,
-    /// It begins with something else, or was written on a machine of the other byte order.
-    #[error("this is not BTF of this machine's byte order: it begins with other bytes")]
+    /// The magic number is wrong.
+    #[error("the file is not BTF in this machine's byte order: its magic number is wrong")]
     NotBtf,
-    /// Another major version of the format.
-    #[error("BTF version {0} is not known, only version 1")]
+    /// The version of the format is not supported.
+    #[error("BTF version {0} is not supported, only version 1")]
     Version(u8),
-    /// An offset, a size or a type id that leads nowhere.
-    #[error("BTF is cut short or damaged: {0}")]
+    /// An offset, size or type ID is out of range.
+    #[error("BTF is truncated or damaged: {0}")]
     Damaged(&'static str),
-    /// A kind of type whose size nobody tells: nothing behind it can be found.
-    #[error("BTF has types of the unknown kind {0} and does not say how long they are")]
+    /// A kind of type has no known record length, so the records after it can't be found.
+    #[error("BTF has types of the unknown kind {0} and does not state their length")]
     UnknownKind(u8),
-    /// Types nested, or chained, beyond what any compiler emits; a cycle ends here as well.
-    #[error("BTF nests types too deeply, or in a circle")]
+    /// Types are nested or chained deeper than any compiler emits, or in a cycle.
+    #[error("BTF nests types too deeply, or in a cycle")]
     TooDeep,
-    /// No such structure.
+    /// The struct does not exist.
     #[error("this kernel's BTF has no struct '{0}'")]
     NoStruct(String),
-    /// Only declared.
-    #[error("this kernel's BTF declares struct '{0}' but does not describe it")]
+    /// The struct is only declared.
+    #[error("this kernel's BTF declares struct '{0}' but does not define it")]
     Incomplete(String),
-    /// The structure lacks the member.
+    /// The struct lacks the member.
     #[error("this kernel's struct '{structure}' has no member '{path}'")]
     NoMember {
-        /// Where it was looked for.
+        /// Name of the struct.
         structure: String,
-        /// The whole path.
+        /// Path of the member.
         path: String,
     },
-    /// It has no byte offset of its own.
+    /// The member is a bit-field.
     #[error("'{path}' of struct '{structure}' is a bit-field, which can't be read as bytes")]
     BitField {
-        /// Where it was found.
+        /// Name of the struct.
         structure: String,
-        /// The whole path.
+        /// Path of the member.
         path: String,
     },
-    /// Several structures share the name, and have the member in different places.
+    /// Several structs of that name have the member at different offsets.
     #[error("this kernel has several structs '{structure}' that differ in '{path}'")]
     Ambiguous {
-        /// Their name.
+        /// Name of the structs.
         structure: String,
-        /// The whole path; empty where it is the size that differs.
+        /// Path of the member; empty if the sizes differ.
         path: String,
     },
 }

@@ -1,44 +1,48 @@
-//! Where a structure has its members.
+//! Offsets and sizes of struct members.
 
 use super::{Btf, BtfError, Record, Type, wire::kind};
 
-/// Anonymous structs and unions within one another: the kernel's deepest has some five.
+/// Levels of nested anonymous structs and unions at most; the kernel has some five.
 const MAX_NESTING: u32 = 16;
 
-/// Members that one query may look at. All of `struct kvm_vcpu` has a few hundred; hostile nesting
-/// could have more than there is time for.
+/// Members that one query visits at most. `struct kvm_vcpu` has a few hundred; hostile nesting could have any number.
 const MAX_MEMBERS: usize = 1 << 20;
 
-/// A member, or a member of a member.
+/// Member of a struct, or of a struct within it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BtfField {
-    /// Bytes from the start of the structure.
+    /// Offset in the struct, bytes.
     pub offset: u32,
-    /// Bytes.
+    /// Size, bytes.
     pub size: u32,
-    /// What it is.
+    /// Type of the member.
     pub ty: Type,
 }
 
-/// A member as it was found.
+/// A member found by name.
 struct Member {
-    /// Bits from the start of what was searched.
+    /// Offset in the struct that was searched, bits.
     bits: u64,
     ty: u32,
     bit_field: bool,
 }
 
 impl Btf {
-    /// Bytes that a struct or union takes.
+    /// Size of a struct or union, bytes.
+    ///
+    /// # Errors
+    /// There is none of that name, or several with different sizes.
     pub fn size_of(&self, structure: &str) -> Result<u32, BtfError> {
         let sizes = self.definitions(structure)?.into_iter().map(|id| self.size_of_type(id));
         agreed(sizes, structure, "")
     }
 
-    /// Where a struct or union has a member. A path such as `vt.exit_reason` goes through members
-    /// that are structures themselves, but not through pointers; anonymous structs and unions need
-    /// no mention, as in C. Where several structures share the name, those that have the member
-    /// must have it in the same place.
+    /// Member of a struct or union. A path such as `vt.exit_reason` goes through members that are structs themselves,
+    /// but not through pointers; anonymous structs and unions are left out of it, as in C. If several structs share
+    /// the name, those that have the member must have it at the same offset.
+    ///
+    /// # Errors
+    /// There is no such struct or member, the member is a bit-field, or the definitions differ.
     pub fn field(&self, structure: &str, path: &str) -> Result<BtfField, BtfError> {
         let mut budget = MAX_MEMBERS;
         let found = self
@@ -78,12 +82,12 @@ impl Btf {
             Ok(offset) if end <= u64::from(self.size_of_type(id)?) => {
                 Ok(BtfField { offset, size: ty.size, ty })
             }
-            _ => Err(BtfError::Damaged("a member ends behind the end of its structure")),
+            _ => Err(BtfError::Damaged("a member ends after the end of its struct")),
         }
     }
 
-    /// Finds a member by name, here or in what has no name of its own. `btf` is the file that
-    /// `record` is in; `self` knows more types than that one.
+    /// Finds a member by name, in a struct or in the anonymous structs and unions within it. `btf` is the file of
+    /// `record`; `self` is that file or a module based on it, and resolves the types.
     fn member(
         &self,
         btf: &Self,
@@ -114,7 +118,7 @@ impl Btf {
         Ok(None)
     }
 
-    /// `struct btf_member`: name, type, offset.
+    /// Reads a `struct btf_member`: name, type, offset.
     fn read_member(&self, btf: &Self, record: Record, at: usize) -> Result<Member, BtfError> {
         let ty = btf.word(record, 3 * at + 1)?;
         let offset = btf.word(record, 3 * at + 2)?;
@@ -125,8 +129,8 @@ impl Btf {
         Ok(Member { bits: u64::from(offset), ty, bit_field: self.is_narrow(ty)? })
     }
 
-    /// Before the flag there was, an integer type of fewer bits than its bytes have told a
-    /// bit-field; Documentation/bpf/btf.rst, BTF_KIND_INT.
+    /// Whether a type makes its member a bit-field in the encoding without the flag: an integer with fewer bits than its
+    /// bytes have (Documentation/bpf/btf.rst, BTF_KIND_INT).
     fn is_narrow(&self, id: u32) -> Result<bool, BtfError> {
         let (_, btf, record) = self.resolve(id)?;
         if record.kind() != kind::INT {
@@ -138,7 +142,7 @@ impl Btf {
     }
 }
 
-/// The one answer of all definitions that have one, or why there is none.
+/// The common answer of all definitions that have one.
 fn agreed<T: PartialEq>(
     answers: impl Iterator<Item = Result<T, BtfError>>,
     structure: &str,

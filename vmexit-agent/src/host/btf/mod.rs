@@ -1,10 +1,9 @@
-//! BTF, the kernel's description of its own types: what a tracepoint's arguments are, and where a
-//! structure has its members. In come `/sys/kernel/btf/vmlinux` and the files of modules, which
-//! continue its type ids and its strings; out come offsets and sizes. Kernels and their builds
-//! differ in both, whatever their version says.
+//! BTF, the kernel's description of its types: arguments of tracepoints, and offsets and sizes of struct members. They
+//! differ between kernels and builds of the same version. Read from `/sys/kernel/btf/vmlinux` and from the files of
+//! modules, whose type IDs and strings continue those of the kernel.
 //!
-//! The bytes are treated as if they were anybody's: every offset is checked, chains and nesting end,
-//! and a query visits a bounded number of members. Format: the kernel's Documentation/bpf/btf.rst.
+//! The files are treated as untrusted: every offset is checked, the length of chains and the depth of nesting are
+//! limited, and a query visits a bounded number of members. Format: the kernel's Documentation/bpf/btf.rst.
 
 mod error;
 mod field;
@@ -22,69 +21,76 @@ pub use self::{
     types::{Param, Shape, Type},
 };
 
-/// Where the kernel shows its BTF (`kernel/bpf/sysfs_btf.c`).
+/// Directory of BTF files (`kernel/bpf/sysfs_btf.c`).
 pub const DIRECTORY: &str = "/sys/kernel/btf";
 
-/// Longest BTF that is read: a kernel with everything built in has some 10 MB.
+/// Bytes of a BTF file at most; a kernel with everything built in has some 10 MB.
 pub const MAX_BYTES: usize = 64 << 20;
 
-/// Longest name that is shown: `KSYM_NAME_LEN` (include/linux/kallsyms.h). Comparing has no limit.
+/// Bytes of a name to return at most: `KSYM_NAME_LEN` (include/linux/kallsyms.h). Comparisons have no limit.
 const MAX_NAME: usize = 512;
 
-/// The types of the kernel or of one of its modules.
+/// Types of the kernel or of a module.
 pub struct Btf {
     bytes: Vec<u8>,
-    /// What this continues: the kernel's, for a module's.
+    /// The kernel's types, if these are a module's.
     base: Option<Arc<Self>>,
-    /// Where each type's record begins in `bytes`; the first is that of `first_id`.
+    /// Offsets of the types' records in `bytes`, starting with that of `first_id`.
     records: Vec<u32>,
+    /// ID of the first type.
     first_id: u32,
-    /// Where the strings are in `bytes`, and the offset by which the first is known.
+    /// Strings in `bytes`.
     strings: std::ops::Range<usize>,
+    /// Offset by which types refer to the first string.
     first_string: u32,
 }
 
 impl Btf {
-    /// Reads BTF from bytes; a module's needs the kernel's as `base`.
+    /// Parses BTF; that of a module needs the kernel's as `base`.
+    ///
+    /// # Errors
+    /// The bytes are too long, damaged, or not BTF.
     pub fn parse(bytes: Vec<u8>, base: Option<Arc<Self>>) -> Result<Self, BtfError> {
         if bytes.len() > MAX_BYTES {
             return Err(BtfError::TooLarge);
         }
         let header = BtfHeader::parse(&bytes)?;
         let strings = bytes.get(header.strings.clone()).unwrap_or_default();
-        // `btf_parse_str_sec` in kernel/bpf/btf.c: only a module's may be empty, or begin with a
-        // name.
+        // `btf_parse_str_sec` in kernel/bpf/btf.c: only strings of a module may be empty or start with a name.
         let sound = match strings {
             [] => base.is_some(),
             [first, .., last] => *last == 0 && (base.is_some() || *first == 0),
             [only] => *only == 0,
         };
         if !sound {
-            return Err(BtfError::Damaged("its strings do not begin and end as they must"));
+            return Err(BtfError::Damaged("the strings do not start or end with NUL"));
         }
-        const CROWDED: BtfError = BtfError::Damaged("it has more types than there are numbers");
+        const TOO_MANY: BtfError = BtfError::Damaged("there are more types than IDs");
         let (first_id, first_string) = match &base {
             Some(base) => (
-                base.end_id().ok_or(CROWDED)?,
+                base.end_id().ok_or(TOO_MANY)?,
                 u32::try_from(base.strings.len())
                     .ok()
                     .and_then(|length| base.first_string.checked_add(length))
-                    .ok_or(CROWDED)?,
+                    .ok_or(TOO_MANY)?,
             ),
-            // Type 0 is void and has no record.
+            // Type 0 is void, which has no record.
             None => (1, 0),
         };
         let records = index(&bytes, &header)?;
         let btf = Self { bytes, base, records, first_id, strings: header.strings, first_string };
-        btf.end_id().ok_or(CROWDED)?;
+        btf.end_id().ok_or(TOO_MANY)?;
         Ok(btf)
     }
 
-    /// Reads a file of [`DIRECTORY`].
+    /// Reads and parses a file of [`DIRECTORY`].
+    ///
+    /// # Errors
+    /// The file can't be read, or those of [`Self::parse`].
     pub fn load(path: &Path, base: Option<Arc<Self>>) -> Result<Self, BtfError> {
         let read = || {
             let mut file = fs::File::open(path)?;
-            // sysfs tells the true size, but a longer file must not grow the buffer without end.
+            // sysfs has the true size, but the size of an untrusted file must not size the buffer.
             let size = file.metadata()?.len().min(MAX_BYTES as u64);
             let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
             file.by_ref().take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
@@ -99,12 +105,18 @@ impl Btf {
         }
     }
 
-    /// The kernel's own types.
+    /// Types of the kernel.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`].
     pub fn vmlinux() -> Result<Arc<Self>, BtfError> {
         Self::load(&Path::new(DIRECTORY).join("vmlinux"), None).map(Arc::new)
     }
 
-    /// The types of a module, say `kvm_intel`; where it is built in, its types are the kernel's.
+    /// Types of a module, such as `kvm_intel`; those of the kernel if it is built in.
+    ///
+    /// # Errors
+    /// The name is not that of a module, or those of [`Self::load`].
     pub fn module(name: &str, vmlinux: &Arc<Self>) -> Result<Arc<Self>, BtfError> {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         {
@@ -117,22 +129,22 @@ impl Btf {
         }
     }
 
-    /// How many types this file describes, without those that it continues.
+    /// Number of types, without those of the base.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether it describes none of its own.
+    /// Whether there are no types, but for those of the base.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// The first type id behind the last.
+    /// ID after that of the last type; `None` if it exceeds 32 bits.
     fn end_id(&self) -> Option<u32> {
         self.first_id.checked_add(u32::try_from(self.records.len()).ok()?)
     }
 
-    /// A type's record, and the file that it and what follows it are in.
+    /// Record of a type, and the file that it is in.
     fn record(&self, id: u32) -> Result<(&Self, Record), BtfError> {
         let mut btf = self;
         while id < btf.first_id
@@ -144,16 +156,16 @@ impl Btf {
             .and_then(|at| btf.records.get(at as usize))
             .and_then(|&at| Record::read(&btf.bytes, at as usize))
             .map(|record| (btf, record))
-            .ok_or(BtfError::Damaged("a type refers to one that does not exist"))
+            .ok_or(BtfError::Damaged("a type refers to a type that does not exist"))
     }
 
-    /// One of the words that follow a record; `records` has seen that they are there.
+    /// A word after a record, by index.
     fn word(&self, record: Record, at: usize) -> Result<u32, BtfError> {
         wire::u32_at(&self.bytes, record.body + 4 * at)
-            .ok_or(BtfError::Damaged("a type ends behind the end of the file"))
+            .ok_or(BtfError::Damaged("a type ends after the end of the file"))
     }
 
-    /// The bytes of a name and all that is behind it.
+    /// Bytes of the strings from an offset on.
     fn string(&self, offset: u32) -> Option<&[u8]> {
         let mut btf = self;
         while offset < btf.first_string
@@ -165,7 +177,7 @@ impl Btf {
         btf.bytes.get(btf.strings.clone())?.get(at..)
     }
 
-    /// A name to show; `None` for what has none.
+    /// Name at an offset; `None` without a name.
     fn name(&self, offset: u32) -> Option<String> {
         if offset == 0 {
             return None;
@@ -176,6 +188,7 @@ impl Btf {
         (length > 0).then(|| String::from_utf8_lossy(&string[..length]).into_owned())
     }
 
+    /// Whether the name at an offset is this one.
     fn is_named(&self, offset: u32, name: &str) -> bool {
         offset != 0
             && self
@@ -184,7 +197,7 @@ impl Btf {
                 .is_some_and(|rest| rest.first() == Some(&0))
     }
 
-    /// This file's own types of that name; those that it continues are not looked at.
+    /// Types with a name, without those of the base.
     fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (u32, Record)> + 'a {
         (self.first_id..).zip(&self.records).filter_map(move |(id, &at)| {
             let record = Record::read(&self.bytes, at as usize)?;
@@ -192,18 +205,21 @@ impl Btf {
         })
     }
 
-    /// The id of a function of this name; `None` where this file has none.
+    /// ID of a function; `None` if this file has none of that name. The base is not searched.
     pub fn function(&self, name: &str) -> Option<u32> {
         self.named(name).find(|(_, record)| record.kind() == kind::FUNC).map(|(id, _)| id)
     }
 
-    /// The id of a struct or union of this name.
+    /// ID of a struct or union.
+    ///
+    /// # Errors
+    /// There is none of that name, or only a declaration.
     pub fn structure(&self, name: &str) -> Result<u32, BtfError> {
         let ids = self.definitions(name)?;
         ids.first().copied().ok_or_else(|| BtfError::NoStruct(name.to_owned()))
     }
 
-    /// Full definitions of a struct or union: a module's own, or else those that it continues.
+    /// IDs of all definitions of a struct or union: those of this file, else those of the base.
     fn definitions(&self, name: &str) -> Result<Vec<u32>, BtfError> {
         let (mut btf, mut declared) = (self, false);
         loop {
@@ -224,9 +240,9 @@ impl Btf {
     }
 }
 
-/// Goes through the records once and notes where each begins.
+/// Offsets of all records.
 fn index(bytes: &[u8], header: &BtfHeader) -> Result<Vec<u32>, BtfError> {
-    const CUT: BtfError = BtfError::Damaged("its last type is cut short");
+    const CUT: BtfError = BtfError::Damaged("the last type is truncated");
     let lengths = header.lengths(bytes);
     let end = header.types.end;
     let bytes = bytes.get(..end).ok_or(CUT)?;

@@ -1,18 +1,17 @@
-//! What a type is once its typedefs and qualifiers are looked through, and what a tracepoint's
-//! arguments are.
+//! Types without their typedefs and qualifiers, and the arguments of tracepoints.
 
 use std::fmt;
 
 use super::{Btf, BtfError, Record, wire::kind};
 
-/// Longest chain of types that is followed, as in the kernel (`MAX_RESOLVE_DEPTH` in
-/// kernel/bpf/btf.c). A cycle ends here.
+/// Longest chain of types that is followed, as in the kernel (`MAX_RESOLVE_DEPTH` in kernel/bpf/btf.c). It ends cycles
+/// too.
 const MAX_CHAIN: usize = 32;
 
-/// A pointer's size: the agent describes the kernel that it runs on.
+/// Size of a pointer, bytes: BTF is that of the running kernel.
 const POINTER: u32 = 8;
 
-/// What a value is, typedefs and qualifiers looked through.
+/// Kind of a type, without typedefs and qualifiers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// `void`.
@@ -26,53 +25,53 @@ pub enum Shape {
     Bool,
     /// Floating point.
     Float,
-    /// A pointer, with the name of the struct or union that it points to, if that is what it does.
+    /// A pointer, with the name of the struct or union that it points to, if it does.
     Pointer(Option<String>),
     /// An array.
     Array,
     /// A struct or union, with its name if it has one.
     Composite(Option<String>),
-    /// Only declared, function, or whatever else has no value to read.
+    /// A declaration, a function, or another type without a readable value.
     Opaque,
 }
 
-/// A type, described.
+/// A type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Type {
-    /// What it is.
+    /// Kind of the type.
     pub shape: Shape,
-    /// Bytes; 0 for what has none.
+    /// Size, bytes; 0 for types without one.
     pub size: u32,
-    /// As C calls it, without qualifiers: `u32`, `struct kvm_vcpu *`.
+    /// Name in C without qualifiers, such as `u32` or `struct kvm_vcpu *`.
     pub name: String,
 }
 
-/// One argument of a function.
+/// Parameter of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Param {
-    /// Its name; prototypes behind a typedef mostly have none.
+    /// Name; BTF of older kernels has none for prototypes.
     pub name: Option<String>,
-    /// Its type.
+    /// Type of the parameter.
     pub ty: Type,
 }
 
 impl Type {
-    /// Whether it is a pointer to a struct or union of this name.
+    /// Whether this is a pointer to the struct or union of that name.
     pub fn is_pointer_to(&self, name: &str) -> bool {
         matches!(&self.shape, Shape::Pointer(Some(to)) if to == name)
     }
 
-    /// Whether it is an integer or a truth value of so many bytes.
+    /// Whether this is an integer, enumeration or `bool` of that size in bytes.
     pub fn is_number(&self, size: u32) -> bool {
         self.is_int(size) || matches!(self.shape, Shape::Bool) && self.size == size
     }
 
-    /// Whether it is a pointer to anything.
+    /// Whether this is a pointer.
     pub fn is_pointer(&self) -> bool {
         matches!(self.shape, Shape::Pointer(_))
     }
 
-    /// Whether it is an integer, signed or not, or an enumeration, of so many bytes.
+    /// Whether this is an integer or enumeration of that size in bytes, signed or not.
     pub fn is_int(&self, size: u32) -> bool {
         matches!(self.shape, Shape::Int { .. }) && self.size == size
     }
@@ -85,9 +84,8 @@ impl fmt::Display for Type {
 }
 
 impl Btf {
-    /// What a tracepoint hands to its programs, in order; `None` where this BTF does not describe
-    /// it. It is the prototype behind `btf_trace_<name>`, a typedef made for this purpose
-    /// (`__DEFINE_EVENT` in include/trace/bpf_probe.h), less its first parameter `void *__data`.
+    /// Arguments of a raw tracepoint, in order; `None` if this BTF does not have it. They are the parameters of the
+    /// typedef `btf_trace_<name>` (`__DEFINE_EVENT` in include/trace/bpf_probe.h) without the first, `void *__data`.
     pub fn params_of_tracepoint(&self, name: &str) -> Option<Vec<Param>> {
         let name = format!("btf_trace_{name}");
         let mut btf = Some(self);
@@ -104,6 +102,7 @@ impl Btf {
         None
     }
 
+    /// Parameters, but for the first, of the function type that a typedef points to.
     fn params_behind(&self, typedef: Record) -> Result<Option<Vec<Param>>, BtfError> {
         let (_, _, pointer) = self.resolve(typedef.link)?;
         if pointer.kind() != kind::PTR {
@@ -124,7 +123,10 @@ impl Btf {
             .map(Some)
     }
 
-    /// Looks through typedefs and qualifiers. Void comes back as a record of kind 0.
+    /// Follows typedefs and qualifiers to a type: its ID, file and record. Void is a record of kind 0.
+    ///
+    /// # Errors
+    /// The chain is too long, or refers to a type that does not exist.
     pub(super) fn resolve(&self, mut id: u32) -> Result<(u32, &Self, Record), BtfError> {
         for _ in 0..MAX_CHAIN {
             if id == 0 {
@@ -139,7 +141,10 @@ impl Btf {
         Err(BtfError::TooDeep)
     }
 
-    /// Bytes that a value of the type takes.
+    /// Size of a type, bytes.
+    ///
+    /// # Errors
+    /// The type is damaged, or nested too deeply.
     pub(super) fn size_of_type(&self, mut id: u32) -> Result<u32, BtfError> {
         let mut count = 1u32;
         for _ in 0..MAX_CHAIN {
@@ -168,7 +173,10 @@ impl Btf {
         Err(BtfError::TooDeep)
     }
 
-    /// Describes a type.
+    /// Shape, size and name of a type.
+    ///
+    /// # Errors
+    /// The type is damaged, or nested too deeply.
     pub(super) fn describe(&self, id: u32) -> Result<Type, BtfError> {
         let (_, btf, record) = self.resolve(id)?;
         let shape = match record.kind() {
@@ -177,7 +185,7 @@ impl Btf {
                 encoding if encoding & 4 != 0 => Shape::Bool,
                 encoding => Shape::Int { signed: encoding & 1 != 0 },
             },
-            // The flag tells a signed enumeration since 6.0; older kernels never set it.
+            // Since 6.0 the flag marks a signed enumeration; older kernels never set it.
             kind::ENUM | kind::ENUM64 => Shape::Int { signed: record.flag() },
             kind::FLOAT => Shape::Float,
             kind::PTR => {
@@ -192,7 +200,7 @@ impl Btf {
         Ok(Type { shape, size: self.size_of_type(id)?, name: self.spell(id)? })
     }
 
-    /// A type as C spells it, up to the first typedef, without qualifiers.
+    /// Name of a type in C, up to the first typedef, without qualifiers.
     fn spell(&self, mut id: u32) -> Result<String, BtfError> {
         let mut stars = String::new();
         for _ in 0..MAX_CHAIN {

@@ -1,5 +1,4 @@
-//! BTF as bytes: the header, and how long each type's record is. Format: the kernel's
-//! Documentation/bpf/btf.rst and include/uapi/linux/btf.h.
+//! The binary format: header and records. See the kernel's Documentation/bpf/btf.rst and include/uapi/linux/btf.h.
 
 use std::ops::Range;
 
@@ -36,8 +35,8 @@ pub(super) mod kind {
     pub const ENUM64: u8 = 19;
 }
 
-/// Bytes behind a `struct btf_type` of each kind, once and for each of its `vlen` elements. Kind 0
-/// is void, which has no record.
+/// Bytes after the `struct btf_type` of each kind: fixed, and for each of its `vlen` elements. Kind 0 is void, which has
+/// no record.
 #[rustfmt::skip]
 const LENGTHS: [(u8, u8, u8); 19] = [
     (kind::INT,        4,  0),
@@ -61,7 +60,7 @@ const LENGTHS: [(u8, u8, u8); 19] = [
     (kind::ENUM64,     0,  12),
 ];
 
-/// Where the sections are, in bytes from the start of the file.
+/// Sections, in bytes from the start of the file.
 pub(super) struct BtfHeader {
     pub types: Range<usize>,
     pub strings: Range<usize>,
@@ -71,22 +70,26 @@ pub(super) struct BtfHeader {
 /// A `struct btf_type`.
 #[derive(Clone, Copy)]
 pub(super) struct Record {
-    /// Offset of its name.
+    /// Offset of the name.
     pub name: u32,
     info: u32,
-    /// Its size or the type that it refers to, depending on its kind.
+    /// Size or referenced type, depending on the kind.
     pub link: u32,
-    /// Where what follows begins, in bytes from the start of the file.
+    /// Offset of the bytes after the `struct btf_type`, from the start of the file.
     pub body: usize,
 }
 
 impl BtfHeader {
+    /// Parses the header.
+    ///
+    /// # Errors
+    /// The bytes are not BTF, of another version, or a section is out of range.
     pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
         let magic = bytes.first_chunk().map(|bytes| u16::from_le_bytes(*bytes));
         if magic != Some(MAGIC) {
             return Err(BtfError::NotBtf);
         }
-        const CUT: BtfError = BtfError::Damaged("it ends within its header");
+        const CUT: BtfError = BtfError::Damaged("the header is truncated");
         match bytes.get(2) {
             Some(&VERSION) => {}
             Some(&version) => return Err(BtfError::Version(version)),
@@ -103,18 +106,18 @@ impl BtfHeader {
             let end = start.and_then(|start| start.checked_add(word(at + 4).ok()?));
             match (start, end) {
                 (Some(start), Some(end)) if end <= bytes.len() => Ok(start..end),
-                _ => Err(BtfError::Damaged("a section ends behind the end of the file")),
+                _ => Err(BtfError::Damaged("a section ends after the end of the file")),
             }
         };
         Ok(Self {
             types: section(8)?,
             strings: section(16)?,
-            // Newer headers add a section that tells how long each kind's record is.
+            // Newer headers add a section with the record length of each kind.
             layout: if length >= 32 { section(24)? } else { 0..0 },
         })
     }
 
-    /// How long the records of each kind are, for all kinds that there could be (seven bits).
+    /// Lengths of records by kind, for all possible kinds (seven bits).
     pub fn lengths(&self, bytes: &[u8]) -> [Option<(u8, u8)>; 128] {
         let mut lengths = [None; 128];
         // `struct btf_layout`: one byte for the fixed part, one for each element, two of flags.
@@ -122,7 +125,7 @@ impl BtfHeader {
         for (length, layout) in lengths.iter_mut().zip(layout.chunks_exact(4)) {
             *length = Some((layout[0], layout[1]));
         }
-        // The kinds that are known are known better.
+        // For known kinds, the file's lengths are not trusted.
         lengths[0] = None;
         for (kind, once, each) in LENGTHS {
             lengths[usize::from(kind)] = Some((once, each));
@@ -132,9 +135,10 @@ impl BtfHeader {
 }
 
 impl Record {
-    /// Type 0, which has no record.
+    /// Stand-in for type 0, which has no record.
     pub const VOID: Self = Self { name: 0, info: 0, link: 0, body: 0 };
 
+    /// Reads the record at an offset.
     pub fn read(bytes: &[u8], at: usize) -> Option<Self> {
         let words: &[u8; RECORD] = bytes.get(at..)?.first_chunk()?;
         let word = |at: usize| {
@@ -143,27 +147,27 @@ impl Record {
         Some(Self { name: word(0), info: word(4), link: word(8), body: at + RECORD })
     }
 
-    /// Bits 24-30: older kernels have five bits of kind and leave the other two zero.
+    /// Kind: bits 24-30, of which older kernels use five and set the others to zero.
     pub fn kind(self) -> u8 {
         (self.info >> 24) as u8 & 0x7f
     }
 
-    /// Bits 0-23: older kernels have 16 bits of length and leave the other eight zero.
+    /// Number of elements: bits 0-23, of which older kernels use 16 and set the others to zero.
     pub fn vlen(self) -> usize {
         (self.info & 0x00ff_ffff) as usize
     }
 
-    /// Bit 31; what it means depends on the kind.
+    /// Flag: bit 31, whose meaning depends on the kind.
     pub fn flag(self) -> bool {
         self.info >> 31 == 1
     }
 
-    /// Struct or union, described in full.
+    /// Whether this defines a struct or union.
     pub fn is_composite(self) -> bool {
         matches!(self.kind(), kind::STRUCT | kind::UNION)
     }
 
-    /// What leaves the type as it is, apart from its name or its qualifiers.
+    /// Whether this is a typedef, qualifier or tag of another type.
     pub fn is_alias(self) -> bool {
         matches!(
             self.kind(),

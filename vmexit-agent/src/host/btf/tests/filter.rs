@@ -1,5 +1,5 @@
-//! Makes the fixtures: cuts a real kernel's BTF down to the types that the agent asks for, so that
-//! they can be kept here. What is left keeps its sizes and offsets; other members are gone.
+//! Maker of the fixtures: reduces the BTF of a real kernel to the types and members that the agent queries, so that the
+//! files are small. Sizes and offsets stay.
 //!
 //! ```text
 //! BTF_FROM=/sys/kernel/btf BTF_TO=vmexit-agent/tests/fixtures/btf/NAME \
@@ -32,7 +32,7 @@ const TRACEPOINTS: &[&str] = &[
     "kvm_halt_poll_ns",
 ];
 
-/// The members that stay, by structure; `None` keeps all of them.
+/// Members to keep, by struct; `None` keeps all of them.
 const MEMBERS: &[(&str, Option<&[&str]>)] = &[
     ("kvm_vcpu", Some(&["vcpu_id", "kvm", "pid", "run"])),
     ("kvm", Some(&["userspace_pid", "created_vcpus"])),
@@ -52,7 +52,7 @@ fn cut_down() {
     filter(Path::new(&from), Path::new(&to));
 }
 
-/// Cuts down the files of one kernel.
+/// Reduces the files of one kernel.
 fn filter(from: &Path, to: &Path) {
     let vmlinux = Arc::new(Btf::load(&from.join("vmlinux"), None).unwrap());
     let modules: Vec<(&str, Btf)> = ["kvm", "kvm_intel", "kvm_amd"]
@@ -82,7 +82,7 @@ fn filter(from: &Path, to: &Path) {
     }
 }
 
-/// This file's own types to begin with.
+/// Types of this file that the agent queries by name.
 fn roots(btf: &Btf) -> Vec<u32> {
     let typedefs = TRACEPOINTS.iter().flat_map(|name| {
         let name = format!("btf_trace_{name}");
@@ -100,7 +100,7 @@ fn roots(btf: &Btf) -> Vec<u32> {
     typedefs.chain(structures).collect()
 }
 
-/// All types that these need.
+/// These types, and all that they refer to.
 fn reach(btf: &Btf, roots: Vec<u32>) -> BTreeSet<u32> {
     let (mut reached, mut open) = (BTreeSet::new(), roots);
     while let Some(id) = open.pop() {
@@ -114,7 +114,7 @@ fn reach(btf: &Btf, roots: Vec<u32>) -> BTreeSet<u32> {
     reached
 }
 
-/// Their new ids, continuing those given.
+/// New IDs of types, after those of the base.
 fn number(base: &BTreeMap<u32, u32>, ids: &BTreeSet<u32>) -> BTreeMap<u32, u32> {
     let mut numbered = base.clone();
     for &id in ids {
@@ -148,7 +148,7 @@ fn write(btf: &Btf, ids: &BTreeSet<u32>, new: &BTreeMap<u32, u32>, writer: &mut 
     }
 }
 
-/// Whether one of the words behind a record is a name.
+/// Whether a word after a record is the offset of a name.
 fn is_name(kind: u8, at: usize) -> bool {
     match kind {
         kind::STRUCT | kind::UNION => at.is_multiple_of(3),
@@ -157,7 +157,7 @@ fn is_name(kind: u8, at: usize) -> bool {
     }
 }
 
-/// Whether one of the words behind a record is a type.
+/// Whether a word after a record is the ID of a type.
 fn is_type(kind: u8, at: usize) -> bool {
     match kind {
         kind::STRUCT | kind::UNION => at % 3 == 1,
@@ -181,7 +181,7 @@ fn links(kind: u8) -> bool {
     )
 }
 
-/// The words behind a record, less the members that go and the values of enumerations.
+/// Words after a record, without dropped members and enumeration values.
 fn words(btf: &Btf, id: u32) -> Vec<u32> {
     let (file, record) = btf.record(id).unwrap();
     let read = |at| file.word(record, at).unwrap();
@@ -201,7 +201,7 @@ fn words(btf: &Btf, id: u32) -> Vec<u32> {
     }
 }
 
-/// Whether a member stays: all of what is anonymous does, and nothing of what is not listed.
+/// Whether a member is kept: anonymous ones are, and those listed for the struct.
 fn stays(structure: Option<&str>, member: Option<&str>) -> bool {
     let (Some(structure), Some(member)) = (structure, member) else { return true };
     match MEMBERS.iter().find(|(name, _)| *name == structure) {

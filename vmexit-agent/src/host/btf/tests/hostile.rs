@@ -1,4 +1,4 @@
-//! BTF that means harm: whatever the bytes are, there is an answer or an error, and soon.
+//! Damaged and hostile BTF: any bytes give a result or an error, within a bounded time.
 
 use std::{fs, path::Path, sync::Arc, time::Instant};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::host::btf::{Btf, BtfError, MAX_BYTES, wire::kind};
 
-/// Far beyond what any of this takes in a debug build, far below what a human would wait for.
+/// Time limit of a test, far above what a debug build needs.
 const SOON: u128 = 5_000;
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -18,7 +18,7 @@ fn fixture(name: &str) -> Vec<u8> {
     fs::read(directory.join(name)).unwrap()
 }
 
-/// Asks all that the agent asks.
+/// Runs all queries of the agent.
 fn ask(btf: &Btf) {
     for name in ["kvm_exit", "kvm_entry", "kvm_pio", "kvm_msr"] {
         let _ = btf.params_of_tracepoint(name);
@@ -38,14 +38,14 @@ fn ask(btf: &Btf) {
 
 proptest! {
     #[test]
-    fn any_bytes_parse_or_fail(bytes in prop::collection::vec(any::<u8>(), 0..2048)) {
+    fn parse_of_any_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..2048)) {
         if let Ok(btf) = Btf::parse(bytes, None) {
             ask(&btf);
         }
     }
 
     #[test]
-    fn any_sound_records_are_answered(
+    fn queries_of_any_well_formed_records_do_not_panic(
         words in prop::collection::vec(any::<u32>(), 0..256),
         kinds in prop::collection::vec(1u8..20, 1..32),
     ) {
@@ -67,12 +67,12 @@ proptest! {
             let extra: Vec<u32> = (0..extra).map(|nth| word(nth as usize + 3) % 40).collect();
             w.add(*kind, count | (word(1) & FLAG), name, word(2) % 40, &extra);
         }
-        // Sound as bytes, whatever the types may refer to.
+        // The bytes are well formed, but types may refer to any other.
         ask(&read(&w));
     }
 
     #[test]
-    fn any_damage_to_a_kernels_file_is_survived(
+    fn queries_of_mutated_kernel_file_do_not_panic(
         damage in prop::collection::vec((any::<Index>(), any::<u8>()), 1..16),
         keep in prop::option::of(any::<Index>()),
     ) {
@@ -86,7 +86,7 @@ proptest! {
         }
         if let Ok(btf) = Btf::parse(bytes, None) {
             ask(&btf);
-            // The module was not made for this kernel any more.
+            // The module no longer matches the kernel.
             if let Ok(btf) = Btf::parse(fixture("kvm_intel.btf"), Some(Arc::new(btf))) {
                 ask(&btf);
             }
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn any_damage_to_a_modules_file_is_survived(
+    fn queries_of_mutated_module_file_do_not_panic(
         damage in prop::collection::vec((any::<Index>(), any::<u8>()), 1..16),
     ) {
         let vmlinux = Arc::new(Btf::parse(fixture("vmlinux.btf"), None).unwrap());
@@ -110,7 +110,7 @@ proptest! {
 }
 
 #[test]
-fn every_truncation_is_told() {
+fn parse_of_any_truncated_file_is_an_error() {
     let bytes = fixture("vmlinux.btf");
     for length in 0..bytes.len() {
         assert!(Btf::parse(bytes[..length].to_vec(), None).is_err(), "{length}");
@@ -118,7 +118,7 @@ fn every_truncation_is_told() {
 }
 
 #[test]
-fn headers_that_are_none_are_told() {
+fn parse_of_bad_header_is_an_error() {
     let good = BtfWriter::new().bytes();
     let with = |at: usize, value: u8| {
         let mut bytes = good.clone();
@@ -131,13 +131,13 @@ fn headers_that_are_none_are_told() {
     for (at, value) in [(4, 23), (7, 255), (11, 255), (15, 255), (19, 255), (23, 255)] {
         assert!(matches!(with(at, value), Err(BtfError::Damaged(_))), "{at}");
     }
-    // Strings must end.
+    // Strings must end with NUL.
     assert!(matches!(with(24, b'x'), Err(BtfError::Damaged(_))));
     assert!(matches!(Btf::parse(vec![0; MAX_BYTES + 1], None), Err(BtfError::TooLarge)));
 }
 
 #[test]
-fn circles_end() {
+fn queries_of_cyclic_types_end() {
     let mut w = BtfWriter::new();
     w.refers(kind::TYPEDEF, "one", 2);
     w.refers(kind::CONST, "", 1);
@@ -157,15 +157,15 @@ fn circles_end() {
 }
 
 #[test]
-fn types_that_multiply_end_soon() {
-    // Each of 12 levels has a hundred of the next, without a name: 10²⁴ members to look at.
+fn queries_of_exponentially_nested_types_end_soon() {
+    // Each of 12 levels has a hundred anonymous members of the next: 10²⁴ members to visit.
     let mut w = BtfWriter::new();
     let mut inner = w.int("int", 4, 1);
     for level in 0..12 {
         let name = if level == 11 { "bomb" } else { "" };
         inner = w.structure(name, 4, &[("", inner, 0); 100]);
     }
-    // And a thousand definitions of the same name, which are one question.
+    // A thousand definitions of the same name share the budget of one query.
     for _ in 0..1_000 {
         w.structure("bomb", 4, &[("", inner, 0)]);
     }
@@ -176,7 +176,7 @@ fn types_that_multiply_end_soon() {
 }
 
 #[test]
-fn a_long_file_of_nothing_but_types_ends_soon() {
+fn parse_of_longest_file_ends_soon() {
     let mut w = BtfWriter::new();
     for _ in 0..1_000_000 {
         w.structure("kvm_vcpu", 4, &[]);
@@ -187,7 +187,7 @@ fn a_long_file_of_nothing_but_types_ends_soon() {
 }
 
 #[test]
-fn members_end_within_their_structure() {
+fn field_beyond_end_of_struct_is_an_error() {
     let mut w = BtfWriter::new();
     let int = w.int("int", 4, 1);
     let list = w.add(kind::ARRAY, 0, "", 0, &[int, int, u32::MAX]);

@@ -1,5 +1,5 @@
-//! What the kernels have in truth: BTF of several, cut down to the types that count, and that of
-//! the kernel that runs the test. `bpftool btf dump` gives the same answers.
+//! BTF of real kernels: fixtures of several, reduced to the types that the agent queries, and the running kernel. The
+//! expected values are those of `bpftool btf dump`.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -48,7 +48,7 @@ const FIELDS: &[(&str, &str, &str, &str, u32, u32)] = &[
 ];
 
 #[test]
-fn fields_are_where_each_kernel_has_them() {
+fn field_of_each_kernel_has_known_offset_and_size() {
     for &(kernel, module, structure, path, offset, size) in FIELDS {
         let field = load(kernel, module).field(structure, path).unwrap();
         assert_eq!((field.offset, field.size), (offset, size), "{kernel} {structure}.{path}");
@@ -56,7 +56,7 @@ fn fields_are_where_each_kernel_has_them() {
 }
 
 #[test]
-fn what_a_kernel_lacks_is_an_error() {
+fn field_that_kernel_lacks_is_an_error() {
     let old = load("6.1", "kvm_intel").field("vcpu_vmx", "vt.exit_reason").unwrap_err();
     assert!(matches!(old, BtfError::NoMember { .. }), "{old}");
     let new = load("7.3", "kvm_intel").field("vcpu_vmx", "exit_reason").unwrap_err();
@@ -68,7 +68,7 @@ fn what_a_kernel_lacks_is_an_error() {
 }
 
 #[test]
-fn the_vcpu_is_the_first_argument() {
+fn params_of_kvm_exit_start_with_vcpu() {
     for (kernel, module) in
         [("6.1", "kvm"), ("6.12", "kvm"), ("6.18-pvm", "vmlinux"), ("7.3", "kvm")]
     {
@@ -90,7 +90,7 @@ fn the_vcpu_is_the_first_argument() {
 }
 
 #[test]
-fn fixtures_stay_small() {
+fn fixtures_are_below_50_kb_in_total() {
     let total: u64 = fs::read_dir(fixtures())
         .unwrap()
         .flat_map(|kernel| fs::read_dir(kernel.unwrap().path()).unwrap())
@@ -100,13 +100,13 @@ fn fixtures_stay_small() {
 }
 
 #[test]
-fn this_kernels_own_types_are_read() {
+fn vmlinux_of_running_kernel_has_known_types() {
     let kernel = Btf::vmlinux().unwrap();
     assert!(kernel.len() > 10_000, "{kernel:?}");
     assert!(kernel.field("task_struct", "pid").unwrap().ty.is_int(4));
     let task = kernel.size_of("task_struct").unwrap();
     assert!(kernel.field("task_struct", "comm").unwrap().offset < task);
-    // Where KVM is a module, its tracepoints are in the module's file, if it is loaded.
+    // If KVM is a loaded module, its tracepoints are in the module's file.
     let kvm = Btf::module("kvm", &kernel).unwrap();
     if let Some(pio) = kvm.params_of_tracepoint("kvm_pio") {
         assert_eq!(pio.len(), 5, "{pio:?}");
@@ -119,7 +119,7 @@ fn this_kernels_own_types_are_read() {
 }
 
 #[test]
-fn files_that_are_not_there_are_told_from_names_that_are_none() {
+fn missing_file_and_bad_module_name_are_distinct_errors() {
     let kernel = Btf::vmlinux().unwrap();
     for name in ["", "../vmlinux", "kvm/", "kvm intel"] {
         assert!(matches!(Btf::module(name, &kernel), Err(BtfError::ModuleName(_))), "{name}");

@@ -1,4 +1,4 @@
-//! BTF written for the purpose, BTF of real kernels, and BTF that means harm.
+//! Tests with synthetic BTF, with BTF of real kernels, and with damaged BTF.
 
 mod filter;
 mod hostile;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use self::writer::BtfWriter;
 use super::Btf;
 
-/// What a writer has written, read back.
+/// Parses the BTF of a writer.
 fn read(writer: &BtfWriter) -> Arc<Btf> {
     Arc::new(Btf::parse(writer.bytes(), None).unwrap())
 }

@@ -1,4 +1,4 @@
-//! What real kernels may not show: one small file for each rule.
+//! Synthetic BTF for rules that the fixtures of real kernels may not cover, one small file each.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{
 use crate::host::btf::{Btf, BtfError, Shape, wire::kind};
 
 #[test]
-fn a_tracepoint_has_the_parameters_of_the_function_behind_its_typedef() {
+fn params_of_tracepoint_are_those_of_its_typedef() {
     let mut w = BtfWriter::new();
     let void = w.refers(kind::PTR, "", 0);
     let uint = w.int("unsigned int", 4, 0);
@@ -53,7 +53,7 @@ fn a_tracepoint_has_the_parameters_of_the_function_behind_its_typedef() {
 }
 
 #[test]
-fn members_are_found_through_named_and_anonymous_ones() {
+fn field_is_found_through_named_and_anonymous_members() {
     let mut w = BtfWriter::new();
     let uint = w.int("unsigned int", 4, 0);
     let inner = w.structure("", 8, &[("low", uint, 0), ("high", uint, 32)]);
@@ -74,7 +74,7 @@ fn members_are_found_through_named_and_anonymous_ones() {
     assert_eq!(offset("part.high"), Some((28, 4)));
     assert_eq!(offset("to"), Some((40, 8)));
     assert_eq!(btf.field("outer", "part").unwrap().ty.shape, Shape::Composite(Some("part".into())));
-    // Not through a pointer, not into an integer, and no empty names.
+    // Not through a pointer or into an integer, and not by an empty name.
     for path in ["to.list", "first.low", "part.", ".part", "", "high", "part.list.0"] {
         assert!(matches!(btf.field("outer", path), Err(BtfError::NoMember { .. })), "{path}");
     }
@@ -84,7 +84,7 @@ fn members_are_found_through_named_and_anonymous_ones() {
 }
 
 #[test]
-fn bit_fields_are_refused_in_both_encodings() {
+fn field_that_is_bit_field_is_an_error_in_both_encodings() {
     let mut w = BtfWriter::new();
     let uint = w.int("unsigned int", 4, 0);
     let narrow = w.add(kind::INT, 0, "unsigned int", 4, &[3]);
@@ -102,7 +102,7 @@ fn bit_fields_are_refused_in_both_encodings() {
 }
 
 #[test]
-fn definitions_go_before_declarations_and_must_agree() {
+fn field_of_several_definitions_must_agree() {
     let mut w = BtfWriter::new();
     let int = w.int("int", 4, 1);
     w.add(kind::FWD, 0, "twice", 0, &[]);
@@ -119,7 +119,7 @@ fn definitions_go_before_declarations_and_must_agree() {
 }
 
 #[test]
-fn a_module_continues_the_kernels_ids_and_strings() {
+fn module_continues_ids_and_strings_of_kernel() {
     let mut base = BtfWriter::new();
     let int = base.int("int", 4, 1);
     let vcpu = base.structure("kvm_vcpu", 16, &[("kvm", int, 0), ("vcpu_id", int, 32)]);
@@ -136,10 +136,10 @@ fn a_module_continues_the_kernels_ids_and_strings() {
     assert_eq!(module.field("vcpu_vmx", "id").unwrap().ty.name, "int");
     assert_eq!(module.field("kvm_vcpu", "kvm").unwrap().offset, 0);
     assert_eq!(module.field("kvm", "kvm").unwrap().offset, 4);
-    // What the module only declares, the kernel defines.
+    // The module declares the struct, and the kernel defines it.
     assert_eq!(module.size_of("other").unwrap(), 4);
     assert!(matches!(kernel.size_of("vcpu_vmx"), Err(BtfError::NoStruct(_))));
-    // Without its base, it is not worth anything.
+    // A module can't be read without its base.
     match Btf::parse(w.bytes(), None) {
         Ok(btf) => assert!(btf.field("vcpu_vmx", "vcpu.vcpu_id").is_err()),
         Err(error) => assert!(matches!(error, BtfError::Damaged(_)), "{error}"),
@@ -147,14 +147,14 @@ fn a_module_continues_the_kernels_ids_and_strings() {
 }
 
 #[test]
-fn unknown_kinds_are_passed_over_where_their_length_is_told() {
+fn unknown_kind_is_skipped_if_layout_has_its_length() {
     let mut w = BtfWriter::new();
     w.add(100, 2, "news", 0, &[1, 2, 3, 4, 5]);
     w.int("int", 4, 1);
     w.structure("here", 4, &[("id", 2, 0)]);
     assert!(matches!(Btf::parse(w.bytes(), None), Err(BtfError::UnknownKind(100))));
 
-    // One word, then two for each element. Wrong lengths of known kinds do not count.
+    // One word, then two for each element. Wrong lengths of known kinds are ignored.
     let mut layout = vec![[0u8; 4]; 101];
     layout[100] = [4, 8, 0, 0];
     let btf = Btf::parse(w.with_layout(&layout), None).unwrap();
@@ -162,7 +162,7 @@ fn unknown_kinds_are_passed_over_where_their_length_is_told() {
 }
 
 #[test]
-fn a_file_of_newer_kernels_can_have_more_than_65535_members() {
+fn struct_can_have_more_than_65535_members() {
     let mut w = BtfWriter::new();
     let char = w.int("char", 1, 1);
     let names: Vec<String> = (0..70_000).map(|at| format!("m{at}")).collect();

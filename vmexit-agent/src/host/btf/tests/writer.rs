@@ -1,10 +1,10 @@
-//! Writes BTF, valid or not, for tests.
+//! Writer of BTF for tests, valid or not.
 
 use std::collections::HashMap;
 
 use crate::host::btf::wire::{HEADER, MAGIC, VERSION, kind};
 
-/// BTF in the making.
+/// BTF file being written.
 pub struct BtfWriter {
     types: Vec<u8>,
     strings: Vec<u8>,
@@ -13,7 +13,7 @@ pub struct BtfWriter {
     first_string: u32,
 }
 
-/// A bit-field's size goes where offsets have their upper eight bits.
+/// Shift of a bit-field's size, in the upper eight bits of its offset.
 pub const FLAG: u32 = 1 << 31;
 
 impl BtfWriter {
@@ -27,7 +27,7 @@ impl BtfWriter {
         }
     }
 
-    /// Continues another's ids and strings, as a module's BTF does.
+    /// BTF that continues the IDs and strings of another, as that of a module does.
     pub fn split(base: &Self) -> Self {
         Self {
             types: Vec::new(),
@@ -38,7 +38,7 @@ impl BtfWriter {
         }
     }
 
-    /// The offset of a name.
+    /// Adds a name and returns its offset.
     pub fn string(&mut self, name: &str) -> u32 {
         if let Some(&offset) = self.offsets.get(name) {
             return offset;
@@ -49,7 +49,7 @@ impl BtfWriter {
         offset
     }
 
-    /// Any type: kind, `vlen` with flag, name, size or type, and the words that follow.
+    /// Adds a type: kind, `vlen` with flag, name, size or type, and the words that follow. Returns its ID.
     pub fn add(&mut self, kind: u8, vlen: u32, name: &str, link: u32, words: &[u32]) -> u32 {
         let info = (u32::from(kind) << 24) | vlen;
         let name = self.string(name);
@@ -68,7 +68,7 @@ impl BtfWriter {
         self.add(kind, 0, name, to, &[])
     }
 
-    /// A struct: its members are name, type and offset in bits.
+    /// Adds a struct. Members are name, type and offset in bits.
     pub fn structure(&mut self, name: &str, size: u32, members: &[(&str, u32, u32)]) -> u32 {
         self.composite(kind::STRUCT, 0, name, size, members)
     }
@@ -96,7 +96,7 @@ impl BtfWriter {
         self.with_layout(&[])
     }
 
-    /// With a section that tells the lengths of all kinds, as newer headers have it.
+    /// The file with a section of record lengths, as newer headers have.
     pub fn with_layout(&self, layout: &[[u8; 4]]) -> Vec<u8> {
         let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
         let mut words = vec![0, types, types, strings];

@@ -1,4 +1,4 @@
-//! What the agent itself takes.
+//! CPU time and memory of the agent itself.
 
 use rustix::{
     param::page_size,
@@ -6,8 +6,8 @@ use rustix::{
 };
 use vmexit_view::metrics::AgentUsage;
 
-/// CPU time and memory until now; 0 what the kernel does not tell.
-pub(super) fn usage() -> AgentUsage {
+/// CPU time since the start and current memory; 0 for values that can't be read.
+pub(super) fn agent() -> AgentUsage {
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());

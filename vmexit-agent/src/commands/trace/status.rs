@@ -1,5 +1,4 @@
-//! What `vmexit trace` says on standard error: what the lines lack, as soon as that is known, and at the
-//! end how it went.
+//! Messages of `vmexit trace` on standard error: warnings about missing exits, and a summary at the end.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -15,60 +14,66 @@ use crate::{
     probe::{Probe, Progress},
 };
 
-/// How often it is looked whether there is something to say.
+/// Time between checks.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Ticks in which events came and no exit did, after which none is expected. One or two prove nothing: a
-/// vCPU that is out of the guest as tracing begins has events before its first exit.
+/// Checks with events but no exit after which KVM counts as silent. One or two are not enough: a vCPU that is outside
+/// the guest when tracing begins has events before its first exit.
 const SILENT_TICKS: u32 = 3;
 
-/// A probe, and what has been said of it.
-pub(super) struct Remarks {
+/// The probe, and the warnings given.
+pub(super) struct TraceStatus {
     probe: Probe,
-    /// Exits of which it has been said that they were dropped.
+    /// Dropped exits that a warning was given for.
     dropped: u64,
-    exits: Exits,
+    exits: ExitsSeen,
 }
 
 /// Whether this host's KVM reports exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exits {
-    /// None so far: how many other events have been seen, and in how many ticks.
+enum ExitsSeen {
+    /// No exit so far; number of other events, and of checks with new ones.
     Awaited { events: u64, ticks: u32 },
     /// It does.
     Reported,
-    /// It does not, and that has been said.
+    /// It does not, and the warning was given.
     Silent,
 }
 
-impl Remarks {
+impl TraceStatus {
     pub(super) fn new(probe: Probe) -> Self {
-        Self { probe, dropped: 0, exits: Exits::Awaited { events: 0, ticks: 0 } }
+        Self { probe, dropped: 0, exits: ExitsSeen::Awaited { events: 0, ticks: 0 } }
     }
 
-    /// What is to be done all the time, also while nobody reads: says what is missing, and lets threads
-    /// that have ended give their books back.
-    pub(super) async fn tend(&mut self) -> Result<Infallible, Error> {
+    /// Checks the probe every second, also while the output is blocked: warns about missing exits, and frees the stats
+    /// blocks of threads that have ended. Never returns but for an error.
+    ///
+    /// # Errors
+    /// The counters can't be read.
+    pub(super) async fn watch(&mut self) -> Result<Infallible, Error> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tick.tick().await;
             let exits = self.exits.after(&self.probe.progress()?);
-            if exits == Exits::Silent && self.exits != Exits::Silent {
+            if exits == ExitsSeen::Silent && self.exits != ExitsSeen::Silent {
                 warn_of_silence();
             }
             self.exits = exits;
             let dropped = self.probe.loss()?.slow;
             if dropped > self.dropped {
                 let dropped = units::plural(dropped - self.dropped, "exit");
-                log::warn!("{dropped} dropped: they come faster than they are read");
+                log::warn!("{dropped} dropped: they come faster than they are written");
             }
             self.dropped = dropped;
         }
     }
 
-    /// How it went: so many exits were shown, and so many taken that nobody read.
-    pub(super) fn sum_up(mut self, shown: u64, unread: u64) -> Result<(), Error> {
+    /// Prints the summary. `unread` are exits taken from the ring buffer that could not be written.
+    ///
+    /// # Errors
+    /// The counters can't be read.
+    pub(super) fn print_summary(mut self, shown: u64, unread: u64) -> Result<(), Error> {
         let interval = Interval::between(&Snapshot::default(), &self.probe.snapshot(|_| false)?);
         let dropped = match interval.loss.slow + unread {
             0 => "none".into(),
@@ -81,15 +86,15 @@ impl Remarks {
             units::count(accounting.observed),
             vmexit_view::losses(&accounting),
         );
-        if report::source(&interval) == ExitReporting::Silent && self.exits != Exits::Silent {
+        if report::source(&interval) == ExitReporting::Silent && self.exits != ExitsSeen::Silent {
             warn_of_silence();
         }
         Ok(())
     }
 }
 
-impl Exits {
-    /// What is known at the next tick.
+impl ExitsSeen {
+    /// State after the next check.
     fn after(self, seen: &Progress) -> Self {
         match self {
             _ if seen.exits => Self::Reported,
@@ -112,25 +117,25 @@ fn warn_of_silence() {
 mod tests {
     use super::*;
 
-    /// What is known after these ticks, each with its events so far and whether one was an exit.
-    fn after(ticks: &[(u64, bool)]) -> Exits {
+    /// State after checks, each with the events so far and whether one was an exit.
+    fn after(ticks: &[(u64, bool)]) -> ExitsSeen {
         let seen =
             ticks.iter().map(|&(events, exits)| Progress { events, exits, ..Progress::default() });
-        seen.fold(Exits::Awaited { events: 0, ticks: 0 }, |known, seen| known.after(&seen))
+        seen.fold(ExitsSeen::Awaited { events: 0, ticks: 0 }, |known, seen| known.after(&seen))
     }
 
     #[test]
-    fn silence_is_events_without_exits_for_a_while() {
-        assert_eq!(after(&[(5, false), (6, false)]), Exits::Awaited { events: 6, ticks: 2 });
-        assert_eq!(after(&[(5, false), (6, false), (9, false)]), Exits::Silent);
-        // An idle host is not a silent one.
-        assert_eq!(after(&[(0, false); 9]), Exits::Awaited { events: 0, ticks: 0 });
-        assert_eq!(after(&[(5, false); 9]), Exits::Awaited { events: 5, ticks: 1 });
+    fn exits_are_silent_after_three_checks_with_events_only() {
+        assert_eq!(after(&[(5, false), (6, false)]), ExitsSeen::Awaited { events: 6, ticks: 2 });
+        assert_eq!(after(&[(5, false), (6, false), (9, false)]), ExitsSeen::Silent);
+        // Without new events, KVM may just be idle.
+        assert_eq!(after(&[(0, false); 9]), ExitsSeen::Awaited { events: 0, ticks: 0 });
+        assert_eq!(after(&[(5, false); 9]), ExitsSeen::Awaited { events: 5, ticks: 1 });
     }
 
     #[test]
-    fn one_exit_is_enough() {
+    fn exits_are_reported_after_one_exit() {
         let late = [(5, false), (6, false), (9, true), (10, true)];
-        assert_eq!(after(&late), Exits::Reported);
+        assert_eq!(after(&late), ExitsSeen::Reported);
     }
 }

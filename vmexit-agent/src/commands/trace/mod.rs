@@ -1,6 +1,6 @@
-//! `vmexit trace`: single exits that take long, as they happen.
+//! `vmexit trace`: single slow exits as they happen.
 
-mod remarks;
+mod status;
 
 use std::{
     io,
@@ -24,7 +24,7 @@ use vmexit_core::{
 };
 use vmexit_view::Format;
 
-use self::remarks::Remarks;
+use self::status::TraceStatus;
 use crate::{
     args::{
         WatchArgs, choice,
@@ -34,8 +34,8 @@ use crate::{
     error::Error,
     host::{self, preflight},
     monitor::Maps,
-    probe::{self, Probe, ProbeOptions, Slow, SlowExits, plan::AttachPlan},
-    session::{guests::Guests, live::warn_of_missing},
+    probe::{self, Probe, ProbeOptions, SlowExits, SlowFilter, plan::AttachPlan},
+    session::{guests::Guests, live::warn_of_missing_events},
     stop::Stop,
 };
 
@@ -43,7 +43,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TraceArgs {
-    /// Show exits of this duration or longer, from exit to entry
+    /// Shortest duration of an exit to show, from exit to entry
     #[arg(short, long, value_name = "TIME", default_value = "1ms", value_parser = parse_threshold,
         help_heading = CAPTURE)]
     pub(crate) slower_than: Duration,
@@ -71,34 +71,34 @@ pub(crate) struct TraceArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  vmexit trace                                exits of a millisecond and more, until ctrl-c
-  vmexit trace --vm win10 --slower-than 20us  one VM, and shorter ones too
+  vmexit trace                                exits of 1 ms and longer, until ctrl-c
+  vmexit trace --vm win10 --slower-than 20us  one VM, exits of 20 µs and longer
   vmexit trace --waiting -d 10s -n 100        with HLT; ten seconds or 100 exits
   vmexit trace --format json | jq -c 'select(.vcpu == 0)'";
 
-/// How long somebody who asked to stop waits for a reader.
+/// Time limit for writing after a request to stop.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Exits that are written at once.
+/// Exits written at once.
 const BATCH: usize = 256;
 
 pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
     preflight::check()?;
     let plan = AttachPlan::make(args.watch.tracepoints)?;
-    warn_of_missing(&plan, &Event::ALL);
+    warn_of_missing_events(&plan, &Event::ALL);
     let guests = Guests::find(&args.watch)?;
     let mut maps = Maps::new(args.watch.devices.options());
-    guests.known.values().for_each(|vm| maps.learn(vm));
-    maps.settle().await;
+    guests.known.values().for_each(|vm| maps.query(vm));
+    maps.wait().await;
     let vendor = host::current().vendor;
     let waiting = vendor.filter(|_| !args.waiting).into_iter().flat_map(Vendor::waiting);
     let options = ProbeOptions {
-        max_vcpus: args.watch.max_vcpus.unwrap_or_else(|| guests.room()),
+        max_vcpus: args.watch.max_vcpus.unwrap_or_else(|| guests.vcpu_capacity()),
         pids: guests.filter.clone(),
         timing: Timing::All,
         events: Event::ALL.into(),
         sampled: false,
-        slow: Some(Slow {
+        slow: Some(SlowFilter {
             at_least_ns: u64::try_from(args.slower_than.as_nanos()).unwrap_or(u64::MAX),
             ignored: waiting.collect(),
         }),
@@ -106,14 +106,14 @@ pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
     let mut stop = Stop::new()?;
     let mut probe = Probe::start(&plan, &options)?;
     let mut exits = probe.slow_exits()?;
-    let mut remarks = Remarks::new(probe);
-    let mut out = Lines {
+    let mut status = TraceStatus::new(probe);
+    let mut out = ExitWriter {
         guests,
         maps,
         names: host::reason_names(),
         clock: clock(),
         vendor,
-        // Without kvm_userspace_exit nobody says.
+        // Without kvm_userspace_exit it is unknown which exits go to userspace.
         userspace: !plan
             .missing(&[Event::Userspace])
             .iter()
@@ -124,18 +124,18 @@ pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
         stdout: stdout(),
     };
     let end = tokio::select! {
-        end = follow(&args, &mut exits, &mut out, &mut stop) => end?,
-        error = remarks.tend() => return error.map(drop),
+        end = write_exits(&args, &mut exits, &mut out, &mut stop) => end?,
+        error = status.watch() => return error.map(drop),
     };
     let mut unread = 0;
     match end {
         End::Closed => return Ok(()),
         End::Stuck(last) => {
-            unread = last + exits.take(SlowExits::MOST).len();
+            unread = last + exits.take(SlowExits::CAPACITY).len();
         }
         End::Time => {
-            // What ended in time and was not read yet.
-            let rest = exits.take(SlowExits::MOST);
+            // Exits that ended in time and are still in the buffer.
+            let rest = exits.take(SlowExits::CAPACITY);
             match out.write_until(&mut stop, &rest).await? {
                 WriteOutcome::Closed => return Ok(()),
                 WriteOutcome::Stuck(last) => unread = last,
@@ -144,26 +144,26 @@ pub(super) async fn run(args: TraceArgs) -> Result<(), Error> {
         }
         End::Enough => {}
     }
-    remarks.sum_up(out.shown, unread as u64)
+    status.print_summary(out.shown, unread as u64)
 }
 
-/// Why no more exits are looked at.
+/// End of a trace.
 enum End {
-    /// The time is up, or somebody asked to stop.
+    /// The time is up, or a stop was requested.
     Time,
-    /// As many as were asked for.
+    /// The requested number of exits was written.
     Enough,
-    /// Somebody asked to stop, and nobody read the last so many.
+    /// A stop was requested while the output was blocked; the number of exits not written.
     Stuck(usize),
-    /// Nobody reads any more.
+    /// The reader has closed the output.
     Closed,
 }
 
-/// Writes exits as they come.
-async fn follow(
+/// Writes exits as they come, until the trace ends.
+async fn write_exits(
     args: &TraceArgs,
     exits: &mut SlowExits,
-    out: &mut Lines,
+    out: &mut ExitWriter,
     stop: &mut Stop,
 ) -> Result<End, Error> {
     if let WriteOutcome::Closed = out.write(&vmexit_view::slow_header(args.format)).await? {
@@ -179,7 +179,7 @@ async fn follow(
     loop {
         tokio::select! {
             biased;
-            () = stop.asked() => return Ok(End::Time),
+            () = stop.requested() => return Ok(End::Time),
             () = &mut end => return Ok(End::Time),
             exits = exits.wait(BATCH) => match out.write_until(stop, &exits?).await? {
                 WriteOutcome::All => {}
@@ -192,40 +192,44 @@ async fn follow(
     }
 }
 
-/// How writing ended.
+/// Result of a write.
 enum WriteOutcome {
+    /// All exits were written.
     All,
-    /// As many as were asked for.
+    /// The requested number of exits was written.
     Enough,
-    /// All, and somebody asked to stop meanwhile.
+    /// All exits were written, and a stop was requested meanwhile.
     Stopped,
-    /// Somebody asked to stop, and nobody reads these.
+    /// A stop was requested while the output was blocked; the number of exits not written.
     Stuck(usize),
-    /// Nobody will ever read.
+    /// The reader has closed the output.
     Closed,
 }
 
+/// Wall clock and kernel clock of the same moment.
 fn clock() -> Clock {
     Clock { wall: SystemTime::now(), ns: probe::now_ns() }
 }
 
-/// Where exits are written, and what with.
-struct Lines {
+/// Writer of exits to standard output.
+struct ExitWriter {
     guests: Guests,
     maps: Maps,
     names: Names,
     clock: Clock,
     vendor: Option<Vendor>,
+    /// Whether the host reports exits to userspace.
     userspace: bool,
     format: Format,
-    /// How many are still wanted.
+    /// Exits to write until the trace ends.
     left: u64,
+    /// Exits written.
     shown: u64,
     stdout: Stdout,
 }
 
-impl Lines {
-    /// Writes these exits. A reader may take its time, unless somebody asks to stop.
+impl ExitWriter {
+    /// Writes exits. A slow reader delays it, but after a request to stop only for [`PATIENCE`].
     async fn write_until(
         &mut self,
         stop: &mut Stop,
@@ -239,7 +243,7 @@ impl Lines {
             tokio::pin!(write);
             tokio::select! {
                 written = &mut write => written?,
-                () = stop.asked() => {
+                () = stop.requested() => {
                     asked = true;
                     match timeout(PATIENCE, write).await {
                         Ok(written) => written?,
@@ -259,8 +263,8 @@ impl Lines {
 
     async fn render(&mut self, exits: &[slow::SlowExitRecord]) -> Result<String, Error> {
         let pids = exits.iter().map(|exit| (exit.thread >> 32) as u32).collect();
-        self.guests.note(&pids).iter().for_each(|vm| self.maps.learn(vm));
-        self.maps.collect().await;
+        self.guests.add_new(&pids).iter().for_each(|vm| self.maps.query(vm));
+        self.maps.collect_finished().await;
         self.clock = self.clock.resync(clock());
         let mut lines = String::new();
         for exit in exits {
@@ -277,15 +281,15 @@ impl Lines {
             };
             let exit = SlowExit::of(exit, sources);
             lines.push_str(&vmexit_view::slow(&exit, self.format)?);
-            // Devices come, and firmware moves them: asked again for the exits to come.
+            // Devices are plugged in, and firmware moves them: a new query helps the next exits.
             if let Some(vm) = guest.filter(|_| exit.is_unassigned()) {
-                self.maps.renew(vm);
+                self.maps.query_again(vm);
             }
         }
         Ok(lines)
     }
 
-    /// Writes whole lines, and passes them on at once.
+    /// Writes lines and flushes them.
     async fn write(&mut self, lines: &str) -> Result<WriteOutcome, Error> {
         let written = match self.stdout.write_all(lines.as_bytes()).await {
             Ok(()) => self.stdout.flush().await,

@@ -1,51 +1,47 @@
-//! The tracepoints that vmexit uses: which it can do without, and what is lost then.
+//! Tracepoints that vmexit uses: their fields, their programs, and what is missing in reports without them.
 
-use super::{
-    Event, ProbeOptions, Timing,
-    plan::{AttachPlan, ReadPath},
-};
+use super::{Event, ProbeOptions, Timing};
 
-/// The first Linux with all that no host can do without: compare-and-exchange in eBPF is the newest.
+/// First Linux version that vmexit runs on. The newest required feature is compare-and-exchange in eBPF.
 pub const OLDEST_LINUX: &str = "5.12";
 
-/// A tracepoint of the kernel's.
+/// A tracepoint of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracepoint {
-    /// The group of events that it is in.
+    /// Group (subsystem) in tracefs.
     pub group: &'static str,
-    /// Its name.
+    /// Name within the group.
     pub name: &'static str,
-    /// The event that it is needed for; `None` if nothing can be captured without it.
+    /// Event that needs the tracepoint; `None` if every capture does.
     pub event: Option<Event>,
-    /// The first Linux that has it as it is used here.
+    /// First Linux version that has the tracepoint with these fields.
     pub since: &'static str,
-    /// What can't be shown without it.
+    /// Part of the report that is missing without the tracepoint.
     pub without: &'static str,
-    /// What is read of it, where that is all that it takes.
+    /// Fields that the programs read; `None` if the layout needs more than field offsets.
     pub fields: Option<Fields>,
-    /// The programs for the raw tracepoint: where all exits are timed, some, and none; and where all are,
-    /// and those that took long are handed over.
+    /// Programs for the raw tracepoint, by timing: all exits, some, none, and all with slow exits reported.
     raw: [Option<&'static str>; 4],
-    /// The programs for the classic one, likewise.
+    /// Programs for the classic tracepoint, likewise.
     classic: [Option<&'static str>; 4],
 }
 
-/// The fields that a program reads, in the order in which it asks for them.
+/// Fields that a program reads, in the program's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fields {
-    /// Arguments of the raw tracepoint before the first of these.
+    /// Arguments of the raw tracepoint before the first field.
     pub skipped: usize,
-    /// Names and sizes in bytes: the same as arguments and in the record.
+    /// Names and sizes in bytes, the same in the raw tracepoint and in the classic record.
     pub names: &'static [(&'static str, u32)],
 }
 
-/// The same program, whatever is timed.
+/// The same program for every timing.
 const fn always(program: &'static str) -> [Option<&'static str>; 4] {
     [Some(program); 4]
 }
 
-/// A tracepoint between exit and entry: its name and its programs', the event, the first Linux that has it
-/// with these fields, what it is for.
+/// Tracepoint between exit and entry: name of the tracepoint and its programs, event, first Linux version, part of
+/// the report, fields.
 macro_rules! detail {
     ($name:literal, $event:ident, since $since:literal, $without:literal, skip $skipped:literal
      $(, $field:ident: $size:literal)*) => {
@@ -62,8 +58,8 @@ macro_rules! detail {
     };
 }
 
-/// In the order to attach them: no thread is noted before its end can be, and no exit is opened before
-/// its entry can close it. Fields as in arch/x86/kvm/trace.h and include/trace/events/kvm.h.
+/// All tracepoints, in the order to attach them: `sched_process_exit` before the programs that claim an entry for a
+/// thread, `kvm_entry` before `kvm_exit`. Fields as in arch/x86/kvm/trace.h and include/trace/events/kvm.h.
 #[rustfmt::skip]
 pub static TRACEPOINTS: [Tracepoint; 13] = [
     Tracepoint {
@@ -73,7 +69,7 @@ pub static TRACEPOINTS: [Tracepoint; 13] = [
         since: "2.6.32",
         without: "when a vCPU's thread is gone",
         fields: None,
-        // It passes the task, always, so no layout is needed to use it raw.
+        // The first argument is the task in every kernel, so the raw tracepoint needs no layout.
         raw: always("sched_process_exit"),
         classic: always("sched_process_exit"),
     },
@@ -111,18 +107,8 @@ pub static TRACEPOINTS: [Tracepoint; 13] = [
 ];
 
 impl Tracepoint {
-    /// The program that a plan has for it, if it has one.
-    pub(super) fn program(
-        &self,
-        plan: &AttachPlan,
-        options: &ProbeOptions,
-    ) -> Option<&'static str> {
-        let is_raw = match self.name {
-            "kvm_entry" => is_raw(&plan.entry),
-            "kvm_exit" => is_raw(&plan.exit),
-            name if self.fields.is_some() => is_raw(plan.details.get(name)?.as_ref().ok()?),
-            _ => true,
-        };
+    /// Program for the raw or the classic tracepoint; `None` if these options need none.
+    pub(super) fn program(&self, is_raw: bool, options: &ProbeOptions) -> Option<&'static str> {
         let programs = if is_raw { self.raw } else { self.classic };
         match options.timing {
             _ if options.slow.is_some() => programs[3],
@@ -131,8 +117,4 @@ impl Tracepoint {
             Timing::Off => programs[2],
         }
     }
-}
-
-fn is_raw<R, C>(way: &ReadPath<R, C>) -> bool {
-    matches!(way, ReadPath::Raw(_))
 }
