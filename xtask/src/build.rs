@@ -14,33 +14,41 @@ use crate::{
 };
 
 /// Arguments of `cargo xtask build`.
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Without optimizations that take long to compile
+#[derive(clap::Args, Debug)]
+pub struct BuildArgs {
+    /// Build without the optimizations that take long to compile
     #[arg(long)]
     debug: bool,
 }
 
 /// Arguments of `cargo xtask run`.
-#[derive(clap::Args)]
-pub(crate) struct RunArgs {
+#[derive(clap::Args, Debug)]
+pub struct RunArgs {
     #[command(flatten)]
-    build: Args,
+    build: BuildArgs,
     /// Arguments for vmexit
     #[arg(last = true)]
     args: Vec<OsString>,
 }
 
-/// Builds the agent and says where it is.
-pub(crate) fn build(args: &Args) -> Result<PathBuf> {
+/// Builds the agent and prints its path.
+///
+/// # Errors
+///
+/// A tool of the build is missing and can't be installed, or the agent does not build.
+pub fn build(args: &BuildArgs) -> Result<PathBuf> {
     setup::build()?;
     let agent = agent(!args.debug)?;
     println!("{}", agent.display());
     Ok(agent)
 }
 
-/// Builds the agent; the path of the program.
-pub(crate) fn agent(release: bool) -> Result<PathBuf> {
+/// Path of the agent, which is built first.
+///
+/// # Errors
+///
+/// The agent does not build.
+pub fn agent(release: bool) -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--package", "vmexit-agent"]);
     if release {
@@ -50,8 +58,12 @@ pub(crate) fn agent(release: bool) -> Result<PathBuf> {
     Ok(target().join(if release { "release" } else { "debug" }).join("vmexit"))
 }
 
-/// Builds the agent and runs it, by sudo where we are not root.
-pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
+/// Builds the agent and runs it, with sudo where this is not root.
+///
+/// # Errors
+///
+/// As [`build`], or sudo can't be run.
+pub fn run(args: &RunArgs) -> Result<ExitCode> {
     setup::build()?;
     let agent = agent(!args.build.debug)?;
     let mut command = if is_root() {

@@ -1,4 +1,4 @@
-//! CHANGELOG.md's first section as Debian wants it (deb-changelog(5)).
+//! CHANGELOG.md's section of this version as Debian wants it (deb-changelog(5)).
 
 use std::{fs, process::Command};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use textwrap::Options;
 
 use super::{commit_time, version};
-use crate::tool::{root, stdout};
+use xtask::tool::{root, stdout};
 
 pub(super) fn debian() -> Result<String> {
     let text = fs::read_to_string(root().join("CHANGELOG.md")).context("read CHANGELOG.md")?;

@@ -1,5 +1,4 @@
-//! The crates whose code is in the program, eBPF programs included: those that cargo builds for it, and not
-//! what only builds them.
+//! The crates whose code is in the program, eBPF programs included; crates that only build it are left out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,28 +11,32 @@ use serde_json::Value;
 use spdx::Expression;
 
 use super::TARGET;
-use crate::tool::{cargo, root, stdout};
+use xtask::tool::{cargo, root, stdout};
 
-/// The packages that make up the program.
+/// Packages of this workspace that make up the program.
 const OURS: [&str; 2] = ["vmexit-agent", "vmexit-ebpf"];
 
-/// A crate from elsewhere.
-pub(super) struct Crate {
+/// A crate from a registry.
+pub(super) struct ShippedCrate {
+    /// Name in the registry.
     pub(super) name: String,
+    /// Version by Cargo.lock.
     pub(super) version: String,
-    /// An SPDX expression.
+    /// Licence, an SPDX expression.
     pub(super) licence: String,
+    /// URL of its repository, if it names one.
     pub(super) repository: Option<String>,
-    /// Of its archive in the registry.
+    /// SHA-256 of its archive in the registry.
     pub(super) sha256: Option<String>,
-    /// Where its sources are.
+    /// Directory of its sources.
     pub(super) directory: PathBuf,
 }
 
-type Id = (String, String);
+/// Name and version.
+type CrateId = (String, String);
 
-/// All of them, by name and version.
-pub(super) fn shipped() -> Result<Vec<Crate>> {
+/// All crates of the program, by name and version.
+pub(super) fn shipped() -> Result<Vec<ShippedCrate>> {
     let mut ids = BTreeSet::new();
     for package in OURS {
         let mut tree = cargo();
@@ -51,17 +54,17 @@ pub(super) fn shipped() -> Result<Vec<Crate>> {
     // Those without a source are of this workspace.
     let others = packages.iter().filter(|package| package["source"].is_string());
     let crates = others.map(|package| described(package, &sums)).collect::<Result<Vec<_>>>()?;
-    let is_in = |one: &Crate| ids.contains(&(one.name.clone(), one.version.clone()));
+    let is_in = |one: &ShippedCrate| ids.contains(&(one.name.clone(), one.version.clone()));
     Ok(crates.into_iter().filter(is_in).collect())
 }
 
-/// `name v1.2.3 …`.
-fn id(line: &str) -> Option<Id> {
+/// Crate of a line of `cargo tree`: `name v1.2.3 …`.
+fn id(line: &str) -> Option<CrateId> {
     let mut words = line.split_whitespace();
     Some((words.next()?.to_owned(), words.next()?.strip_prefix('v')?.to_owned()))
 }
 
-fn described(package: &Value, sums: &BTreeMap<Id, String>) -> Result<Crate> {
+fn described(package: &Value, sums: &BTreeMap<CrateId, String>) -> Result<ShippedCrate> {
     let field = |name: &str| package[name].as_str().map(str::to_owned);
     let name = field("name").context("a crate without a name")?;
     let version = field("version").with_context(|| format!("{name} without a version"))?;
@@ -70,7 +73,7 @@ fn described(package: &Value, sums: &BTreeMap<Id, String>) -> Result<Crate> {
     let licence = field("license").with_context(|| format!("{name} {version} names no licence"))?;
     // Old crates have `/` for `OR`.
     let licence = Expression::canonicalize(&licence)?.unwrap_or(licence);
-    Ok(Crate {
+    Ok(ShippedCrate {
         licence,
         repository: field("repository"),
         sha256: sums.get(&(name.clone(), version.clone())).cloned(),
@@ -80,7 +83,7 @@ fn described(package: &Value, sums: &BTreeMap<Id, String>) -> Result<Crate> {
     })
 }
 
-fn sums() -> Result<BTreeMap<Id, String>> {
+fn sums() -> Result<BTreeMap<CrateId, String>> {
     let lock: toml::Table = toml::from_str(&fs::read_to_string(root().join("Cargo.lock"))?)?;
     let packages = lock["package"].as_array().context("Cargo.lock has no packages")?;
     let sum = |package: &toml::Value| {

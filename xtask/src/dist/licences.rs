@@ -1,22 +1,22 @@
-//! Under which licences the program's crates may be, and what these licences want to be passed on.
+//! Licences that the program's crates may have, and the notices that go with the program.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use spdx::Expression;
 
-use super::crates::Crate;
+use super::crates::ShippedCrate;
 
-/// Of each crate, one of these must do. Another one is a decision.
+/// Allowed licences: each crate must be usable under these alone. A further one is a decision, also of deny.toml.
 const ALLOWED: [&str; 3] = ["MIT", "Apache-2.0", "Zlib"];
 
-/// How the files begin that crates have licences and notices in.
+/// Starts of the names of files with licences and notices.
 const NOTICES: [&str; 6] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
 
-/// Demands that all may be shipped.
-pub(super) fn check(crates: &[Crate]) -> Result<()> {
+/// Fails if a crate may not be shipped.
+pub(super) fn check(crates: &[ShippedCrate]) -> Result<()> {
     let mut refused = Vec::new();
-    for Crate { name, version, licence, .. } in crates {
+    for ShippedCrate { name, version, licence, .. } in crates {
         if !is_allowed(licence).with_context(|| format!("the licence of {name} {version}"))? {
             refused.push(format!("{name} {version} ({licence})"));
         }
@@ -25,14 +25,14 @@ pub(super) fn check(crates: &[Crate]) -> Result<()> {
     Ok(())
 }
 
-/// Whether one may choose licences that are all allowed.
+/// Whether allowed licences satisfy the expression.
 fn is_allowed(licence: &str) -> Result<bool> {
     let expression = Expression::parse(licence)?;
     Ok(expression.evaluate(|wanted| ALLOWED.contains(&wanted.to_string().as_str())))
 }
 
-/// Every text that the crates bring, once, with whose it is.
-pub(super) fn notices(crates: &[Crate]) -> Result<String> {
+/// Every licence text and notice of the crates, once, with the crates that have it.
+pub(super) fn notices(crates: &[ShippedCrate]) -> Result<String> {
     // By their words: line ends and margins differ, and mean nothing.
     let mut texts: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     let mut all = String::from(

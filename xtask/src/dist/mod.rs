@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: what others install. One static program, laid out with all that belongs to it, goes
+//! `cargo xtask dist`: the release files. One static program, laid out with everything that belongs to it, goes
 //! into an archive and into a Debian package.
 
 mod changelog;
@@ -15,19 +15,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-
-use self::crates::Crate;
-use crate::{
-    setup,
+use xtask::{
+    setup::{self, Need},
     tool::{cargo, root, run, rust_library, stdout, target},
 };
 
-/// With glibc inside, which every host for it can build; it starts on any Linux that vmexit is for.
+use self::crates::ShippedCrate;
+
+/// Target of the program: with glibc inside, every host can build it, and it starts on any supported Linux.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROFILE: &str = "shipped";
 
 pub(crate) fn dist() -> Result<()> {
-    setup::dist()?;
+    setup::build()?;
+    setup::programs(&[Need::Packaging])?;
     let crates = crates::shipped()?;
     licences::check(&crates)?;
     eprintln!("dist: building");
@@ -51,7 +52,7 @@ fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
-fn program(crates: &[Crate]) -> Result<PathBuf> {
+fn program(crates: &[ShippedCrate]) -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--package", "vmexit-agent", "--profile", PROFILE, "--target", TARGET]);
     // In place of these two, and only for this target: build scripts and the eBPF programs are for others.
@@ -63,9 +64,9 @@ fn program(crates: &[Crate]) -> Result<PathBuf> {
     Ok(built().join("vmexit"))
 }
 
-/// Flags by which no directory of this machine is in the program: what it is made of is named the same wherever it
-/// is built. The eBPF programs' own build sees to that itself.
-fn renamed(crates: &[Crate]) -> Result<Vec<String>> {
+/// Compiler flags that keep this machine's directories out of the program, so that it is the same wherever it is
+/// built. The eBPF programs' own build does so itself.
+fn renamed(crates: &[ShippedCrate]) -> Result<Vec<String>> {
     let registries: BTreeSet<&Path> =
         crates.iter().filter_map(|one| one.directory.parent()).collect();
     let library = rust_library()?;
@@ -76,13 +77,13 @@ fn renamed(crates: &[Crate]) -> Result<Vec<String>> {
     Ok(places.into_iter().map(flag).collect())
 }
 
-/// Where cargo puts it.
+/// Directory in which cargo leaves the program.
 fn built() -> PathBuf {
     target().join(TARGET).join(PROFILE)
 }
 
-/// All files at the places below a prefix, such as `/usr/local`, where they belong.
-fn tree(program: &Path, crates: &[Crate]) -> Result<PathBuf> {
+/// Directory with all files, each at its place below a prefix such as `/usr/local`.
+fn tree(program: &Path, crates: &[ShippedCrate]) -> Result<PathBuf> {
     let tree = built().join("tree");
     emptied(&tree)?;
     tree::lay(program, &tree)?;
@@ -103,7 +104,7 @@ fn emptied(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))
 }
 
-/// The tree as it is, under a directory of its own; nothing in it tells by whom or when.
+/// Packs the tree under a directory of its own; nothing in the archive tells by whom or when.
 fn archive(tree: &Path, packages: &Path) -> Result<()> {
     let name = format!("vmexit-{}-x86_64-linux", version());
     let mut tar = Command::new("tar");
@@ -114,7 +115,7 @@ fn archive(tree: &Path, packages: &Path) -> Result<()> {
     run(&mut tar)
 }
 
-/// By debhelper, from packaging/debian, which says where in a Debian the tree's files go.
+/// Makes the Debian package with debhelper; packaging/debian says where the tree's files go.
 fn debian(tree: &Path, packages: &Path) -> Result<()> {
     let sources = built().join("debian-package");
     emptied(&sources)?;
@@ -126,15 +127,15 @@ fn debian(tree: &Path, packages: &Path) -> Result<()> {
     let mut rules = Command::new(debian.join("rules"));
     rules.arg("binary").current_dir(&sources).env("DEB_RULES_REQUIRES_ROOT", "no");
     let output = rules.output().context("debhelper can't be run")?;
-    let said = [output.stdout, output.stderr].concat();
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    let messages = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&messages));
     // Beside its sources, as all of debhelper's.
     let name = format!("vmexit_{}_amd64.deb", version());
     let made = sources.with_file_name(&name);
     fs::rename(&made, packages.join(&name)).with_context(|| format!("move {}", made.display()))
 }
 
-/// Seconds since 1970 at the last commit, or what `SOURCE_DATE_EPOCH` says of sources without git.
+/// Time of the last commit in seconds since 1970, or `SOURCE_DATE_EPOCH` for sources without git.
 fn commit_time() -> Result<String> {
     if let Ok(time) = env::var("SOURCE_DATE_EPOCH") {
         return Ok(time);

@@ -1,27 +1,27 @@
-//! What the program is made of, for programs to read: CycloneDX 1.6 (<https://cyclonedx.org/docs/1.6/json/>).
+//! The program's bill of materials: CycloneDX 1.6 (<https://cyclonedx.org/docs/1.6/json/>).
 
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{crates::Crate, version};
-use crate::tool::{root, stdout};
+use super::{crates::ShippedCrate, version};
+use xtask::tool::{root, stdout};
 
-/// What no crate brings: name, licence, and the command that says its version.
+/// Parts that no crate brings: name, licence, and the command that prints the version.
 const LINKED: &[(&str, &str, &[&str])] = &[
     ("rust-std", "MIT OR Apache-2.0", &["rustc", "--version"]),
     ("glibc", "LGPL-2.1-or-later", &["getconf", "GNU_LIBC_VERSION"]),
     ("libgcc", "GPL-3.0-or-later WITH GCC-exception-3.1", &["cc", "-dumpfullversion"]),
 ];
 
-pub(super) fn cyclonedx(crates: &[Crate]) -> Result<String> {
+pub(super) fn cyclonedx(crates: &[ShippedCrate]) -> Result<String> {
     let mut components: Vec<Value> = crates.iter().map(component).collect();
-    for (name, licence, said_by) in LINKED {
+    for (name, licence, command) in LINKED {
         components.push(json!({
             "type": "library",
             "name": name,
-            "version": said_version(said_by)?,
+            "version": printed_version(command)?,
             "licenses": [{ "expression": licence }],
         }));
     }
@@ -42,7 +42,7 @@ pub(super) fn cyclonedx(crates: &[Crate]) -> Result<String> {
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
 
-fn component(one: &Crate) -> Value {
+fn component(one: &ShippedCrate) -> Value {
     let purl = format!("pkg:cargo/{}@{}", one.name, one.version);
     let mut component = json!({
         "type": "library",
@@ -61,11 +61,11 @@ fn component(one: &Crate) -> Value {
     component
 }
 
-fn said_version(command: &[&str]) -> Result<String> {
+fn printed_version(command: &[&str]) -> Result<String> {
     let (program, arguments) = command.split_first().context("no command")?;
-    let said = stdout(Command::new(program).args(arguments).current_dir(root()));
-    let said = said.with_context(|| format!("{program} does not say its version"))?;
+    let printed = stdout(Command::new(program).args(arguments).current_dir(root()));
+    let printed = printed.with_context(|| format!("{program} does not say its version"))?;
     let version =
-        said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        printed.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     version.map(str::to_owned).with_context(|| format!("{program} says no version"))
 }

@@ -1,12 +1,12 @@
-//! Where the files of a package go, below whatever prefix.
+//! Places of a package's files below its prefix.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use crate::tool::{root, run, stdout};
+use xtask::tool::{root, run, stdout};
 
-/// Files, and the directories that they go to.
+/// Files, and the directories they go to.
 const FILES: &[(&str, &str)] = &[
     ("packaging/systemd/vmexit.service", "lib/systemd/system"),
     ("packaging/prometheus/scrape.yml", "share/vmexit/prometheus"),
@@ -22,14 +22,14 @@ const FILES: &[(&str, &str)] = &[
     ("/usr/share/common-licenses/LGPL-2.1", "share/licenses/vmexit"),
 ];
 
-/// Completions by shell, where each shell looks for them.
+/// Shells, and the files in which each looks for completions.
 const COMPLETIONS: &[(&str, &str)] = &[
     ("bash", "share/bash-completion/completions/vmexit"),
     ("fish", "share/fish/vendor_completions.d/vmexit.fish"),
     ("zsh", "share/zsh/site-functions/_vmexit"),
 ];
 
-/// Lays them out in an empty directory.
+/// Lays the files out in an empty directory.
 pub(super) fn lay(program: &Path, tree: &Path) -> Result<()> {
     copy(program, &tree.join("bin/vmexit"), 0o755)?;
     for (from, to) in FILES {

@@ -8,23 +8,27 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use vmexit_tests::lab::{default_cache, unpack_package};
 
-use crate::tool::{root, run, rust_library};
+use crate::{
+    labs,
+    tool::{root, run, rust_library},
+};
 
+/// Environment variable with the path of the archive.
 const ARCHIVE: &str = "VMEXIT_RUST_SRC";
 
+/// Fills the toolchain's `library` directory from the first source that has the right version.
 pub(super) fn ensure() -> Result<()> {
     let version = pinned()?;
-    let place = Place::of_toolchain()?;
-    if place.is_filled() {
+    let directory = LibraryDirectory::of_toolchain()?;
+    if directory.is_filled() {
         return Ok(());
     }
     eprintln!("setup: fetching Rust's sources ({version})");
     let mut failures = Vec::new();
-    for (name, way) in WAYS {
-        match way(&version, &place) {
-            Ok(()) if place.is_filled() => return Ok(()),
+    for (name, fetch) in FETCHERS {
+        match fetch(&version, &directory) {
+            Ok(()) if directory.is_filled() => return Ok(()),
             Ok(()) => failures.push(format!("{name}: it has no library/core")),
             Err(error) => failures.push(format!("{name}: {error:#}")),
         }
@@ -36,17 +40,19 @@ pub(super) fn ensure() -> Result<()> {
     )
 }
 
-type Way = fn(&str, &Place) -> Result<()>;
+/// Function that fills the directory with the sources of this version.
+type Fetcher = fn(&str, &LibraryDirectory) -> Result<()>;
 
-const WAYS: &[(&str, Way)] =
+/// Sources to try, in this order.
+const FETCHERS: &[(&str, Fetcher)] =
     &[("rustup", from_rustup), ("Debian's rust-src", from_debian), (ARCHIVE, from_archive)];
 
-/// Where `-Z build-std` looks for the sources.
-struct Place {
+/// The directory in which `-Z build-std` looks for the sources.
+struct LibraryDirectory {
     library: PathBuf,
 }
 
-impl Place {
+impl LibraryDirectory {
     fn of_toolchain() -> Result<Self> {
         Ok(Self { library: rust_library()? })
     }
@@ -55,7 +61,7 @@ impl Place {
         self.library.join("core/src/lib.rs").is_file()
     }
 
-    /// Copies a complete `library` directory there, under another name until it is all there.
+    /// Copies a complete `library` directory there; it has another name until the copy is complete.
     fn fill_from(&self, library: &Path) -> Result<()> {
         let parent = self.library.parent().context("a library has a parent directory")?;
         fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
@@ -67,7 +73,7 @@ impl Place {
     }
 }
 
-/// Removes a directory that may not be there.
+/// Removes a directory, if it exists.
 fn remove(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -85,26 +91,26 @@ fn pinned() -> Result<String> {
     Ok(channel.context("rust-toolchain.toml names no channel")?.trim_matches('"').to_owned())
 }
 
-fn from_rustup(version: &str, _place: &Place) -> Result<()> {
+fn from_rustup(version: &str, _directory: &LibraryDirectory) -> Result<()> {
     let mut add = Command::new("rustup");
     add.args(["component", "add", "rust-src", "--toolchain", version]).current_dir(root());
     let output = add.output().context("rustup can't be run")?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{}", said.trim().lines().last().unwrap_or("it failed"));
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", error.trim().lines().last().unwrap_or("it failed"));
     }
     Ok(())
 }
 
-fn from_debian(version: &str, place: &Place) -> Result<()> {
+fn from_debian(version: &str, directory: &LibraryDirectory) -> Result<()> {
     let unpacked = tempfile::tempdir().context("create a temporary directory")?;
-    unpack_package(&default_cache(), "rust-src", &format!("{version}+"), unpacked.path())?;
-    place.fill_from(&unpacked.path().join(format!("usr/src/rustc-{version}/library")))
+    labs::unpack("rust-src", &format!("{version}+"), unpacked.path())?;
+    directory.fill_from(&unpacked.path().join(format!("usr/src/rustc-{version}/library")))
 }
 
-fn from_archive(_version: &str, place: &Place) -> Result<()> {
+fn from_archive(_version: &str, directory: &LibraryDirectory) -> Result<()> {
     let archive = env::var_os(ARCHIVE).with_context(|| format!("{ARCHIVE} is not set"))?;
     let unpacked = tempfile::tempdir().context("create a temporary directory")?;
     run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(unpacked.path()))?;
-    place.fill_from(&unpacked.path().join("library"))
+    directory.fill_from(&unpacked.path().join("library"))
 }

@@ -1,36 +1,30 @@
-//! `cargo xtask demo`: the main job in one command. A bundled guest with known exits runs under
-//! KVM, and vmexit captures it: here where this host's KVM reports exits, else in the lab.
+//! `cargo xtask demo`: a bundled guest with known exits runs under KVM, and vmexit captures it; on this host
+//! where its KVM reports exits, else in the lab.
 
 use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use vmexit_tests::guest::{BareGuest, Qemu, RunningGuest, kvm_usable};
-
-use crate::{
-    build, lab, setup,
+use xtask::{
+    build,
+    labs::DemoArgs,
+    setup::{self, Need},
     tool::{is_root, run},
 };
 
-/// Arguments of `cargo xtask demo`.
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// In the lab even where this host's own KVM would do
-    #[arg(long)]
-    lab: bool,
+use crate::lab;
 
-    /// How long to capture, as vmexit takes it
-    #[arg(long, value_name = "TIME", default_value = "10s")]
-    duration: String,
-}
-
+/// Name of the guest.
 const NAME: &str = "demo";
 
-/// From the guest's start to its first round, at most.
+/// Longest time from the guest's start to its first round.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) fn demo(args: &Args) -> Result<()> {
-    setup::lab()?;
+pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
+    setup::build()?;
+    setup::programs(&[Need::Qemu])?;
+    setup::tracefs()?;
     let agent = build::agent(false)?;
     if !args.lab {
         match here(&agent) {
@@ -46,7 +40,7 @@ pub(crate) fn demo(args: &Args) -> Result<()> {
     in_lab(&args.duration)
 }
 
-/// The guest on this host's KVM, if that reports its exits.
+/// The guest on this host's KVM, which must report exits.
 fn here(agent: &Path) -> Result<RunningGuest> {
     kvm_usable()?;
     if !is_root() {

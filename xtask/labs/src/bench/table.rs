@@ -1,9 +1,8 @@
-//! Tables as all parts print them: a heading, the columns' names, names to the left and figures to the
-//! right.
+//! Tables of the parts: a heading, the columns' names, names to the left and figures to the right.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-/// A table under its heading; so many columns are names.
+/// A table under its heading; the first `names` columns are names.
 pub(super) fn render(
     heading: &str,
     columns: &[&str],
@@ -36,7 +35,7 @@ pub(super) fn whole(value: f64) -> String {
     if value < 0.0 && digits != "0" { format!("-{shown}") } else { shown }
 }
 
-/// A share of one as percent, with so many decimals.
+/// A share of one as percent, with this number of decimals.
 pub(super) fn percent(share: f64, decimals: usize) -> String {
     format!("{:.decimals$} %", 100.0 * share)
 }
@@ -53,7 +52,7 @@ mod tests {
     #[test]
     fn figures_stand_one_below_the_other() {
         let rows = [["a".into(), "5".into()], ["long name".into(), "1,234".into()]].map(Vec::from);
-        let table = render("Heading", &["way", "ns"], 1, &rows);
+        let table = render("Heading", &["method", "ns"], 1, &rows);
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines[..2], ["Heading", ""]);
         let ends: Vec<usize> = lines[2..].iter().map(|line| line.len()).collect();

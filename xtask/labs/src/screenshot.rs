@@ -9,17 +9,21 @@ use vmexit_tests::{
     lab::Stream,
     tmux,
 };
+use xtask::{
+    setup::{self, Need},
+    tool::root,
+};
 
-use crate::{lab, setup, tool::root};
+use crate::lab;
 
-/// Of the terminal.
+/// Columns and lines of the terminal.
 const SIZE: (u16, u16) = (110, 26);
 
-/// Where the picture goes.
+/// Path of the picture in the repository.
 const PICTURE: &str = "docs/top.svg";
 
 pub(crate) fn screenshot() -> Result<()> {
-    setup::lab()?;
+    setup::programs(&[Need::Tmux])?;
     let directory = Path::new("/tmp");
     let lab = lab::with_agent(None)?
         .tmux()

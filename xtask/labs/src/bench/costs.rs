@@ -1,4 +1,4 @@
-//! From what the lab printed to what each way of watching adds to an exit.
+//! From the lab's output to the cost that each tracing method adds to an exit.
 
 use std::collections::HashMap;
 
@@ -6,42 +6,42 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
+    methods::{FLOOR, TracingMethod},
     number,
     table::{percent, render, times, whole},
-    ways::{FLOOR, Way},
 };
 
-/// Nanoseconds that a way of watching must add to be taken for one: far less than any program does, and
-/// far more than two measurements of the same differ by.
+/// Least nanoseconds that a tracing method adds: far less than any program does, and far more than two
+/// measurements of the same differ by.
 const LEAST_ADDED_NS: f64 = 200.0;
 
-/// What one way of watching costs an exit, nanoseconds.
-struct Cost {
+/// Cost of an exit with one tracing method, nanoseconds.
+struct ExitCost {
     whole: f64,
     added: f64,
-    /// By a command's own threads: they would be elsewhere on a machine with more CPUs than the lab's
+    /// Part of a command's own threads, which would run elsewhere on a machine with more CPUs than the lab's
     /// one.
     own_threads: Option<f64>,
     /// Instructions of one exit by the guest's own clock, of each of [`CLOCKED`].
     instructions: [f64; 2],
 }
 
-/// What the guest's clock measures, by the name in the figures and by that in the table.
+/// Exits that the guest's clock measures: name in the figures, and name in the table.
 const CLOCKED: [(&str, &str); 2] = [("pm_timer_in", "IN"), ("cpuid", "CPUID")];
 
-/// The table; with a reference, each way's cost is also shown as a share of that one's. The guest's clock
-/// makes so many cycles an instruction.
+/// The table of all methods; with a reference, each cost is also shown as a share of the reference's. `cycles` is
+/// cycles of the guest's clock per instruction.
 pub(super) fn table(
     heading: &str,
-    ways: &[Way],
+    methods: &[TracingMethod],
     output: &str,
     reference: Option<&str>,
     cycles: f64,
 ) -> Result<String> {
-    let costs = costs(ways, output, cycles)?;
+    let costs = costs(methods, output, cycles)?;
     let find = |name: &str| {
-        let way = ways.iter().position(|way| way.name == name);
-        Ok::<_, anyhow::Error>(&costs[way.with_context(|| format!("nobody measures {name}"))?])
+        let method = methods.iter().position(|method| method.name == name);
+        Ok::<_, anyhow::Error>(&costs[method.with_context(|| format!("nobody measures {name}"))?])
     };
     let reference = match reference {
         Some(name) => Some((name, find(name)?.added)),
@@ -54,15 +54,16 @@ pub(super) fn table(
     for (_, name) in CLOCKED {
         columns.extend([name, "added", "of floor's"]);
     }
-    let rows: Vec<Vec<String>> = ways
+    let rows: Vec<Vec<String>> = methods
         .iter()
         .zip(&costs)
-        .map(|(way, cost)| {
+        .map(|(method, cost)| {
             let own = cost.own_threads.map(whole).unwrap_or_default();
-            let mut row = vec![way.name.clone(), whole(cost.whole), whole(cost.added), own];
+            let mut row = vec![method.name.clone(), whole(cost.whole), whole(cost.added), own];
             row.extend(reference.map(|(_, added)| percent(cost.added / added, 1)));
             for clocked in 0..CLOCKED.len() {
-                let added = |cost: &Cost| cost.instructions[clocked] - base.instructions[clocked];
+                let added =
+                    |cost: &ExitCost| cost.instructions[clocked] - base.instructions[clocked];
                 row.extend([cost.instructions[clocked], added(cost)].map(whole));
                 row.push(times(added(cost) / added(floor)));
             }
@@ -72,22 +73,23 @@ pub(super) fn table(
     Ok(render(heading, &columns, 1, &rows))
 }
 
-/// The cost of each way, from the lab's output; an error where one was not measured, or did not watch.
-fn costs(ways: &[Way], output: &str, cycles: f64) -> Result<Vec<Cost>> {
+/// Cost of each method, from the lab's output; an error where one was not measured, or did not trace.
+fn costs(methods: &[TracingMethod], output: &str, cycles: f64) -> Result<Vec<ExitCost>> {
     let measured = sections(output);
     let mut base = None;
-    ways.iter()
-        .map(|way| {
-            let name = &way.name;
+    methods
+        .iter()
+        .map(|method| {
+            let name = &method.name;
             let line = measured.get(name.as_str());
             let line = line.with_context(|| format!("{name} was not measured"))?;
             let measured = serde_json::from_str(line).with_context(|| name.clone())?;
-            cost(way, &measured, &mut base, cycles).with_context(|| format!("{name}: {line}"))
+            cost(method, &measured, &mut base, cycles).with_context(|| format!("{name}: {line}"))
         })
         .collect()
 }
 
-/// The line after each heading.
+/// Line after each heading, by the heading.
 fn sections(output: &str) -> HashMap<&str, &str> {
     let mut lines = output.lines();
     let mut sections = HashMap::new();
@@ -99,20 +101,25 @@ fn sections(output: &str) -> HashMap<&str, &str> {
     sections
 }
 
-fn cost(way: &Way, measured: &Value, base: &mut Option<f64>, cycles: f64) -> Result<Cost> {
+fn cost(
+    method: &TracingMethod,
+    measured: &Value,
+    base: &mut Option<f64>,
+    cycles: f64,
+) -> Result<ExitCost> {
     let exits = number(measured, "exits").context("KVM counted no exits")?;
     let whole = number(measured, "ns_per_exit").context("no exit was made")?;
     let added = whole - *base.get_or_insert(whole);
-    ensure!(added > LEAST_ADDED_NS || !way.watches, "it adds nothing: it can't have watched");
+    ensure!(added > LEAST_ADDED_NS || !method.traces, "it adds nothing: it can't have traced");
     let ran = measured["check"]["runs"].as_object().is_some_and(|runs| !runs.is_empty());
-    ensure!(ran || !way.ebpf, "none of its eBPF programs ran");
-    ensure!(!ran || way.ebpf, "eBPF programs ran, and it has none");
+    ensure!(ran || !method.ebpf, "none of its eBPF programs ran");
+    ensure!(!ran || method.ebpf, "eBPF programs ran, and it has none");
     if let Some(counted) = measured["counted"].as_f64() {
         ensure!(counted >= exits, "it counted less than KVM did");
     }
     let own_threads = measured["command_cpu_ns"].as_f64().map(|ns| ns / exits);
     let [read, cpuid] = CLOCKED.map(|(name, _)| instructions(measured, name, cycles));
-    Ok(Cost { whole, added, own_threads, instructions: [read?, cpuid?] })
+    Ok(ExitCost { whole, added, own_threads, instructions: [read?, cpuid?] })
 }
 
 /// Instructions of one exit; an error where the guest's clock does not count them.
@@ -126,11 +133,11 @@ fn instructions(measured: &Value, name: &str, cycles: f64) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::ways::{self, PERF};
+    use crate::bench::methods::{self, PERF};
 
-    fn some(names: &[&str]) -> Vec<Way> {
-        let all = [ways::beside_others(), ways::beside_perf()].concat();
-        let find = |name: &&str| all.iter().find(|way| way.name == *name).unwrap().clone();
+    fn some(names: &[&str]) -> Vec<TracingMethod> {
+        let all = [methods::beside_others(), methods::beside_perf()].concat();
+        let find = |name: &&str| all.iter().find(|method| method.name == *name).unwrap().clone();
         names.iter().map(find).collect()
     }
 
@@ -142,8 +149,8 @@ mod tests {
 {"ns_per_exit":42000.4,"exits":5,"command_cpu_ns":null,"check":{"runs":{"floor_exit":{}}},"smallest_cycles":{"pm_timer_in":6300,"cpuid":1200}}
 "#;
 
-    fn table(ways: &[Way], output: &str, reference: Option<&str>) -> Result<String> {
-        super::table("", ways, output, reference, 1.0)
+    fn table(methods: &[TracingMethod], output: &str, reference: Option<&str>) -> Result<String> {
+        super::table("", methods, output, reference, 1.0)
     }
 
     fn rows(table: &str) -> Vec<Vec<&str>> {
@@ -171,8 +178,8 @@ mod tests {
             + r#"== perf kvm stat record
 {"ns_per_exit":80000.4,"exits":5,"command_cpu_ns":50,"check":{"runs":{}},"smallest_cycles":{"pm_timer_in":7500,"cpuid":1000}}
 "#;
-        let ways = some(&["nothing", PERF, "floor"]);
-        let shown = table(&ways, &output, Some(PERF)).unwrap();
+        let methods = some(&["nothing", PERF, "floor"]);
+        let shown = table(&methods, &output, Some(PERF)).unwrap();
         assert!(shown.lines().nth(2).unwrap().contains(" of perf kvm stat record "), "{shown}");
         assert_eq!(
             rows(&shown)[1][5..12],
@@ -180,22 +187,23 @@ mod tests {
         );
         assert_eq!(rows(&shown)[2][..5], ["floor", "42,000", "2,000", "5.0", "%"]);
         assert!(table(&some(&["nothing", "floor"]), &output, Some(PERF)).is_err());
-        assert!(table(&ways[..2], &output, Some(PERF)).is_err(), "nobody measures the floor");
+        assert!(table(&methods[..2], &output, Some(PERF)).is_err(), "nobody measures the floor");
     }
 
     #[test]
     fn cycles_become_whole_instructions() {
         let output = [NOTHING, FLOOR].concat();
-        let ways = some(&["nothing", "floor"]);
-        let shown = |cycles| super::table("", &ways, &output, None, cycles);
+        let methods = some(&["nothing", "floor"]);
+        let shown = |cycles| super::table("", &methods, &output, None, cycles);
         assert!(rows(&shown(4.0).unwrap())[1].ends_with(&["300", "50", "1.00", "x"]));
         assert!(shown(8.0).is_err(), "6,300 is no multiple of 8");
     }
 
     #[test]
     fn what_was_not_measured_is_an_error() {
-        let ways = some(&["nothing", "floor", "bcc"]);
-        let table = |rest: &str| table(&ways, &[NOTHING, FLOOR, "== bcc\n", rest].concat(), None);
+        let methods = some(&["nothing", "floor", "bcc"]);
+        let table =
+            |rest: &str| table(&methods, &[NOTHING, FLOOR, "== bcc\n", rest].concat(), None);
         let good = r#"{"ns_per_exit":43000,"exits":5,"counted":6,"check":{"runs":{"bcc_exit":{}}},"smallest_cycles":{"pm_timer_in":6500,"cpuid":1500}}"#;
         assert!(table(good).is_ok());
         assert!(table("").is_err());
@@ -215,9 +223,9 @@ mod tests {
 
     #[test]
     fn programs_of_somebody_else_are_an_error() {
-        let ways = some(&["nothing", "floor"]);
-        assert!(table(&ways, &[NOTHING, FLOOR].concat(), None).is_ok());
+        let methods = some(&["nothing", "floor"]);
+        assert!(table(&methods, &[NOTHING, FLOOR].concat(), None).is_ok());
         let output = NOTHING.replace("\"runs\":{}", r#""runs":{"kvm_exit":{}}"#);
-        assert!(table(&ways, &(output + FLOOR), None).is_err());
+        assert!(table(&methods, &(output + FLOOR), None).is_err());
     }
 }

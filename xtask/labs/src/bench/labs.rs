@@ -1,4 +1,4 @@
-//! All ways of watching, one after the other, in a lab whose clock counts instructions.
+//! The tracing methods, one after the other, in a lab whose clock counts instructions.
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
@@ -9,29 +9,29 @@ use vmexit_tests::{
 };
 
 use super::{
-    Args, Programs,
+    BenchArgs, BenchPrograms,
     costs::table,
-    ways::{self, PERF, Way},
+    methods::{self, PERF, TracingMethod},
 };
 use crate::lab::pass_on;
 
-/// The lab's seconds that a measurement takes besides.
+/// Seconds of the lab that a measurement takes beside its own length.
 const AROUND: u32 = 8;
 
-/// vmexit beside other tools' ways.
-pub(super) fn exits(args: &Args, programs: &Programs) -> Result<String> {
-    let ways = ways::beside_others();
-    let output = run(LabVendor::Intel, &ways, args, programs)?;
+/// Table of vmexit beside other tools' methods.
+pub(super) fn exits(args: &BenchArgs, programs: &BenchPrograms) -> Result<String> {
+    let methods = methods::beside_others();
+    let output = run(LabVendor::Intel, &methods, args, programs)?;
     let heading = "Added to each exit (Intel lab: 10 ns are one instruction)";
-    table(heading, &ways, &output, None, 1.0)
+    table(heading, &methods, &output, None, 1.0)
 }
 
-/// vmexit beside perf.
-pub(super) fn perf(args: &Args, programs: &Programs) -> Result<String> {
-    let ways = ways::beside_perf();
-    let output = run(LabVendor::Amd, &ways, args, programs)?;
+/// Table of vmexit beside perf.
+pub(super) fn perf(args: &BenchArgs, programs: &BenchPrograms) -> Result<String> {
+    let methods = methods::beside_perf();
+    let output = run(LabVendor::Amd, &methods, args, programs)?;
     let heading = "Added to each exit, beside perf (AMD lab: 8 ns are one instruction)";
-    table(heading, &ways, &output, Some(PERF), 8.0)
+    table(heading, &methods, &output, Some(PERF), 8.0)
 }
 
 /// The demonstration's mix, but without HLT, which would make times those of the guest's timer; and long
@@ -47,10 +47,15 @@ fn guest() -> BareGuest {
     }
 }
 
-/// What the lab said.
-fn run(vendor: LabVendor, ways: &[Way], args: &Args, programs: &Programs) -> Result<String> {
+/// Standard output of the lab.
+fn run(
+    vendor: LabVendor,
+    methods: &[TracingMethod],
+    args: &BenchArgs,
+    programs: &BenchPrograms,
+) -> Result<String> {
     let guest = guest();
-    let inside = (args.seconds + AROUND) * ways.len() as u32;
+    let inside = (args.seconds + AROUND) * methods.len() as u32;
     let slowdown = match vendor {
         LabVendor::Amd => 4,
         LabVendor::Intel => 10,
@@ -67,14 +72,14 @@ fn run(vendor: LabVendor, ways: &[Way], args: &Args, programs: &Programs) -> Res
         LabVendor::Amd => lab.perf(),
         LabVendor::Intel => lab,
     };
-    let script = script(ways, args.seconds);
+    let script = script(methods, args.seconds);
     let outcome = lab.run_streaming(&script, |stream, bytes| pass_on(stream, bytes, false))?;
     ensure!(outcome.code == 0, "a measurement failed in the lab");
     Ok(String::from_utf8_lossy(&outcome.stdout).into_owned())
 }
 
-/// One guest, and all ways of watching it one after the other: a heading and a line of JSON each.
-fn script(ways: &[Way], seconds: u32) -> String {
+/// Script that runs one guest and all tracing methods, one after the other: a heading and a line of JSON each.
+fn script(methods: &[TracingMethod], seconds: u32) -> String {
     let directory = Path::new("/tmp");
     let serial = directory.join(Qemu::SERIAL).display().to_string();
     // The Intel lab's CPU is so old that KVM flushes its cache by a loop on entries from userspace. At
@@ -90,7 +95,7 @@ fn script(ways: &[Way], seconds: u32) -> String {
          bench() {{ vmexit-bench --seconds {seconds} --serial {serial} \"$@\"; }}\n",
         guest = Qemu::nested("bench").shell(directory),
     );
-    for Way { name, arguments, .. } in ways {
+    for TracingMethod { name, arguments, .. } in methods {
         let _ = writeln!(script, "echo '== {name}'; bench {arguments}");
     }
     script
@@ -110,8 +115,8 @@ mod tests {
     }
 
     #[test]
-    fn every_way_has_its_heading() {
-        let script = script(&ways::beside_others(), 4);
+    fn every_method_has_its_heading() {
+        let script = script(&methods::beside_others(), 4);
         assert!(script.contains("echo '== bcc'; bench bcc\n"));
         assert!(script.contains("echo '== vmexit --timing off'; bench command -- vmexit capture "));
     }

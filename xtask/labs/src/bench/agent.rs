@@ -1,4 +1,4 @@
-//! What the agent's own process takes while its report is looked at each second.
+//! CPU time and memory of the agent's own process while its report is read each second.
 
 use std::{fs, thread::sleep, time::Duration};
 
@@ -9,26 +9,26 @@ use vmexit_tests::{
     tmux::Tmux,
 };
 
-use super::{Programs, number, table};
+use super::{BenchPrograms, number, table};
 
-/// How many vCPUs are busy at a time.
+/// Numbers of busy vCPUs to measure with.
 const VCPUS: [u32; 2] = [10, 2_000];
 
-/// The share of all ports that must have been accessed in the average second.
+/// Share of all ports that must be accessed in the average second.
 const BUSY: f64 = 0.95;
 
-/// How long to poll.
+/// Seconds of polling.
 const SECONDS: u32 = 20;
 
-/// From the live view's start to its measurement.
+/// Time from the live view's start to its measurement.
 const WARM_UP: Duration = Duration::from_secs(5);
 
-/// What is done at each look.
+/// Stages of a poll.
 const STAGES: [&str; 5] = ["read", "subtract", "build", "render", "free"];
 
-/// Each number of vCPUs as it is on a host whose KVM does not report exits, and as if it did; and the live
-/// view.
-pub(super) fn measure(programs: &Programs) -> Result<String> {
+/// Tables of the agent at each number of vCPUs, without and with made-up times (as on hosts whose KVM reports no
+/// exits, and exits), and of the live view.
+pub(super) fn measure(programs: &BenchPrograms) -> Result<String> {
     let (mut rows, mut tops) = (Vec::new(), Vec::new());
     for vcpus in VCPUS {
         eprintln!("bench: {vcpus} vCPUs");
@@ -54,8 +54,8 @@ pub(super) fn measure(programs: &Programs) -> Result<String> {
     Ok(format!("{polled}\n{tops}\n{}", frame(programs)?))
 }
 
-/// The share of a core that `vmexit top` takes, its first VM open.
-fn top(programs: &Programs) -> Result<f64> {
+/// Share of a core that `vmexit top` takes with its first VM focused.
+fn top(programs: &BenchPrograms) -> Result<f64> {
     let tmux = Tmux::start(200, 50)?;
     tmux.line(&format!("exec {} top", programs.agent.display()))?;
     tmux.wait("list of VMs", |screen| screen.contains("Top detail"))?;
@@ -75,8 +75,8 @@ fn cpu_ns(pid: &str) -> Result<u64> {
     Ok(ns.parse()?)
 }
 
-/// What the live view takes for a frame.
-fn frame(programs: &Programs) -> Result<String> {
+/// Table of the live view's cost per frame.
+fn frame(programs: &BenchPrograms) -> Result<String> {
     let measured = programs.bench(&["frame"])?;
     let ms = |ns: f64| format!("{:.2}", ns / 1e6);
     let mut rows = Vec::new();
@@ -98,7 +98,7 @@ fn frame(programs: &Programs) -> Result<String> {
     Ok(table::render(&heading, &columns, 1, &rows))
 }
 
-/// One row; an error where not all vCPUs were busy all the time.
+/// Row of a measurement; an error where not all vCPUs were busy all the time.
 fn row(vcpus: u32, times: bool, measured: &Value) -> Result<Vec<String>> {
     let busy = number(measured, "busy_vcpus")?;
     ensure!(busy == f64::from(vcpus), "only {busy} vCPUs were busy all the time");
