@@ -4,6 +4,8 @@ pub(crate) mod capture;
 mod completions;
 mod diff;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod explain;
 mod import;
 mod record;
