@@ -50,7 +50,7 @@ Examples:
   vmexit-bench bpftrace --seconds 8 --serial guest.serial
   vmexit-bench command --seconds 8 --serial guest.serial -- vmexit capture --quiet -o report.txt
   vmexit-bench poll --seconds 20 --vcpus 10")]
-struct BenchArgs {
+struct BenchCli {
     /// Way to watch exits
     mode: Mode,
 
@@ -134,7 +134,7 @@ struct RunsCheck {
 }
 
 fn main() -> ExitCode {
-    let args = BenchArgs::parse();
+    let args = BenchCli::parse();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -145,7 +145,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run(args: &BenchArgs) -> Result<()> {
+async fn run(args: &BenchCli) -> Result<()> {
     ensure!(
         (args.mode == Mode::Command) != args.command.is_empty(),
         "a command is for mode command, and mode command for a command"
@@ -188,7 +188,7 @@ async fn run(args: &BenchArgs) -> Result<()> {
     Ok(())
 }
 
-async fn check(args: &BenchArgs, length: Duration, others: &OtherPrograms) -> Result<RunsCheck> {
+async fn check(args: &BenchCli, length: Duration, others: &OtherPrograms) -> Result<RunsCheck> {
     let counting = EnabledStatistics::start()?;
     let start = CounterReading::read(&args.exits, None)?;
     sleep(length).await;
