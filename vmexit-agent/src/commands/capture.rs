@@ -38,13 +38,13 @@ pub(crate) struct CaptureArgs {
 /// Arguments of one capture.
 #[derive(Debug, Args)]
 pub(crate) struct MeasureArgs {
+    #[command(flatten)]
+    pub(crate) count: CountArgs,
+
     /// Length of the capture; ctrl-c ends it early and still reports
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration,
         help_heading = CAPTURE)]
     pub(crate) duration: Duration,
-
-    #[command(flatten)]
-    pub(crate) count: CountArgs,
 
     /// Print no progress line
     #[arg(short, long, help_heading = OUTPUT)]
@@ -57,7 +57,7 @@ Examples:
   vmexit capture --vm win10 -d 1m         one VM, one minute
   vmexit capture --by vcpu --rows 5       each vCPU, five rows per table
   vmexit capture --event vmexit,msr       exits and registers only: cheaper
-  vmexit capture -o before.vmexit         a recording, for vmexit report and diff
+  vmexit capture -o before.vmexit         a recording, for report and diff
   vmexit capture --format json -o x.json  for a program to read";
 
 /// How often the progress line changes and new VMs are named.

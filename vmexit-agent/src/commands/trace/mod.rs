@@ -43,6 +43,9 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TraceArgs {
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+
     /// Shortest duration of an exit to show, from exit to entry
     #[arg(short, long, value_name = "TIME", default_value = "1ms", value_parser = parse_threshold,
         help_heading = CAPTURE)]
@@ -53,7 +56,8 @@ pub(crate) struct TraceArgs {
     pub(crate) waiting: bool,
 
     /// Length of the trace [default: until ctrl-c]
-    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = CAPTURE)]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration,
+        help_heading = CAPTURE)]
     pub(crate) duration: Option<Duration>,
 
     /// End after N exits
@@ -64,15 +68,12 @@ pub(crate) struct TraceArgs {
     /// Format: a table with a line per exit, or a JSON object per line
     #[arg(short, long, value_parser = choice::<Format>(), default_value = "text", help_heading = OUTPUT)]
     pub(crate) format: Format,
-
-    #[command(flatten)]
-    pub(crate) watch: WatchArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  vmexit trace                                exits of 1 ms and longer, until ctrl-c
-  vmexit trace --vm win10 --slower-than 20us  one VM, exits of 20 µs and longer
+  vmexit trace                                exits of 1 ms or longer
+  vmexit trace --vm win10 --slower-than 20us  one VM, 20 µs or longer
   vmexit trace --waiting -d 10s -n 100        with HLT; ten seconds or 100 exits
   vmexit trace --format json | jq -c 'select(.vcpu == 0)'";
 
