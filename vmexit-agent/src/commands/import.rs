@@ -85,7 +85,7 @@ fn read(path: &Path) -> Result<Imported, ImportError> {
     }
 }
 
-/// Logs what is in the text but not in the recording.
+/// Logs warnings about parts of the text that the recording lacks.
 fn warn_of_omissions(imported: &Imported) {
     if let Some(example) = &imported.example {
         let lines = plural(imported.unparsed_lines, "line");

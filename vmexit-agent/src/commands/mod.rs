@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_consistent() {
+    fn cli_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 

@@ -47,6 +47,8 @@ pub(super) async fn run(args: RecordArgs) -> Result<(), Error> {
     let recorder = open_recorder(&args.directory, args.limits.limits())?;
     let service = Service::start(&args.count, args.interval).await?;
     let directory = escape::path(&args.directory);
-    eprintln!("vmexit: recording into {directory}; vmexit report {directory} --since 10m shows it");
+    eprintln!(
+        "vmexit: recording into {directory}; show it with: vmexit report {directory} --since 10m"
+    );
     service.run(None, Some(recorder)).await
 }

@@ -220,7 +220,7 @@ impl Top {
             Effect::Interval => self.source.set_period(self.state.interval()),
             Effect::Save => {
                 let message = match self.save().await {
-                    Ok(path) => format!("written: vmexit report {path} shows it"),
+                    Ok(path) => format!("written; show it with: vmexit report {path}"),
                     Err(error) => error.to_string(),
                 };
                 self.state.say(message);

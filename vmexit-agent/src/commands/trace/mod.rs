@@ -78,7 +78,7 @@ Examples:
   vmexit trace --format json | jq -c 'select(.vcpu == 0)'";
 
 /// Time limit for writing after a request to stop.
-const PATIENCE: Duration = Duration::from_secs(1);
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Exits written at once.
 const BATCH: usize = 256;
@@ -230,7 +230,7 @@ struct ExitWriter {
 }
 
 impl ExitWriter {
-    /// Writes exits. A slow reader delays it, but after a request to stop only for [`PATIENCE`].
+    /// Writes exits. A slow reader delays it, but after a request to stop only for [`STOP_TIMEOUT`].
     async fn write_until(
         &mut self,
         stop: &mut Stop,
@@ -238,15 +238,15 @@ impl ExitWriter {
     ) -> Result<WriteOutcome, Error> {
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(exits.len());
         let lines = self.render(&exits[..wanted]).await?;
-        let mut asked = false;
+        let mut stopped = false;
         let written = {
             let write = self.write(&lines);
             tokio::pin!(write);
             tokio::select! {
                 written = &mut write => written?,
                 () = stop.requested() => {
-                    asked = true;
-                    match timeout(PATIENCE, write).await {
+                    stopped = true;
+                    match timeout(STOP_TIMEOUT, write).await {
                         Ok(written) => written?,
                         Err(_) => return Ok(WriteOutcome::Stuck(exits.len())),
                     }
@@ -257,7 +257,7 @@ impl ExitWriter {
         self.shown += wanted as u64;
         Ok(match written {
             WriteOutcome::All if self.left == 0 => WriteOutcome::Enough,
-            WriteOutcome::All if asked => WriteOutcome::Stopped,
+            WriteOutcome::All if stopped => WriteOutcome::Stopped,
             written => written,
         })
     }
