@@ -124,7 +124,7 @@ impl LimitArgs {
 /// Period of a recording.
 #[derive(Debug, Args)]
 pub(crate) struct PeriodArgs {
-    /// Start of the period: 03:12 (local time, the latest that has been), '2026-11-23 03:12',
+    /// Start of the period: 03:12 (local time, today or yesterday), '2026-11-23 03:12',
     /// 2026-11-23T03:12:00Z, or 2h for two hours ago
     #[arg(long, value_name = "TIME", requires = "file", value_parser = parse_time, help_heading = TARGET)]
     pub(crate) since: Option<SystemTime>,

@@ -75,7 +75,7 @@ enum Command {
     Trace(trace::TraceArgs),
     /// List the VMs on this host
     Vms(vms::VmsArgs),
-    /// Check whether this host can be traced, and how to fix what can't
+    /// Check whether this host can be traced, with a remedy for each problem
     Doctor(doctor::DoctorArgs),
     /// Write a shell's completions to standard output
     Completions(completions::CompletionsArgs),
