@@ -198,7 +198,7 @@ fn top_counts_of_bounded_guest_are_exact() {
     again.wait_dots(ROUNDS, PATIENCE).unwrap();
     std::thread::sleep(Duration::from_secs(1));
     tmux.press(&["c", "w"]).unwrap();
-    tmux.wait("file", |screen| screen.contains("written: vmexit report ")).unwrap();
+    tmux.wait("file", |screen| screen.contains("written; show it with: vmexit report ")).unwrap();
     let files: Vec<_> = fs::read_dir(directory.path()).unwrap().flatten().collect();
     assert_eq!(files.len(), 1, "a temporary file is left");
     let file = files[0].path();

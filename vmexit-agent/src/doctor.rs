@@ -1,4 +1,4 @@
-//! Checks of `vmexit doctor`: whether this host can be traced, and how to fix what can't.
+//! Checks of `vmexit doctor`: whether this host can be traced, and how to fix it if not.
 
 use serde::Serialize;
 use vmexit_common::layout::reason_in;
@@ -33,7 +33,7 @@ pub struct Check {
     pub name: String,
     /// Result of the check.
     pub state: CheckState,
-    /// What was found and, for problems, what to do.
+    /// The finding and, for problems, the remedy.
     pub message: String,
 }
 
@@ -196,10 +196,10 @@ fn vm(vm: &vm::Vm) -> Check {
     )
 }
 
-/// Check of a short capture, by the exits and the other events it saw.
-pub fn exits(seen: u64, others: u64) -> Check {
-    match (seen, others) {
-        (1.., _) => check("exits", CheckState::Ok, format!("{seen} in one second")),
+/// Checks the number of exits and of other events in a capture of one second.
+pub fn exits(exits: u64, other_events: u64) -> Check {
+    match (exits, other_events) {
+        (1.., _) => check("exits", CheckState::Ok, format!("{exits} in one second")),
         (0, 1..) => {
             let message =
                 "KVM reports other events but no exits: reports have counts, but no times";

@@ -42,13 +42,13 @@ pub enum Error {
     UnknownVm {
         /// Argument of `--vm`.
         wanted: String,
-        /// Names and process IDs of the VMs there are.
+        /// Names and process IDs of the VMs that were found.
         known: String,
     },
     /// `--qmp` was given, but `--vm` matches several VMs.
     #[error("--qmp is the socket of one VM: select that VM with --vm")]
     QmpNeedsOneVm,
-    /// Checks of `vmexit doctor` failed; the number of them.
+    /// Checks of `vmexit doctor` failed; their number.
     #[error("{0} of these checks failed: a capture can't work until they are fixed")]
     ChecksFailed(usize),
     /// The output can't be written.

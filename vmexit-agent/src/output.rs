@@ -87,7 +87,7 @@ pub(crate) async fn print(mut text: Bytes) -> Result<bool, Error> {
     }
 }
 
-/// A measurement as a report or a recording.
+/// Encodes a measurement as a report or a recording.
 ///
 /// # Errors
 /// The measurement can't be encoded in that format.
@@ -109,19 +109,23 @@ pub(crate) fn render(
 
 impl Target {
     async fn open(path: &Path) -> io::Result<Self> {
-        let plain = match fs::metadata(path).await {
+        let is_regular = match fs::metadata(path).await {
             Ok(existing) => existing.is_file(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => return Err(error),
         };
-        let temporary = plain.then(|| {
+        let temporary = is_regular.then(|| {
             let mut name = path.as_os_str().to_owned();
             name.push(format!(".{}.partial", std::process::id()));
             PathBuf::from(name)
         });
         let to_open = temporary.as_deref().unwrap_or(path);
-        let file =
-            fs::OpenOptions::new().write(true).create(plain).truncate(plain).open(to_open).await?;
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create(is_regular)
+            .truncate(is_regular)
+            .open(to_open)
+            .await?;
         Ok(Self { path: path.into(), temporary, file })
     }
 

@@ -4,7 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::Error;
 
-/// Listener for SIGINT and SIGTERM. A command that gets one ends early and still writes what it has.
+/// Listener for SIGINT and SIGTERM. A command that gets one ends early and still writes its results.
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use env_logger::{Builder, Env, Logger};
 use log::{Level, Log, Metadata, Record};
 
-/// Bytes of messages held at most; later messages are dropped.
+/// Maximum size of all held messages, bytes; later messages are dropped.
 const MAX_BYTES: usize = 64 << 10;
 
 /// env_logger, which filters all messages and writes to standard error.

@@ -108,7 +108,7 @@ async fn ask(peer: Peer) -> (Result<String, MonitorError>, usize, Duration) {
 }
 
 #[tokio::test]
-async fn qmp_bad_peers_fail_within_time_and_size_limits() {
+async fn memory_tree_of_bad_peers_fails_within_time_and_size_limits() {
     type Is = fn(&QmpError) -> bool;
     let floods = |answers, with| Peer { answers, then: Then::Floods(with) };
     let hangs = |answers| Peer { answers, then: Then::Hangs };
@@ -172,7 +172,7 @@ async fn qmp_bad_peers_fail_within_time_and_size_limits() {
 }
 
 #[tokio::test]
-async fn qmp_answer_without_tree_is_an_error() {
+async fn memory_tree_of_other_answer_is_an_error() {
     let answers: &[&[u8]] =
         &[GREETING, READY, b"{\"return\": \"unknown option -f\\r\\n\", \"id\": 2}"];
     let (answer, ..) = ask(Peer { answers, then: Then::Hangs }).await;
@@ -194,12 +194,13 @@ async fn memory_tree_tries_all_monitors_and_reports_failures() {
 
     let libvirt = vm(Monitor::Libvirt("win10".to_owned()));
     let says = memory_tree(&libvirt, &options(LONG)).await.unwrap_err().to_string();
-    let ways: Vec<&str> = says.split("; ").collect();
+    let failures: Vec<&str> = says.split("; ").collect();
     assert!(
-        ways[0].ends_with("/missing: it can't be reached: No such file or directory (os error 2)")
+        failures[0]
+            .ends_with("/missing: it can't be reached: No such file or directory (os error 2)")
     );
-    assert!(ways[1].ends_with("/plain: it is not a socket"), "{says}");
-    assert!(ways[2].starts_with("libvirt domain win10: not asked"), "{says}");
+    assert!(failures[1].ends_with("/plain: it is not a socket"), "{says}");
+    assert!(failures[2].starts_with("libvirt domain win10: not asked"), "{says}");
 }
 
 #[tokio::test]

@@ -12,9 +12,18 @@ pub trait Choice: Copy + PartialEq + 'static {
         Self::CHOICES.iter().find(|(choice, ..)| *choice == self).map_or("", |(_, name, _)| name)
     }
 
-    /// The value of a name.
+    /// Second name, which is accepted and not listed.
+    fn alias(self) -> Option<&'static str> {
+        None
+    }
+
+    /// Returns the value with a name or alias.
+    ///
+    /// # Errors
+    /// No value has the name; the message lists the names.
     fn from_name(name: &str) -> Result<Self, String> {
-        let found = Self::CHOICES.iter().find(|(_, known, _)| *known == name);
+        let is_named = |choice: Self, known: &str| known == name || choice.alias() == Some(name);
+        let found = Self::CHOICES.iter().find(|(choice, known, _)| is_named(*choice, known));
         found.map(|(choice, ..)| *choice).ok_or_else(|| {
             let known: Vec<&str> = Self::CHOICES.iter().map(|(_, name, _)| *name).collect();
             format!("expected one of {}", known.join(", "))

@@ -1,4 +1,7 @@
 //! Arguments that several commands share. Those of one command are in its module in [`commands`](crate::commands).
+//!
+//! `--help` shows headings in the order of their first arguments, and a command's own options before shared ones of the
+//! same heading, which have a `display_order` from 100.
 
 mod choice;
 mod parse;
@@ -53,7 +56,7 @@ pub(crate) struct CountArgs {
 
     /// Events to capture besides exits by reason; vmexit alone is cheapest
     #[arg(long = "event", value_name = "EVENT", value_delimiter = ',', value_parser = choice::<Event>(),
-        default_values_t = Event::ALL, help_heading = CAPTURE)]
+        default_values_t = Event::ALL, display_order = 100, help_heading = CAPTURE)]
     pub(crate) events: Vec<Event>,
 
     /// Exits to time: all, one in N (as 1/N), or off; all exits are counted
@@ -79,7 +82,7 @@ impl CountArgs {
 /// VMs to trace, and how.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// VM to trace, by name or process id; can be repeated [default: all]
+    /// VM to trace, by name or process ID; can be repeated [default: all]
     #[arg(long = "vm", value_name = "NAME|PID", help_heading = TARGET)]
     pub(crate) vms: Vec<String>,
 
@@ -93,7 +96,7 @@ pub(crate) struct WatchArgs {
     pub(crate) max_vcpus: Option<u32>,
 
     /// Kind of tracepoints to attach to
-    #[arg(long, value_enum, default_value_t, hide_short_help = true, help_heading = COST)]
+    #[arg(long, value_name = "KIND", value_enum, default_value_t, hide_short_help = true, help_heading = COST)]
     pub(crate) tracepoints: Tracepoints,
 }
 
@@ -121,7 +124,7 @@ impl LimitArgs {
 /// Period of a recording.
 #[derive(Debug, Args)]
 pub(crate) struct PeriodArgs {
-    /// Start of the period: 03:12 (local time, the latest that has been), '2026-11-23 03:12',
+    /// Start of the period: 03:12 (local time, today or yesterday), '2026-11-23 03:12',
     /// 2026-11-23T03:12:00Z, or 2h for two hours ago
     #[arg(long, value_name = "TIME", requires = "file", value_parser = parse_time, help_heading = TARGET)]
     pub(crate) since: Option<SystemTime>,
@@ -212,11 +215,12 @@ impl TableArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// How to find the devices of ports and addresses
-    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = CAPTURE)]
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", display_order = 101, help_heading = CAPTURE)]
     pub(crate) devices: Devices,
 
     /// QMP socket of the VM, if its command line has none; needs --vm
-    #[arg(long, value_name = "PATH", requires = "vms", conflicts_with = "devices", help_heading = CAPTURE)]
+    #[arg(long, value_name = "PATH", requires = "vms", conflicts_with = "devices", display_order = 102,
+        help_heading = CAPTURE)]
     pub(crate) qmp: Option<PathBuf>,
 }
 

@@ -38,7 +38,7 @@ fn period(text: &str, now: &Zoned) -> Result<Period, String> {
 /// Checks that a period ends after it begins.
 ///
 /// # Errors
-/// It does not; the message is for the user.
+/// The period ends before it begins; the message is for the user.
 pub(crate) fn check_period(period: Period) -> Result<(), String> {
     match (period.since, period.until) {
         (Some(since), Some(until)) if since >= until => {

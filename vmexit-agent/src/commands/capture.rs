@@ -38,13 +38,13 @@ pub(crate) struct CaptureArgs {
 /// Arguments of one capture.
 #[derive(Debug, Args)]
 pub(crate) struct MeasureArgs {
+    #[command(flatten)]
+    pub(crate) count: CountArgs,
+
     /// Length of the capture; ctrl-c ends it early and still reports
     #[arg(short, long, value_name = "TIME", default_value = "10s", value_parser = parse_duration,
         help_heading = CAPTURE)]
     pub(crate) duration: Duration,
-
-    #[command(flatten)]
-    pub(crate) count: CountArgs,
 
     /// Print no progress line
     #[arg(short, long, help_heading = OUTPUT)]
@@ -57,10 +57,10 @@ Examples:
   vmexit capture --vm win10 -d 1m         one VM, one minute
   vmexit capture --by vcpu --rows 5       each vCPU, five rows per table
   vmexit capture --event vmexit,msr       exits and registers only: cheaper
-  vmexit capture -o before.vmexit         a recording, for vmexit report and diff
+  vmexit capture -o before.vmexit         a recording, for report and diff
   vmexit capture --format json -o x.json  for a program to read";
 
-/// How often the progress line changes and new VMs are named.
+/// Period of the progress line and of the search for new VMs.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Steps of a long capture, for the report over time.
@@ -74,15 +74,14 @@ const WINDOWS: u32 = 5;
 const MAX_WINDOW_PERIOD: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
-    let CaptureArgs { measure: asked, written: wanted, tables } = args;
-    let output = Output::for_measurement(&wanted).await?;
-    let measurement = measure(&asked).await?;
-    let format = wanted.format();
-    output.write(output::render(&measurement, format, &tables.options())?).await?;
-    if let (MeasurementFormat::Recording, Some(file), false) = (format, &wanted.output, asked.quiet)
-    {
-        let file = escape::path(file);
-        eprintln!("vmexit: {file} is a recording: vmexit report {file} shows it");
+    let output = Output::for_measurement(&args.written).await?;
+    let measurement = measure(&args.measure).await?;
+    let format = args.written.format();
+    output.write(output::render(&measurement, format, &args.tables.options())?).await?;
+    let file = args.written.output.filter(|_| format == MeasurementFormat::Recording);
+    if let Some(file) = file.filter(|_| !args.measure.quiet) {
+        let file = escape::path(&file);
+        eprintln!("vmexit: recorded to {file}; show it with: vmexit report {file}");
     }
     Ok(())
 }
@@ -108,7 +107,7 @@ pub(super) async fn measure(args: &MeasureArgs) -> Result<Measurement, Error> {
     Ok(measurement)
 }
 
-/// Adds steps until the time is up, or until a request to stop; true for the latter.
+/// Adds steps until the end of the capture or a request to stop; returns whether it was stopped.
 async fn watch(
     args: &MeasureArgs,
     session: &mut LiveSession,
@@ -146,7 +145,7 @@ async fn watch(
     Ok(interrupted)
 }
 
-/// Progress line on standard error; hidden if that is no terminal.
+/// Progress line on standard error; hidden unless that is a terminal.
 fn progress_line(args: &MeasureArgs) -> ProgressBar {
     if args.quiet {
         return ProgressBar::hidden();

@@ -37,7 +37,7 @@ pub(crate) struct DiffArgs {
     #[arg(long, alias = "after", value_name = "SINCE..UNTIL", value_parser = parse_period, help_heading = TARGET)]
     pub(crate) after_period: Option<Period>,
 
-    /// VM to compare, by name or by its process ID in either; can be repeated [default: all]
+    /// VM to compare, by name or by its process ID in either recording; can be repeated [default: all]
     #[arg(long = "vm", value_name = "NAME|PID", help_heading = TARGET)]
     pub(crate) vms: Vec<String>,
 
@@ -62,12 +62,13 @@ pub(crate) struct DiffArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  vmexit diff before.vmexit after.vmexit                 all VMs that are in both
+  vmexit diff before.vmexit after.vmexit                 all VMs in both
   vmexit diff before.vmexit after.vmexit --vm win10      one VM
-  vmexit diff before.vmexit after.vmexit --event ioport  exits by reason and ports
-  vmexit diff /var/lib/vmexit --before-period 02:00..03:00 --after-period 03:00..04:00
+  vmexit diff before.vmexit after.vmexit --event ioport  reasons and ports
+  vmexit diff /var/lib/vmexit \\
+      --before-period 02:00..03:00 --after-period 03:00..04:00
 
-VMs are matched by name, else by UUID, else by process ID. Rates are compared, so the lengths may differ. A difference below three standard errors or below 10 % is noise.";
+VMs are matched by name, else by UUID, else by process ID. Rates are compared, so the lengths may differ. A difference below three standard errors or below 10% is noise.";
 
 pub(super) async fn run(args: DiffArgs) -> Result<(), Error> {
     let before = recorded::read(&args.before, args.before_period.unwrap_or_default());

@@ -40,17 +40,17 @@ const COUNT_TIME: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: DoctorArgs) -> Result<(), Error> {
     let mut checks = doctor::examine();
-    let works = checks.iter().all(|check| check.state < CheckState::Problem);
-    if works {
-        checks.push(programs().await);
+    let can_load = checks.iter().all(|check| check.state < CheckState::Problem);
+    if can_load {
+        checks.push(check_programs().await);
     }
     let problems = checks.iter().filter(|check| check.state == CheckState::Problem).count();
     Output::open(None).await?.write(render(&checks, args.format)?).await?;
     if problems > 0 { Err(Error::ChecksFailed(problems)) } else { Ok(()) }
 }
 
-/// Check that programs can be loaded and attached, and whether exits are seen.
-async fn programs() -> Check {
+/// Checks whether programs can be loaded and attached, and whether they see exits.
+async fn check_programs() -> Check {
     let vms = discover::find_all().map(|found| found.vms).unwrap_or_default();
     match count_events(&vms).await {
         Err(error) => Check {
@@ -63,7 +63,7 @@ async fn programs() -> Check {
             state: CheckState::Ok,
             message: "loaded and attached; no VM is running to count exits of".into(),
         },
-        Ok(Some((exits, others))) => doctor::exits(exits, others),
+        Ok(Some((exits, other_events))) => doctor::exits(exits, other_events),
     }
 }
 
@@ -87,9 +87,9 @@ async fn count_events(vms: &[vm::Vm]) -> Result<Option<(u64, u64)>, Error> {
     sleep(COUNT_TIME).await;
     let interval = Interval::between(&Snapshot::default(), &probe.snapshot(|_| false)?);
     let exits = interval.vcpus.iter().map(|vcpu| vcpu.observed).sum();
-    let others =
+    let other_events =
         interval.vcpus.iter().flat_map(|vcpu| &vcpu.details).map(|row| row.unmatched).sum();
-    Ok(Some((exits, others)))
+    Ok(Some((exits, other_events)))
 }
 
 fn render(checks: &[Check], format: Format) -> Result<Bytes, Error> {

@@ -61,9 +61,9 @@ pub(super) async fn run(args: ExplainArgs) -> Result<(), Error> {
 }
 
 /// The recording, with only the VMs and events given in the arguments.
-fn filtered(mut recording: Measurement, asked: &MeasureArgs) -> Result<Measurement, Error> {
-    let events = &asked.count.events;
+fn filtered(mut recording: Measurement, args: &MeasureArgs) -> Result<Measurement, Error> {
+    let events = &args.count.events;
     let all = events.len() == Event::ALL.len();
-    recorded::filter(&mut recording, &asked.count.watch.vms, if all { &[] } else { events })?;
+    recorded::filter(&mut recording, &args.count.watch.vms, if all { &[] } else { events })?;
     Ok(recording)
 }

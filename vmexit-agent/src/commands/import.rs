@@ -22,7 +22,7 @@ use crate::{
 /// Arguments of `vmexit import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// Program that measured.
+    /// Program whose measurements to import
     #[command(subcommand)]
     pub(crate) from: ImportFrom,
 }
@@ -56,9 +56,9 @@ const EXAMPLES: &str = "\
 Examples:
   perf kvm stat record -a -o perf.data sleep 10
   perf script --header -F +pid --ns --show-lost-events -i perf.data > perf.txt
-  vmexit import perf perf.txt                          tables
-  vmexit import perf perf.txt -o before.vmexit         a recording, for vmexit report and diff
-  perf script -i perf.data | vmexit import perf -      without a file
+  vmexit import perf perf.txt                      tables
+  vmexit import perf perf.txt -o before.vmexit     a recording, for report, diff
+  perf script -i perf.data | vmexit import perf -  without a file
 
 -F +pid separates VMs, --ns prints times in nanoseconds, --header names the host, --show-lost-events counts the events that perf lost. Events read: kvm_exit, kvm_entry, kvm_pio, kvm_mmio, and kvm_msr, which older versions of perf do not record.";
 
@@ -85,7 +85,7 @@ fn read(path: &Path) -> Result<Imported, ImportError> {
     }
 }
 
-/// Logs what is in the text but not in the recording.
+/// Logs warnings about parts of the text that the recording lacks.
 fn warn_of_omissions(imported: &Imported) {
     if let Some(example) = &imported.example {
         let lines = plural(imported.unparsed_lines, "line");

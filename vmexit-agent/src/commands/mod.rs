@@ -30,11 +30,11 @@ Exit codes:
   1  unexpected failure
   2  wrong usage
   3  not permitted
-  4  this host can't be traced: no KVM, no tracefs, a tracepoint or kernel feature missing
+  4  this host can't be traced: KVM, tracefs, or a kernel feature is missing
   5  no VM is running
   6  no such VM
   7  the output can't be written
-  8  a file can't be read: missing, not a recording, damaged, or of a newer version";
+  8  a file can't be read: missing, damaged, not a recording, or too new";
 
 /// Count and time the VM exits of KVM guests, by reason and by device
 #[derive(Debug, Parser)]
@@ -77,7 +77,7 @@ enum Command {
     Trace(trace::TraceArgs),
     /// List the VMs on this host
     Vms(vms::VmsArgs),
-    /// Check whether this host can be traced, and how to fix what can't
+    /// Check whether this host can be traced, with a remedy for each problem
     Doctor(doctor::DoctorArgs),
     /// Write a shell's completions to standard output
     Completions(completions::CompletionsArgs),
@@ -113,6 +113,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::args::heading;
 
     /// Old spellings of options, which stay valid and hidden, and the new ones.
     const OLD_AND_NEW: [(&str, &str); 12] = [
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_consistent() {
+    fn cli_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
@@ -164,36 +165,122 @@ mod tests {
         }
     }
 
-    #[test]
-    fn old_options_are_hidden_in_help() {
+    /// The program's commands, complete with global arguments.
+    fn built() -> clap::Command {
         let mut cli = Cli::command();
         cli.build();
-        for command in commands(&cli) {
+        cli
+    }
+
+    /// Help of a command as on a terminal of the given width.
+    fn help(command: &clap::Command, width: usize, long: bool) -> String {
+        let mut command = command.clone().term_width(width);
+        let help = if long { command.render_long_help() } else { command.render_help() };
+        help.to_string()
+    }
+
+    /// Texts that help pages of a command contain, each with the name of its place.
+    fn texts(command: &clap::Command) -> Vec<(String, String)> {
+        let name = command.get_name();
+        let of_command = [
+            command.get_about(),
+            command.get_long_about(),
+            command.get_before_help(),
+            command.get_before_long_help(),
+            command.get_after_help(),
+            command.get_after_long_help(),
+        ];
+        let of_command = of_command.into_iter().map(|text| (name.to_owned(), text));
+        let of_arguments = command.get_arguments().flat_map(|argument| {
+            let texts = [argument.get_help(), argument.get_long_help()];
+            texts.map(|text| (format!("{name} {argument}"), text))
+        });
+        let texts = of_command.chain(of_arguments);
+        texts.filter_map(|(place, text)| Some((place, text?.to_string()))).collect()
+    }
+
+    #[test]
+    fn old_options_are_hidden_in_help() {
+        for command in commands(&built()) {
+            let name = command.get_name();
             for argument in command.get_arguments() {
-                assert_eq!(
-                    argument.get_visible_aliases(),
-                    None,
-                    "{} {argument}",
-                    command.get_name()
-                );
-                assert_eq!(argument.get_visible_short_aliases(), None, "{argument}");
+                let visible = argument.get_visible_aliases().unwrap_or_default();
+                assert!(visible.is_empty(), "{name} {argument}: {visible:?}");
+                let visible = argument.get_visible_short_aliases().unwrap_or_default();
+                assert!(visible.is_empty(), "{name} {argument}: {visible:?}");
             }
         }
     }
 
     #[test]
-    fn options_of_commands_have_help_headings() {
-        let mut cli = Cli::command();
-        cli.build();
-        for command in commands(&cli) {
+    fn sort_accepts_fields_and_hides_them_in_help() {
+        assert_eq!(parsed("capture --sort total_ns"), parsed("capture --sort time"));
+        assert_eq!(parsed("top --sort userspace_ns"), parsed("top --sort user"));
+        assert_ne!(parsed("report FILE --sort p99_ns"), parsed("report FILE"));
+        assert!(Cli::try_parse_from(["vmexit", "capture", "--sort", "stddev"]).is_err());
+        let cli = built();
+        let capture = cli.find_subcommand("capture").unwrap();
+        let help = help(capture, 100, true);
+        assert!(help.contains("- time:") && !help.contains("total_ns"), "{help}");
+    }
+
+    #[test]
+    fn options_of_commands_have_help_headings_in_order() {
+        const ORDER: [&str; 4] =
+            [heading::TARGET, heading::CAPTURE, heading::COST, heading::OUTPUT];
+        for command in commands(&built()) {
+            let name = command.get_name();
+            let mut shown = Vec::new();
             for argument in command.get_arguments().filter(|argument| !argument.is_positional()) {
-                let is_general = matches!(argument.get_id().as_str(), "help" | "version");
-                assert_eq!(
-                    argument.get_help_heading().is_none(),
-                    is_general,
-                    "{} {argument}",
-                    command.get_name()
-                );
+                if matches!(argument.get_id().as_str(), "help" | "version") {
+                    continue;
+                }
+                let heading = argument.get_help_heading();
+                let place = ORDER.iter().position(|known| Some(*known) == heading);
+                let place = place.unwrap_or_else(|| panic!("{name} {argument}: {heading:?}"));
+                if !shown.contains(&place) {
+                    shown.push(place);
+                }
+            }
+            assert!(shown.is_sorted(), "{name}: {shown:?} of {ORDER:?}");
+        }
+    }
+
+    /// Line feeds in a text stay when clap wraps it. They are thus allowed only between paragraphs, and in lists, whose
+    /// lines fit a terminal of 80 columns.
+    #[test]
+    fn help_texts_have_line_breaks_in_lists_only() {
+        for command in commands(&built()) {
+            for (place, text) in texts(command) {
+                for paragraph in text.split("\n\n") {
+                    let mut lines = paragraph.lines();
+                    let first = lines.next().unwrap_or_default();
+                    let list: Vec<&str> = lines.collect();
+                    assert!(list.is_empty() || first.ends_with(':'), "{place}: {paragraph}");
+                    for line in list {
+                        assert!(line.starts_with("  "), "{place}: {line}");
+                        let columns = line.chars().count();
+                        assert!(columns <= 80, "{place}: {columns} columns: {line}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn help_fits_80_and_100_columns() {
+        for command in commands(&built()) {
+            for (width, long) in [(80, false), (80, true), (100, false), (100, true)] {
+                let help = help(command, width, long);
+                for line in help.lines() {
+                    let columns = line.chars().count();
+                    assert!(columns <= width, "{}: {columns}: {line}", command.get_name());
+                }
+                // Lists are not wrapped.
+                let list = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                for line in list.lines().filter(|line| line.starts_with("  ")) {
+                    assert!(help.lines().any(|shown| shown == line), "{help}\n{line}");
+                }
             }
         }
     }

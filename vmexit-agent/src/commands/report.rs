@@ -26,7 +26,7 @@ pub(crate) struct ReportArgs {
     #[command(flatten)]
     pub(crate) period: PeriodArgs,
 
-    /// VM to show, by name or process id; can be repeated [default: all]
+    /// VM to show, by name or process ID; can be repeated [default: all]
     #[arg(long = "vm", value_name = "NAME|PID", help_heading = TARGET)]
     pub(crate) vms: Vec<String>,
 
@@ -50,7 +50,7 @@ pub(crate) struct ReportArgs {
 const EXAMPLES: &str = "\
 Examples:
   vmexit report before.vmexit                        the whole recording
-  vmexit report before.vmexit --vm win10 --by vcpu   one VM, and each of its vCPUs
+  vmexit report before.vmexit --vm win10 --by vcpu   one VM and its vCPUs
   vmexit report before.vmexit --event ioport         exits by reason and ports
   vmexit report before.vmexit --format html -o x.html
   vmexit report before.vmexit --format csv -o x.csv  see docs/csv.md

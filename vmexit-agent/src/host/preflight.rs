@@ -1,4 +1,4 @@
-//! Checks before tracing: capabilities and KVM. Each error is a sentence that says what to do.
+//! Checks before tracing: capabilities and KVM. Each error names the remedy.
 
 use std::path::Path;
 

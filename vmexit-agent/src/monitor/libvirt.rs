@@ -17,13 +17,13 @@ use tokio::{
 };
 use vmexit_core::escape::safe;
 
-/// Bytes of a domain's status file at most; those of large domains have some 100 kB.
+/// Maximum size of a domain's status file, bytes; those of large domains have some 100 kB.
 const MAX_STATUS: u64 = 4 << 20;
 
-/// Bytes of an answer at most, as with QMP.
+/// Maximum size of an answer, bytes; the same as with QMP.
 const MAX_ANSWER: u64 = 8 << 20;
 
-/// Bytes of virsh's error message at most.
+/// Maximum size of virsh's error message, bytes.
 const MAX_STDERR: u64 = 4 << 10;
 
 /// Reason why libvirt did not answer.
@@ -36,7 +36,7 @@ pub enum LibvirtError {
     Skipped,
     /// Neither the system's libvirt nor this user's session has the process as that domain.
     #[error(
-        "neither this host's libvirt nor this user's has process {0} as that domain: it may be in a \
+        "libvirt knows no such domain with process {0}, on this host or in this user's session: it may be in a \
          container or another user's session"
     )]
     Unknown(u32),
@@ -159,7 +159,7 @@ async fn run(mut virsh: Command) -> Result<String, LibvirtError> {
     virsh.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = virsh.spawn().map_err(LibvirtError::NoVirsh)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (printed, said) =
+    let (printed, message) =
         tokio::join!(read_start(stdout, MAX_ANSWER + 1), read_start(stderr, MAX_STDERR));
     // If virsh prints more, it ends by the closed pipe or by the caller's time limit.
     if printed.len() as u64 > MAX_ANSWER {
@@ -167,15 +167,15 @@ async fn run(mut virsh: Command) -> Result<String, LibvirtError> {
     }
     let status = child.wait().await.map_err(LibvirtError::NoVirsh)?;
     if !status.success() {
-        let said = String::from_utf8_lossy(&said);
-        let said = said.trim().trim_start_matches("error: ");
-        let said = said.lines().next().map_or_else(|| status.to_string(), safe);
-        return Err(LibvirtError::Failed(said));
+        let message = String::from_utf8_lossy(&message);
+        let message = message.trim().trim_start_matches("error: ");
+        let first_line = message.lines().next().map_or_else(|| status.to_string(), safe);
+        return Err(LibvirtError::Failed(first_line));
     }
     String::from_utf8(printed).map_err(|_| LibvirtError::Garbage)
 }
 
-/// Bytes of a pipe until its end or an error, up to `most`.
+/// Reads a pipe until its end or an error, up to `most` bytes.
 async fn read_start(pipe: Option<impl AsyncRead + Unpin>, most: u64) -> Vec<u8> {
     let mut start = Vec::new();
     if let Some(pipe) = pipe {
@@ -198,7 +198,7 @@ mod tests {
         <uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid>\n  </domain>\n</domstatus>\n";
 
     #[test]
-    fn uuid_of_process_needs_matching_pid_and_whole_status() {
+    fn uuid_of_requires_matching_pid_and_whole_status() {
         assert_eq!(uuid_of(1234, STATUS), Some("c7a5fdbd-edaf-9455-926a-d65c16db1809"));
         assert_eq!(uuid_of(123, STATUS), None);
         assert_eq!(uuid_of(1234, &STATUS.replace("c7a5", "--x ")), None);

@@ -22,8 +22,8 @@ use vmexit_core::{
 
 pub use self::{libvirt::LibvirtError, maps::Maps, qmp::QmpError, socket::SocketError};
 
-/// Default time limit of one monitor.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Default of [`MonitorOptions::patience`].
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Command of the human monitor. The flat view leaves out hidden regions and has the owner of each region, whose ID
 /// distinguishes virtio devices. In QEMU since 3.0.
@@ -51,7 +51,7 @@ pub enum Virsh {
 
 impl Default for MonitorOptions {
     fn default() -> Self {
-        Self { patience: PATIENCE, virsh: Virsh::default() }
+        Self { patience: DEFAULT_PATIENCE, virsh: Virsh::default() }
     }
 }
 

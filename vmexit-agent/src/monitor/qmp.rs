@@ -16,16 +16,16 @@ use vmexit_core::escape::safe;
 
 use super::message::Messages;
 
-/// Bytes of a greeting at most; QEMU's has some 200.
+/// Maximum size of a greeting, bytes; QEMU's has some 200.
 const MAX_GREETING: usize = 16 << 10;
 
-/// Bytes of an answer at most. The memory tree of a VM with 64 PCI devices has 50 kB.
+/// Maximum size of an answer, bytes. The memory tree of a VM with 64 PCI devices has 50 kB.
 const MAX_ANSWER: usize = 8 << 20;
 
-/// Bytes of all events before the answer at most. A guest can cause events; QEMU limits their rate
+/// Maximum size of all events before the answer, bytes. A guest can cause events; QEMU limits their rate
 /// (`monitor_qapi_event_conf`, `monitor/monitor.c`).
 const MAX_EVENT_BYTES: usize = 1 << 20;
-/// Events before the answer at most.
+/// Maximum number of events before the answer.
 const MAX_EVENTS: usize = 1000;
 
 /// Reason why a peer did not answer.
@@ -114,13 +114,13 @@ where
     timeout_at(deadline, question).await.map_err(|_| QmpError::NoAnswer(within))?
 }
 
-/// Runs a command, `what` in JSON, and returns its result.
-async fn ask<S, T>(messages: &mut Messages<S>, id: u64, what: &str) -> Result<T, QmpError>
+/// Runs a command, given as JSON with its arguments, and returns its result.
+async fn ask<S, T>(messages: &mut Messages<S>, id: u64, command: &str) -> Result<T, QmpError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: DeserializeOwned,
 {
-    let question = format!("{{\"execute\": {what}, \"id\": {id}}}\n");
+    let question = format!("{{\"execute\": {command}, \"id\": {id}}}\n");
     messages.stream().write_all(question.as_bytes()).await?;
     let mut events_left = MAX_EVENT_BYTES;
     for _ in 0..MAX_EVENTS {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn human_monitor_rejects_matches_other_commands() {
+    async fn human_monitor_rejects_answers_to_other_commands() {
         for wrong in [
             r#"{"return": {}, "id": 7}"#,
             r#"{"return": {}}"#,

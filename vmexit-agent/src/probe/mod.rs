@@ -54,7 +54,7 @@ pub enum ProbeError {
     Load(#[from] aya::EbpfError),
     /// The process has the capabilities, but in a user namespace, or a seccomp filter forbids `bpf(2)`.
     #[error(
-        "not permitted, although CAP_BPF and CAP_PERFMON are there: a container's user namespace or seccomp profile \
+        "not permitted, although this process has CAP_BPF and CAP_PERFMON: a container's user namespace or seccomp profile \
          forbids eBPF; run vmexit on the host itself, or in a container without a user namespace and with \
          `--security-opt seccomp=unconfined`"
     )]

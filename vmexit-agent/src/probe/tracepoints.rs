@@ -1,4 +1,4 @@
-//! Tracepoints that vmexit uses: their fields, their programs, and what is missing in reports without them.
+//! Tracepoints that vmexit uses: their fields, their programs, and the part of reports that needs them.
 
 use super::{Event, ProbeOptions, Timing};
 
@@ -22,7 +22,7 @@ pub struct Tracepoint {
     pub fields: Option<Fields>,
     /// Programs for the raw tracepoint, by timing: all exits, some, none, and all with slow exits reported.
     raw: [Option<&'static str>; 4],
-    /// Programs for the classic tracepoint, likewise.
+    /// Programs for the classic tracepoint, in the same order.
     classic: [Option<&'static str>; 4],
 }
 
@@ -67,7 +67,7 @@ pub static TRACEPOINTS: [Tracepoint; 13] = [
         name: "sched_process_exit",
         event: None,
         since: "2.6.32",
-        without: "when a vCPU's thread is gone",
+        without: "the end of vCPU threads",
         fields: None,
         // The first argument is the task in every kernel, so the raw tracepoint needs no layout.
         raw: always("sched_process_exit"),
@@ -91,9 +91,9 @@ pub static TRACEPOINTS: [Tracepoint; 13] = [
     detail!("kvm_hypercall", Hypercall, since "2.6.32", "hypercalls to KVM", skip 0, nr: 8),
     detail!("kvm_hv_hypercall", Hypercall, since "2.6.34", "hypercalls to Hyper-V", skip 0, code: 2),
     detail!("kvm_page_fault", Fault, since "6.0", "page faults by access", skip 1, fault_address: 8, error_code: 8),
-    detail!("kvm_userspace_exit", Userspace, since "2.6.36", "why exits go to userspace, and for how long", skip 0,
+    detail!("kvm_userspace_exit", Userspace, since "2.6.36", "reasons and times of exits to userspace", skip 0,
         reason: 4, errno: 4),
-    detail!("kvm_vcpu_wakeup", Halt, since "4.3", "whether halts sleep or poll", skip 0, ns: 8, waited: 1),
+    detail!("kvm_vcpu_wakeup", Halt, since "4.3", "sleeping and polling of halts", skip 0, ns: 8, waited: 1),
     Tracepoint {
         group: "kvm",
         name: "kvm_exit",

@@ -1,4 +1,4 @@
-//! Calibration: what counting and timing an exit costs on this machine.
+//! Calibration: the cost of counting and of timing an exit on this machine.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const MIN_EXITS: u64 = 50;
 /// Cost of an exit that is only counted, in calls of an empty program, where it can't be measured. Slightly above the
 /// highest cost measured in the labs (IN to QEMU with all events in docs/overhead.md: 5.6).
 const UNTIMED_CALLS: f64 = 6.5;
-/// Cost of an exit that is timed too, likewise (7.1 in docs/overhead.md).
+/// Cost of an exit that is timed too, in the same unit (measured: 7.1).
 const TIMED_CALLS: f64 = 8.5;
 
 /// CPU time of all programs that run for an exit, on average, nanoseconds.
@@ -108,9 +108,9 @@ async fn window(probe: &mut Probe, share: u32, call: CallCost) -> Result<Option<
 }
 
 /// Median; `None` without values.
-fn median(mut of: Vec<f64>) -> Option<f64> {
-    of.sort_by(f64::total_cmp);
-    of.get(of.len() / 2).copied()
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 #[cfg(test)]

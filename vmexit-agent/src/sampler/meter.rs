@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_ns_of_running_and_missing_process() {
+    fn cpu_ns_of_missing_process_is_none() {
         let own = cpu_ns(0).unwrap();
         let named = cpu_ns(process::id()).unwrap();
         assert!(own > 0 && named >= own && named - own < 1_000_000_000, "{own} {named}");

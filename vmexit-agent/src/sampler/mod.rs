@@ -117,7 +117,7 @@ impl Sampler {
         self.plan.timing
     }
 
-    /// Waits until a window is to be opened or closed; forever without windows.
+    /// Waits for the next opening or closing of a window; forever without windows.
     pub async fn wait_for_edge(&self) {
         match self.edge {
             Some(edge) => sleep_until(edge.at).await,

@@ -46,7 +46,7 @@ impl Service {
     pub(crate) async fn start(count: &CountArgs, period: Duration) -> Result<Self, Error> {
         let stop = Stop::new()?;
         let reload = signal(SignalKind::hangup()).map_err(Error::Signal)?;
-        let session = LiveSession::start(count, period, period, Guests::find_or_wait).await?;
+        let session = LiveSession::start(count, period, period, Guests::find_or_none).await?;
         let asks_vms = count.watch.devices.options().is_some();
         privileges::drop_unneeded(asks_vms, count.limit().is_some()).map_err(Error::Privileges)?;
         Ok(Self { session, stop, reload })

@@ -31,7 +31,7 @@ pub(crate) fn open(directory: &Path, limits: Limits) -> Result<Recorder, Error> 
 }
 
 /// Time limit for writing the last interval.
-const PATIENCE: Duration = Duration::from_secs(10);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Handle of the thread that writes intervals to a directory.
 pub(super) struct BackgroundWriter {
@@ -108,7 +108,7 @@ impl BackgroundWriter {
     /// The last write fails or takes too long.
     pub(super) async fn finish(self) -> Result<(), Error> {
         self.shared.change(|state| state.stop = true);
-        let result = match tokio::time::timeout(PATIENCE, self.ended).await {
+        let result = match tokio::time::timeout(FINISH_TIMEOUT, self.ended).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(io::Error::other("the writer thread has ended")),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),

@@ -34,11 +34,11 @@ impl Guests {
         Self::select(running()?.vms, wanted)
     }
 
-    /// As [`Self::find`], but without `--vm` there may be no VM yet.
+    /// As [`Self::find`], but without `--vm`, no VM needs to be running.
     ///
     /// # Errors
     /// Those of [`Self::find`], but for no running VM.
-    pub(crate) fn find_or_wait(wanted: &WatchArgs) -> Result<Self, Error> {
+    pub(crate) fn find_or_none(wanted: &WatchArgs) -> Result<Self, Error> {
         match running() {
             Err(Error::NoVm) if wanted.vms.is_empty() => Self::select(Vec::new(), wanted),
             running => Self::select(running?.vms, wanted),

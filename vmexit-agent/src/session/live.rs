@@ -185,7 +185,7 @@ impl LiveSession {
         &self.last
     }
 
-    /// Replaces that reading, by one with the last readings of threads that have ended.
+    /// Replaces the reading at the start of the current interval.
     pub(crate) fn set_last(&mut self, last: Reading) {
         self.last = last;
     }
@@ -341,7 +341,7 @@ pub(crate) fn warn_of_missing_events(plan: &AttachPlan, events: &[Event]) {
 
 /// Readings of threads that are not in a later snapshot: the last ones, as these threads have ended.
 pub(crate) fn missing_in(earlier: &Snapshot, later: &Snapshot) -> Vec<VcpuReading> {
-    let there: std::collections::HashSet<_> =
+    let remaining: std::collections::HashSet<_> =
         later.vcpus.iter().map(|reading| reading.thread).collect();
-    earlier.vcpus.iter().filter(|reading| !there.contains(&reading.thread)).cloned().collect()
+    earlier.vcpus.iter().filter(|reading| !remaining.contains(&reading.thread)).cloned().collect()
 }

@@ -59,6 +59,11 @@ impl Choice for Figure {
         (Self::P99,     "p99",     "99th percentile of the time"),
         (Self::Max,     "max",     "Longest time"),
     ];
+
+    /// Field of the figure in JSON and CSV. `total_ns` is the time; waiting has no field of its own.
+    fn alias(self) -> Option<&'static str> {
+        self.field().filter(|field| self != Self::Waiting && *field != self.name())
+    }
 }
 
 impl Figure {
@@ -96,5 +101,22 @@ impl Figure {
             Self::Max => stats.max_ns.map(ns),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_name_accepts_fields_of_json_and_csv() {
+        for (figure, name, _) in Figure::CHOICES {
+            assert_eq!(Figure::from_name(name), Ok(*figure), "{name}");
+            let field = figure.field().unwrap();
+            let named = if field == "total_ns" { Figure::Time } else { *figure };
+            assert_eq!(Figure::from_name(field), Ok(named), "{field}");
+        }
+        let error = Figure::from_name("stddev").unwrap_err();
+        assert!(error.contains("time, samples") && !error.contains("_ns"), "{error}");
     }
 }

@@ -24,9 +24,9 @@ use tokio::{
 };
 use vmexit_core::report::Report;
 
-/// Concurrent connections at most; more are closed at once.
+/// Maximum number of concurrent connections; further ones are closed at once.
 const MAX_CONNECTIONS: usize = 32;
-/// Bytes of a request's head at most.
+/// Maximum size of a request's head, bytes.
 const MAX_HEAD: usize = 16 << 10;
 /// Time limit of a request's head.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -73,7 +73,7 @@ pub(super) async fn serve(
     published: watch::Receiver<Published>,
     stale: Duration,
 ) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -82,7 +82,7 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
+        let Ok(permit) = Arc::clone(&slots).try_acquire_owned() else { continue };
         let published = published.clone();
         tokio::spawn(async move {
             let _permit = permit;
@@ -114,7 +114,7 @@ fn respond<B>(
         return answer;
     }
     match request.uri().path() {
-        "/metrics" if takes_open_metrics(request) => {
+        "/metrics" if accepts_open_metrics(request) => {
             page(StatusCode::OK, OPEN_METRICS, published.open.clone())
         }
         "/metrics" => page(StatusCode::OK, CLASSIC, published.classic.clone()),
@@ -129,7 +129,7 @@ fn respond<B>(
     }
 }
 
-fn takes_open_metrics<B>(request: &Request<B>) -> bool {
+fn accepts_open_metrics<B>(request: &Request<B>) -> bool {
     let accepted = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.into_iter().any(|value| value.contains("application/openmetrics-text"))
 }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn healthz_of_old_reading_is_unavailable() {
+    fn respond_to_healthz_after_old_reading_is_unavailable() {
         let unhealthy = StatusCode::SERVICE_UNAVAILABLE;
         assert_eq!(status(Method::GET, "/healthz", &Published::default()), unhealthy);
         let at = Instant::now().checked_sub(Duration::from_secs(60));

@@ -31,6 +31,9 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) count: CountArgs,
+
     /// Address to listen on
     #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9762", help_heading = OUTPUT)]
     pub(crate) listen: SocketAddr,
@@ -46,18 +49,15 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
-
-    #[command(flatten)]
-    pub(crate) count: CountArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  vmexit serve                                on 127.0.0.1:9762, every 10 seconds
-  vmexit serve --listen [::]:9762 -i 30s      for other hosts too
-  vmexit serve --record /var/lib/vmexit       for vmexit report and top --replay too
-  vmexit serve --timing 1/16                  exact counts, sampled times: cheaper
-  curl -s http://127.0.0.1:9762/metrics       see docs/metrics.md
+  vmexit serve                            on 127.0.0.1:9762, every 10 seconds
+  vmexit serve --listen [::]:9762 -i 30s  for other hosts too
+  vmexit serve --record /var/lib/vmexit   for report and top --replay too
+  vmexit serve --timing 1/16              exact counts, sampled times: cheaper
+  curl -s http://127.0.0.1:9762/metrics   see docs/metrics.md
 
 / is a page of the last interval; /healthz is 200 while the counters are read, else 503.";
 

@@ -22,7 +22,7 @@ use vmexit_view::{
 
 use crate::{args::parse_interval, error::Error};
 
-/// Columns of a warning.
+/// Maximum length of a warning, columns.
 const WIDEST: usize = 160;
 
 /// Settings of the file; defaults for those that it lacks.

@@ -66,7 +66,7 @@ impl LiveSource {
     pub(super) async fn start(args: &CountArgs, period: Duration) -> Result<Self, Error> {
         // All counters are zero until the programs are attached.
         let baseline = Reading::zero();
-        let mut session = LiveSession::start(args, period, period, Guests::find_or_wait).await?;
+        let mut session = LiveSession::start(args, period, period, Guests::find_or_none).await?;
         session.set_linger(LINGER);
         let ended = Rc::default();
         let shown = Shown::between(baseline.clone(), session.last().clone(), &ended, &session);

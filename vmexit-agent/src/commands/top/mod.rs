@@ -46,8 +46,15 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", keys::text()))]
 pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) replay: ReplayArgs,
+
+    #[command(flatten)]
+    pub(crate) count: CountArgs,
+
     /// Time between readings [default: 1s]
-    #[arg(short, long, value_name = "TIME", value_parser = parse_interval, help_heading = CAPTURE)]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval,
+        help_heading = CAPTURE)]
     pub(crate) interval: Option<Duration>,
 
     /// Column to sort rows by, highest first [default: time]
@@ -72,12 +79,6 @@ pub(crate) struct TopArgs {
         alias = "top", help_heading = OUTPUT)]
     pub(crate) rows: u32,
 
-    #[command(flatten)]
-    pub(crate) replay: ReplayArgs,
-
-    #[command(flatten)]
-    pub(crate) count: CountArgs,
-
     /// Configuration file [default: ~/.config/vmexit/config.toml, if it exists]
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub(crate) config: Option<PathBuf>,
@@ -100,7 +101,7 @@ const EXAMPLES: &str = "\
 Examples:
   vmexit top                        all VMs, every second
   vmexit top --vm win10             one VM, with its tables open
-  vmexit top --event vmexit -i 5s   exit reasons only, every five seconds: cheaper
+  vmexit top --event vmexit -i 5s   exit reasons only, every 5 s: cheaper
   vmexit top --batch -n 3 --rows 5  three text reports, five rows per table
   vmexit top --replay /var/lib/vmexit --since 03:10";
 
@@ -219,7 +220,7 @@ impl Top {
             Effect::Interval => self.source.set_period(self.state.interval()),
             Effect::Save => {
                 let message = match self.save().await {
-                    Ok(path) => format!("written: vmexit report {path} shows it"),
+                    Ok(path) => format!("written; show it with: vmexit report {path}"),
                     Err(error) => error.to_string(),
                 };
                 self.state.say(message);

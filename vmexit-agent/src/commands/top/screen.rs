@@ -142,7 +142,7 @@ mod tests {
     /// Helper: the test below runs it on a terminal of its own.
     #[test]
     #[ignore = "panics, on a terminal"]
-    fn panics_with_the_screen_open() {
+    fn helper_panics_with_open_screen() {
         let mut screen = TerminalScreen::open(true).unwrap();
         screen.draw(|_| {}).unwrap();
         panic!("expected panic");
@@ -152,7 +152,7 @@ mod tests {
     fn panic_restores_terminal() {
         let test = env::current_exe().unwrap();
         let line = format!(
-            "stty -g; {} --ignored --exact --nocapture commands::top::screen::tests::panics_with_the_screen_open; stty -g",
+            "stty -g; {} --ignored --exact --nocapture commands::top::screen::tests::helper_panics_with_open_screen; stty -g",
             test.display()
         );
         // util-linux: a terminal for a command.

@@ -43,6 +43,9 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TraceArgs {
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+
     /// Shortest duration of an exit to show, from exit to entry
     #[arg(short, long, value_name = "TIME", default_value = "1ms", value_parser = parse_threshold,
         help_heading = CAPTURE)]
@@ -53,7 +56,8 @@ pub(crate) struct TraceArgs {
     pub(crate) waiting: bool,
 
     /// Length of the trace [default: until ctrl-c]
-    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, help_heading = CAPTURE)]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration,
+        help_heading = CAPTURE)]
     pub(crate) duration: Option<Duration>,
 
     /// End after N exits
@@ -64,20 +68,17 @@ pub(crate) struct TraceArgs {
     /// Format: a table with a line per exit, or a JSON object per line
     #[arg(short, long, value_parser = choice::<Format>(), default_value = "text", help_heading = OUTPUT)]
     pub(crate) format: Format,
-
-    #[command(flatten)]
-    pub(crate) watch: WatchArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  vmexit trace                                exits of 1 ms and longer, until ctrl-c
-  vmexit trace --vm win10 --slower-than 20us  one VM, exits of 20 µs and longer
+  vmexit trace                                exits of 1 ms or longer
+  vmexit trace --vm win10 --slower-than 20us  one VM, 20 µs or longer
   vmexit trace --waiting -d 10s -n 100        with HLT; ten seconds or 100 exits
   vmexit trace --format json | jq -c 'select(.vcpu == 0)'";
 
 /// Time limit for writing after a request to stop.
-const PATIENCE: Duration = Duration::from_secs(1);
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Exits written at once.
 const BATCH: usize = 256;
@@ -229,7 +230,7 @@ struct ExitWriter {
 }
 
 impl ExitWriter {
-    /// Writes exits. A slow reader delays it, but after a request to stop only for [`PATIENCE`].
+    /// Writes exits. A slow reader delays it, but after a request to stop only for [`STOP_TIMEOUT`].
     async fn write_until(
         &mut self,
         stop: &mut Stop,
@@ -237,15 +238,15 @@ impl ExitWriter {
     ) -> Result<WriteOutcome, Error> {
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(exits.len());
         let lines = self.render(&exits[..wanted]).await?;
-        let mut asked = false;
+        let mut stopped = false;
         let written = {
             let write = self.write(&lines);
             tokio::pin!(write);
             tokio::select! {
                 written = &mut write => written?,
                 () = stop.requested() => {
-                    asked = true;
-                    match timeout(PATIENCE, write).await {
+                    stopped = true;
+                    match timeout(STOP_TIMEOUT, write).await {
                         Ok(written) => written?,
                         Err(_) => return Ok(WriteOutcome::Stuck(exits.len())),
                     }
@@ -256,7 +257,7 @@ impl ExitWriter {
         self.shown += wanted as u64;
         Ok(match written {
             WriteOutcome::All if self.left == 0 => WriteOutcome::Enough,
-            WriteOutcome::All if asked => WriteOutcome::Stopped,
+            WriteOutcome::All if stopped => WriteOutcome::Stopped,
             written => written,
         })
     }

@@ -34,9 +34,9 @@ pub(super) struct TraceStatus {
 enum ExitsSeen {
     /// No exit so far; number of other events, and of checks with new ones.
     Awaited { events: u64, ticks: u32 },
-    /// It does.
+    /// KVM reports exits.
     Reported,
-    /// It does not, and the warning was given.
+    /// KVM reports other events only, and the warning was given.
     Silent,
 }
 
@@ -46,7 +46,7 @@ impl TraceStatus {
     }
 
     /// Checks the probe every second, also while the output is blocked: warns about missing exits, and frees the stats
-    /// blocks of threads that have ended. Never returns but for an error.
+    /// blocks of threads that have ended. Returns only errors.
     ///
     /// # Errors
     /// The counters can't be read.
@@ -63,7 +63,7 @@ impl TraceStatus {
             let dropped = self.probe.loss()?.slow;
             if dropped > self.dropped {
                 let dropped = units::plural(dropped - self.dropped, "exit");
-                log::warn!("{dropped} dropped: they come faster than they are written");
+                log::warn!("{dropped} dropped: exits come faster than they can be written");
             }
             self.dropped = dropped;
         }

@@ -2,10 +2,10 @@
 
 use super::{Btf, BtfError, Record, Type, wire::kind};
 
-/// Levels of nested anonymous structs and unions at most; the kernel has some five.
+/// Maximum depth of nested anonymous structs and unions; the kernel has some five levels.
 const MAX_NESTING: u32 = 16;
 
-/// Members that one query visits at most. `struct kvm_vcpu` has a few hundred; hostile nesting could have any number.
+/// Maximum number of members that one query visits. `struct kvm_vcpu` has a few hundred; hostile nesting could have any number.
 const MAX_MEMBERS: usize = 1 << 20;
 
 /// Member of a struct, or of a struct within it.
@@ -142,7 +142,7 @@ impl Btf {
     }
 }
 
-/// The common answer of all definitions that have one.
+/// Returns the common answer of all definitions that have one.
 fn agreed<T: PartialEq>(
     answers: impl Iterator<Item = Result<T, BtfError>>,
     structure: &str,

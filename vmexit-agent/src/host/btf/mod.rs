@@ -24,10 +24,10 @@ pub use self::{
 /// Directory of BTF files (`kernel/bpf/sysfs_btf.c`).
 pub const DIRECTORY: &str = "/sys/kernel/btf";
 
-/// Bytes of a BTF file at most; a kernel with everything built in has some 10 MB.
+/// Maximum size of a BTF file, bytes; a kernel with everything built in has some 10 MB.
 pub const MAX_BYTES: usize = 64 << 20;
 
-/// Bytes of a name to return at most: `KSYM_NAME_LEN` (include/linux/kallsyms.h). Comparisons have no limit.
+/// Maximum length of a returned name, bytes: `KSYM_NAME_LEN` (include/linux/kallsyms.h). Comparisons have no limit.
 const MAX_NAME: usize = 512;
 
 /// Types of the kernel or of a module.
@@ -134,7 +134,7 @@ impl Btf {
         self.records.len()
     }
 
-    /// Whether there are no types, but for those of the base.
+    /// Whether the file has no types of its own.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }

@@ -25,7 +25,7 @@ pub enum Shape {
     Bool,
     /// Floating point.
     Float,
-    /// A pointer, with the name of the struct or union that it points to, if it does.
+    /// A pointer, with the name of the target if that is a struct or union.
     Pointer(Option<String>),
     /// An array.
     Array,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! BTF_FROM=/sys/kernel/btf BTF_TO=vmexit-agent/tests/fixtures/btf/NAME \
-//!     cargo test -p vmexit-agent --lib cut_down -- --ignored
+//!     cargo test -p vmexit-agent --lib filter_writes_fixtures -- --ignored
 //! ```
 
 use std::{
@@ -46,8 +46,8 @@ const MEMBERS: &[(&str, Option<&[&str]>)] = &[
 ];
 
 #[test]
-#[ignore = "writes fixtures: BTF_FROM has a kernel's files, BTF_TO gets what is left of them"]
-fn cut_down() {
+#[ignore = "writes fixtures: BTF_FROM has a kernel's files, BTF_TO gets the reduced ones"]
+fn filter_writes_fixtures() {
     let [from, to] = ["BTF_FROM", "BTF_TO"].map(|name| env::var_os(name).unwrap());
     filter(Path::new(&from), Path::new(&to));
 }
@@ -189,7 +189,7 @@ fn words(btf: &Btf, id: u32) -> Vec<u32> {
         kind::STRUCT | kind::UNION => {
             let structure = file.name(record.name);
             (0..record.vlen())
-                .filter(|at| stays(structure.as_deref(), file.name(read(3 * at)).as_deref()))
+                .filter(|at| is_kept(structure.as_deref(), file.name(read(3 * at)).as_deref()))
                 .flat_map(|at| [3 * at, 3 * at + 1, 3 * at + 2])
                 .map(read)
                 .collect()
@@ -202,7 +202,7 @@ fn words(btf: &Btf, id: u32) -> Vec<u32> {
 }
 
 /// Whether a member is kept: anonymous ones are, and those listed for the struct.
-fn stays(structure: Option<&str>, member: Option<&str>) -> bool {
+fn is_kept(structure: Option<&str>, member: Option<&str>) -> bool {
     let (Some(structure), Some(member)) = (structure, member) else { return true };
     match MEMBERS.iter().find(|(name, _)| *name == structure) {
         Some((_, Some(members))) => members.contains(&member),

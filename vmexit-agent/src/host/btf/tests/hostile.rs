@@ -19,7 +19,7 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 /// Runs all queries of the agent.
-fn ask(btf: &Btf) {
+fn run_queries(btf: &Btf) {
     for name in ["kvm_exit", "kvm_entry", "kvm_pio", "kvm_msr"] {
         let _ = btf.params_of_tracepoint(name);
     }
@@ -40,7 +40,7 @@ proptest! {
     #[test]
     fn parse_of_any_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..2048)) {
         if let Ok(btf) = Btf::parse(bytes, None) {
-            ask(&btf);
+            run_queries(&btf);
         }
     }
 
@@ -68,7 +68,7 @@ proptest! {
             w.add(*kind, count | (word(1) & FLAG), name, word(2) % 40, &extra);
         }
         // The bytes are well formed, but types may refer to any other.
-        ask(&read(&w));
+        run_queries(&read(&w));
     }
 
     #[test]
@@ -85,10 +85,10 @@ proptest! {
             bytes.truncate(keep.index(bytes.len()));
         }
         if let Ok(btf) = Btf::parse(bytes, None) {
-            ask(&btf);
+            run_queries(&btf);
             // The module no longer matches the kernel.
             if let Ok(btf) = Btf::parse(fixture("kvm_intel.btf"), Some(Arc::new(btf))) {
-                ask(&btf);
+                run_queries(&btf);
             }
         }
     }
@@ -104,7 +104,7 @@ proptest! {
             bytes[at] = value;
         }
         if let Ok(btf) = Btf::parse(bytes, Some(vmlinux)) {
-            ask(&btf);
+            run_queries(&btf);
         }
     }
 }
@@ -182,7 +182,7 @@ fn parse_of_longest_file_ends_soon() {
         w.structure("kvm_vcpu", 4, &[]);
     }
     let start = Instant::now();
-    ask(&read(&w));
+    run_queries(&read(&w));
     assert!(start.elapsed().as_millis() < SOON, "{:?}", start.elapsed());
 }
 
