@@ -26,7 +26,7 @@ impl Tier {
     pub const ALL: [Self; 3] = [Self::Unit, Self::Native, Self::Lab];
 
     /// The tier of this name.
-    pub fn of(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|tier| tier.name() == name)
     }
 
@@ -127,8 +127,8 @@ mod tests {
     #[test]
     fn tiers_go_by_their_names() {
         for tier in Tier::ALL {
-            assert_eq!(Tier::of(&tier.to_string()), Some(tier));
+            assert_eq!(Tier::from_name(&tier.to_string()), Some(tier));
         }
-        assert_eq!(Tier::of("units"), None);
+        assert_eq!(Tier::from_name("units"), None);
     }
 }
