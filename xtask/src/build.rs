@@ -10,13 +10,13 @@ use anyhow::Result;
 
 use crate::{
     setup,
-    tool::{cargo, exit_code, is_root, run as must, status, target},
+    tool::{cargo, exit_code, is_root, run as run_checked, status, target},
 };
 
 /// Arguments of `cargo xtask build`.
 #[derive(clap::Args, Debug)]
 pub struct BuildArgs {
-    /// Build without the optimizations that take long to compile
+    /// Build without most optimizations, which is faster
     #[arg(long)]
     debug: bool,
 }
@@ -31,7 +31,7 @@ pub struct RunArgs {
     args: Vec<OsString>,
 }
 
-/// Builds the agent and prints its path.
+/// Builds the agent with its needs set up, and prints and returns its path.
 ///
 /// # Errors
 ///
@@ -43,7 +43,7 @@ pub fn build(args: &BuildArgs) -> Result<PathBuf> {
     Ok(agent)
 }
 
-/// Path of the agent, which is built first.
+/// Builds the agent and returns its path.
 ///
 /// # Errors
 ///
@@ -54,15 +54,15 @@ pub fn agent(release: bool) -> Result<PathBuf> {
     if release {
         build.arg("--release");
     }
-    must(&mut build)?;
+    run_checked(&mut build)?;
     Ok(target().join(if release { "release" } else { "debug" }).join("vmexit"))
 }
 
-/// Builds the agent and runs it, with sudo where this is not root.
+/// Builds the agent and runs it, by sudo unless this is root.
 ///
 /// # Errors
 ///
-/// As [`build`], or sudo can't be run.
+/// Building fails as in [`build`], or sudo can't be run.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     setup::build()?;
     let agent = agent(!args.build.debug)?;

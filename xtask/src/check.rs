@@ -1,4 +1,4 @@
-//! `cargo xtask check`: all gates but the tests, with all their failures in one report.
+//! `cargo xtask check`: runs all checks except the tests, and reports all failures at the end.
 
 use std::process::{Command, ExitCode};
 
@@ -8,13 +8,18 @@ use xtask::{
     tool::{FOR_BPF, cargo, has, line, status, target},
 };
 
+/// Runs all checks.
+///
+/// # Errors
+///
+/// A tool of the build is missing and can't be installed, or cargo can't be run. A check that fails is an exit code.
 pub(crate) fn check() -> Result<ExitCode> {
     setup::build()?;
     let mut failed = Vec::new();
-    for mut gate in gates(has("cargo-deny")) {
-        eprintln!("check: {}", line(&gate));
-        if !status(&mut gate)?.success() {
-            failed.push(line(&gate));
+    for mut command in commands(has("cargo-deny")) {
+        eprintln!("check: {}", line(&command));
+        if !status(&mut command)?.success() {
+            failed.push(line(&command));
         }
     }
     if failed.is_empty() {
@@ -25,41 +30,43 @@ pub(crate) fn check() -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// All gates. That of the licences needs cargo-deny, which takes minutes to build: CI has it.
-fn gates(has_deny: bool) -> Vec<Command> {
-    let mut docs = for_host("doc");
+/// Returns the commands of all checks. cargo-deny takes minutes to build, so it is optional; CI has it.
+fn commands(has_deny: bool) -> Vec<Command> {
+    let mut docs = host_packages("doc");
     docs.arg("--no-deps");
     docs.env("RUSTDOCFLAGS", "-D warnings");
-    let mut clippy = for_host("clippy");
+    let mut clippy = host_packages("clippy");
     clippy.args(["--all-targets", "--", "-D", "warnings"]);
-    let mut gates = vec![with(&["fmt", "--all", "--check"]), clippy, clippy_for_bpf(), docs];
+    let mut commands =
+        vec![cargo_with(&["fmt", "--all", "--check"]), clippy, clippy_for_bpf(), docs];
     if has_deny {
-        // Advisories come over the network: the workflow asks for them.
-        gates.push(with(&["deny", "--offline", "check", "licenses", "bans", "sources"]));
+        // Advisories need the network; audit.yml checks them.
+        commands.push(cargo_with(&["deny", "--offline", "check", "licenses", "bans", "sources"]));
     } else {
         eprintln!(
-            "check: left out: cargo deny, which is not installed (cargo install --locked cargo-deny)"
+            "check: skipped cargo deny, which is not installed: cargo install --locked cargo-deny"
         );
     }
-    gates
+    commands
 }
 
-/// A cargo command for all packages that are not for the BPF target.
-fn for_host(command: &str) -> Command {
-    let mut cargo = with(&[command, "--workspace"]);
+/// Returns a cargo command for all packages except those for BPF.
+fn host_packages(command: &str) -> Command {
+    let mut cargo = cargo_with(&[command, "--workspace"]);
     cargo.args(FOR_BPF.iter().flat_map(|package| ["--exclude", package]));
     cargo
 }
 
-fn with(args: &[&str]) -> Command {
+/// Returns a cargo command with these arguments.
+fn cargo_with(args: &[&str]) -> Command {
     let mut cargo = cargo();
     cargo.args(args);
     cargo
 }
 
-/// The kernel side is for another target, whose core library has to be built first.
+/// Returns the clippy command for the packages for BPF, whose target needs a core library built from source.
 fn clippy_for_bpf() -> Command {
-    let mut clippy = with(&["clippy", "--release"]);
+    let mut clippy = cargo_with(&["clippy", "--release"]);
     clippy.args(FOR_BPF.iter().flat_map(|package| ["--package", package]));
     clippy.args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"]);
     clippy.arg(target().join("bpf")).args(["--", "-D", "warnings"]);
@@ -73,8 +80,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn licences_are_checked_where_they_can_be() {
-        let lines = |has_deny| gates(has_deny).iter().map(line).collect::<Vec<_>>();
+    fn commands_include_cargo_deny_if_installed() {
+        let lines = |has_deny| commands(has_deny).iter().map(line).collect::<Vec<_>>();
         assert_eq!(lines(true)[..4], lines(false));
         assert_eq!(lines(true)[4], "cargo deny --offline check licenses bans sources");
         assert!(lines(false)[0].ends_with("fmt --all --check"));

@@ -1,5 +1,5 @@
-//! Arguments of the commands that start guests and labs. `xtask-labs`, a program of its own, carries them out: it
-//! links the test harness, which no other command should wait for.
+//! Arguments of the commands that start guests and labs. The program `xtask-labs` implements them: it links the test
+//! harness, for whose build no other command should wait.
 
 use std::{
     env,
@@ -12,19 +12,19 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::tool::{cargo, exit_code, status};
 
-/// Package and program that carries them out.
+/// Package and program with the implementation.
 const PROGRAM: &str = "xtask-labs";
 
 /// A command of `xtask-labs`.
 #[derive(Debug, Subcommand)]
 pub enum LabsCommand {
-    /// Show it at work: a bundled guest under KVM, captured for ten seconds
+    /// Capture a bundled guest under KVM for ten seconds
     Demo(DemoArgs),
-    /// Run a command in the lab, a stock kernel whose KVM reports exits, with vmexit on board
+    /// Run a command in the lab: a stock kernel whose KVM reports exits, with vmexit installed
     Lab(LabArgs),
-    /// Draw the README's picture of vmexit top anew, from a guest in the lab
+    /// Redraw the README's picture of vmexit top, from a guest in the lab
     Screenshot,
-    /// Measure what tracing costs: each exit by the labs' exact clocks, and the agent itself
+    /// Measure the cost of tracing: of an exit, by the labs' instruction clocks, and of the agent
     Bench(BenchArgs),
     /// Unpack a Debian package without installing it
     #[command(hide = true)]
@@ -34,7 +34,7 @@ pub enum LabsCommand {
 /// Arguments of `cargo xtask demo`.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
-    /// Run it in the lab even where this host's own KVM would do
+    /// Use the lab even if this host's KVM reports exits
     #[arg(long)]
     pub lab: bool,
 
@@ -83,10 +83,10 @@ pub struct LabArgs {
 /// Virtualization extension of a lab's CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum VendorArg {
-    /// SVM, in QEMU; the faster lab, with perf on board where this machine has it
+    /// SVM, in QEMU; the faster lab, with perf if this machine has it
     #[default]
     Amd,
-    /// VMX, in Bochs; its clock counts instructions, so times are the same run after run
+    /// VMX, in Bochs; its clock counts instructions, so times are the same in each run
     Intel,
 }
 
@@ -131,24 +131,24 @@ pub struct UnpackArgs {
     pub directory: std::path::PathBuf,
 }
 
-/// Runs this process's own command line in `xtask-labs`.
+/// Runs `xtask-labs` with the arguments of this process.
 ///
 /// # Errors
 ///
-/// Cargo can't be run. A program that does not build is an exit code.
-pub fn pass_on() -> Result<ExitCode> {
-    let mut labs = program();
+/// Cargo can't be run. A failed build is an exit code.
+pub fn run_labs() -> Result<ExitCode> {
+    let mut labs = labs_command();
     labs.args(env::args_os().skip(1));
     Ok(exit_code(status(&mut labs)?))
 }
 
-/// Unpacks the newest version of a Debian package that begins with `version`, and installs nothing.
+/// Unpacks the newest version of a Debian package that begins with `version`, without installing it.
 ///
 /// # Errors
 ///
 /// `xtask-labs` does not build, or no suite of this machine's archive has such a version.
-pub(crate) fn unpack(package: &str, version: &str, directory: &Path) -> Result<()> {
-    let output = program().args(["unpack", package, version]).arg(directory).output();
+pub(crate) fn unpack_package(package: &str, version: &str, directory: &Path) -> Result<()> {
+    let output = labs_command().args(["unpack", package, version]).arg(directory).output();
     let output = output.context("cargo can't be run")?;
     let error = String::from_utf8_lossy(&output.stderr);
     let last = error.trim().lines().last().unwrap_or("it failed");
@@ -156,8 +156,8 @@ pub(crate) fn unpack(package: &str, version: &str, directory: &Path) -> Result<(
     Ok(())
 }
 
-/// Cargo command that builds and runs `xtask-labs`; its arguments come next.
-fn program() -> Command {
+/// Returns the cargo command that builds and runs `xtask-labs`, to which its arguments are added.
+fn labs_command() -> Command {
     let mut cargo = cargo();
     cargo.args(["run", "--quiet", "--package", PROGRAM, "--"]);
     cargo

@@ -1,5 +1,5 @@
-//! The parts that the project's own commands share: the machine's set-up, the agent's build, the table of test
-//! programs, and the arguments of the commands that `xtask-labs` carries out.
+//! Shared parts of the programs `xtask` and `xtask-labs`: setup of the machine, build of the agent, table of test
+//! programs, and arguments of the commands that `xtask-labs` implements.
 
 pub mod build;
 pub mod labs;

@@ -1,4 +1,4 @@
-//! The project's own commands, one file each: `cargo xtask --help`.
+//! Commands of the project, one file each: `cargo xtask --help`.
 
 mod check;
 mod dist;
@@ -19,33 +19,33 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum XtaskCommand {
-    /// Install what building and testing need; does nothing where all is there
+    /// Install the tools and programs that building and testing need, if they are missing
     Setup,
-    /// Build the agent, eBPF object inside
+    /// Build the agent with its eBPF programs
     Build(build::BuildArgs),
     /// Build the agent and run it as root: cargo xtask run -- capture
     Run(build::RunArgs),
     #[command(flatten)]
     Labs(labs::LabsCommand),
-    /// Run tests: all of them, those of one tier, or those of one name
+    /// Run tests: all, those of a tier, or those of a name
     Test(test::TestArgs),
     /// Check formatting, lints, documentation and licences
     Check,
     /// Build the release files: one static program, as an archive and as a Debian package
-    Dist,
+    Dist(dist::DistArgs),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Xtask::parse().command {
+    let result = match Xtask::parse().command {
         XtaskCommand::Setup => setup::all().map(|()| ExitCode::SUCCESS),
         XtaskCommand::Build(args) => build::build(&args).map(|_| ExitCode::SUCCESS),
         XtaskCommand::Run(args) => build::run(&args),
-        XtaskCommand::Labs(_) => labs::pass_on(),
+        XtaskCommand::Labs(_) => labs::run_labs(),
         XtaskCommand::Test(args) => test::test(&args),
         XtaskCommand::Check => check::check(),
-        XtaskCommand::Dist => dist::dist().map(|()| ExitCode::SUCCESS),
+        XtaskCommand::Dist(args) => dist::dist(&args).map(|()| ExitCode::SUCCESS),
     };
-    outcome.unwrap_or_else(|error| {
+    result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
         ExitCode::FAILURE
     })

@@ -1,5 +1,5 @@
-//! `cargo xtask setup`: prepares a Debian or Ubuntu machine that has rustup. Each step first checks whether its
-//! work is done; where it can't do it, the error names the command that a person must run.
+//! `cargo xtask setup`: prepares a Debian or Ubuntu machine that has rustup. A step does nothing if its result is
+//! there; if it fails, the error has the command to run by hand.
 
 mod rust_src;
 
@@ -9,27 +9,27 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::tool::{self, cargo, has, is_root, run, stdout};
 
-/// Later versions need a system LLVM; this one brings rustc's own.
+/// Version of bpf-linker. Later ones need the system's LLVM; this one has rustc's.
 const BPF_LINKER: &str = "0.10.3";
 
-/// Group of programs that commands and test programs start. What every Debian has is not listed.
+/// Group of programs that commands and tests start. Programs of a minimal Debian are not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// Emulator and hypervisor of all guests, and of the AMD lab.
+    /// QEMU, for all guests and the AMD lab.
     Qemu,
-    /// Kernel modules' compression, in the labs.
+    /// Decompressor of kernel modules, for the labs.
     Modules,
-    /// perf, beside which counts are compared.
+    /// perf, for comparison of counts.
     Perf,
-    /// Terminal of the live view.
+    /// tmux, a terminal for the live view.
     Tmux,
-    /// Daemon, driver and client of libvirt.
+    /// libvirt's daemon, QEMU driver and client.
     Libvirt,
-    /// Browser and reader of the pages that reports can be.
+    /// Chromium and a PDF reader, for HTML reports.
     Browser,
-    /// Tools that make the Debian package.
+    /// debhelper, for the Debian package.
     Packaging,
-    /// A Debian of its own, with and without systemd running, to install the packages in.
+    /// Tools to create and boot a Debian, in which the packages are installed.
     OtherDebian,
 }
 
@@ -46,14 +46,14 @@ impl Need {
         Self::OtherDebian,
     ];
 
-    /// Programs of the group, each with Debian's package of it.
+    /// Returns the programs of the group, each with its Debian package.
     const fn programs(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Qemu => &[("qemu-system-x86_64", "qemu-system-x86")],
             Self::Modules => &[("xz", "xz-utils")],
             Self::Perf => &[("perf", "linux-perf")],
             Self::Tmux => &[("tmux", "tmux")],
-            // Not libvirt-daemon-system, which would start it for the whole machine.
+            // libvirt-daemon-system would start the daemon for the whole machine.
             Self::Libvirt => &[
                 ("libvirtd", "libvirt-daemon"),
                 ("virt-qemu-run", "libvirt-daemon-driver-qemu"),
@@ -75,24 +75,24 @@ const TRACEFS: &str = "/sys/kernel/tracing";
 ///
 /// # Errors
 ///
-/// Neither rustup, Debian nor an archive has Rust's sources, or bpf-linker can't be installed.
+/// Rust's sources are neither in rustup, Debian nor an archive, or bpf-linker can't be installed.
 pub fn build() -> Result<()> {
     rust_src::ensure().context("the sources of Rust's core library are needed to build for BPF")?;
     bpf_linker()
 }
 
-/// Prepares everything that any command or test needs.
+/// Prepares the needs of all commands and tests.
 ///
 /// # Errors
 ///
-/// As [`build`], [`programs`] and [`tracefs`].
+/// [`build`], [`programs`] or [`tracefs`] fails.
 pub fn all() -> Result<()> {
     build()?;
     programs(&Need::ALL)?;
     tracefs()
 }
 
-/// Installs bpf-linker, if this version is not there.
+/// Installs bpf-linker, unless this version is installed.
 fn bpf_linker() -> Result<()> {
     let installed = stdout(Command::new("bpf-linker").arg("--version"));
     if installed.is_some_and(|version| version.trim().ends_with(BPF_LINKER)) {
@@ -106,53 +106,52 @@ fn bpf_linker() -> Result<()> {
         .with_context(|| format!("run: cargo install --locked bpf-linker@{BPF_LINKER}"))
 }
 
-/// Installs the Debian packages of programs that are missing.
+/// Installs the Debian packages of missing programs.
 ///
 /// # Errors
 ///
-/// Programs are missing and this is not root, there is no apt, or apt fails.
+/// Programs are missing, and this is not root, or apt is missing or fails.
 pub fn programs(needs: &[Need]) -> Result<()> {
-    let missing = missing(needs, has);
+    let missing = missing_packages(needs, has);
     if missing.is_empty() {
         return Ok(());
     }
-    let by_hand = format!("sudo apt-get install --no-install-recommends {}", missing.join(" "));
+    let manual = format!("sudo apt-get install --no-install-recommends {}", missing.join(" "));
     if !has("apt-get") {
         bail!("missing programs of Debian's packages {}: install them", missing.join(", "));
     }
     if !is_root() {
-        bail!("missing Debian packages; run: {by_hand}");
+        bail!("missing Debian packages; run: {manual}");
     }
     eprintln!("setup: installing {}", missing.join(", "));
-    let quiet = |args: &[&str]| {
+    let apt_get = |args: &[&str]| {
         let mut apt = Command::new("apt-get");
         apt.args(["-qq", "-y", "-o", "Dpkg::Use-Pty=0"]).args(args);
         apt.env("DEBIAN_FRONTEND", "noninteractive");
         apt
     };
-    run(&mut quiet(&["update"])).with_context(|| format!("run: {by_hand}"))?;
-    let mut install = quiet(&["install", "--no-install-recommends"]);
+    run(&mut apt_get(&["update"])).with_context(|| format!("run: {manual}"))?;
+    let mut install = apt_get(&["install", "--no-install-recommends"]);
     let output = install.args(&missing).output().context("apt-get can't be run")?;
     if !output.status.success() {
         let error = String::from_utf8_lossy(&output.stderr);
-        bail!("{}\nrun: {by_hand}", error.trim());
+        bail!("{}\nrun: {manual}", error.trim());
     }
     Ok(())
 }
 
-/// Debian's packages of the programs that are missing, each once, in the groups' order.
-fn missing(needs: &[Need], has: impl Fn(&str) -> bool) -> Vec<&'static str> {
+/// Returns the Debian packages of missing programs, each once, in the order of the groups.
+fn missing_packages(needs: &[Need], has: impl Fn(&str) -> bool) -> Vec<&'static str> {
     let needs: BTreeSet<Need> = needs.iter().copied().collect();
     let programs = needs.into_iter().flat_map(Need::programs);
     programs.filter(|(program, _)| !has(program)).map(|&(_, package)| package).collect()
 }
 
-/// Mounts tracefs where a machine with KVM lacks it: containers and minimal systems do; systemd mounts it
-/// everywhere else.
+/// Mounts tracefs on a machine with KVM that lacks it, such as a container. systemd mounts it on other machines.
 ///
 /// # Errors
 ///
-/// This is root, and it can't be mounted.
+/// This is root, and mounting fails.
 pub fn tracefs() -> Result<()> {
     let events = format!("{TRACEFS}/events");
     if fs::metadata(events).is_ok() || !Path::new("/dev/kvm").exists() {
@@ -161,7 +160,7 @@ pub fn tracefs() -> Result<()> {
     let mut mount = Command::new("mount");
     mount.args(["-t", "tracefs", "tracefs", TRACEFS]);
     if !is_root() {
-        // Most systems show it to root only; the lab does without.
+        // On most systems root alone can read it. The lab does not need it.
         return Ok(());
     }
     eprintln!("setup: mounting tracefs");
@@ -173,17 +172,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_missing_programs_of_wanted_groups_are_installed() {
+    fn missing_packages_are_of_missing_programs_only() {
         let has = |program: &str| program == "virsh";
-        assert_eq!(missing(&[Need::Qemu], has), ["qemu-system-x86"]);
+        assert_eq!(missing_packages(&[Need::Qemu], has), ["qemu-system-x86"]);
         let libvirt = ["libvirt-daemon", "libvirt-daemon-driver-qemu"];
-        assert_eq!(missing(&[Need::Libvirt, Need::Libvirt], has), libvirt);
-        assert!(missing(&[], has).is_empty());
-        assert!(missing(&Need::ALL, |_| true).is_empty());
+        assert_eq!(missing_packages(&[Need::Libvirt, Need::Libvirt], has), libvirt);
+        assert!(missing_packages(&[], has).is_empty());
+        assert!(missing_packages(&Need::ALL, |_| true).is_empty());
     }
 
     #[test]
-    fn no_program_is_in_two_groups() {
+    fn need_programs_are_in_one_group_each() {
         let all = Need::ALL.into_iter().flat_map(Need::programs);
         let names: BTreeSet<&str> = all.clone().map(|(program, _)| *program).collect();
         assert_eq!(names.len(), all.count());

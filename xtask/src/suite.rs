@@ -1,5 +1,5 @@
-//! The end-to-end test programs, one row each: the tier they belong to, and the programs that they start. Every
-//! other test of the workspace is a unit test, with a tier of its own.
+//! Table of the end-to-end test programs: tier of each, and programs that its tests start. All other tests of the
+//! workspace are in the unit tier.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use crate::setup::Need::{
 /// Package of the end-to-end tests.
 pub const PACKAGE: &str = "vmexit-tests";
 
-/// Kind of test, by what it needs of the machine.
+/// Kind of test, by its needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
-    /// Neither root, KVM nor QEMU: what the build needs will do.
+    /// Needs neither root, KVM nor QEMU.
     Unit,
-    /// Root, this machine's KVM and QEMU.
+    /// Needs root, this machine's KVM, and QEMU.
     Native,
-    /// The emulated labs: neither root nor KVM.
+    /// Needs the emulated labs, and neither root nor KVM.
     Lab,
 }
 
@@ -25,8 +25,8 @@ impl Tier {
     /// All tiers, cheapest first.
     pub const ALL: [Self; 3] = [Self::Unit, Self::Native, Self::Lab];
 
-    /// The tier of this name.
-    pub fn of(name: &str) -> Option<Self> {
+    /// Returns the tier of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|tier| tier.name() == name)
     }
 
@@ -48,19 +48,19 @@ impl fmt::Display for Tier {
 /// A test program of `tests/tests`.
 #[derive(Debug)]
 pub struct TestProgram {
-    /// Name of its file, without the extension.
+    /// Name of its file without the extension.
     pub name: &'static str,
     /// Tier of its tests.
     pub tier: Tier,
     /// Programs that it starts.
     pub needs: &'static [Need],
-    /// Whether the full run has it again on the newest kernel.
+    /// Whether the full run repeats it on the newest kernel.
     pub on_newest: bool,
 }
 
 /// All test programs of `tests/tests`, by name.
 pub const TEST_PROGRAMS: &[TestProgram] = &[
-    lab("amd", &[Qemu, Modules, Perf]).and_on_newest(),
+    lab("amd", &[Qemu, Modules, Perf]).on_newest(),
     native("dashboard", &[Qemu]),
     native("devices", &[Qemu]),
     native("dist", &[Packaging, OtherDebian]),
@@ -79,9 +79,9 @@ pub const TEST_PROGRAMS: &[TestProgram] = &[
     lab("sampler", &[Qemu, Modules]),
     native("serve", &[Qemu]),
     native("soak", &[Qemu]),
-    lab("top_lab", &[Qemu, Modules, Tmux]).and_on_newest(),
+    lab("top_lab", &[Qemu, Modules, Tmux]).on_newest(),
     native("top_native", &[Qemu, Tmux]),
-    lab("trace", &[Qemu, Modules]).and_on_newest(),
+    lab("trace", &[Qemu, Modules]).on_newest(),
     native("vms", &[Qemu]),
 ];
 
@@ -94,13 +94,13 @@ const fn lab(name: &'static str, needs: &'static [Need]) -> TestProgram {
 }
 
 impl TestProgram {
-    const fn and_on_newest(mut self) -> Self {
+    const fn on_newest(mut self) -> Self {
         self.on_newest = true;
         self
     }
 }
 
-/// The row of a test program.
+/// Returns the row of a test program.
 pub fn find(name: &str) -> Option<&'static TestProgram> {
     TEST_PROGRAMS.iter().find(|program| program.name == name)
 }
@@ -113,7 +113,7 @@ mod tests {
     use crate::tool::root;
 
     #[test]
-    fn the_table_has_a_row_for_every_test_program_and_no_other() {
+    fn test_programs_match_files_of_tests() {
         let files = fs::read_dir(root().join("tests/tests")).unwrap();
         let files = files.map(|entry| entry.unwrap().path());
         let files =
@@ -125,10 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn tiers_go_by_their_names() {
+    fn tier_from_name_accepts_names_of_all_tiers() {
         for tier in Tier::ALL {
-            assert_eq!(Tier::of(&tier.to_string()), Some(tier));
+            assert_eq!(Tier::from_name(&tier.to_string()), Some(tier));
         }
-        assert_eq!(Tier::of("units"), None);
+        assert_eq!(Tier::from_name("units"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Other programs: how they are run, and where they and their files are.
+//! Helpers to run other programs, and paths of the workspace.
 
 use std::{
     env,
@@ -8,53 +8,53 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Packages for the BPF target alone.
+/// Packages that build for the BPF target only.
 pub const FOR_BPF: [&str; 2] = ["vmexit-ebpf", "vmexit-bench-ebpf"];
 
-/// Root directory of the workspace.
+/// Returns the root directory of the workspace.
 pub fn root() -> &'static Path {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().unwrap_or(manifest)
 }
 
-/// Cargo's target directory.
+/// Returns cargo's target directory.
 pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// The cargo that runs this program, in the workspace's root.
+/// Returns a command for the cargo that runs this program, in the workspace's root.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
     cargo
 }
 
-/// Path of the sources of Rust's own library in the toolchain, which may lack them.
+/// Returns the path of the standard library's sources in the toolchain. It need not exist.
 ///
 /// # Errors
 ///
-/// There is no rustc.
+/// rustc can't be run.
 pub fn rust_library() -> Result<PathBuf> {
     let sysroot = stdout(Command::new("rustc").args(["--print", "sysroot"]).current_dir(root()))
         .context("rustc can't be run: install rustup from https://rustup.rs")?;
     Ok(Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library"))
 }
 
-/// Runs a command to its end; its output is passed through.
+/// Runs a command and passes its output through; returns its status.
 ///
 /// # Errors
 ///
-/// It can't be started.
+/// The program can't be started.
 pub fn status(command: &mut Command) -> Result<ExitStatus> {
     let name = command.get_program().to_string_lossy().into_owned();
     command.status().with_context(|| format!("{name} can't be run"))
 }
 
-/// Runs a command that must succeed; its output is passed through.
+/// Runs a command and passes its output through.
 ///
 /// # Errors
 ///
-/// It can't be started, or fails.
+/// The program can't be started, or fails.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = status(command)?;
     if !status.success() {
@@ -63,7 +63,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Standard output of a command that succeeds.
+/// Returns the standard output of a command; none if it fails.
 pub fn stdout(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok()
@@ -75,12 +75,12 @@ pub fn has(program: &str) -> bool {
         .is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
-/// Whether this process is root's.
+/// Whether this process runs as root.
 pub fn is_root() -> bool {
     stdout(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
 }
 
-/// The command as one types it.
+/// Returns the command as a line for a shell, without quotes.
 pub fn line(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let mut words = vec![program.file_name().unwrap_or_default().to_string_lossy()];
@@ -88,7 +88,7 @@ pub fn line(command: &Command) -> String {
     words.join(" ")
 }
 
-/// A program's exit code as this program's own.
+/// Returns a program's exit status as an exit code of this program.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: a bundled guest with known exits runs under KVM, and vmexit captures it; on this host
-//! where its KVM reports exits, else in the lab.
+//! `cargo xtask demo`: runs a bundled guest with known exits under KVM and captures it with vmexit. It uses this host
+//! if its KVM reports exits, else the lab.
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -18,36 +18,45 @@ use crate::lab;
 /// Name of the guest.
 const NAME: &str = "demo";
 
-/// Longest time from the guest's start to its first round.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit from the guest's start to its first round.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Runs the demonstration.
+///
+/// # Errors
+///
+/// A need can't be set up, or a program that is run fails.
 pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
     setup::build()?;
     setup::programs(&[Need::Qemu])?;
     setup::tracefs()?;
     let agent = build::agent(false)?;
     if !args.lab {
-        match here(&agent) {
+        match start_on_host(&agent) {
             Ok(guest) => {
                 run(Command::new(&agent)
                     .args(["capture", "--vm", &guest.pid().to_string()])
                     .args(["--duration", &args.duration]))?;
                 return Ok(());
             }
-            Err(error) => eprintln!("demo: not here, but in the lab: {error:#}\n"),
+            Err(error) => eprintln!("demo: in the lab, not on this host: {error:#}\n"),
         }
     }
     in_lab(&args.duration)
 }
 
-/// The guest on this host's KVM, which must report exits.
-fn here(agent: &Path) -> Result<RunningGuest> {
+/// Starts the guest on this host's KVM.
+///
+/// # Errors
+///
+/// KVM can't be used or does not report exits, or this is not root.
+fn start_on_host(agent: &Path) -> Result<RunningGuest> {
     kvm_usable()?;
     if !is_root() {
         bail!("tracing needs root");
     }
     let mut guest = Qemu::native(NAME).start(&BareGuest::demo())?;
-    guest.wait_dots(1, PATIENCE)?;
+    guest.wait_dots(1, START_TIMEOUT)?;
     let mut probe = Command::new(agent);
     probe.args(["capture", "--quiet", "--duration", "1s", "--format", "json"]);
     let output = probe.output().context("vmexit can't be run")?;
@@ -61,6 +70,7 @@ fn here(agent: &Path) -> Result<RunningGuest> {
     }
 }
 
+/// Runs the guest and vmexit in the lab.
 fn in_lab(duration: &str) -> Result<()> {
     let directory = Path::new("/tmp");
     let lab = lab::with_agent(None)?
@@ -74,10 +84,12 @@ fn in_lab(duration: &str) -> Result<()> {
          vmexit capture --quiet --duration {duration}\n",
         serial = serial.display(),
     );
-    eprintln!("demo: booting a Debian kernel with SVM, all emulated; the times are the emulator's");
-    let run = lab.run_streaming(&script, |stream, bytes| lab::pass_on(stream, bytes, false))?;
+    eprintln!(
+        "demo: booting a Debian kernel on an emulated CPU with SVM; the times are the emulator's"
+    );
+    let run = lab.run_streaming(&script, |stream, bytes| lab::forward(stream, bytes, false))?;
     if run.code != 0 {
-        bail!("vmexit ended with {} in the lab", run.code);
+        bail!("vmexit exited with {} in the lab", run.code);
     }
     Ok(())
 }

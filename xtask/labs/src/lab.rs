@@ -1,5 +1,5 @@
-//! `cargo xtask lab -- CMD`: a command in a stock kernel whose KVM reports exits, with vmexit and QEMU on board.
-//! The AMD lab has perf too, where this machine has it or the command names it.
+//! `cargo xtask lab -- CMD`: runs a command in a stock kernel whose KVM reports exits, with vmexit and QEMU installed.
+//! The AMD lab also has perf, if this machine has it or the command names it.
 
 use std::{
     io::{Write as _, stderr, stdout},
@@ -18,12 +18,17 @@ use xtask::{
 
 use crate::matrix;
 
-/// Exit code that tells a lab that failed from a command that did.
+/// Exit code for a failure of the lab itself, not of the command.
 const LAB_FAILED: u8 = 101;
 
-/// Programs without which no lab runs.
+/// Programs that every lab needs.
 const NEEDS: [Need; 2] = [Need::Qemu, Need::Modules];
 
+/// Runs the command, or the matrix of kernels.
+///
+/// # Errors
+///
+/// A need can't be set up, or the kernel is not in the archive. A failure in the lab is an exit code.
 pub(crate) fn lab(args: &LabArgs) -> Result<ExitCode> {
     if args.matrix {
         return matrix::matrix();
@@ -39,7 +44,7 @@ pub(crate) fn lab(args: &LabArgs) -> Result<ExitCode> {
         VendorArg::Intel => lab.vendor(LabVendor::Intel),
     };
     match lab
-        .run_streaming(&script(&args.command), |stream, bytes| pass_on(stream, bytes, args.console))
+        .run_streaming(&script(&args.command), |stream, bytes| forward(stream, bytes, args.console))
     {
         Ok(run) => Ok(ExitCode::from(u8::try_from(run.code).unwrap_or(1))),
         Err(error) => {
@@ -49,7 +54,11 @@ pub(crate) fn lab(args: &LabArgs) -> Result<ExitCode> {
     }
 }
 
-/// A lab that has the agent, as `vmexit`, and QEMU for guests of its own; what it needs is set up first.
+/// Returns a lab with the agent, as `vmexit`, and QEMU. Its needs are set up and the agent is built first.
+///
+/// # Errors
+///
+/// A need can't be set up, the agent does not build, or the kernel is not in the archive.
 pub(crate) fn with_agent(kernel: Option<&str>) -> Result<Lab> {
     setup::build()?;
     setup::programs(&NEEDS)?;
@@ -58,8 +67,8 @@ pub(crate) fn with_agent(kernel: Option<&str>) -> Result<Lab> {
     Ok(Lab::new(kernel).qemu().binary("/usr/bin/vmexit", agent))
 }
 
-/// Passes output of the lab on; its reader may be gone.
-pub(crate) fn pass_on(stream: Stream, bytes: &[u8], console: bool) {
+/// Writes output of the lab to this process's output. A closed output is no error.
+pub(crate) fn forward(stream: Stream, bytes: &[u8], console: bool) {
     let _ = match stream {
         Stream::Stdout => stdout().write_all(bytes).and_then(|()| stdout().flush()),
         Stream::Stderr => stderr().write_all(bytes),
@@ -68,16 +77,16 @@ pub(crate) fn pass_on(stream: Stream, bytes: &[u8], console: bool) {
     };
 }
 
-/// The shell script of a command line: one word is a line already.
+/// Returns the shell script of a command: one word is a script, several are quoted.
 fn script(command: &[String]) -> String {
     match command {
         [line] => line.clone(),
-        words => words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+        words => words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "),
     }
 }
 
-/// A word, quoted for the shell.
-fn quoted(word: &str) -> String {
+/// Quotes a word for the shell.
+fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
@@ -86,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_stay_words() {
+    fn script_quotes_several_words_and_keeps_one() {
         assert_eq!(script(&["echo a | wc".into()]), "echo a | wc");
         assert_eq!(script(&["echo".into(), "it's $HOME".into()]), r"'echo' 'it'\''s $HOME'");
     }

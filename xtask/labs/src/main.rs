@@ -1,5 +1,5 @@
-//! The commands of xtask that start guests and labs, one file each. `cargo xtask` runs this program for them: it
-//! links the test harness, and the other commands need not wait for that.
+//! Commands of xtask that start guests and labs, one file each. `cargo xtask` runs this program for them. It is a
+//! program of its own because it links the test harness, for which no other command should wait.
 
 mod bench;
 mod demo;
@@ -23,14 +23,14 @@ struct LabsXtask {
 }
 
 fn main() -> ExitCode {
-    let outcome = match LabsXtask::parse().command {
+    let result = match LabsXtask::parse().command {
         LabsCommand::Demo(args) => demo::demo(&args).map(|()| ExitCode::SUCCESS),
         LabsCommand::Lab(args) => lab::lab(&args),
         LabsCommand::Screenshot => screenshot::screenshot().map(|()| ExitCode::SUCCESS),
         LabsCommand::Bench(args) => bench::bench(&args),
         LabsCommand::Unpack(args) => unpack(&args).map(|()| ExitCode::SUCCESS),
     };
-    outcome.unwrap_or_else(|error| {
+    result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
         ExitCode::FAILURE
     })

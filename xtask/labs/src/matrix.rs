@@ -1,5 +1,5 @@
-//! `cargo xtask lab --matrix`: the labs' tests on every supported kernel. A row passes if every eBPF program loads,
-//! attaches, counts exactly on raw and on classic tracepoints, and detaches.
+//! `cargo xtask lab --matrix`: runs the labs' tests on every supported kernel. A row passes if every eBPF program
+//! loads, attaches, counts exactly on raw and on classic tracepoints, and detaches.
 
 use std::{process::ExitCode, time::Instant};
 
@@ -11,11 +11,12 @@ use xtask::{
     tool::{cargo, status},
 };
 
-/// A test program and a kernel.
+/// Test program and kernel to run it on.
 struct MatrixRow {
+    /// Name in the table of test programs.
     test: &'static str,
-    /// Start of the version, of which Debian's newest kernel is taken; none for the kernel of this machine's
-    /// Debian release.
+    /// Prefix of the version, of which Debian's newest kernel is used; none for the kernel of this machine's Debian
+    /// release.
     kernel: Option<&'static str>,
 }
 
@@ -37,7 +38,11 @@ const ROWS: &[MatrixRow] = &[
     MatrixRow { test: "intel", kernel: Some("7") },
 ];
 
-/// Runs all rows, then reports them together.
+/// Runs all rows, then prints their results.
+///
+/// # Errors
+///
+/// A need can't be set up, or cargo can't be run. A row that fails is an exit code.
 pub(crate) fn matrix() -> Result<ExitCode> {
     setup::build()?;
     setup::programs(&needs())?;
@@ -45,7 +50,7 @@ pub(crate) fn matrix() -> Result<ExitCode> {
     let mut report = Vec::new();
     let mut failed = false;
     for row in ROWS {
-        let began = Instant::now();
+        let start = Instant::now();
         let mut test = cargo();
         test.args(["test", "--package", suite::PACKAGE, "--test", row.test]).env("VMEXIT", &agent);
         if let Some(kernel) = row.kernel {
@@ -58,14 +63,14 @@ pub(crate) fn matrix() -> Result<ExitCode> {
             row.test,
             row.kernel.unwrap_or("default"),
             if passed { "passed" } else { "FAILED" },
-            began.elapsed().as_secs()
+            start.elapsed().as_secs()
         ));
     }
     println!("{}", report.join("\n"));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Programs that the rows' tests start.
+/// Returns the programs that the rows' tests start.
 fn needs() -> Vec<Need> {
     let programs = ROWS.iter().filter_map(|row| suite::find(row.test));
     programs.flat_map(|program| program.needs.iter().copied()).collect()
@@ -78,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_is_a_test_of_the_lab() {
+    fn rows_are_test_programs_of_the_lab_tier() {
         for row in ROWS {
             assert_eq!(suite::find(row.test).map(|program| program.tier), Some(Tier::Lab));
         }

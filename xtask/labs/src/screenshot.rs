@@ -1,5 +1,5 @@
-//! `cargo xtask screenshot`: the README's picture of `vmexit top`, drawn from a real run: the bundled
-//! guest in the lab, whose KVM reports exits.
+//! `cargo xtask screenshot`: draws the README's picture of `vmexit top` from a real run, with the bundled guest in the
+//! lab.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -22,6 +22,11 @@ const SIZE: (u16, u16) = (110, 26);
 /// Path of the picture in the repository.
 const PICTURE: &str = "docs/top.svg";
 
+/// Draws the picture and prints the screen.
+///
+/// # Errors
+///
+/// A need can't be set up, or a program fails in the lab.
 pub(crate) fn screenshot() -> Result<()> {
     setup::programs(&[Need::Tmux])?;
     let directory = Path::new("/tmp");
@@ -51,10 +56,10 @@ screen -e
     let mut screen = Vec::new();
     let run = lab.run_streaming(&script, |stream, bytes| match stream {
         Stream::Stdout => screen.extend_from_slice(bytes),
-        other => lab::pass_on(other, bytes, false),
+        other => lab::forward(other, bytes, false),
     })?;
     if run.code != 0 {
-        bail!("the script ended with {} in the lab", run.code);
+        bail!("the script exited with {} in the lab", run.code);
     }
     let screen = String::from_utf8(screen).context("the screen is not text")?;
     let path = root().join(PICTURE);

@@ -1,4 +1,4 @@
-//! Licences that the program's crates may have, and the notices that go with the program.
+//! Licences of the crates in the program: the allowed ones, and their texts.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
@@ -7,13 +7,17 @@ use spdx::Expression;
 
 use super::crates::ShippedCrate;
 
-/// Allowed licences: each crate must be usable under these alone. A further one is a decision, also of deny.toml.
+/// Allowed licences: each crate must be usable under these alone. deny.toml has the list for all dependencies.
 const ALLOWED: [&str; 3] = ["MIT", "Apache-2.0", "Zlib"];
 
-/// Starts of the names of files with licences and notices.
+/// Prefixes of the names of files with licences and notices.
 const NOTICES: [&str; 6] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
 
-/// Fails if a crate may not be shipped.
+/// Checks that all crates have allowed licences.
+///
+/// # Errors
+///
+/// A crate has another licence, or one that is no SPDX expression.
 pub(super) fn check(crates: &[ShippedCrate]) -> Result<()> {
     let mut refused = Vec::new();
     for ShippedCrate { name, version, licence, .. } in crates {
@@ -31,18 +35,22 @@ fn is_allowed(licence: &str) -> Result<bool> {
     Ok(expression.evaluate(|wanted| ALLOWED.contains(&wanted.to_string().as_str())))
 }
 
-/// Every licence text and notice of the crates, once, with the crates that have it.
+/// Returns every licence text and notice once, with the names of the crates that have it.
+///
+/// # Errors
+///
+/// A crate's directory or file can't be read.
 pub(super) fn notices(crates: &[ShippedCrate]) -> Result<String> {
-    // By their words: line ends and margins differ, and mean nothing.
+    // Texts are equal if their words are: line ends and margins differ.
     let mut texts: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     let mut all = String::from(
-        "vmexit is one program with these crates in it. Their licences, and then each licence's text and \
-         notices as the crates have them:\n\n",
+        "The program vmexit contains these crates. The list of their licences comes first, then the text of each \
+         licence and notice:\n\n",
     );
-    for one in crates {
-        let name = format!("{} {}", one.name, one.version);
-        writeln!(all, "{name}: {}", one.licence)?;
-        for text in texts_in(&one.directory)? {
+    for shipped in crates {
+        let name = format!("{} {}", shipped.name, shipped.version);
+        writeln!(all, "{name}: {}", shipped.licence)?;
+        for text in notice_texts(&shipped.directory)? {
             let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
             texts.entry(words).or_insert((text, Vec::new())).1.push(name.clone());
         }
@@ -54,7 +62,8 @@ pub(super) fn notices(crates: &[ShippedCrate]) -> Result<String> {
     Ok(all)
 }
 
-fn texts_in(directory: &Path) -> Result<Vec<String>> {
+/// Returns the texts of the files with licences and notices in a directory, by file name.
+fn notice_texts(directory: &Path) -> Result<Vec<String>> {
     let entries =
         fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))?;
     let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
@@ -74,11 +83,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_of_several_licences_is_enough_and_one_of_all_is_not() {
-        for fine in
+    fn is_allowed_needs_one_alternative_and_all_conjuncts() {
+        for allowed in
             ["MIT", "GPL-3.0-only OR Apache-2.0", "Unlicense OR MIT", "(MIT OR BSL-1.0) AND Zlib"]
         {
-            assert!(is_allowed(fine).unwrap(), "{fine}");
+            assert!(is_allowed(allowed).unwrap(), "{allowed}");
         }
         for refused in ["GPL-2.0-only", "MIT AND LGPL-2.1-or-later", "MPL-2.0"] {
             assert!(!is_allowed(refused).unwrap(), "{refused}");

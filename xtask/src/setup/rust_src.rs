@@ -1,5 +1,5 @@
-//! The sources of Rust's core library, for the pinned toolchain: from rustup; else from Debian's
-//! package of exactly that version; else from an archive that `VMEXIT_RUST_SRC` names.
+//! Sources of Rust's core library for the pinned toolchain: from rustup; else from the Debian package of exactly this
+//! version; else from the archive in `VMEXIT_RUST_SRC`.
 
 use std::{
     env, fs,
@@ -17,9 +17,13 @@ use crate::{
 /// Environment variable with the path of the archive.
 const ARCHIVE: &str = "VMEXIT_RUST_SRC";
 
-/// Fills the toolchain's `library` directory from the first source that has the right version.
+/// Fills the toolchain's `library` directory from the first source with the right version.
+///
+/// # Errors
+///
+/// No source has it.
 pub(super) fn ensure() -> Result<()> {
-    let version = pinned()?;
+    let version = pinned_version()?;
     let directory = LibraryDirectory::of_toolchain()?;
     if directory.is_filled() {
         return Ok(());
@@ -43,11 +47,11 @@ pub(super) fn ensure() -> Result<()> {
 /// Function that fills the directory with the sources of this version.
 type Fetcher = fn(&str, &LibraryDirectory) -> Result<()>;
 
-/// Sources to try, in this order.
+/// Sources in the order of the attempts.
 const FETCHERS: &[(&str, Fetcher)] =
     &[("rustup", from_rustup), ("Debian's rust-src", from_debian), (ARCHIVE, from_archive)];
 
-/// The directory in which `-Z build-std` looks for the sources.
+/// Directory in which `-Z build-std` finds the sources.
 struct LibraryDirectory {
     library: PathBuf,
 }
@@ -61,7 +65,7 @@ impl LibraryDirectory {
         self.library.join("core/src/lib.rs").is_file()
     }
 
-    /// Copies a complete `library` directory there; it has another name until the copy is complete.
+    /// Copies a `library` directory there, under another name until the copy is complete.
     fn fill_from(&self, library: &Path) -> Result<()> {
         let parent = self.library.parent().context("a library has a parent directory")?;
         fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
@@ -83,12 +87,12 @@ fn remove(directory: &Path) -> Result<()> {
     }
 }
 
-/// The channel of `rust-toolchain.toml`.
-fn pinned() -> Result<String> {
+/// Returns the channel in `rust-toolchain.toml`.
+fn pinned_version() -> Result<String> {
     let path = root().join("rust-toolchain.toml");
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let channel = text.lines().find_map(|line| line.trim().strip_prefix("channel = "));
-    Ok(channel.context("rust-toolchain.toml names no channel")?.trim_matches('"').to_owned())
+    Ok(channel.context("rust-toolchain.toml has no channel")?.trim_matches('"').to_owned())
 }
 
 fn from_rustup(version: &str, _directory: &LibraryDirectory) -> Result<()> {
@@ -104,7 +108,7 @@ fn from_rustup(version: &str, _directory: &LibraryDirectory) -> Result<()> {
 
 fn from_debian(version: &str, directory: &LibraryDirectory) -> Result<()> {
     let unpacked = tempfile::tempdir().context("create a temporary directory")?;
-    labs::unpack("rust-src", &format!("{version}+"), unpacked.path())?;
+    labs::unpack_package("rust-src", &format!("{version}+"), unpacked.path())?;
     directory.fill_from(&unpacked.path().join(format!("usr/src/rustc-{version}/library")))
 }
 

@@ -1,45 +1,63 @@
-//! What can be tested: cargo's targets that run here, with the names of their tests as libtest has them, read from
-//! the sources. So a test is found without building any other.
+//! Test targets of the workspace: cargo's targets that run on the host, with the names of their tests. The names
+//! are read from the sources, so no target is built to find a test.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use xtask::{
     setup::Need,
     suite::{self, Tier},
-    tool::{FOR_BPF, cargo, stdout},
+    tool::{FOR_BPF, cargo, root, stdout},
 };
 
-/// Package by which build scripts build eBPF programs.
+use super::sources::{SourceFile, source_files};
+
+/// Package with the functions by which build scripts build eBPF programs.
 const EBPF_BUILDER: &str = "vmexit-build";
 
-/// A library, program or test program with tests in it.
+/// Argument by which cargo selects the doctests of a package.
+const DOC: &str = "--doc";
+
+/// Library, program or test program with its tests, or the doctests of a library.
 #[derive(Clone, Debug)]
 pub(super) struct TestTarget {
-    /// Package that it belongs to.
+    /// Package of the target.
     pub(super) package: String,
-    /// Arguments by which cargo selects it.
+    /// Arguments by which cargo selects it, such as `--test views`.
     pub(super) selection: Vec<String>,
     /// Tier of its tests.
     pub(super) tier: Tier,
     /// Programs that its tests start.
     pub(super) needs: &'static [Need],
-    /// Whether a build script of what it links builds eBPF programs.
+    /// Whether its build builds eBPF programs.
     pub(super) builds_ebpf: bool,
-    /// Paths of its tests, such as `host::btf::tests::hostile`.
+    /// Paths of its tests, such as `host::btf::tests::hostile`; of doctests, the paths of their files from the
+    /// workspace's root, with which rustdoc begins their names.
     pub(super) tests: Vec<String>,
 }
 
-/// All targets of the workspace but those for BPF.
-pub(super) fn all() -> Result<Vec<TestTarget>> {
-    let mut metadata = cargo();
-    metadata.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
-    let metadata = stdout(&mut metadata).context("cargo metadata failed")?;
-    let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata")?;
+impl TestTarget {
+    /// Whether a test's path has this part.
+    pub(super) fn has_test(&self, name: &str) -> bool {
+        let is_doc = self.is_doc();
+        // rustdoc's names go on with the item and the line.
+        self.tests.iter().any(|test| test.contains(name) || is_doc && name.starts_with(test))
+    }
+
+    /// Whether these are doctests, which cargo selects with no other target.
+    pub(super) fn is_doc(&self) -> bool {
+        self.selection == [DOC]
+    }
+}
+
+/// Returns all test targets of the workspace, except those for BPF.
+///
+/// # Errors
+///
+/// cargo or a source file can't be read, or a program of `tests/tests` is not in the table of test programs.
+pub(super) fn test_targets() -> Result<Vec<TestTarget>> {
+    let metadata = workspace_metadata()?;
     let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
     let mut targets = Vec::new();
     for package in packages {
@@ -49,14 +67,21 @@ pub(super) fn all() -> Result<Vec<TestTarget>> {
         }
         let builds_ebpf = builds_ebpf(packages, name, true);
         for target in package["targets"].as_array().context("a package has no targets")? {
-            targets.extend(described(name, target, builds_ebpf)?);
+            targets.extend(package_targets(name, target, builds_ebpf)?);
         }
     }
     Ok(targets)
 }
 
-/// Whether a package, or one that it depends on, has a build script that builds eBPF programs. Dependencies of
-/// tests count for the tested package alone.
+fn workspace_metadata() -> Result<Value> {
+    let mut metadata = cargo();
+    metadata.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+    let metadata = stdout(&mut metadata).context("cargo metadata failed")?;
+    serde_json::from_str(&metadata).context("cargo metadata")
+}
+
+/// Whether a package, or one that it depends on, has a build script that builds eBPF programs. Only the tested
+/// package's own dev-dependencies are built.
 fn builds_ebpf(packages: &[Value], name: &str, is_tested: bool) -> bool {
     let Some(package) = packages.iter().find(|package| package["name"] == name) else {
         return false;
@@ -69,8 +94,9 @@ fn builds_ebpf(packages: &[Value], name: &str, is_tested: bool) -> bool {
     })
 }
 
-/// A target of cargo's metadata; none for what has no tests, such as build scripts.
-fn described(package: &str, target: &Value, builds_ebpf: bool) -> Result<Option<TestTarget>> {
+/// Returns the test targets of a target in cargo's metadata: one, two for a library with doctests, or none for a
+/// build script.
+fn package_targets(package: &str, target: &Value, builds_ebpf: bool) -> Result<Vec<TestTarget>> {
     let text = |value: &Value| value.as_str().map(str::to_owned).context("cargo metadata");
     let (name, kind) = (text(&target["name"])?, text(&target["kind"][0])?);
     let (mut tier, mut needs): (_, &[Need]) = (Tier::Unit, &[]);
@@ -88,152 +114,121 @@ fn described(package: &str, target: &Value, builds_ebpf: bool) -> Result<Option<
             }
             vec!["--test".to_owned(), name]
         }
-        _ => return Ok(None),
+        _ => return Ok(Vec::new()),
     };
-    let mut tests = Vec::new();
-    scan(Path::new(&text(&target["src_path"])?), true, "", &mut tests)?;
-    Ok(Some(TestTarget { package: package.to_owned(), selection, tier, needs, builds_ebpf, tests }))
+    let files = source_files(Path::new(&text(&target["src_path"])?))?;
+    let package = package.to_owned();
+    let tests = files.iter().flat_map(|file| file.tests.iter().cloned()).collect();
+    let doctests = if kind == "lib" { doctest_files(&files) } else { Vec::new() };
+    let target = TestTarget { package, selection, tier, needs, builds_ebpf, tests };
+    let doctests = (!doctests.is_empty()).then(|| TestTarget {
+        selection: vec![DOC.to_owned()],
+        tests: doctests,
+        ..target.clone()
+    });
+    Ok([target].into_iter().chain(doctests).collect())
 }
 
-/// Adds the tests of a source file and of the modules in files below it.
-fn scan(file: &Path, is_root: bool, module: &str, tests: &mut Vec<String>) -> Result<()> {
-    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let found = parse(&text);
-    tests.extend(found.tests.iter().map(|test| format!("{module}{test}")));
-    let directory = submodules(file, is_root);
-    for name in found.modules {
-        let places = [format!("{name}.rs"), format!("{name}/mod.rs")];
-        let mut places = places.iter().map(|place| directory.join(place));
-        // One whose file is elsewhere is not ours: those of macros, say.
-        if let Some(file) = places.find(|place| place.is_file()) {
-            scan(&file, false, &format!("{module}{name}::"), tests)?;
-        }
-    }
-    Ok(())
-}
-
-/// The directory in which a file's modules are.
-fn submodules(file: &Path, is_root: bool) -> PathBuf {
-    if is_root || file.file_name().is_some_and(|name| name == "mod.rs") {
-        file.parent().unwrap_or(file).to_owned()
-    } else {
-        file.with_extension("")
-    }
-}
-
-/// Content of a source file: tests by their paths within it, and modules that have files of their own.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct SourceTests {
-    tests: Vec<String>,
-    modules: Vec<String>,
-}
-
-/// Reads a source file that rustfmt has formatted: modules end at the indentation at which they begin.
-fn parse(text: &str) -> SourceTests {
-    let mut found = SourceTests::default();
-    let mut inside: Vec<(usize, &str)> = Vec::new();
-    let mut is_test = false;
-    for line in text.lines() {
-        let code = line.trim_start();
-        let indentation = line.len() - code.len();
-        if code == "}" && inside.last().is_some_and(|(at, _)| *at == indentation) {
-            inside.pop();
-        } else if code == "#[test]" || code.starts_with("#[tokio::test") {
-            is_test = true;
-        } else if let Some((name, rest)) = item(code, "mod") {
-            match rest {
-                "{" => inside.push((indentation, name)),
-                ";" if inside.is_empty() => found.modules.push(name.to_owned()),
-                _ => {}
-            }
-        } else if let Some((name, _)) = item(code, "fn").filter(|_| is_test) {
-            let path = inside.iter().map(|(_, module)| format!("{module}::")).collect::<String>();
-            found.tests.push(path + name);
-            is_test = false;
-        }
-    }
-    found
-}
-
-/// Name of the item of this kind that begins on a line, and the rest of the line.
-fn item<'a>(code: &'a str, kind: &str) -> Option<(&'a str, &'a str)> {
-    let code = code.strip_prefix("pub ").or_else(|| after_restriction(code)).unwrap_or(code);
-    let code = code.strip_prefix("async ").unwrap_or(code);
-    let code = code.strip_prefix(kind)?.strip_prefix(' ')?;
-    let end = code.find(|c: char| !c.is_alphanumeric() && c != '_')?;
-    Some((&code[..end], code[end..].trim()))
-}
-
-/// What follows `pub(crate)` or the like.
-fn after_restriction(code: &str) -> Option<&str> {
-    Some(code.strip_prefix("pub(")?.split_once(") ")?.1)
+/// Returns the paths of the files with doctests, from the workspace's root.
+fn doctest_files(files: &[SourceFile]) -> Vec<String> {
+    let files = files.iter().filter(|file| file.has_doctests);
+    let paths = files.map(|file| file.path.strip_prefix(root()).unwrap_or(&file.path));
+    paths.map(|path| path.display().to_string()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, fs, path::PathBuf};
+
     use super::*;
 
     #[test]
-    fn tests_have_the_paths_of_their_modules() {
-        let text = "\
-pub(crate) mod btf;
-mod made_up;
-
-fn no_test() {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    mod deeper {
-        #[test]
-        #[should_panic]
-        fn falls() {}
-    }
-
-    proptest! {
-        #[test]
-        fn holds(x in 0..3) {}
-    }
-
-    #[tokio::test(flavor = \"current_thread\")]
-    async fn waits() {}
-
-    fn helper() {}
-}
-
-#[test]
-fn outside() -> Result<()> {}
-";
-        let found = parse(text);
-        assert_eq!(
-            found.tests,
-            ["tests::deeper::falls", "tests::holds", "tests::waits", "outside"]
-        );
-        assert_eq!(found.modules, ["btf", "made_up"]);
-    }
-
-    #[test]
-    fn modules_are_beside_a_root_and_below_other_files() {
-        assert_eq!(submodules(Path::new("a/lib.rs"), true), Path::new("a"));
-        assert_eq!(submodules(Path::new("a/b/mod.rs"), false), Path::new("a/b"));
-        assert_eq!(submodules(Path::new("a/b.rs"), false), Path::new("a/b"));
-    }
-
-    #[test]
-    fn this_very_test_is_found_and_no_target_for_bpf() {
-        let targets = all().unwrap();
-        let this = "test::targets::tests::this_very_test_is_found_and_no_target_for_bpf";
-        let has = |target: &&TestTarget| target.tests.iter().any(|test| test == this);
-        let target = targets.iter().find(has).unwrap();
+    fn test_targets_have_packages_tiers_and_builds() {
+        let targets = test_targets().unwrap();
+        let this = "test::targets::tests::test_targets_have_packages_tiers_and_builds";
+        let target = targets.iter().find(|target| target.tests.iter().any(|test| test == this));
+        let target = target.unwrap();
         assert_eq!((target.package.as_str(), target.tier), ("xtask", Tier::Unit));
         assert_eq!(target.selection, ["--bin", "xtask"]);
-        let of = |package: &str| targets.iter().find(|target| target.package == package).unwrap();
-        assert!(!target.builds_ebpf && !of("vmexit-common").builds_ebpf);
-        assert!(of("vmexit-agent").builds_ebpf && of("vmexit-tests").builds_ebpf);
-        assert!(targets.iter().all(|target| !FOR_BPF.contains(&target.package.as_str())));
-        for tier in Tier::ALL {
-            assert!(targets.iter().any(|target| target.tier == tier && !target.tests.is_empty()));
+
+        let builds_ebpf = |package: &str| {
+            targets.iter().find(|target| target.package == package).unwrap().builds_ebpf
+        };
+        for package in ["xtask", "xtask-labs", "vmexit-common", "vmexit-core", "vmexit-view"] {
+            assert!(!builds_ebpf(package), "{package}");
         }
+        for package in ["vmexit-agent", "vmexit-tests", "vmexit-bench"] {
+            assert!(builds_ebpf(package), "{package}");
+        }
+        assert!(targets.iter().all(|target| !FOR_BPF.contains(&target.package.as_str())));
+
+        let mut doc = targets.iter().filter(|target| target.is_doc());
+        let doc = doc.find(|target| target.package == "vmexit-core").unwrap();
+        assert!(doc.has_test("core/src/lib.rs"));
+        assert!(doc.has_test("vmexit-agent/core/src/lib.rs - (line 16)"));
+    }
+
+    #[test]
+    fn test_targets_include_every_file_with_tests() {
+        let metadata = workspace_metadata().unwrap();
+        let mut reached = BTreeSet::new();
+        for package in metadata["packages"].as_array().unwrap() {
+            for target in package["targets"].as_array().unwrap() {
+                let root = Path::new(target["src_path"].as_str().unwrap());
+                reached.extend(source_files(root).unwrap().into_iter().map(|file| file.path));
+            }
+        }
+        let mut files = Vec::new();
+        for directory in ["tests", "vmexit-agent", "vmexit-common", "vmexit-ebpf", "xtask"] {
+            add_rust_files(&root().join(directory), &mut files);
+        }
+        assert!(files.len() > 200, "{} files", files.len());
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            let has_tests = text.lines().any(|line| {
+                let line = line.trim_start();
+                line == "#[test]" || line.starts_with("#[tokio::test")
+            });
+            assert!(!has_tests || reached.contains(&file), "{} is in no target", file.display());
+        }
+    }
+
+    fn add_rust_files(directory: &Path, files: &mut Vec<PathBuf>) {
+        for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                add_rust_files(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn test_targets_have_every_test_named_in_documents() {
+        let targets = test_targets().unwrap();
+        let mut documents =
+            ["CONTRIBUTING.md", "README.md", "RELEASING.md"].map(|name| root().join(name)).to_vec();
+        let docs = fs::read_dir(root().join("docs")).unwrap();
+        documents.extend(docs.map(|entry| entry.unwrap().path()));
+        documents.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+        let mut named = 0;
+        for document in documents {
+            let text = fs::read_to_string(&document).unwrap();
+            for command in text.split("cargo xtask test ").skip(1) {
+                let command = command.split(['`', '#', '\n']).next().unwrap_or_default();
+                let mut words = command.split_whitespace();
+                let Some(tier) = words.next().and_then(Tier::from_name) else { continue };
+                let name = words.next().filter(|word| *word != "--" && *word != "NAME");
+                let Some(name) = name else { continue };
+                let mut targets = targets.iter().filter(|target| target.tier == tier);
+                assert!(
+                    targets.any(|target| target.has_test(name)),
+                    "{}: there is no {tier} test {name}",
+                    document.display()
+                );
+                named += 1;
+            }
+        }
+        assert!(named > 3, "{named} tests are named");
     }
 }

@@ -1,4 +1,4 @@
-//! CPU time and memory of the agent's own process while its report is read each second.
+//! CPU time and memory of the agent's process, polled each second.
 
 use std::{fs, thread::sleep, time::Duration};
 
@@ -14,10 +14,10 @@ use super::{BenchPrograms, number, table};
 /// Numbers of busy vCPUs to measure with.
 const VCPUS: [u32; 2] = [10, 2_000];
 
-/// Share of all ports that must be accessed in the average second.
+/// Smallest share of all ports that must be accessed in the average second.
 const BUSY: f64 = 0.95;
 
-/// Seconds of polling.
+/// Length of a measurement, seconds.
 const SECONDS: u32 = 20;
 
 /// Time from the live view's start to its measurement.
@@ -26,8 +26,12 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// Stages of a poll.
 const STAGES: [&str; 5] = ["read", "subtract", "build", "render", "free"];
 
-/// Tables of the agent at each number of vCPUs, without and with made-up times (as on hosts whose KVM reports no
-/// exits, and exits), and of the live view.
+/// Returns the tables of the agent and of the live view at each number of vCPUs. Made-up times stand for a host whose
+/// KVM reports exits.
+///
+/// # Errors
+///
+/// A program fails, or the vCPUs were not busy all the time.
 pub(super) fn measure(programs: &BenchPrograms) -> Result<String> {
     let (mut rows, mut tops) = (Vec::new(), Vec::new());
     for vcpus in VCPUS {
@@ -41,7 +45,7 @@ pub(super) fn measure(programs: &BenchPrograms) -> Result<String> {
             let row = row(vcpus, times, &measured);
             rows.push(row.with_context(|| format!("{vcpus} vCPUs: {measured}"))?);
         }
-        tops.push(vec![table::whole(vcpus.into()), table::percent(top(programs)?, 2)]);
+        tops.push(vec![table::whole(vcpus.into()), table::percent(top_cpu_share(programs)?, 2)]);
     }
     let mut columns = vec!["vCPUs", "rows", "times", "CPU", "ms per poll"];
     columns.extend(STAGES);
@@ -51,11 +55,11 @@ pub(super) fn measure(programs: &BenchPrograms) -> Result<String> {
     let heading =
         "vmexit top on a screen of 200 by 50, each second (this machine; CPU of one core)";
     let tops = table::render(heading, &["vCPUs", "CPU"], 0, &tops);
-    Ok(format!("{polled}\n{tops}\n{}", frame(programs)?))
+    Ok(format!("{polled}\n{tops}\n{}", frame_table(programs)?))
 }
 
-/// Share of a core that `vmexit top` takes with its first VM focused.
-fn top(programs: &BenchPrograms) -> Result<f64> {
+/// Returns the CPU time of `vmexit top`, with its first VM focused, as a share of a core.
+fn top_cpu_share(programs: &BenchPrograms) -> Result<f64> {
     let tmux = Tmux::start(200, 50)?;
     tmux.line(&format!("exec {} top", programs.agent.display()))?;
     tmux.wait("list of VMs", |screen| screen.contains("Top detail"))?;
@@ -67,16 +71,16 @@ fn top(programs: &BenchPrograms) -> Result<f64> {
     Ok((cpu_ns(&pid)? - start) as f64 / 1e9 / f64::from(SECONDS))
 }
 
-/// CPU time of a process's first thread, which does all the work but the parsing of answers
-/// (`Documentation/scheduler/sched-stats.rst`).
+/// Returns the CPU time of a process's first thread, nanoseconds (`Documentation/scheduler/sched-stats.rst`). Only
+/// answers of VMMs are parsed by other threads.
 fn cpu_ns(pid: &str) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
     let ns = text.split(' ').next().context("/proc/PID/schedstat is empty")?;
     Ok(ns.parse()?)
 }
 
-/// Table of the live view's cost per frame.
-fn frame(programs: &BenchPrograms) -> Result<String> {
+/// Returns the table of the live view's cost per frame.
+fn frame_table(programs: &BenchPrograms) -> Result<String> {
     let measured = programs.bench(&["frame"])?;
     let ms = |ns: f64| format!("{:.2}", ns / 1e6);
     let mut rows = Vec::new();
@@ -98,7 +102,11 @@ fn frame(programs: &BenchPrograms) -> Result<String> {
     Ok(table::render(&heading, &columns, 1, &rows))
 }
 
-/// Row of a measurement; an error where not all vCPUs were busy all the time.
+/// Returns the row of a measurement.
+///
+/// # Errors
+///
+/// A vCPU or too many ports were not busy all the time.
 fn row(vcpus: u32, times: bool, measured: &Value) -> Result<Vec<String>> {
     let busy = number(measured, "busy_vcpus")?;
     ensure!(busy == f64::from(vcpus), "only {busy} vCPUs were busy all the time");
@@ -106,7 +114,7 @@ fn row(vcpus: u32, times: bool, measured: &Value) -> Result<Vec<String>> {
     let all = f64::from(vcpus) * f64::from(PORTS);
     ensure!(
         rows >= BUSY * all,
-        "{rows} rows were busy, not {all}: has this machine something else to do?"
+        "{rows} rows were busy, not {all}: is this machine busy with other work?"
     );
     let (cpu_ns, polls) = (number(measured, "cpu_ns")?, number(measured, "polls")?);
     let ms_per_poll = |ns: f64| format!("{:.2}", ns / polls / 1e6);
@@ -147,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_per_poll() {
+    fn row_shows_figures_per_poll() {
         let row = row(10, false, &measured(10, 200)).unwrap();
         assert_eq!(row[..5], ["10", "200", "none", "0.50 %", "5.00"]);
         assert_eq!(row[5..10], ["1.00", "1.50", "0.05", "0.10", "0.00"]);
@@ -155,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_vcpus_are_an_error() {
+    fn row_of_idle_vcpus_is_an_error() {
         assert!(row(10, false, &measured(9, 200)).is_err());
         assert!(row(10, false, &measured(10, 189)).is_err());
         assert!(row(10, false, &json!({"busy_vcpus": 10, "busy_rows": 200})).is_err());

@@ -1,4 +1,4 @@
-//! From the lab's output to the cost that each tracing method adds to an exit.
+//! Cost that each tracing method adds to an exit, from the output of a lab.
 
 use std::collections::HashMap;
 
@@ -11,26 +11,32 @@ use super::{
     table::{percent, render, times, whole},
 };
 
-/// Least nanoseconds that a tracing method adds: far less than any program does, and far more than two
-/// measurements of the same differ by.
+/// Smallest cost that a tracing method can add, nanoseconds: far below that of any program, and far above the
+/// difference between two measurements of the same method.
 const LEAST_ADDED_NS: f64 = 200.0;
 
 /// Cost of an exit with one tracing method, nanoseconds.
 struct ExitCost {
+    /// Time of an exit.
     whole: f64,
+    /// Time above that of an exit without tracing.
     added: f64,
-    /// Part of a command's own threads, which would run elsewhere on a machine with more CPUs than the lab's
-    /// one.
+    /// CPU time of a command's own threads per exit. On a machine with more CPUs than the lab's one, they would run
+    /// on another.
     own_threads: Option<f64>,
-    /// Instructions of one exit by the guest's own clock, of each of [`CLOCKED`].
+    /// Instructions of an exit by the guest's own clock, for each of [`CLOCKED`].
     instructions: [f64; 2],
 }
 
-/// Exits that the guest's clock measures: name in the figures, and name in the table.
+/// Exits that the guest's clock measures: name in the measurements and name in the table.
 const CLOCKED: [(&str, &str); 2] = [("pm_timer_in", "IN"), ("cpuid", "CPUID")];
 
-/// The table of all methods; with a reference, each cost is also shown as a share of the reference's. `cycles` is
-/// cycles of the guest's clock per instruction.
+/// Returns the table of all methods; with a reference, it shows each cost also as a share of the reference's.
+/// `cycles` is the number of cycles of the guest's clock per instruction.
+///
+/// # Errors
+///
+/// A method was not measured, or did not trace.
 pub(super) fn table(
     heading: &str,
     methods: &[TracingMethod],
@@ -41,7 +47,9 @@ pub(super) fn table(
     let costs = costs(methods, output, cycles)?;
     let find = |name: &str| {
         let method = methods.iter().position(|method| method.name == name);
-        Ok::<_, anyhow::Error>(&costs[method.with_context(|| format!("nobody measures {name}"))?])
+        Ok::<_, anyhow::Error>(
+            &costs[method.with_context(|| format!("{name} is not among the methods"))?],
+        )
     };
     let reference = match reference {
         Some(name) => Some((name, find(name)?.added)),
@@ -73,7 +81,7 @@ pub(super) fn table(
     Ok(render(heading, &columns, 1, &rows))
 }
 
-/// Cost of each method, from the lab's output; an error where one was not measured, or did not trace.
+/// Returns the cost of each method.
 fn costs(methods: &[TracingMethod], output: &str, cycles: f64) -> Result<Vec<ExitCost>> {
     let measured = sections(output);
     let mut base = None;
@@ -89,7 +97,7 @@ fn costs(methods: &[TracingMethod], output: &str, cycles: f64) -> Result<Vec<Exi
         .collect()
 }
 
-/// Line after each heading, by the heading.
+/// Returns the line after each heading, by heading.
 fn sections(output: &str) -> HashMap<&str, &str> {
     let mut lines = output.lines();
     let mut sections = HashMap::new();
@@ -101,6 +109,7 @@ fn sections(output: &str) -> HashMap<&str, &str> {
     sections
 }
 
+/// Returns the cost of a method; the first one sets `base`, the time of an exit without tracing.
 fn cost(
     method: &TracingMethod,
     measured: &Value,
@@ -110,7 +119,7 @@ fn cost(
     let exits = number(measured, "exits").context("KVM counted no exits")?;
     let whole = number(measured, "ns_per_exit").context("no exit was made")?;
     let added = whole - *base.get_or_insert(whole);
-    ensure!(added > LEAST_ADDED_NS || !method.traces, "it adds nothing: it can't have traced");
+    ensure!(added > LEAST_ADDED_NS || !method.traces, "it adds nothing, so it did not trace");
     let ran = measured["check"]["runs"].as_object().is_some_and(|runs| !runs.is_empty());
     ensure!(ran || !method.ebpf, "none of its eBPF programs ran");
     ensure!(!ran || method.ebpf, "eBPF programs ran, and it has none");
@@ -122,7 +131,7 @@ fn cost(
     Ok(ExitCost { whole, added, own_threads, instructions: [read?, cpuid?] })
 }
 
-/// Instructions of one exit; an error where the guest's clock does not count them.
+/// Returns the instructions of an exit by the guest's clock; an error if they are not whole.
 fn instructions(measured: &Value, name: &str, cycles: f64) -> Result<f64> {
     let smallest = number(&measured["smallest_cycles"], name).context("the guest printed none")?;
     let instructions = smallest / cycles;
@@ -135,7 +144,7 @@ mod tests {
     use super::*;
     use crate::bench::methods::{self, PERF};
 
-    fn some(names: &[&str]) -> Vec<TracingMethod> {
+    fn methods_named(names: &[&str]) -> Vec<TracingMethod> {
         let all = [methods::beside_others(), methods::beside_perf()].concat();
         let find = |name: &&str| all.iter().find(|method| method.name == *name).unwrap().clone();
         names.iter().map(find).collect()
@@ -158,12 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_compared_with_nothing_and_the_floor() {
+    fn table_compares_with_nothing_and_floor() {
         let output = [NOTHING, FLOOR].concat()
             + r#"== vmexit
 {"ns_per_exit":42500,"exits":5,"command_cpu_ns":2000,"check":{"runs":{"kvm_exit":{}}},"smallest_cycles":{"pm_timer_in":6660,"cpuid":1300}}
 "#;
-        let table = table(&some(&["nothing", "floor", "vmexit"]), &output, None).unwrap();
+        let table = table(&methods_named(&["nothing", "floor", "vmexit"]), &output, None).unwrap();
         let rows = rows(&table);
         let clock = ["6,000", "0", "0.00", "x", "1,000", "0", "0.00", "x"];
         assert_eq!(rows[0], [&["nothing", "40,000", "0"], &clock[..]].concat());
@@ -173,12 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn and_with_a_reference_where_there_is_one() {
+    fn table_with_reference_shows_shares_of_it() {
         let output = [NOTHING, "perf says this\n", FLOOR].concat()
             + r#"== perf kvm stat record
 {"ns_per_exit":80000.4,"exits":5,"command_cpu_ns":50,"check":{"runs":{}},"smallest_cycles":{"pm_timer_in":7500,"cpuid":1000}}
 "#;
-        let methods = some(&["nothing", PERF, "floor"]);
+        let methods = methods_named(&["nothing", PERF, "floor"]);
         let shown = table(&methods, &output, Some(PERF)).unwrap();
         assert!(shown.lines().nth(2).unwrap().contains(" of perf kvm stat record "), "{shown}");
         assert_eq!(
@@ -186,22 +195,22 @@ mod tests {
             ["40,000", "10", "100.0", "%", "7,500", "1,500", "5.00"]
         );
         assert_eq!(rows(&shown)[2][..5], ["floor", "42,000", "2,000", "5.0", "%"]);
-        assert!(table(&some(&["nothing", "floor"]), &output, Some(PERF)).is_err());
-        assert!(table(&methods[..2], &output, Some(PERF)).is_err(), "nobody measures the floor");
+        assert!(table(&methods_named(&["nothing", "floor"]), &output, Some(PERF)).is_err());
+        assert!(table(&methods[..2], &output, Some(PERF)).is_err(), "the floor is not measured");
     }
 
     #[test]
-    fn cycles_become_whole_instructions() {
+    fn table_converts_cycles_to_whole_instructions() {
         let output = [NOTHING, FLOOR].concat();
-        let methods = some(&["nothing", "floor"]);
+        let methods = methods_named(&["nothing", "floor"]);
         let shown = |cycles| super::table("", &methods, &output, None, cycles);
         assert!(rows(&shown(4.0).unwrap())[1].ends_with(&["300", "50", "1.00", "x"]));
         assert!(shown(8.0).is_err(), "6,300 is no multiple of 8");
     }
 
     #[test]
-    fn what_was_not_measured_is_an_error() {
-        let methods = some(&["nothing", "floor", "bcc"]);
+    fn table_of_missing_measurement_is_an_error() {
+        let methods = methods_named(&["nothing", "floor", "bcc"]);
         let table =
             |rest: &str| table(&methods, &[NOTHING, FLOOR, "== bcc\n", rest].concat(), None);
         let good = r#"{"ns_per_exit":43000,"exits":5,"counted":6,"check":{"runs":{"bcc_exit":{}}},"smallest_cycles":{"pm_timer_in":6500,"cpuid":1500}}"#;
@@ -222,8 +231,8 @@ mod tests {
     }
 
     #[test]
-    fn programs_of_somebody_else_are_an_error() {
-        let methods = some(&["nothing", "floor"]);
+    fn table_with_foreign_programs_is_an_error() {
+        let methods = methods_named(&["nothing", "floor"]);
         assert!(table(&methods, &[NOTHING, FLOOR].concat(), None).is_ok());
         let output = NOTHING.replace("\"runs\":{}", r#""runs":{"kvm_exit":{}}"#);
         assert!(table(&methods, &(output + FLOOR), None).is_err());

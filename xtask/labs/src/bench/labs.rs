@@ -1,4 +1,4 @@
-//! The tracing methods, one after the other, in a lab whose clock counts instructions.
+//! Runs of the tracing methods, one after the other, in a lab whose clock counts instructions.
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
@@ -13,12 +13,16 @@ use super::{
     costs::table,
     methods::{self, PERF, TracingMethod},
 };
-use crate::lab::pass_on;
+use crate::lab::forward;
 
-/// Seconds of the lab that a measurement takes beside its own length.
-const AROUND: u32 = 8;
+/// Time that a measurement takes besides its length, seconds of the lab.
+const OVERHEAD_SECONDS: u32 = 8;
 
-/// Table of vmexit beside other tools' methods.
+/// Returns the table of vmexit and the methods of other tools, from the Intel lab.
+///
+/// # Errors
+///
+/// The lab or a measurement in it fails.
 pub(super) fn exits(args: &BenchArgs, programs: &BenchPrograms) -> Result<String> {
     let methods = methods::beside_others();
     let output = run(LabVendor::Intel, &methods, args, programs)?;
@@ -26,7 +30,11 @@ pub(super) fn exits(args: &BenchArgs, programs: &BenchPrograms) -> Result<String
     table(heading, &methods, &output, None, 1.0)
 }
 
-/// Table of vmexit beside perf.
+/// Returns the table of vmexit and perf, from the AMD lab.
+///
+/// # Errors
+///
+/// The lab or a measurement in it fails.
 pub(super) fn perf(args: &BenchArgs, programs: &BenchPrograms) -> Result<String> {
     let methods = methods::beside_perf();
     let output = run(LabVendor::Amd, &methods, args, programs)?;
@@ -34,8 +42,8 @@ pub(super) fn perf(args: &BenchArgs, programs: &BenchPrograms) -> Result<String>
     table(heading, &methods, &output, Some(PERF), 8.0)
 }
 
-/// The demonstration's mix, but without HLT, which would make times those of the guest's timer; and long
-/// rounds, for the clock's figures are printed after each, by an exit a letter.
+/// Returns the guest: the exits of the demonstration, except HLT, whose time is that of the guest's timer. Rounds are
+/// long, because the guest prints its clock's figures after each, with one exit per letter.
 fn guest() -> BareGuest {
     BareGuest {
         pm_timer_in: 1_000,
@@ -47,7 +55,7 @@ fn guest() -> BareGuest {
     }
 }
 
-/// Standard output of the lab.
+/// Runs the methods in a lab and returns its standard output.
 fn run(
     vendor: LabVendor,
     methods: &[TracingMethod],
@@ -55,7 +63,7 @@ fn run(
     programs: &BenchPrograms,
 ) -> Result<String> {
     let guest = guest();
-    let inside = (args.seconds + AROUND) * methods.len() as u32;
+    let inside = (args.seconds + OVERHEAD_SECONDS) * methods.len() as u32;
     let slowdown = match vendor {
         LabVendor::Amd => 4,
         LabVendor::Intel => 10,
@@ -73,18 +81,18 @@ fn run(
         LabVendor::Intel => lab,
     };
     let script = script(methods, args.seconds);
-    let outcome = lab.run_streaming(&script, |stream, bytes| pass_on(stream, bytes, false))?;
+    let outcome = lab.run_streaming(&script, |stream, bytes| forward(stream, bytes, false))?;
     ensure!(outcome.code == 0, "a measurement failed in the lab");
     Ok(String::from_utf8_lossy(&outcome.stdout).into_owned())
 }
 
-/// Script that runs one guest and all tracing methods, one after the other: a heading and a line of JSON each.
+/// Returns the script that runs a guest and then the methods, and prints a heading and a line of JSON for each.
 fn script(methods: &[TracingMethod], seconds: u32) -> String {
     let directory = Path::new("/tmp");
     let serial = directory.join(Qemu::SERIAL).display().to_string();
-    // The Intel lab's CPU is so old that KVM flushes its cache by a loop on entries from userspace. At
-    // 36 µs that would be the most of an exit. And ten seconds after its start the guest's memory would
-    // be copied into huge pages, in the middle of one of the measurements.
+    // The Intel lab's CPU is so old that KVM flushes its cache in a loop on each entry from userspace: 36 µs, most
+    // of an exit. Ten seconds after the guest's start, its memory would be copied into huge pages, in the middle of
+    // a measurement.
     let mut script = format!(
         "set -e\n\
          flush=/sys/module/kvm_intel/parameters/vmentry_l1d_flush\n\
@@ -108,14 +116,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn printing_is_hardly_any_of_the_exits() {
+    fn guest_prints_with_under_2_percent_of_exits() {
         let round = guest().per_round();
         let printing = round.ports[&(address::SERIAL, PortDirection::Out)].exits;
         assert!(printing * 50 < round.total());
     }
 
     #[test]
-    fn every_method_has_its_heading() {
+    fn script_has_heading_of_every_method() {
         let script = script(&methods::beside_others(), 4);
         assert!(script.contains("echo '== bcc'; bench bcc\n"));
         assert!(script.contains("echo '== vmexit --timing off'; bench command -- vmexit capture "));

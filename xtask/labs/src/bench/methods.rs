@@ -1,6 +1,6 @@
-//! The tracing methods that are compared.
+//! Tracing methods to compare.
 
-/// Options of the captures that are compared.
+/// Options of the captures to compare.
 const OPTIONS: [&str; 7] = [
     "",
     "--event vmexit,ioport",
@@ -11,7 +11,7 @@ const OPTIONS: [&str; 7] = [
     "--tracepoints classic",
 ];
 
-/// Method with the least cost of any that times exits by programs.
+/// Name of the cheapest method that times exits by eBPF programs.
 pub(super) const FLOOR: &str = "floor";
 
 /// A tracing method to measure.
@@ -21,66 +21,66 @@ pub(super) struct TracingMethod {
     pub(super) name: String,
     /// Arguments of `vmexit-bench`, as a shell takes them.
     pub(super) arguments: String,
-    /// Whether it traces at all.
+    /// Whether it traces; the base of the comparison does not.
     pub(super) traces: bool,
     /// Whether it uses eBPF programs.
     pub(super) ebpf: bool,
 }
 
 impl TracingMethod {
-    /// A mode of `vmexit-bench` with programs of its own.
+    /// Returns a mode of `vmexit-bench` with eBPF programs of its own.
     fn mode(name: &str) -> Self {
         Self { name: name.to_owned(), arguments: name.to_owned(), traces: true, ebpf: true }
     }
 
-    /// No tracing: the base of all comparisons.
+    /// Returns the base of all comparisons, which does not trace.
     fn nothing() -> Self {
         Self { traces: false, ebpf: false, ..Self::mode("nothing") }
     }
 
-    /// The kernel's own tracer.
+    /// Returns the kernel's own tracer.
     fn ftrace() -> Self {
         Self { ebpf: false, ..Self::mode("ftrace") }
     }
 
-    /// Another program, without eBPF.
+    /// Returns another program, without eBPF.
     fn command(name: &str, command: &str) -> Self {
         Self { arguments: format!("command -- {command}"), ebpf: false, ..Self::mode(name) }
     }
 
-    /// A capture of vmexit with these options.
+    /// Returns a capture of vmexit with these options.
     fn vmexit(options: &str) -> Self {
         let name = format!("vmexit {options}");
         let command = format!("vmexit capture -q -d 1h -o /dev/null {options}");
         Self { ebpf: true, ..Self::command(name.trim_end(), command.trim_end()) }
     }
 
-    /// A trace for which no exit is slow enough: the cost of looking for slow ones.
+    /// Returns a trace with a threshold that no exit reaches: the cost of the comparison alone.
     fn vmexit_trace() -> Self {
         Self { ebpf: true, ..Self::command("vmexit trace", "vmexit trace --slower-than 1h") }
     }
 
-    /// Captures of vmexit with each of the options.
-    fn all_of_vmexit() -> impl Iterator<Item = Self> {
+    /// Returns captures of vmexit with each of [`OPTIONS`].
+    fn vmexit_captures() -> impl Iterator<Item = Self> {
         OPTIONS.iter().map(|options| Self::vmexit(options))
     }
 }
 
-/// Methods for the Intel lab: vmexit and, as comparators, other tools'.
+/// Returns the methods for the Intel lab: vmexit's and other tools'.
 pub(super) fn beside_others() -> Vec<TracingMethod> {
     let mut methods = vec![TracingMethod::nothing()];
     methods.extend([FLOOR, "floor-classic", "bcc"].map(TracingMethod::mode));
     methods.push(TracingMethod::ftrace());
     methods.extend(["bpftrace", "raw-naive"].map(TracingMethod::mode));
-    methods.extend(TracingMethod::all_of_vmexit());
+    methods.extend(TracingMethod::vmexit_captures());
     methods.push(TracingMethod::vmexit_trace());
     methods
 }
 
-/// Method that vmexit is compared with in the AMD lab.
+/// Name of the reference in the AMD lab.
 pub(super) const PERF: &str = "perf kvm stat record";
 
-/// Methods for the AMD lab: vmexit and perf itself.
+/// Returns the methods for the AMD lab: vmexit's and perf's.
 pub(super) fn beside_perf() -> Vec<TracingMethod> {
     let events = "kvm:kvm_exit,kvm:kvm_entry,kvm:kvm_pio";
     let mut methods = vec![
@@ -91,12 +91,12 @@ pub(super) fn beside_perf() -> Vec<TracingMethod> {
         TracingMethod::command("the same into a file", "perf kvm stat record -a -o /tmp/perf.data"),
         TracingMethod::command("perf record", &format!("perf record -e {events} -a -o /dev/null")),
     ];
-    methods.extend(TracingMethod::all_of_vmexit());
+    methods.extend(TracingMethod::vmexit_captures());
     methods
 }
 
-/// Methods for this machine, where `kvm_exit` may never fire, each with the number of its programs that run all
-/// the same.
+/// Returns the methods for this machine, each with the number of its programs that run even if `kvm_exit` never
+/// fires.
 pub(super) fn by_run_time() -> Vec<(TracingMethod, usize)> {
     let mut methods =
         vec![(TracingMethod::mode("empty"), 3), (TracingMethod::mode("empty-classic"), 3)];
@@ -110,8 +110,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vmexit_goes_by_its_options() {
-        let names: Vec<String> = TracingMethod::all_of_vmexit().map(|method| method.name).collect();
+    fn vmexit_has_name_and_arguments_of_its_options() {
+        let names: Vec<String> =
+            TracingMethod::vmexit_captures().map(|method| method.name).collect();
         assert_eq!(names[..2], ["vmexit", "vmexit --event vmexit,ioport"]);
         let method = TracingMethod::vmexit("--timing off");
         assert_eq!(
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_comes_first_and_names_differ() {
+    fn methods_begin_with_nothing_and_have_unique_names() {
         for methods in [beside_others(), beside_perf()] {
             assert_eq!(methods[0].name, "nothing");
             let mut names: Vec<&str> = methods.iter().map(|method| method.name.as_str()).collect();

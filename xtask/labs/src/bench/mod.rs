@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: the cost of tracing. Four parts, each with a table of its own: the cost added to an exit,
-//! by the instruction clock of each lab; run times of the programs on this machine; CPU time and memory of the
-//! agent itself.
+//! `cargo xtask bench`: measures the cost of tracing, in four parts with a table each: the cost added to an exit, by
+//! the instruction clocks of both labs; run times of the eBPF programs on this machine; CPU time and memory of the
+//! agent.
 
 mod agent;
 mod costs;
@@ -26,13 +26,18 @@ use xtask::{
     tool::{cargo, is_root, run, target},
 };
 
-/// Programs that the parts run.
+/// Paths of the programs that the parts run.
 struct BenchPrograms {
     agent: PathBuf,
     bench: PathBuf,
     vcpus: PathBuf,
 }
 
+/// Measures the selected parts and prints their tables.
+///
+/// # Errors
+///
+/// A need can't be set up, or a measurement fails or is implausible.
 pub(crate) fn bench(args: &BenchArgs) -> Result<ExitCode> {
     let is_wanted = |part: &&BenchPart| args.only.is_none_or(|only| only == **part);
     let parts: Vec<_> = BenchPart::value_variants().iter().filter(is_wanted).copied().collect();
@@ -45,7 +50,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Programs that a part starts.
+/// Returns the programs that a part needs.
 const fn needs(part: BenchPart) -> &'static [Need] {
     match part {
         BenchPart::Exits => &[Need::Qemu, Need::Modules],
@@ -55,7 +60,7 @@ const fn needs(part: BenchPart) -> &'static [Need] {
     }
 }
 
-/// Table of a part, under its heading.
+/// Measures a part and returns its table.
 fn measure(part: BenchPart, args: &BenchArgs, programs: &BenchPrograms) -> Result<String> {
     if matches!(part, BenchPart::Native | BenchPart::Agent) {
         ensure!(is_root(), "tracing needs root");
@@ -71,7 +76,7 @@ fn measure(part: BenchPart, args: &BenchArgs, programs: &BenchPrograms) -> Resul
 }
 
 impl BenchPrograms {
-    /// Builds them as users get them.
+    /// Builds the programs with the release profile.
     fn build() -> Result<Self> {
         let agent = build::agent(true)?;
         let mut build = cargo();
@@ -82,7 +87,7 @@ impl BenchPrograms {
         Ok(Self { agent, bench: built("vmexit-bench"), vcpus: built("vmexit-vcpus") })
     }
 
-    /// Measurements of `vmexit-bench`, run on this machine. Its messages go to standard error.
+    /// Runs `vmexit-bench` on this machine and returns its measurements. Its messages go to standard error.
     fn bench(&self, arguments: &[impl AsRef<OsStr>]) -> Result<Value> {
         let mut bench = Command::new(&self.bench);
         bench.args(arguments).stderr(Stdio::inherit());
@@ -92,7 +97,7 @@ impl BenchPrograms {
     }
 }
 
-/// A measured number, by name.
+/// Returns a measured number by name.
 fn number(measured: &Value, name: &str) -> Result<f64> {
     measured[name].as_f64().with_context(|| format!("no number '{name}'"))
 }

@@ -1,4 +1,4 @@
-//! Run times of the eBPF programs on this machine itself, by the kernel's own statistics.
+//! Run times of the eBPF programs on this machine, by the kernel's statistics.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -13,22 +13,27 @@ use super::{
     table::{render, whole},
 };
 
-/// Seconds over which runs are counted.
+/// Length of a measurement, seconds.
 const SECONDS: u32 = 5;
 
-/// Fewest runs of an average. A program that ran less has nothing to do with exits.
+/// Smallest number of runs for an average. A program with fewer does not run on exits.
 const FEWEST_RUNS: f64 = 1_000.0;
 
-/// Longest time from one round of the guest to the next.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit from one round of the guest to the next.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Returns the table of run times.
+///
+/// # Errors
+///
+/// The guest or `vmexit-bench` fails, or too few programs ran.
 pub(super) fn measure(programs: &BenchPrograms) -> Result<String> {
     let guest = BareGuest { msr_read: 50, hpet_read: 25, ..BareGuest::demo() }.without_hlt();
     let mut running = Qemu::native("bench").start(&guest)?;
     let mut rows = Vec::new();
     for (method, programs_at_least) in methods::by_run_time() {
         eprintln!("bench: {}", method.name);
-        running.wait_dots(running.dots() + 1, PATIENCE)?;
+        running.wait_dots(running.dots() + 1, ROUND_TIMEOUT)?;
         let measured = programs.bench(&arguments(&method, programs))?;
         let ran = rows_of(&method, programs_at_least, &measured);
         rows.extend(ran.with_context(|| format!("{}: {measured}", method.name))?);
@@ -37,7 +42,7 @@ pub(super) fn measure(programs: &BenchPrograms) -> Result<String> {
     Ok(render("Run times of the programs (this machine's KVM)", &columns, 2, &rows))
 }
 
-/// Arguments with which `vmexit-bench` counts runs and measures nothing else.
+/// Returns the arguments with which `vmexit-bench` only counts runs.
 fn arguments(method: &TracingMethod, programs: &BenchPrograms) -> Vec<OsString> {
     let seconds = SECONDS.to_string();
     let mut arguments = ["--seconds", "0", "--check", &seconds].map(OsString::from).to_vec();
@@ -48,7 +53,7 @@ fn arguments(method: &TracingMethod, programs: &BenchPrograms) -> Vec<OsString> 
     arguments
 }
 
-/// A row for each program that ran; an error where fewer than `at_least` did.
+/// Returns a row for each program that ran; an error if fewer than `at_least` did.
 fn rows_of(method: &TracingMethod, at_least: usize, measured: &Value) -> Result<Vec<Vec<String>>> {
     let mut rows = Vec::new();
     for (program, measured) in measured["check"]["runs"].as_object().context("no programs")? {
@@ -74,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_is_the_one_that_was_built() {
+    fn arguments_have_path_of_built_agent() {
         let programs =
             BenchPrograms { agent: "/x/vmexit".into(), bench: "".into(), vcpus: "".into() };
         let arguments = arguments(&vmexit(), &programs);
@@ -83,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn averages_are_of_many_runs() {
+    fn rows_are_of_programs_with_many_runs() {
         let rows = |runs| {
             let runs = json!({"kvm_pio": {"runs": runs, "ns": 590_000}, "x": {"runs": 1, "ns": 1}});
             rows_of(&vmexit(), 1, &json!({"check": {"runs": runs}}))

@@ -1,8 +1,8 @@
-//! Tables of the parts: a heading, the columns' names, names to the left and figures to the right.
+//! Rendering of the tables: a heading, names aligned left, figures aligned right.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-/// A table under its heading; the first `names` columns are names.
+/// Returns a table under its heading; the first `names` columns have names, the others figures.
 pub(super) fn render(
     heading: &str,
     columns: &[&str],
@@ -22,7 +22,7 @@ pub(super) fn render(
     format!("{heading}\n\n{}\n", lines.join("\n"))
 }
 
-/// A whole number, with a comma between thousands; below zero with a minus.
+/// Formats a whole number, with commas between thousands.
 pub(super) fn whole(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut shown = String::new();
@@ -35,12 +35,12 @@ pub(super) fn whole(value: f64) -> String {
     if value < 0.0 && digits != "0" { format!("-{shown}") } else { shown }
 }
 
-/// A share of one as percent, with this number of decimals.
+/// Formats a share of 1 as a percentage with this number of decimals.
 pub(super) fn percent(share: f64, decimals: usize) -> String {
     format!("{:.decimals$} %", 100.0 * share)
 }
 
-/// A ratio, with two decimals.
+/// Formats a ratio with two decimals.
 pub(super) fn times(ratio: f64) -> String {
     format!("{ratio:.2} x")
 }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_stand_one_below_the_other() {
+    fn render_aligns_figures_right() {
         let rows = [["a".into(), "5".into()], ["long name".into(), "1,234".into()]].map(Vec::from);
         let table = render("Heading", &["method", "ns"], 1, &rows);
         let lines: Vec<&str> = table.lines().collect();
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_as_people_read_them() {
+    fn whole_percent_and_times_format_numbers() {
         assert_eq!(
             [0.4, 999.6, 48_324.2, -1_234.0, -0.2].map(whole),
             ["0", "1,000", "48,324", "-1,234", "0"]
