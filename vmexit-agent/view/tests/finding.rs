@@ -18,7 +18,8 @@ use vmexit_common::{
 use vmexit_core::{
     counters::RowReading,
     device::{Map, mtree::MemoryTree},
-    finding::{Advice, Assessment, Confidence, Finding, Os, Rule, Threshold, rules},
+    finding::{self, Advice, Assessment, Confidence, Finding, Os, Rule, Threshold, rules},
+    reason::Names,
     report::{Report, Scope, Selection},
     timing::Timing,
     vendor::Vendor,
@@ -32,12 +33,17 @@ const FEW: &[(u64, u32)] = &[(10_000, 2_000)];
 
 /// Intel's exit codes.
 const EXTERNAL_INTERRUPT: u32 = 1;
+const CPUID: u32 = 10;
 const HLT: u32 = 12;
 const IO: u32 = 30;
 const PAUSE: u32 = 40;
 const APIC_ACCESS: u32 = 44;
 const EOI_INDUCED: u32 = 45;
 const PREEMPTION_TIMER: u32 = 52;
+
+/// AMD's exit codes.
+const SVM_CPUID: u32 = 0x72;
+const SVM_PAUSE: u32 = 0x77;
 
 /// A q35 as QEMU 7.2 describes it.
 const Q35: &str = include_str!("../../tests/fixtures/mtree/7.2-q35.txt");
@@ -186,6 +192,43 @@ fn rules_match_their_guest_but_not_its_lookalike() {
         tried.insert(id);
     }
     assert_eq!(tried, rules().map(|rule| rule.id).collect(), "each rule has a case");
+}
+
+/// Assessment of a guest on a kernel whose `kvm_exit` format has these names of exit codes.
+fn assessed_with_names(capture: Capture, print_fmt: &str) -> (Assessment, String) {
+    let mut measurement = capture.recording();
+    measurement.reasons = Names::of_format(print_fmt);
+    let mut vm = finding::report(&measurement, Scope::default()).vms.remove(0);
+    (vm.assessment, vm.tables.exits.remove(0).reason)
+}
+
+#[test]
+fn rule_spinning_matches_exit_code_not_name() {
+    const BUS_LOCK: u32 = 1 << 26;
+    let vmx = |code| exits(code, MANY).capture();
+    let svm = |code| {
+        let spins = vcpu(0, vec![row(Key::reason(code), MANY)], Vec::new());
+        Capture::of(Some(Vendor::Svm), "guest", vec![spins])
+    };
+    let names = "print fmt: \"%s\", (REC->isa == 1) ? __print_symbolic(REC->exit_reason & 0xffff, \
+                 { 10, \"PAUSE_INSTRUCTION\" }, { 40, \"PAUSE\" }) : \
+                 __print_symbolic(REC->exit_reason, { 0x72, \"pause\" }, { 0x77, \"spin\" })";
+    for (capture, name) in
+        [(vmx(PAUSE), "PAUSE"), (vmx(PAUSE | BUS_LOCK), "PAUSE BUS_LOCK"), (svm(SVM_PAUSE), "spin")]
+    {
+        let (assessment, reason) = assessed_with_names(capture, names);
+        assert_eq!(reason, name);
+        let spinning = finding(&assessment, "spinning").unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(spinning.figures.samples, 20_000, "{name}");
+    }
+    // CPUID, by the name that a spinning vCPU has in vmexit's own tables.
+    for (capture, name) in
+        [(vmx(CPUID), "PAUSE_INSTRUCTION"), (svm(SVM_CPUID), "pause"), (svm(PAUSE), "unknown 0x28")]
+    {
+        let (assessment, reason) = assessed_with_names(capture, names);
+        assert_eq!(reason, name);
+        assert!(finding(&assessment, "spinning").is_none(), "{name}: {assessment:?}");
+    }
 }
 
 #[test]

@@ -27,7 +27,8 @@ enum RandomStep {
 fn steps() -> impl Strategy<Value = RandomStep> {
     let keys: Vec<KeyCode> = BINDINGS
         .iter()
-        .flat_map(Binding::codes)
+        .flat_map(|binding| binding.chords)
+        .map(|chord| chord.code)
         .chain("123456789xäz".chars().map(KeyCode::Char))
         .collect();
     let modifiers = prop_oneof![9 => Just(KeyModifiers::NONE), 1 => Just(KeyModifiers::CONTROL)];
