@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use vmexit_core::{counters::Snapshot, testing::nasty};
 
 use super::{
-    super::keys::{BINDINGS, Binding},
+    super::keys::BINDINGS,
     Bench,
     recorded::{RUN, guests, silent, snapshots},
 };
