@@ -65,7 +65,7 @@ pub(super) fn areas(state: &State, area: Rect) -> Areas {
         TableId::Tab(_) => {
             [areas.table, areas.distribution] = with_distribution(body);
         }
-        TableId::OfRow => {
+        TableId::RowVcpus => {
             let [charts, table] = if body.width >= WIDE {
                 Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(body)
             } else {

@@ -5,7 +5,7 @@ use self::{
     Figure as F,
     Needs::{Exits, Nothing, Times, Userspace},
 };
-use super::state::Show;
+use super::state::FigureContext;
 use crate::figure::Figure;
 
 /// What must be known for a column to say anything.
@@ -72,7 +72,7 @@ const fn number(
 
 #[rustfmt::skip]
 static VMS: [Column; 10] = [
-    text("vm", "VM", F::What, (10, 40), 0, Nothing),
+    text("vm", "VM", F::Label, (10, 40), 0, Nothing),
     number("pid", ("PID", "PID"), F::Process, 7, 6, Nothing),
     number("vcpus", ("vCPUs", "vCPUs"), F::Vcpus, 6, 5, Nothing),
     number("exits", ("Exits/s", "Exits/s"), F::Rate, 9, 0, Nothing),
@@ -86,7 +86,7 @@ static VMS: [Column; 10] = [
 
 #[rustfmt::skip]
 static ROWS: [Column; 13] = [
-    text("what", "", F::What, (14, 24), 0, Nothing),
+    text("what", "", F::Label, (14, 24), 0, Nothing),
     text("name", "", F::Name, (14, 44), 1, Nothing),
     number("rate", ("Rate/s", "Rate/s"), F::Rate, 9, 0, Nothing),
     number("samples", ("Samples%", "Samples"), F::Samples, 11, 1, Nothing),
@@ -103,7 +103,7 @@ static ROWS: [Column; 13] = [
 
 #[rustfmt::skip]
 static VCPUS: [Column; 8] = [
-    text("vcpu", "vCPU", F::What, (8, 8), 0, Nothing),
+    text("vcpu", "vCPU", F::Label, (8, 8), 0, Nothing),
     number("thread", ("Thread", "Thread"), F::Process, 8, 3, Nothing),
     number("exits", ("Exits/s", "Exits/s"), F::Rate, 9, 0, Nothing),
     number("samples", ("Exits", "Exits"), F::Samples, 11, 2, Nothing),
@@ -130,7 +130,7 @@ impl Set {
 
 impl Column {
     /// Whether it has anything to say.
-    pub(super) fn says(&self, show: Show) -> bool {
+    pub(super) fn is_known(&self, show: FigureContext) -> bool {
         match self.needs {
             Nothing => true,
             Exits => show.exits,
@@ -139,7 +139,7 @@ impl Column {
         }
     }
 
-    pub(super) fn title(&self, show: Show) -> &'static str {
+    pub(super) fn title(&self, show: FigureContext) -> &'static str {
         match self.figure {
             F::Rate if !show.exits => "Events/s",
             _ if show.absolute => self.absolute,
@@ -185,11 +185,11 @@ pub(super) fn fit(columns: Vec<&'static Column>, room: u16) -> Vec<(&'static Col
 mod tests {
     use super::*;
 
-    const SHOW: Show =
-        Show { absolute: false, exits: true, times: true, userspace: true, seconds: 1.0 };
+    const SHOW: FigureContext =
+        FigureContext { absolute: false, exits: true, times: true, userspace: true, seconds: 1.0 };
 
     fn widths(set: Set, room: u16) -> Vec<(&'static str, u16)> {
-        let columns = set.columns().iter().filter(|column| column.says(SHOW)).collect();
+        let columns = set.columns().iter().filter(|column| column.is_known(SHOW)).collect();
         fit(columns, room).iter().map(|(column, width)| (column.id, *width)).collect()
     }
 

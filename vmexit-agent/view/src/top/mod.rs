@@ -15,6 +15,6 @@ mod value;
 pub use self::{
     columns::{Column, Set},
     draw::draw,
-    state::{Action, Effect, FrameData, Item, Settings, Show, State},
+    state::{Action, Effect, FrameData, Item, Settings, State},
     theme::{Role, Theme},
 };

@@ -35,7 +35,7 @@ impl CellValue<'_> {
             Self::PerSecond(number) => rate(*number),
             Self::Percent(percent) => format!("{percent:.1}%"),
             Self::Time(ns) => duration(*ns),
-            Self::Share(percent, what) => format!("{percent:>3.0}% {what}"),
+            Self::Share(percent, name) => format!("{percent:>3.0}% {name}"),
             Self::Trend(rates) => trend(rates, columns.into()),
             Self::Nothing => NONE.into(),
         }

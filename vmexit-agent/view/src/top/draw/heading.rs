@@ -53,8 +53,8 @@ pub(super) fn draw(
 /// Counts and times of a VM or vCPU.
 fn total(total: &Total, state: &State) -> String {
     let show = state.figures();
-    let what = if show.exits { "exits" } else { "events" };
-    let mut text = format!("{} {what}/s", units::rate(rate(total, show)));
+    let counted = if show.exits { "exits" } else { "events" };
+    let mut text = format!("{} {counted}/s", units::rate(rate(total, show)));
     if show.times {
         text += &format!("; handled {:.1}% of a core", total.core_percent);
         if let Some(userspace_ns) = total.userspace_ns {

@@ -41,7 +41,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     heading::draw(frame, areas.heading, areas.tabs, state, theme);
     table::draw(frame, areas.table, state, theme);
     match state.table() {
-        TableId::OfRow => {
+        TableId::RowVcpus => {
             distribution::draw(frame, areas.distribution, state.open_row(), theme);
             heading::trend(frame, areas.trend, state, theme);
         }
@@ -75,12 +75,12 @@ fn title(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let vcpus: usize = report.vms.iter().map(|vm| vm.vcpus.len()).sum();
     // Of nothing, `sum` would make -0.
     let sum = report.vms.iter().fold(0.0, |sum, vm| sum + rate(&vm.total, show));
-    let what = if show.exits { "exits" } else { "events" };
+    let counted = if show.exits { "exits" } else { "events" };
     let mut left = vec![
         format!("vmexit {}", safe(&report.host.name)),
         plural(report.vms.len() as u64, "VM"),
         plural(vcpus as u64, "vCPU"),
-        format!("{} {what}/s", units::rate(sum)),
+        format!("{} {counted}/s", units::rate(sum)),
     ];
     if show.times {
         let percent = report.vms.iter().fold(0.0, |sum, vm| sum + vm.total.core_percent);
@@ -130,7 +130,7 @@ fn status(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         TableId::Tab(_) => {
             &[("Enter", "open"), ("Esc", "back"), ("Tab", "next table"), ("s", "sort")]
         }
-        TableId::OfRow => &[("Esc", "back"), ("s", "sort")],
+        TableId::RowVcpus => &[("Esc", "back"), ("s", "sort")],
     };
     let common = [("c", "since baseline"), ("p", "pause"), ("?", "help"), ("q", "quit")];
     for (key, does) in hints.iter().chain(&common) {

@@ -44,7 +44,7 @@ fn header(columns: &[(&'static Column, u16)], state: &State, theme: &Theme) -> L
     let mut spans = vec![Span::raw(" ".repeat(MARKER.into()))];
     for (column, width) in columns {
         let title = match column.figure {
-            Figure::What => titles[0],
+            Figure::Label => titles[0],
             Figure::Name => titles.get(1).copied().unwrap_or_default(),
             _ => column.title(show),
         };
@@ -88,7 +88,7 @@ fn of_row(
         let mut text = row.value(column.figure, show).text(*width);
         let mut style = style;
         match column.figure {
-            Figure::What if row.ended => {
+            Figure::Label if row.ended => {
                 let room = usize::from(*width).saturating_sub(ENDED.len());
                 text = cut(&text, room) + ENDED;
             }

@@ -147,22 +147,22 @@ impl State {
         let (index, _) = self.cursor();
         let rows = self.rows();
         let Some(row) = rows.get(index) else { return Effect::None };
-        let (item, what, name) = (row.item, row.what.clone(), row.name.clone());
+        let (item, label, name) = (row.item, row.label.clone(), row.name.clone());
         drop(rows);
         let effect = match (item, self.table()) {
             (Item::Vm(pid), _) => {
                 self.open_vm(pid);
                 Effect::Refresh
             }
-            (Item::Vcpu(_), TableId::OfRow) => Effect::None,
+            (Item::Vcpu(_), TableId::RowVcpus) => Effect::None,
             (Item::Vcpu(tid), _) => {
                 self.path.push(Screen::Vcpu(tid));
                 (self.tab, self.picks_tab) = (Tab::Reasons, true);
                 Effect::Show
             }
             (Item::Reason(_) | Item::Detail(..), _) => {
-                self.path.push(Screen::Row { tab: self.tab, item, what, name });
-                self.cursors.remove(&TableId::OfRow);
+                self.path.push(Screen::Row { tab: self.tab, item, label, name });
+                self.cursors.remove(&TableId::RowVcpus);
                 Effect::Show
             }
         };
@@ -279,8 +279,8 @@ impl State {
                 Some(id) => format!("vCPU {id}"),
                 None => format!("thread {tid}"),
             },
-            Screen::Row { what, name, .. } if name.is_empty() => safe(what),
-            Screen::Row { what, name, .. } => format!("{} {}", safe(what), safe(name)),
+            Screen::Row { label, name, .. } if name.is_empty() => safe(label),
+            Screen::Row { label, name, .. } => format!("{} {}", safe(label), safe(name)),
         };
         self.path.iter().map(name).collect()
     }

@@ -25,7 +25,7 @@ use vmexit_core::{
 pub use self::{
     action::{Action, Effect},
     frame::{FrameData, Settings},
-    rows::{Item, Show},
+    rows::{FigureContext, Item},
 };
 pub(super) use self::{
     rows::{TableRow, rate},
@@ -52,7 +52,7 @@ pub(super) enum Screen {
     /// Those of one of its vCPUs, by thread id.
     Vcpu(u32),
     /// One of their rows: from which table, and what it is called.
-    Row { tab: Tab, item: Item, what: String, name: String },
+    Row { tab: Tab, item: Item, label: String, name: String },
 }
 
 /// What lies over everything.
@@ -134,7 +134,7 @@ impl State {
     pub fn update(&mut self, frame: FrameData) {
         self.show(frame);
         let time = self.time();
-        let show = Show { seconds: self.frame.interval.span.seconds, ..self.figures() };
+        let show = FigureContext { seconds: self.frame.interval.span.seconds, ..self.figures() };
         self.trends.note(&self.frame.interval, show, self.open(), &time);
         self.note_losses(time);
         self.message.take_if(|(_, stays)| {
@@ -305,10 +305,10 @@ impl State {
         self.trends.row(self.open()?, *item)
     }
 
-    pub(super) fn figures(&self) -> Show {
+    pub(super) fn figures(&self) -> FigureContext {
         let report = self.report();
         let times = !self.silent && report.timing != Timing::Off;
-        Show {
+        FigureContext {
             absolute: self.absolute,
             exits: !self.silent,
             times,

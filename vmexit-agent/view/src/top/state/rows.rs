@@ -9,7 +9,7 @@ use vmexit_core::{
 use super::super::value::CellValue;
 use crate::{
     figure::Figure,
-    subject::{label, what},
+    subject::{device_or_name, label},
 };
 
 /// What a row is of. It stays the same from report to report.
@@ -33,7 +33,7 @@ impl Item {
 
 /// How figures are to be, and which there are.
 #[derive(Clone, Copy, Debug)]
-pub struct Show {
+pub struct FigureContext {
     /// Themselves instead of shares.
     pub(in super::super) absolute: bool,
     /// Whether this host's KVM reports exits; events are shown where it does not.
@@ -48,7 +48,7 @@ pub struct Show {
 pub(in super::super) struct TableRow<'a> {
     pub(in super::super) item: Item,
     /// Which thing it is, unescaped.
-    pub(in super::super) what: String,
+    pub(in super::super) label: String,
     /// What that is called, unescaped; may be empty.
     pub(in super::super) name: String,
     /// The VM has ended.
@@ -69,14 +69,14 @@ pub(super) enum RowFigures<'a> {
 }
 
 impl<'a> TableRow<'a> {
-    pub(super) fn new(item: Item, what: String, name: String, figures: RowFigures<'a>) -> Self {
-        Self { item, what, name, ended: false, figures, trend: &[] }
+    pub(super) fn new(item: Item, label: String, name: String, figures: RowFigures<'a>) -> Self {
+        Self { item, label, name, ended: false, figures, trend: &[] }
     }
 
     /// One of its figures.
-    pub(in super::super) fn value(&self, figure: Figure, show: Show) -> CellValue<'a> {
+    pub(in super::super) fn value(&self, figure: Figure, show: FigureContext) -> CellValue<'a> {
         match (figure, self.figures) {
-            (Figure::What, _) => CellValue::Text(self.what.clone()),
+            (Figure::Label, _) => CellValue::Text(self.label.clone()),
             (Figure::Name, _) => CellValue::Text(self.name.clone()),
             (Figure::Trend, _) => CellValue::Trend(self.trend),
             (_, RowFigures::Vm(vm)) => of_vm(vm, figure, show),
@@ -90,11 +90,11 @@ impl<'a> TableRow<'a> {
     pub(super) fn matches(&self, lower_case: &str) -> bool {
         let has = |name: &str| name.to_lowercase().contains(lower_case);
         let process = matches!(self.item, Item::Vm(pid) if pid.to_string() == lower_case);
-        process || has(&self.what) || has(&self.name)
+        process || has(&self.label) || has(&self.name)
     }
 }
 
-fn of_vm(vm: &VmReport, figure: Figure, show: Show) -> CellValue<'static> {
+fn of_vm(vm: &VmReport, figure: Figure, show: FigureContext) -> CellValue<'static> {
     match figure {
         Figure::Process => CellValue::Id(vm.pid),
         Figure::Vcpus => CellValue::Count(vm.vcpus.len() as u64),
@@ -102,22 +102,27 @@ fn of_vm(vm: &VmReport, figure: Figure, show: Show) -> CellValue<'static> {
             CellValue::Share(leading.share_percent, leading.reason.clone())
         }),
         Figure::Detail => vm.leading.detail.as_ref().map_or(CellValue::Nothing, |leading| {
-            let (label, what) = (label(&leading.subject), what(&leading.subject));
-            let both = if what == label { label } else { format!("{what} {label}") };
+            let (label, name) = (label(&leading.subject), device_or_name(&leading.subject));
+            let both = if name == label { label } else { format!("{name} {label}") };
             CellValue::Share(leading.share_percent, both.trim_start().to_owned())
         }),
         _ => of_total(&vm.total, vm.vcpus.len(), figure, show),
     }
 }
 
-fn of_vcpu(vcpu: &VcpuReport, figure: Figure, show: Show) -> CellValue<'static> {
+fn of_vcpu(vcpu: &VcpuReport, figure: Figure, show: FigureContext) -> CellValue<'static> {
     match figure {
         Figure::Process => CellValue::Id(vcpu.tid),
         _ => of_total(&vcpu.total, 1, figure, show),
     }
 }
 
-fn of_total(total: &Total, vcpus: usize, figure: Figure, show: Show) -> CellValue<'static> {
+fn of_total(
+    total: &Total,
+    vcpus: usize,
+    figure: Figure,
+    show: FigureContext,
+) -> CellValue<'static> {
     let span_ns = show.seconds * 1e9;
     match figure {
         Figure::Rate => CellValue::PerSecond(rate(total, show)),
@@ -133,7 +138,7 @@ fn of_total(total: &Total, vcpus: usize, figure: Figure, show: Show) -> CellValu
     }
 }
 
-fn of_stats(stats: &Stats, waits: bool, figure: Figure, show: Show) -> CellValue<'static> {
+fn of_stats(stats: &Stats, waits: bool, figure: Figure, show: FigureContext) -> CellValue<'static> {
     let time = |ns: Option<u64>| ns.map_or(CellValue::Nothing, CellValue::Time);
     match figure {
         Figure::Rate => CellValue::PerSecond(stats.per_second),
@@ -154,7 +159,7 @@ fn of_stats(stats: &Stats, waits: bool, figure: Figure, show: Show) -> CellValue
 }
 
 /// Exits per second; of all events where there are no exits.
-pub(in super::super) fn rate(total: &Total, show: Show) -> f64 {
+pub(in super::super) fn rate(total: &Total, show: FigureContext) -> f64 {
     match show.exits {
         true => total.per_second,
         false if show.seconds > 0.0 => total.unmatched as f64 / show.seconds,
@@ -163,7 +168,7 @@ pub(in super::super) fn rate(total: &Total, show: Show) -> f64 {
 }
 
 /// A part of some time, or its share.
-fn part(ns: Option<u64>, whole_ns: u64, show: Show) -> CellValue<'static> {
+fn part(ns: Option<u64>, whole_ns: u64, show: FigureContext) -> CellValue<'static> {
     match ns {
         Some(ns) if show.absolute => CellValue::Time(ns),
         Some(ns) => share(ns as f64, whole_ns as f64),

@@ -7,13 +7,13 @@ use vmexit_core::{
 };
 
 use super::{
-    Item, Screen, Show, State, TableRow,
+    FigureContext, Item, Screen, State, TableRow,
     rows::RowFigures,
     tabs::{Cursor, Sorting, Tab, TableId},
 };
 use crate::{
     figure::Figure,
-    subject::{label, what},
+    subject::{device_or_name, label},
     table,
     top::{
         areas::{MARKER, areas},
@@ -27,7 +27,7 @@ impl State {
     pub(in super::super) fn table(&self) -> TableId {
         match self.path.last() {
             None => TableId::Vms,
-            Some(Screen::Row { .. }) => TableId::OfRow,
+            Some(Screen::Row { .. }) => TableId::RowVcpus,
             Some(Screen::Vm(_) | Screen::Vcpu(_)) => TableId::Tab(self.tab),
         }
     }
@@ -36,7 +36,7 @@ impl State {
         match self.table() {
             TableId::Vms => Set::Vms,
             TableId::Tab(Tab::Vcpus) => Set::Vcpus,
-            TableId::Tab(_) | TableId::OfRow => Set::Rows,
+            TableId::Tab(_) | TableId::RowVcpus => Set::Rows,
         }
     }
 
@@ -47,7 +47,7 @@ impl State {
             TableId::Tab(Tab::Reasons) => table::titles(Event::Vmexit),
             TableId::Tab(Tab::Details(event)) => table::titles(event),
             TableId::Tab(Tab::Vcpus) => &["vCPU"],
-            TableId::OfRow => &["vCPU", "Thread"],
+            TableId::RowVcpus => &["vCPU", "Thread"],
         }
     }
 
@@ -56,8 +56,8 @@ impl State {
         let set = self.set();
         let (show, named) = (self.figures(), self.titles().len() > 1);
         let waits = matches!(self.table(), TableId::Tab(Tab::Reasons));
-        let says = |column: &&Column| {
-            column.says(show)
+        let is_shown = |column: &&Column| {
+            column.is_known(show)
                 && match (set, column.figure) {
                     (Set::Rows, Figure::Name) => named,
                     (Set::Rows, Figure::Waiting) => waits,
@@ -65,8 +65,8 @@ impl State {
                 }
         };
         let columns: Vec<&'static Column> = match self.columns.get(&set) {
-            Some(chosen) => chosen.iter().copied().filter(says).collect(),
-            None => set.columns().iter().filter(says).collect(),
+            Some(chosen) => chosen.iter().copied().filter(is_shown).collect(),
+            None => set.columns().iter().filter(is_shown).collect(),
         };
         fit(columns, room)
     }
@@ -81,8 +81,8 @@ impl State {
         let set = self.set();
         let sorting = self.sorts.get(&set).copied().unwrap_or(Sorting::by(Figure::Rate));
         let mut columns = set.columns().iter();
-        let known =
-            columns.any(|column| column.figure == sorting.figure && column.says(self.figures()));
+        let known = columns
+            .any(|column| column.figure == sorting.figure && column.is_known(self.figures()));
         if known { sorting } else { Sorting::by(Figure::Rate) }
     }
 
@@ -93,8 +93,8 @@ impl State {
             && let Some(item) = cursor.item.filter(|item| !matches!(item, Item::Vm(_)))
             && !rows.iter().any(|row| row.item == item)
         {
-            let (what, name) = (cursor.what.clone(), cursor.name.clone());
-            rows.push(TableRow::new(item, what, name, RowFigures::Absent));
+            let (label, name) = (cursor.label.clone(), cursor.name.clone());
+            rows.push(TableRow::new(item, label, name, RowFigures::Absent));
         }
         let filter = self.filter().0.to_lowercase();
         rows.retain(|row| row.matches(&filter));
@@ -116,19 +116,19 @@ impl State {
                 vcpus.iter().map(row).collect()
             }
             TableId::Tab(tab) => self.tables().map_or_else(Vec::new, |tables| rows_of(tables, tab)),
-            TableId::OfRow => self.vcpu_rows(),
+            TableId::RowVcpus => self.vcpu_rows(),
         }
     }
 
     fn vm_rows(&self) -> Vec<TableRow<'_>> {
         let rows = self.report().vms.iter().map(|vm| {
-            let (what, figures) = (vm.name.clone(), RowFigures::Vm(vm));
+            let (label, figures) = (vm.name.clone(), RowFigures::Vm(vm));
             let ended = self.has_ended(vm.pid);
             let trend = self.trends.vm(vm.pid);
             TableRow {
                 ended,
                 trend,
-                ..TableRow::new(Item::Vm(vm.pid), what, String::new(), figures)
+                ..TableRow::new(Item::Vm(vm.pid), label, String::new(), figures)
             }
         });
         rows.collect()
@@ -188,7 +188,7 @@ impl State {
         if rows.is_empty() {
             return None;
         }
-        let show = Show { absolute: false, ..self.figures() };
+        let show = FigureContext { absolute: false, ..self.figures() };
         let sum = |figure| -> f64 {
             rows.iter().filter_map(|row| row.value(figure, show).number()).sum()
         };
@@ -225,12 +225,12 @@ impl State {
     pub(in super::super) fn select(&mut self, index: usize) {
         let rows = self.rows();
         let index = index.min(rows.len().saturating_sub(1));
-        let chosen = rows.get(index).map(|row| (row.item, row.what.clone(), row.name.clone()));
+        let chosen = rows.get(index).map(|row| (row.item, row.label.clone(), row.name.clone()));
         let (rows, page) = (rows.len(), self.page());
         let cursor = self.cursors.entry(self.table()).or_default();
         cursor.index = index;
-        if let Some((item, what, name)) = chosen {
-            *cursor = Cursor { item: Some(item), what, name, ..*cursor };
+        if let Some((item, label, name)) = chosen {
+            *cursor = Cursor { item: Some(item), label, name, ..*cursor };
         }
         let furthest = rows.saturating_sub(page);
         cursor.offset = cursor.offset.clamp((index + 1).saturating_sub(page), index).min(furthest);
@@ -279,8 +279,8 @@ fn of_exit(exit: &Exit) -> TableRow<'_> {
 }
 
 fn of_detail(row: &Detail) -> TableRow<'_> {
-    let (label, what) = (label(&row.subject), what(&row.subject));
-    TableRow::new(Item::of(&row.subject), label, what, RowFigures::Stats(&row.stats, false))
+    let (label, name) = (label(&row.subject), device_or_name(&row.subject));
+    TableRow::new(Item::of(&row.subject), label, name, RowFigures::Stats(&row.stats, false))
 }
 
 fn stats_of(tables: &Tables, tab: Tab, item: Item) -> Option<&Stats> {

@@ -24,7 +24,7 @@ pub(in super::super) enum TableId {
     Vms,
     Tab(Tab),
     /// The vCPUs that have a row.
-    OfRow,
+    RowVcpus,
 }
 
 /// Where somebody looks in a table.
@@ -32,7 +32,7 @@ pub(in super::super) enum TableId {
 pub(super) struct Cursor {
     pub(super) item: Option<Item>,
     /// What it was called last: it stays in sight when a report has nothing of it.
-    pub(super) what: String,
+    pub(super) label: String,
     pub(super) name: String,
     /// Its place among the rows.
     pub(super) index: usize,
@@ -72,7 +72,7 @@ impl Tab {
 impl Sorting {
     /// Text from A to Z, numbers from the highest down.
     pub(super) fn by(figure: Figure) -> Self {
-        let is_text = matches!(figure, Figure::What | Figure::Name | Figure::Process);
+        let is_text = matches!(figure, Figure::Label | Figure::Name | Figure::Process);
         Self { figure, descending: !is_text }
     }
 }
@@ -85,6 +85,6 @@ pub(super) fn sorts(sort: Figure) -> BTreeMap<Set, Sorting> {
         Figure::User | Figure::Waiting => sort,
         _ => Figure::Time,
     };
-    let vcpus = Sorting::by(Figure::What);
+    let vcpus = Sorting::by(Figure::Label);
     [(Set::Rows, Sorting::by(sort)), (Set::Vms, Sorting::by(vms)), (Set::Vcpus, vcpus)].into()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vmexit_core::report::{Report, Tables};
 
-use super::rows::{Item, Show, rate};
+use super::rows::{FigureContext, Item, rate};
 
 /// Intervals that are remembered: more than any screen shows.
 const MOST: usize = 256;
@@ -27,7 +27,13 @@ pub(super) struct Trends {
 
 impl Trends {
     /// Notes an interval that ended at a time, as shown. Rows of a VM other than the last one's begin anew.
-    pub(super) fn note(&mut self, report: &Report, show: Show, open: Option<u32>, time: &str) {
+    pub(super) fn note(
+        &mut self,
+        report: &Report,
+        show: FigureContext,
+        open: Option<u32>,
+        time: &str,
+    ) {
         self.vms.retain(|pid, _| report.vms.iter().any(|vm| vm.pid == *pid));
         for vm in &report.vms {
             self.vms.entry(vm.pid).or_default().push(rate(&vm.total, show));

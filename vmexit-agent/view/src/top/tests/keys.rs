@@ -23,7 +23,7 @@ fn opened() -> Bench {
 }
 
 fn whats(bench: &Bench) -> Vec<String> {
-    bench.state.rows().iter().map(|row| row.what.clone()).collect()
+    bench.state.rows().iter().map(|row| row.label.clone()).collect()
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_vm_is_opened_with_its_durations_and_closed_again() {
     assert_eq!(bench.press("\n"), Effect::Refresh);
     assert_eq!((bench.state.open(), bench.table()), (pid, TableId::Tab(Tab::Reasons)));
     assert_eq!(bench.press("\n"), Effect::Show);
-    assert_eq!(bench.table(), TableId::OfRow);
+    assert_eq!(bench.table(), TableId::RowVcpus);
     assert_eq!(bench.press("\n"), Effect::None, "there is nothing behind a vCPU of a row");
     bench.press("h");
     assert_eq!(bench.table(), TableId::Tab(Tab::Reasons));
@@ -262,7 +262,7 @@ fn the_mouse_selects_opens_sorts_and_scrolls() {
     bench.handle(&mouse(click, column, line));
     assert_eq!(bench.selected(), Some(third));
     assert_eq!(bench.handle(&mouse(click, column, line)), Effect::Show);
-    assert_eq!(bench.table(), TableId::OfRow);
+    assert_eq!(bench.table(), TableId::RowVcpus);
     bench.handle(&mouse(MouseEventKind::Down(MouseButton::Right), 0, 0));
 
     let (column, line) = place(&bench, "Rate/s");

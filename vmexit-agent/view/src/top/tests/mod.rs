@@ -112,7 +112,7 @@ impl Bench {
     /// What the selected row is of.
     pub(super) fn selected(&self) -> Option<String> {
         let rows = self.state.rows();
-        rows.get(self.state.cursor().0).map(|row| row.what.clone())
+        rows.get(self.state.cursor().0).map(|row| row.label.clone())
     }
 
     pub(super) fn table(&self) -> TableId {
