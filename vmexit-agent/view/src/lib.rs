@@ -1,5 +1,23 @@
-//! Renderings of what vmexit measured: a report as text, JSON, CSV, HTML, metrics or a live screen; single exits; a comparison; the
-//! VMs that were found. Nothing here measures, names or decides.
+//! Renderings of vmexit's data: reports as text, JSON, CSV, HTML, metrics and the live view, single exits, comparisons,
+//! and lists of VMs. This crate does not measure, name or assess anything.
+//!
+//! A recording is read from a file, becomes a report, and is rendered:
+//!
+//! ```
+//! use std::{fs::File, io::BufReader};
+//!
+//! use vmexit_core::{finding, report::Scope, store::file};
+//! use vmexit_view::{ReportFormat, TableOptions, render};
+//!
+//! let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/recording/2-demo.vmexit");
+//! let measurement = file::read(BufReader::new(File::open(path)?))?;
+//! let report = finding::report(&measurement, Scope::default());
+//!
+//! let options = TableOptions { rows: Some(5), ..TableOptions::default() };
+//! let text = String::from_utf8(render(report, &options, ReportFormat::Text)?.to_vec())?;
+//! assert!(text.contains("finding: the guest's clock is the ACPI PM timer: 70.69% of exits"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod csv;
 mod diff;

@@ -49,7 +49,7 @@ fn help(theme: &Theme) -> Vec<Line<'static>> {
 fn findings(state: &State) -> Vec<Line<'static>> {
     let findings = state.findings();
     if findings.is_empty() {
-        return vec![Line::raw(" Nothing is known to be wrong. ")];
+        return vec![Line::raw(" No findings. ")];
     }
     findings.into_iter().map(|line| Line::raw(format!(" {line} "))).collect()
 }

@@ -112,8 +112,8 @@ fn fitted(text: &str, width: u16, right: bool) -> String {
 /// Reason why there are no rows.
 fn note_without_rows(state: &State) -> &'static str {
     match (state.filter().0, state.table()) {
-        ("", TableId::Vms) => "no VM; those that start will be here",
+        ("", TableId::Vms) => "no VM is running; VMs that start appear here",
         ("", _) => "nothing in this interval",
-        (_, _) => "nothing has this in its name",
+        (_, _) => "no row matches the filter",
     }
 }
