@@ -1,4 +1,4 @@
-//! Two recordings beside each other: what is called a saving, and what is not.
+//! Comparison of two recordings: savings, noise, findings, and the matching of VMs.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use vmexit_view::Format;
 
 use self::made_up::{SECOND, recording, row, vcpu};
 
-/// A guest that reads its clock so many times at the PM timer, and so many exits that wait.
+/// A guest with a number of reads of the PM timer, and a number of halts.
 fn guest(name: &str, reads: u32, halts: u32) -> Measurement {
     let reasons = vec![
         row(Key::reason(30), &[(6_000, reads), (4_000, 30_000)]),
@@ -34,6 +34,7 @@ fn guest(name: &str, reads: u32, halts: u32) -> Measurement {
     recording(Some(Vendor::Vmx), name, vec![vcpu(0, reasons, details)])
 }
 
+/// The row of a port.
 fn port(diff: &Diff, number: u64) -> &RowDiff {
     let rows = &diff.vms[0].tables[&Event::Ioport];
     rows.iter().find(|row| row.subject.number == Some(number)).unwrap()
@@ -50,7 +51,7 @@ fn diff_of_unused_clock_is_gone_with_time_saved() {
     let timer = port(&diff, 0x608);
     assert_eq!((timer.exits.verdict, timer.exits.before), (Verdict::Gone, 15_000.0));
     let saved = timer.cores.unwrap();
-    // 15,000 a second of 6 µs each.
+    // 15,000 per second of 6 µs each.
     assert!((saved.difference + 0.09).abs() < 1e-9, "{saved:?}");
     assert_eq!(port(&diff, 0x3f8).exits.verdict, Verdict::Noise);
     assert!(!port(&diff, 0x3f8).is_real());
@@ -179,7 +180,7 @@ fn diff_matches_vms_by_name_then_uuid_then_pid() {
         matches(&Diff::between(&three, &four, None)),
         [("u", Some(MatchedBy::Pid)), ("v", Some(MatchedBy::Pid)), ("w", Some(MatchedBy::Rest))]
     );
-    // Two of a name can't be told apart by it.
+    // A name that two VMs share matches none of them.
     let twins = together(vm("a"), vm("a"), 7);
     assert_eq!(
         matches(&Diff::between(&twins, &twins, None)),

@@ -1,12 +1,15 @@
 //! Families of metrics, independent of the text format. Names, units and labels follow Prometheus's conventions
 //! (<https://prometheus.io/docs/practices/naming/>).
 
-use vmexit_core::{escape::safe, report::ExitReporting};
+use vmexit_core::{escape::safe, report::ExitReporting, sampling::SamplingCost};
 
 use super::{AgentUsage, Labels, Totals, VmId, VmTotals};
 
 /// Prefix of all names.
 pub(super) const PREFIX: &str = "vmexit";
+
+/// Series of a family: labels and value of each.
+pub(super) type Series = Vec<(Labels, SeriesValue)>;
 
 /// All series of one name.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub(super) struct Family {
     /// Whether the unit is seconds; otherwise the family has no unit.
     pub seconds: bool,
     /// Labels and value of each series.
-    pub series: Vec<(Labels, SeriesValue)>,
+    pub series: Series,
 }
 
 /// Type of a metric, in Prometheus's terms.
@@ -43,11 +46,11 @@ pub(super) enum SeriesValue {
 }
 
 impl Family {
-    fn counter(name: &'static str, help: &'static str, series: Vec<(Labels, SeriesValue)>) -> Self {
+    fn counter(name: &'static str, help: &'static str, series: Series) -> Self {
         Self { name, help, kind: FamilyType::Counter, seconds: false, series }
     }
 
-    fn gauge(name: &'static str, help: &'static str, series: Vec<(Labels, SeriesValue)>) -> Self {
+    fn gauge(name: &'static str, help: &'static str, series: Series) -> Self {
         Self { name, help, kind: FamilyType::Gauge, seconds: false, series }
     }
 
@@ -73,7 +76,7 @@ pub(super) fn families(totals: &Totals, own: AgentUsage) -> Vec<Family> {
 }
 
 fn vm_families(totals: &Totals) -> Vec<Family> {
-    let info = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+    let info = |vm: &VmTotals, labels: &Labels| -> Series {
         let about = |pid: &u32| {
             let more =
                 [("pid", pid.to_string()), ("vmm", safe(&vm.vmm)), ("machine", safe(&vm.machine))];
@@ -81,19 +84,19 @@ fn vm_families(totals: &Totals) -> Vec<Family> {
         };
         vm.pids.iter().map(about).collect()
     };
-    let findings = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+    let findings = |vm: &VmTotals, labels: &Labels| -> Series {
         let finding =
             |rule: &&str| (with(labels, [("rule", (*rule).to_owned())]), SeriesValue::Count(1));
         vm.findings.iter().map(finding).collect()
     };
-    let exits = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+    let exits = |vm: &VmTotals, labels: &Labels| -> Series {
         let exit = |(reason, exit): (&String, &(super::SeriesSum, bool))| {
             (with(labels, [("reason", safe(reason))]), SeriesValue::Count(exit.0.samples))
         };
         vm.exits.iter().map(exit).collect()
     };
     let times = |waiting: bool| {
-        move |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+        move |vm: &VmTotals, labels: &Labels| -> Series {
             let of_kind = vm.exits.iter().filter(|(_, (_, waits))| *waits == waiting);
             of_kind
                 .map(|(reason, (sum, _))| {
@@ -106,7 +109,7 @@ fn vm_families(totals: &Totals) -> Vec<Family> {
         move |vm: &VmTotals, labels: &Labels| vec![(labels.clone(), value(vm))]
     };
     let rows = |value: fn(super::SeriesSum) -> SeriesValue| {
-        move |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+        move |vm: &VmTotals, labels: &Labels| -> Series {
             let tables = vm.details.iter();
             tables
                 .flat_map(|(event, rows)| {
@@ -116,7 +119,7 @@ fn vm_families(totals: &Totals) -> Vec<Family> {
                 .collect()
         }
     };
-    let each = |series: &dyn Fn(&VmTotals, &Labels) -> Vec<(Labels, SeriesValue)>| {
+    let each = |series: &dyn Fn(&VmTotals, &Labels) -> Series| {
         totals.vms.iter().flat_map(|(id, vm)| series(vm, &labels(id))).collect()
     };
     vec![
@@ -248,13 +251,13 @@ fn host_families(totals: &Totals) -> Vec<Family> {
         Family::gauge(
             "cost_ratio",
             "What measuring took of it in the last interval, kernel side and agent",
-            ratio(sampling.and_then(|sampling| sampling.percent())),
+            ratio(sampling.and_then(SamplingCost::percent)),
         ),
     ]
 }
 
 /// A single series without labels.
-fn unlabelled(value: impl Into<SeriesValue>) -> Vec<(Labels, SeriesValue)> {
+fn unlabelled(value: impl Into<SeriesValue>) -> Series {
     vec![(Labels::new(), value.into())]
 }
 
