@@ -1,5 +1,4 @@
-//! The report as one table for spreadsheets: a line for each row of each table, with what it belongs to
-//! beside it.
+//! A report as one CSV table for spreadsheets: a line for each row of each table, with its host, VM and vCPU.
 
 use csv::{Terminator, WriterBuilder};
 use vmexit_core::{
@@ -11,7 +10,7 @@ use vmexit_core::{
 
 use super::subject::label;
 
-/// One line.
+/// A line: a row of a table, and the report, VM and vCPU that have the table.
 struct CsvLine<'a> {
     report: &'a Report,
     vm: &'a VmReport,
@@ -20,13 +19,14 @@ struct CsvLine<'a> {
     row: CsvRow<'a>,
 }
 
+/// A row of a table.
 #[derive(Clone, Copy)]
 enum CsvRow<'a> {
     Exit(&'a Exit),
     Detail(&'a Detail),
 }
 
-/// A column: its name, and what a line has there.
+/// A column: its name, and the text of a line's cell; `None` for an empty cell.
 type CsvColumn = (&'static str, fn(&CsvLine<'_>) -> Option<String>);
 
 #[rustfmt::skip]
@@ -73,10 +73,11 @@ const COLUMNS: &[CsvColumn] = &[
     ("p999_ns",           |line| number(line.stats().p999_ns)),
 ];
 
+/// The CSV of a report whose tables are arranged.
 pub(super) fn render(report: &Report) -> Vec<u8> {
-    // Lines end as RFC 4180 has it.
+    // RFC 4180 ends lines with CRLF.
     let mut out = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
-    // Into memory, and all of one length: nothing can fail.
+    // Writing records of equal length to memory cannot fail.
     let _ = out.write_record(COLUMNS.iter().map(|(name, _)| name));
     for vm in &report.vms {
         let of_vm = lines(report, vm, None, &vm.tables);
@@ -90,6 +91,7 @@ pub(super) fn render(report: &Report) -> Vec<u8> {
     out.into_inner().unwrap_or_default()
 }
 
+/// Lines of the tables of a VM, or of one of its vCPUs.
 fn lines<'a>(
     report: &'a Report,
     vm: &'a VmReport,
@@ -146,7 +148,7 @@ fn number(number: Option<impl ToString>) -> Option<String> {
     number.map(|number| number.to_string())
 }
 
-/// Text without anything that could steer a terminal, and that no spreadsheet takes for a formula
+/// Text without control characters, and with a prefix if a spreadsheet would take it for a formula
 /// (<https://owasp.org/www-community/attacks/CSV_Injection>).
 fn text(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@']);
@@ -156,12 +158,38 @@ fn text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use vmexit_core::testing::nasty;
+    use vmexit_core::{choice::Choice as _, testing::nasty};
 
     use super::*;
+    use crate::figure::Figure;
+
+    /// Column with the values by which `--sort` orders rows.
+    fn column(figure: Figure) -> Option<&'static str> {
+        Some(match figure {
+            Figure::Rate => "per_second",
+            Figure::Samples => "samples",
+            Figure::Time | Figure::Waiting => "total_ns",
+            Figure::User => "userspace_ns",
+            Figure::Min => "min_ns",
+            Figure::P50 => "p50_ns",
+            Figure::Avg => "avg_ns",
+            Figure::Error => "avg_error_percent",
+            Figure::P99 => "p99_ns",
+            Figure::Max => "max_ns",
+            _ => return None,
+        })
+    }
 
     #[test]
-    fn formulas_are_text() {
+    fn csv_has_a_column_for_each_sort_key() {
+        for (figure, name, _) in Figure::CHOICES {
+            let column = column(*figure).unwrap_or_else(|| panic!("{name}"));
+            assert!(COLUMNS.iter().any(|(known, _)| *known == column), "{name}");
+        }
+    }
+
+    #[test]
+    fn csv_text_of_formula_is_quoted() {
         for (name, cell) in
             [("win10", "win10"), ("=1+1", "'=1+1"), ("@x", "'@x"), ("-1", "'-1"), ("\t=1", "\\t=1")]
         {
@@ -171,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_name_is_a_formula(name in nasty()) {
+        fn csv_text_of_any_name_is_no_formula(name in nasty()) {
             prop_assert!(!text(&name).starts_with(['=', '+', '-', '@', '\t', '\r', '\n']));
         }
     }

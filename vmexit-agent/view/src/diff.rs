@@ -1,28 +1,31 @@
-//! Two recordings beside each other, as tables or as JSON.
+//! Comparison of two recordings, as text or as JSON.
 
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use comfy_table::{Cell, CellAlignment, Table, presets};
+
 use vmexit_core::{
     diff::{Change, Diff, FindingDiff, MatchedBy, RowDiff, Share, Side, Verdict, VmDiff, Who},
     escape::safe,
     event::Event,
     report::{ExitReporting, Stats},
-    units::{count, duration, percent, plural, rate},
+    units::{duration, percent, plural, rate},
 };
 
 use super::{
     Format, json,
-    subject::{label, what},
+    subject::{device_or_name, label},
     table::{NONE, titles},
-    text::line,
+    text::{line, write_rows},
 };
 
-/// What a cell shows where a difference means nothing.
+/// Text of a cell whose difference is not significant.
 const NOISE: &str = "noise";
 
-/// Writes the difference in `format`, with a line feed at the end.
+/// A comparison in `format`, with a line feed at the end.
+///
+/// # Errors
+/// A value that JSON cannot express; none is expected.
 pub fn diff(diff: &Diff, format: Format) -> Result<Bytes, serde_json::Error> {
     match format {
         Format::Text => Ok(text(diff).into()),
@@ -45,7 +48,7 @@ fn text(diff: &Diff) -> String {
     let exits = [&diff.before, &diff.after].iter().all(|side| side.source == ExitReporting::Exits);
     for vm in &diff.vms {
         out.push('\n');
-        self::vm(&mut out, vm, exits);
+        write_vm(&mut out, vm, exits);
     }
     if diff.vms.is_empty() {
         line!(out, "\nno VM is in either");
@@ -53,9 +56,10 @@ fn text(diff: &Diff) -> String {
     out
 }
 
-/// Widest sentence that is shown, columns: two names of hosts, and what is said of them.
+/// Maximum width of a note, columns: enough for two names of hosts.
 const WIDEST_NOTE: usize = 200;
 
+/// Start, length, host and kernel of a recording.
 fn side(side: &Side) -> String {
     format!(
         "{}, {:.2} s on {}, Linux {}",
@@ -66,22 +70,23 @@ fn side(side: &Side) -> String {
     )
 }
 
-/// A VM; with its exits, if both recordings have any.
-fn vm(out: &mut String, vm: &VmDiff, exits: bool) {
+/// Writes one VM; its rate of exits is shown if both recordings have exits.
+fn write_vm(out: &mut String, vm: &VmDiff, exits: bool) {
     let _ = write!(out, "{}", safe(&vm.name));
-    let alone = |who: &Who, when: &str, per_second: f64| {
+    let on_one_side = |vm: &Who, side: &str, per_second: f64| {
         let rate = if exits { format!(", {} exits/s", rate(per_second)) } else { String::new() };
-        format!(" (pid {}): only {when}{rate}\n", who.pid)
+        format!(" (pid {}): only {side}{rate}\n", vm.pid)
     };
     match (&vm.before, &vm.after) {
-        (Some(before), Some(after)) => both(out, vm, before, after, exits),
-        (Some(before), None) => out.push_str(&alone(before, "before", vm.exits.before)),
-        (None, Some(after)) => out.push_str(&alone(after, "after", vm.exits.after)),
+        (Some(before), Some(after)) => write_pair(out, vm, before, after, exits),
+        (Some(before), None) => out.push_str(&on_one_side(before, "before", vm.exits.before)),
+        (None, Some(after)) => out.push_str(&on_one_side(after, "after", vm.exits.after)),
         (None, None) => {}
     }
 }
 
-fn both(out: &mut String, vm: &VmDiff, before: &Who, after: &Who, shows_exits: bool) {
+/// Writes a VM that both recordings have.
+fn write_pair(out: &mut String, vm: &VmDiff, before: &Who, after: &Who, shows_exits: bool) {
     let pids = if before.pid == after.pid {
         format!("pid {}", after.pid)
     } else {
@@ -108,27 +113,27 @@ fn both(out: &mut String, vm: &VmDiff, before: &Who, after: &Who, shows_exits: b
         let _ = write!(out, "; {}", handled(cores));
     }
     out.push('\n');
-    for found in &vm.findings {
-        line!(out, "  {}", finding(found));
+    for change in &vm.findings {
+        line!(out, "  {}", finding(change));
     }
     if vm.tables.is_empty() {
         line!(out, "\n  nothing to compare");
     }
     for (&event, rows) in &vm.tables {
-        table(out, event, rows, vm.hidden.get(&event).copied().unwrap_or(0));
+        write_table(out, event, rows, vm.hidden.get(&event).copied().unwrap_or(0));
     }
 }
 
-/// What became of a finding: `gone: the guest …, was 70.25% of exits, 52.3% of a core`.
-fn finding(found: &FindingDiff) -> String {
+/// Change of a finding: `gone: the guest …; was 70.25% of exits, 52.3% of a core`.
+fn finding(change: &FindingDiff) -> String {
     let share = |share: &Share| {
         let exits = percent(share.exits_percent);
         let cost = share.gain_core_percent;
         let cost = cost.map_or_else(String::new, |cost| format!(", {cost:.1}% of a core"));
         format!("{exits} of exits{cost}")
     };
-    let title = found.title;
-    match (&found.before, &found.after) {
+    let title = change.title;
+    match (&change.before, &change.after) {
         (Some(before), Some(after)) => {
             format!("still: {title}: {}; was {}", share(after), share(before))
         }
@@ -138,7 +143,7 @@ fn finding(found: &FindingDiff) -> String {
     }
 }
 
-/// What the time of exits was and is, and what that saved.
+/// Change of the handled time: before, after, and the difference in cores.
 fn handled(cores: &Change) -> String {
     let part = |cores: f64| format!("{:.1}%", 100.0 * cores);
     let meaning = match cores.verdict {
@@ -149,7 +154,8 @@ fn handled(cores: &Change) -> String {
     format!("handled {} → {} of a core: {meaning}", part(cores.before), part(cores.after))
 }
 
-fn table(out: &mut String, event: Event, rows: &[RowDiff], hidden: usize) {
+/// Writes the rows of a table, of which `hidden` were left out.
+fn write_table(out: &mut String, event: Event, rows: &[RowDiff], hidden: usize) {
     let times = rows.iter().any(|row| row.cores.is_some());
     let averages = times || rows.iter().any(|row| average(row.before.as_ref()).is_some());
     let titles = titles(event);
@@ -161,11 +167,8 @@ fn table(out: &mut String, event: Event, rows: &[RowDiff], hidden: usize) {
     if averages {
         columns.extend(["Avg", "after", "p99", "after"]);
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(columns);
-    for row in rows {
-        let names = [label(&row.subject), what(&row.subject)];
+    let rows = rows.iter().map(|row| {
+        let names = [label(&row.subject), device_or_name(&row.subject)];
         let mut cells: Vec<String> =
             names.iter().take(titles.len()).map(|name| safe(name)).collect();
         cells.extend([rate(row.exits.before), rate(row.exits.after), change(&row.exits)]);
@@ -190,25 +193,16 @@ fn table(out: &mut String, event: Event, rows: &[RowDiff], hidden: usize) {
                 or_none(p99(&row.after)),
             ]);
         }
-        table.add_row(cells.into_iter().map(Cell::new));
-    }
-    for column in table.column_iter_mut().skip(titles.len()) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    out.push('\n');
-    for row in table.lines() {
-        line!(out, " {}", row.trim_end());
-    }
-    if hidden > 0 {
-        line!(out, "  … and {} more", count(hidden as u64));
-    }
+        cells
+    });
+    write_rows(out, &columns, rows, titles.len(), hidden);
 }
 
 fn average(stats: Option<&Stats>) -> Option<u64> {
     stats?.avg_ns
 }
 
-/// How a rate changed: `gone`, `new`, `-82%`, `×12`, `noise`.
+/// Change of a rate: `gone`, `new`, `-82%`, `×12`, `noise`.
 fn change(change: &Change) -> String {
     let Change { before, after, .. } = change;
     match change.verdict {
@@ -223,7 +217,7 @@ fn change(change: &Change) -> String {
     }
 }
 
-/// What was saved, percent of a core; negative for what costs more.
+/// Time saved, percent of a core; negative if the exits cost more than before.
 fn saved(cores: &Change) -> String {
     if cores.is_real() { format!("{:.2}%", -100.0 * cores.difference) } else { NOISE.into() }
 }

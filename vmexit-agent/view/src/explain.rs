@@ -1,4 +1,4 @@
-//! Findings at length: what a VM's exits cost, which of them are worth a change, and which change.
+//! Findings as text: the cost of a VM's exits, their causes, and remedies.
 
 use std::fmt::{self, Write};
 
@@ -16,14 +16,14 @@ use vmexit_core::{
 
 use super::{
     sampling::exits_per_second,
-    subject::{label, what},
+    subject::{device_or_name, label},
     text::line,
 };
 
-/// Columns of the text.
+/// Width of the text, columns.
 const WIDTH: usize = 100;
 
-/// Text of so many columns; blocks to be copied are left as they are.
+/// Text under construction, wrapped at a width, except for blocks that users copy.
 struct Text {
     text: String,
     width: usize,
@@ -34,15 +34,16 @@ impl Text {
         Self { text: String::new(), width }
     }
 
-    fn gap(&mut self) {
+    fn end_line(&mut self) {
         self.text.push('\n');
     }
 
-    fn wrapped(&mut self, indent: &str, text: &str) {
+    /// Adds a wrapped paragraph, each line of which begins with `indent`.
+    fn add_wrapped(&mut self, indent: &str, text: &str) {
         let options =
             textwrap::Options::new(self.width).initial_indent(indent).subsequent_indent(indent);
         self.text.push_str(&textwrap::fill(text, options));
-        self.gap();
+        self.end_line();
     }
 }
 
@@ -52,7 +53,7 @@ impl Write for Text {
     }
 }
 
-/// The findings of all VMs of a report, in words.
+/// Findings of all VMs of a report.
 pub fn explain(report: &Report) -> String {
     let mut out = Text::new(WIDTH);
     line!(
@@ -63,36 +64,36 @@ pub fn explain(report: &Report) -> String {
         safe(&report.host.name)
     );
     for caveat in caveats(report) {
-        out.wrapped("", &caveat);
+        out.add_wrapped("", &caveat);
     }
     if report.vms.is_empty() {
         line!(out, "\nNo VM was seen.");
     }
     for vm in &report.vms {
-        out.gap();
+        out.end_line();
         explain_vm(&mut out, vm, report);
     }
     out.text
 }
 
-/// The findings of one of its VMs, in lines of so many columns.
+/// Findings of one VM of a report, in lines of at most `width` columns.
 pub(super) fn lines(vm: &VmReport, report: &Report, width: usize) -> Vec<String> {
     let mut out = Text::new(width);
     explain_vm(&mut out, vm, report);
     out.text.lines().map(str::to_owned).collect()
 }
 
-/// What makes the findings less certain, or fewer.
+/// Reasons why findings are less certain, or may be missing.
 fn caveats(report: &Report) -> Vec<String> {
     let mut caveats = Vec::new();
     match (report.source, report.timing) {
         (ExitReporting::Silent, _) => caveats.push(
-            "This host's KVM reports no exits: what follows rests on counts of other events, without \
-             times, and is the less certain for it."
+            "This host's KVM reports no exits: the findings are based on counts of other events, without \
+             times, and are less certain."
                 .to_owned(),
         ),
         (ExitReporting::Exits, Timing::Off) => caveats.push(
-            "No exit was timed: what follows rests on counts, and is the less certain for it.".to_owned(),
+            "No exit was timed: the findings are based on counts and are less certain.".to_owned(),
         ),
         (ExitReporting::Exits, Timing::OneIn(n)) => {
             caveats.push(format!("One exit in {n} was timed: times are estimates."));
@@ -105,7 +106,7 @@ fn caveats(report: &Report) -> Vec<String> {
     let span = &report.span;
     if span.unwatched_seconds > 0.0 {
         caveats.push(format!(
-            "Watched were {:.2} of {:.2} seconds: rates are estimates.",
+            "Exits were counted in {:.2} of {:.2} seconds: rates are estimates.",
             span.seconds,
             span.length()
         ));
@@ -116,93 +117,93 @@ fn caveats(report: &Report) -> Vec<String> {
         .map(ToString::to_string)
         .collect();
     if !missing.is_empty() {
-        caveats.push(format!("Not captured, and so not looked at: {}.", missing.join(", ")));
+        caveats.push(format!("Not captured, and therefore not assessed: {}.", missing.join(", ")));
     }
     caveats
 }
 
 fn explain_vm(out: &mut Text, vm: &VmReport, report: &Report) {
-    let exits = report.source == ExitReporting::Exits;
+    let exits = report.has_exits();
     let vcpus = plural(vm.vcpus.len() as u64, "vCPU");
     let _ = write!(out, "{} (pid {}, {vcpus})", safe(&vm.name), vm.pid);
     if exits {
         let total = &vm.total;
         let _ = write!(out, ": {} exits, {}", count(total.samples), exits_per_second(total));
-        if report.timing != Timing::Off {
+        if report.has_times() {
             let (handled, cores) = (duration(total.handled_ns), total.core_percent);
             let _ = write!(out, "; handled {handled}, {cores:.1}% of a core");
         }
     }
-    out.gap();
+    out.end_line();
     let assessment = &vm.assessment;
     let guest = &assessment.guest_os;
     if guest.os != Os::Unknown {
-        let os = title(guest.os);
+        let os = os_name(guest.os);
         line!(out, "The guest is taken for {os}: {}.", guest.because);
     }
     if assessment.findings.is_empty() {
-        out.gap();
-        out.wrapped("", &nothing(vm, report));
+        out.end_line();
+        out.add_wrapped("", &no_findings(vm, report));
     }
-    let mut said = Vec::new();
+    let mut given = Vec::new();
     for (number, finding) in (1..).zip(&assessment.findings) {
-        explain_finding(out, number, finding, exits, &mut said);
+        explain_finding(out, number, finding, exits, &mut given);
     }
     if !assessment.healthy.is_empty() {
         line!(out, "\nFine as it is:");
         for healthy in &assessment.healthy {
             let shares = shares(&healthy.figures, exits);
             let text = format!("{} ({shares}): {}.", healthy.title, healthy.fine);
-            out.wrapped("  ", &text);
+            out.add_wrapped("  ", &text);
         }
     }
 }
 
-/// That there is nothing, and how certain that is.
-fn nothing(vm: &VmReport, report: &Report) -> String {
+/// Statement that there are no findings, and the threshold that was not reached.
+fn no_findings(vm: &VmReport, report: &Report) -> String {
     let seen: u64 = vm.tables.details.values().flatten().map(|row| row.stats.samples).sum();
     if vm.total.samples.max(seen) < FEWEST_SAMPLES {
         return format!(
-            "Too little was seen to say anything: it takes {FEWEST_SAMPLES} exits of one kind. Capture for \
-             longer."
+            "Too few exits for an assessment, which needs {FEWEST_SAMPLES} of one kind. Capture for longer."
         );
     }
-    let least = if report.source == ExitReporting::Exits && report.timing != Timing::Off {
+    let least = if report.has_times() {
         format!("{LEAST_CORE_PERCENT}% of a core")
     } else {
-        format!("{LEAST_PER_SECOND} a second")
+        format!("{LEAST_PER_SECOND} per second")
     };
-    format!("Nothing here is worth a change: no pattern that vmexit knows has come to {least}.")
+    format!("Nothing here is worth a change: no pattern that vmexit knows has reached {least}.")
 }
 
-/// `said` is which remedies were given before, and for which finding.
+/// Writes a finding. `given` has the remedies of earlier findings with the number of the finding; they are not
+/// repeated.
 fn explain_finding<'a>(
     out: &mut Text,
     number: usize,
     finding: &'a Finding,
     exits: bool,
-    said: &mut Vec<(&'a Advice, usize)>,
+    given: &mut Vec<(&'a Advice, usize)>,
 ) {
     line!(out, "\n{number}. {} [{}]", capital(finding.title), finding.rule);
-    out.wrapped("   ", &format!("{}{}", shares(&finding.figures, exits), gain(finding)));
+    out.add_wrapped("   ", &format!("{}{}", shares(&finding.figures, exits), gain(finding)));
     for row in &finding.evidence {
-        evidence(out, row);
+        write_evidence(out, row);
     }
-    out.gap();
-    out.wrapped("   ", finding.cause);
+    out.end_line();
+    out.add_wrapped("   ", finding.cause);
     if !finding.devices.is_empty() {
         let devices: Vec<String> = finding.devices.iter().map(|device| safe(device)).collect();
-        let text = format!("Its command line has these devices in QEMU: {}.", devices.join(", "));
-        out.wrapped("   ", &text);
+        let text = format!("These devices are on QEMU's command line: {}.", devices.join(", "));
+        out.add_wrapped("   ", &text);
     }
     for advice in &finding.remedies {
-        match said.iter().find(|(before, _)| *before == advice) {
+        match given.iter().find(|(before, _)| *before == advice) {
             Some((_, number)) => {
-                line!(out, "\n   {}", for_whom(advice.os, &format!("As for {number}.")));
+                line!(out, "\n   {}", with_os(advice.os, &format!("See {number}.")));
             }
             None => {
-                remedy(out, advice);
-                said.push((advice, number));
+                write_remedy(out, advice);
+                given.push((advice, number));
             }
         }
     }
@@ -212,7 +213,7 @@ fn explain_finding<'a>(
     }
 }
 
-fn evidence(out: &mut Text, evidence: &Evidence) {
+fn write_evidence(out: &mut Text, evidence: &Evidence) {
     let (name, device) = names(evidence);
     let figures = &evidence.figures;
     let time =
@@ -226,28 +227,29 @@ fn evidence(out: &mut Text, evidence: &Evidence) {
     );
 }
 
-/// What a row of evidence is of, and what that is called.
+/// Label of a row of evidence, and its device or name.
 pub(super) fn names(evidence: &Evidence) -> (String, String) {
     match &evidence.row {
         EvidenceRow::Exit { reason } => (safe(reason), String::new()),
-        EvidenceRow::Detail(subject) => (safe(&label(subject)), safe(&what(subject))),
+        EvidenceRow::Detail(subject) => (safe(&label(subject)), safe(&device_or_name(subject))),
     }
 }
 
-/// What is said of advice that the VM has followed.
-pub(super) const OFFERED: &str = "The VM is offered that already; the guest does not use it.";
+/// Note on a remedy whose settings the VM already has.
+pub(super) const OFFERED: &str =
+    "The VM already has these settings, but the guest does not use them.";
 
-/// What is to be copied of an advice, and into what.
+/// Blocks to copy, each with the place it belongs to.
 pub(super) fn blocks(advice: &Advice) -> impl Iterator<Item = (&'static str, &str)> {
     let blocks = [("libvirt (virsh edit)", &advice.libvirt), ("QEMU", &advice.qemu)];
     blocks.into_iter().filter_map(|(title, block)| Some((title, block.as_deref()?)))
 }
 
-fn remedy(out: &mut Text, advice: &Advice) {
-    out.gap();
-    out.wrapped("   ", &for_whom(advice.os, advice.action));
+fn write_remedy(out: &mut Text, advice: &Advice) {
+    out.end_line();
+    out.add_wrapped("   ", &with_os(advice.os, advice.action));
     if advice.offered {
-        out.wrapped("   ", OFFERED);
+        out.add_wrapped("   ", OFFERED);
     }
     for (title, block) in blocks(advice) {
         line!(out, "     {title}:");
@@ -256,34 +258,37 @@ fn remedy(out: &mut Text, advice: &Advice) {
         }
     }
     if let Some(inside) = advice.inside {
-        out.wrapped("     ", inside);
+        out.add_wrapped("     ", inside);
     }
 }
 
-/// How much of a VM's exits something is: `64.52% of exits, 56.31% of handled time`.
+/// Share in a VM's exits and handled time: `64.52% of exits, 56.31% of handled time`. Without `exits`, the share is one
+/// of events.
 pub(super) fn shares(figures: &Figures, exits: bool) -> String {
-    let what = if exits { "exits" } else { "events" };
+    let counted = if exits { "exits" } else { "events" };
     let time = figures
         .time_percent
         .map_or_else(String::new, |share| format!(", {} of handled time", percent(share)));
-    format!("{} of {what}{time}", percent(figures.exits_percent))
+    format!("{} of {counted}{time}", percent(figures.exits_percent))
 }
 
-/// What there is to be gained, behind the shares: `; up to 12.3% of a core to be gained`.
+/// Possible gain, as a suffix of the shares: `; up to 12.3% of a core to be gained`.
 pub(super) fn gain(finding: &Finding) -> String {
     finding
         .gain_core_percent
         .map_or_else(String::new, |percent| format!("; up to {percent:.1}% of a core to be gained"))
 }
 
-fn for_whom(os: Os, text: &str) -> String {
-    match title(os) {
+/// Text with the operating system it is about.
+fn with_os(os: Os, text: &str) -> String {
+    match os_name(os) {
         "" => text.to_owned(),
         os => format!("{os}: {text}"),
     }
 }
 
-pub(super) fn title(os: Os) -> &'static str {
+/// Name of an operating system; empty if unknown.
+pub(super) fn os_name(os: Os) -> &'static str {
     match os {
         Os::Windows => "Windows",
         Os::Linux => "Linux",
@@ -291,6 +296,7 @@ pub(super) fn title(os: Os) -> &'static str {
     }
 }
 
+/// Name of a degree of confidence.
 pub(super) fn certainty(confidence: Confidence) -> &'static str {
     match confidence {
         Confidence::Low => "low",
@@ -299,6 +305,7 @@ pub(super) fn certainty(confidence: Confidence) -> &'static str {
     }
 }
 
+/// The text with a capital first letter.
 pub(super) fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())

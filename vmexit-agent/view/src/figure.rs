@@ -1,49 +1,49 @@
-//! Figures of a row: one vocabulary for `--sort`, the live view's columns, the configuration file and CSV.
+//! Figures of a row, as `--sort`, the live view's columns and its configuration file name them.
 
 use vmexit_core::{choice::Choice, report::Stats};
 
-/// What a column shows of a row, and what rows are ordered by.
+/// A column of a table: a figure, or the identity of the row. Rows can be sorted by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Figure {
-    /// What the row is of: a VM, exit reason, port, register, vCPU.
-    What,
-    /// The name of that, or its device.
+    /// Label of the row: a VM, exit reason, port, register or vCPU.
+    Label,
+    /// Device or name of the labelled port, address or register.
     Name,
-    /// Process or thread id.
+    /// Process or thread ID.
     Process,
     /// Number of vCPUs.
     Vcpus,
-    /// Exits per second; events where there are no exits.
+    /// Exits per second; events per second if KVM reports no exits.
     Rate,
-    /// Number of exits, or its share.
+    /// Number of exits, or its share in the VM's exits.
     Samples,
-    /// Handled time, or its share: of a core, or of the VM's.
+    /// Handled time, or its share in a core or in the VM's handled time.
     Time,
-    /// The part of it in userspace.
+    /// Part of the handled time in userspace.
     User,
-    /// Time in which vCPUs had halted, or its share.
+    /// Time in which the vCPU had halted, or its share in all time.
     Waiting,
-    /// The leading exit reason.
+    /// Main exit reason.
     Reason,
-    /// The leading detail.
+    /// Main detail.
     Detail,
     /// Shortest time.
     Min,
-    /// Median.
+    /// Median time.
     P50,
-    /// Mean.
+    /// Mean time.
     Avg,
-    /// Standard error of the mean.
+    /// Standard error of the mean, percent.
     Error,
-    /// 99th percentile.
+    /// 99th percentile of the time.
     P99,
     /// Longest time.
     Max,
-    /// Rates of the latest intervals.
+    /// Rates of the latest intervals, as a sparkline.
     Trend,
 }
 
-/// Names of the figures that rows can be ordered by. They are those of the live view's columns.
+/// Names of the figures for `--sort`. They are also names of the live view's columns.
 #[rustfmt::skip]
 impl Choice for Figure {
     const CHOICES: &'static [(Self, &'static str, &'static str)] = &[
@@ -67,25 +67,9 @@ impl Choice for Figure {
 }
 
 impl Figure {
-    /// Name of the figure in JSON and CSV; `None` for what is no figure of a row of exits.
-    pub fn field(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Rate => "per_second",
-            Self::Samples => "samples",
-            Self::Time | Self::Waiting => "total_ns",
-            Self::User => "userspace_ns",
-            Self::Min => "min_ns",
-            Self::P50 => "p50_ns",
-            Self::Avg => "avg_ns",
-            Self::Error => "avg_error_percent",
-            Self::P99 => "p99_ns",
-            Self::Max => "max_ns",
-            _ => return None,
-        })
-    }
-
-    /// The value of a row of exits, `waits` of one whose time is waiting; `None` where it is unknown or has no meaning.
-    pub(crate) fn of(self, stats: &Stats, waits: bool) -> Option<f64> {
+    /// Value of the figure in a row of exits; `None` if it is unknown or the row has no such figure. `waits` says whether
+    /// the vCPU waits in these exits.
+    pub(crate) fn value(self, stats: &Stats, waits: bool) -> Option<f64> {
         let ns = |ns: u64| ns as f64;
         match self {
             Self::Rate => Some(stats.per_second),

@@ -1,5 +1,23 @@
-//! Renderings of what vmexit measured: a report as text, JSON, CSV, HTML, metrics or a live screen; single exits; a comparison; the
-//! VMs that were found. Nothing here measures, names or decides.
+//! Renderings of vmexit's data: reports as text, JSON, CSV, HTML, metrics and the live view, single exits, comparisons,
+//! and lists of VMs. This crate does not measure, name or assess anything.
+//!
+//! A recording is read from a file, becomes a report, and is rendered:
+//!
+//! ```
+//! use std::{fs::File, io::BufReader};
+//!
+//! use vmexit_core::{finding, report::Scope, store::file};
+//! use vmexit_view::{ReportFormat, TableOptions, render};
+//!
+//! let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/recording/2-demo.vmexit");
+//! let measurement = file::read(BufReader::new(File::open(path)?))?;
+//! let report = finding::report(&measurement, Scope::default());
+//!
+//! let options = TableOptions { rows: Some(5), ..TableOptions::default() };
+//! let text = String::from_utf8(render(report, &options, ReportFormat::Text)?.to_vec())?;
+//! assert!(text.contains("finding: the guest's clock is the ACPI PM timer: 70.69% of exits"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod csv;
 mod diff;
@@ -59,7 +77,7 @@ impl Choice for ReportFormat {
     ];
 }
 
-/// Format of everything else.
+/// Format of the other outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Text for people.
@@ -77,10 +95,10 @@ impl Choice for Format {
     ];
 }
 
-/// Renders a report in `format`, its tables as `options` say, with a line feed at the end.
+/// Renders a report in `format`, with its tables sorted and cut by `options`, and a line feed at the end.
 ///
 /// # Errors
-/// None that is known: everything in a report can be written as JSON.
+/// A value that JSON cannot express; none is expected.
 pub fn render(
     mut report: Report,
     options: &TableOptions,
@@ -95,10 +113,10 @@ pub fn render(
     }
 }
 
-/// Renders the findings of a report in `format`; as JSON, the whole report.
+/// Renders the findings of a report in `format`. The JSON is that of the whole report.
 ///
 /// # Errors
-/// None that is known: everything in a report can be written as JSON.
+/// A value that JSON cannot express; none is expected.
 pub fn explained(mut report: Report, format: Format) -> Result<Bytes, serde_json::Error> {
     match format {
         Format::Text => Ok(explain(&report).into()),
@@ -109,20 +127,20 @@ pub fn explained(mut report: Report, format: Format) -> Result<Bytes, serde_json
     }
 }
 
-/// One JSON document, with a line feed at the end. It can be shown on a terminal: what could steer that
-/// is escaped, and comes back when it is parsed.
+/// One JSON document, with a line feed at the end. Control and invisible characters are written as `\u` escapes, which
+/// parsers decode, so the document is safe to display on a terminal.
 ///
 /// # Errors
-/// A value that JSON cannot express, such as a map whose keys are no text.
+/// A value that JSON cannot express, such as a map whose keys are not strings.
 pub fn json(value: &impl serde::Serialize) -> Result<Bytes, serde_json::Error> {
-    Ok(json_on_a_terminal(&serde_json::to_string_pretty(value)?).into())
+    Ok(terminal_json(&serde_json::to_string_pretty(value)?).into())
 }
 
-/// JSON with all escaped that could steer a terminal, and a line feed at the end.
-fn json_on_a_terminal(json: &str) -> String {
+/// The JSON with control and invisible characters escaped, and a line feed at the end.
+fn terminal_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len() + 1);
     for c in json.chars() {
-        // Line feeds are between the values here; in strings they have been escaped already.
+        // These line feeds separate values; those in strings are escaped already.
         if c == '\n' || escape::is_plain(c) {
             shown.push(c);
             continue;

@@ -1,4 +1,4 @@
-//! Tables as a user wants them: of VMs or of vCPUs too, in which order, how many rows.
+//! Options of tables: order, number of rows, and whether vCPUs have their own.
 
 use std::cmp::Ordering;
 
@@ -10,31 +10,32 @@ use vmexit_core::{
 
 use crate::figure::Figure;
 
-/// How tables are shown.
+/// Options of the tables of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableOptions {
-    /// What has tables.
+    /// Whether vCPUs have tables too.
     pub by: By,
-    /// What rows are ordered by, the highest first. Waiting is no cost: exits that wait come after all others.
+    /// Sort key of the rows, highest value first. Exits in which the vCPU waits come last, as waiting is no cost,
+    /// unless the key is the waiting time.
     pub sort: Figure,
-    /// Rows of a table at most; all if `None`.
+    /// Maximum number of rows per table; `None` for all.
     pub rows: Option<usize>,
 }
 
 impl Default for TableOptions {
-    /// Whole tables of each VM, by time.
+    /// Tables of each VM with all rows, sorted by time.
     fn default() -> Self {
         Self { by: By::Vm, sort: Figure::Time, rows: None }
     }
 }
 
-/// What has tables.
+/// Unit for which there are tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum By {
-    /// Each VM.
+    /// VMs only.
     #[default]
     Vm,
-    /// Each vCPU too.
+    /// VMs and their vCPUs.
     Vcpu,
 }
 
@@ -47,12 +48,12 @@ impl Choice for By {
 }
 
 impl TableOptions {
-    /// The scope of a report that is to be shown so.
+    /// Scope of a report that has these tables.
     pub fn scope(&self) -> Scope {
         Scope { vms: Selection::All, vcpus: self.by == By::Vcpu }
     }
 
-    /// Sorts the tables of a report, and cuts them.
+    /// Sorts the tables of a report, and drops the rows beyond the maximum.
     pub fn arrange(&self, report: &mut Report) {
         for vm in &mut report.vms {
             self.arrange_tables(&mut vm.tables);
@@ -76,21 +77,22 @@ impl TableOptions {
         }
     }
 
-    /// The highest first, unknown values last, rows of the same value by samples.
+    /// Order of two rows, given as their figures and whether they wait: highest value first, unknown values last, equal
+    /// values by number of exits.
     fn order(&self, one: (&Stats, bool), other: (&Stats, bool)) -> Ordering {
-        // Of exits that wait, time is their waiting.
+        // The time of exits that wait is their waiting time.
         let figure = |waits: bool| match self.sort {
             Figure::Time if waits => Figure::Waiting,
             figure => figure,
         };
         let value = |(stats, waits): (&Stats, bool)| {
-            figure(waits).of(stats, waits).unwrap_or(f64::NEG_INFINITY)
+            figure(waits).value(stats, waits).unwrap_or(f64::NEG_INFINITY)
         };
         value(other).total_cmp(&value(one)).then(other.0.samples.cmp(&one.0.samples))
     }
 }
 
-/// Keeps `most` rows of each table, and notes how many it had more.
+/// Keeps the first `most` rows of each table, and notes the number of rows dropped.
 fn cut(tables: &mut Tables, most: usize) {
     let mut note = |event, rows: usize| {
         if rows > most {
@@ -112,9 +114,8 @@ mod tests {
     #[test]
     fn sort_names_are_names_of_columns() {
         let columns = crate::top::Set::Rows.columns();
-        for (figure, name, _) in Figure::CHOICES {
+        for (_, name, _) in Figure::CHOICES {
             assert!(columns.iter().any(|column| column.id == *name), "{name}");
-            assert!(figure.field().is_some(), "{name}");
         }
     }
 }

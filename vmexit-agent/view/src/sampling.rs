@@ -1,4 +1,4 @@
-//! What part of all that happened a report was measured on, in words.
+//! Notes on the part of the time and of the exits that a report was measured on.
 
 use vmexit_core::{
     report::{Report, Total},
@@ -6,7 +6,7 @@ use vmexit_core::{
     units::{percent, rate},
 };
 
-/// What makes figures estimates, or leaves some out, in no whole sentences; `None` if all is measured.
+/// Reasons why figures are estimates or missing, separated by semicolons; `None` if everything was measured.
 pub(super) fn remarks(report: &Report) -> Option<String> {
     let timed = match report.timing {
         Timing::All => None,
@@ -27,12 +27,12 @@ pub(super) fn remarks(report: &Report) -> Option<String> {
     (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
-/// The same in brackets, to come after a word.
+/// The remarks in parentheses, with a leading space; empty without remarks.
 pub(super) fn aside(report: &Report) -> String {
     remarks(report).map_or_else(String::new, |remarks| format!(" ({remarks})"))
 }
 
-/// A VM's rate, with its error where it is an estimate.
+/// Exits per second, with the standard error if the rate is an estimate.
 pub(super) fn exits_per_second(total: &Total) -> String {
     let error = total.rate_error_percent.map(|error| format!(" ± {error:.1}%"));
     format!("{}/s{}", rate(total.per_second), error.unwrap_or_default())

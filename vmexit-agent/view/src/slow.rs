@@ -1,4 +1,4 @@
-//! Single exits, a line each.
+//! Single exits, one per line.
 
 use std::fmt::Write as _;
 
@@ -9,12 +9,12 @@ use vmexit_core::{
     units::duration,
 };
 
-use super::{Format, json_on_a_terminal, subject::sentence, table::NONE};
+use super::{Format, subject::label_and_name, table::NONE, terminal_json};
 
-/// Columns for a VM's name.
+/// Width of a VM's name, columns.
 const VM: usize = 16;
 
-/// SlowDetail stands above the lines, if anything: columns that don't fit are only pushed to the right.
+/// The titles of the columns; empty for JSON. A value wider than its column shifts the rest of its line.
 pub fn slow_header(format: Format) -> String {
     match format {
         Format::Json => String::new(),
@@ -24,10 +24,13 @@ pub fn slow_header(format: Format) -> String {
     }
 }
 
-/// An exit's line, with a line feed at the end; of JSON an object.
+/// The line of an exit, with a line feed at the end; one object for JSON.
+///
+/// # Errors
+/// A value that JSON cannot express; none is expected.
 pub fn slow(exit: &SlowExit, format: Format) -> Result<String, serde_json::Error> {
     if format == Format::Json {
-        return Ok(json_on_a_terminal(&serde_json::to_string(exit)?));
+        return Ok(terminal_json(&serde_json::to_string(exit)?));
     }
     let user = match (exit.userspace_ns, &exit.userspace) {
         (Some(ns), Some(_)) => duration(ns),
@@ -41,15 +44,18 @@ pub fn slow(exit: &SlowExit, format: Format) -> Result<String, serde_json::Error
         user,
         exit.rip.map_or_else(|| NONE.into(), |rip| format!("{rip:#x}")),
         safe(&exit.reason),
-        exit.detail.as_ref().map_or_else(|| NONE.into(), |what| safe(&sentence(&what.subject))),
+        exit.detail
+            .as_ref()
+            .map_or_else(|| NONE.into(), |detail| safe(&label_and_name(&detail.subject))),
     ]))
 }
 
-fn line([time, vm, vcpu, took, user, rip, reason, detail]: [String; 8]) -> String {
+fn line([time, vm, vcpu, duration, user, rip, reason, detail]: [String; 8]) -> String {
     let mut line = format!("{time:27}  {vm}");
-    // Names have wide characters, which count twice.
+    // Padded by display width, which differs from the number of characters.
     line.extend(std::iter::repeat_n(' ', VM.saturating_sub(vm.width())));
-    let _ = writeln!(line, "  {vcpu:>4}  {took:>8}  {user:>8}  {rip:18}  {reason:14}  {detail}");
+    let _ =
+        writeln!(line, "  {vcpu:>4}  {duration:>8}  {user:>8}  {rip:18}  {reason:14}  {detail}");
     line
 }
 
@@ -99,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_text() {
+    fn slow_as_text_is_one_line_of_columns() {
         assert_eq!(
             slow(&exit("win10"), Format::Text).unwrap(),
             "2023-11-14T22:13:20.999999Z  win10                1   7.81 ms   7.50 ms  \
@@ -108,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_json_is_documented() {
+    fn slow_json_fields_are_documented() {
         let docs = include_str!("../../../docs/json.md");
         let line = slow(&exit("win10"), Format::Json).unwrap();
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -123,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_vm_is_called_it_stays_a_line(name in nasty()) {
+        fn slow_of_any_vm_name_is_one_plain_line(name in nasty()) {
             for format in [Format::Text, Format::Json] {
                 let line = slow(&exit(&name), format).unwrap();
                 prop_assert!(line.strip_suffix('\n').unwrap().chars().all(is_plain));

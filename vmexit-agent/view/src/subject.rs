@@ -1,9 +1,9 @@
-//! What an exit is for, in words.
+//! Subjects of exits as text.
 
 use vmexit_common::key::Kind;
 use vmexit_core::{kind::Direction, report::Subject};
 
-/// Which thing: `0x608 IN`, `0xfed000f0 read`, `0x6e0 write`, `5 KVM`.
+/// Number and direction of a subject: `0x608 IN`, `0xfed000f0 read`, `0x6e0 write`, `5 KVM`.
 pub fn label(subject: &Subject) -> String {
     let Some(number) = subject.number else { return "other".into() };
     let direction = match subject.direction {
@@ -23,7 +23,7 @@ pub fn label(subject: &Subject) -> String {
     }
 }
 
-/// The number of a kind as people write it: ports, addresses, registers and leaves hexadecimal.
+/// A number in the usual base of its kind: ports, addresses, registers and leaves are hexadecimal.
 pub(super) fn number(kind: Kind, number: u64) -> String {
     match kind {
         Kind::Hypercall | Kind::Userspace | Kind::Reason => number.to_string(),
@@ -31,14 +31,14 @@ pub(super) fn number(kind: Kind, number: u64) -> String {
     }
 }
 
-/// What it is called, or which device it is.
-pub(super) fn what(subject: &Subject) -> String {
+/// The device of a subject, or its name; empty if neither is known.
+pub(super) fn device_or_name(subject: &Subject) -> String {
     let device = subject.device.as_ref().map(ToString::to_string);
     device.or_else(|| subject.name.clone()).unwrap_or_default()
 }
 
-/// Both, on one line.
-pub(super) fn sentence(subject: &Subject) -> String {
-    let (label, what) = (label(subject), what(subject));
-    if what.is_empty() || what == label { label } else { format!("{label}  {what}") }
+/// Label and name of a subject on one line.
+pub(super) fn label_and_name(subject: &Subject) -> String {
+    let (label, name) = (label(subject), device_or_name(subject));
+    if name.is_empty() || name == label { label } else { format!("{label}  {name}") }
 }

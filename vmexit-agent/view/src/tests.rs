@@ -1,4 +1,4 @@
-//! What a name can do to a table or to JSON: nothing.
+//! The list of VMs as table and JSON, also with hostile names.
 
 use proptest::prelude::*;
 use unicode_width::UnicodeWidthStr as _;
@@ -10,7 +10,7 @@ use vmexit_core::{
 
 use super::*;
 
-/// Widest line of the table: a name, a machine and a path, each as wide as may be, and what is between.
+/// Maximum width of a line: a name, a machine and a path at their maximum widths, and the other columns.
 const WIDEST_LINE: usize = 64 + 64 + 108 + 120;
 
 fn qmp(path: &str) -> Monitor {
@@ -27,7 +27,7 @@ fn rendered(vms: Vec<Vm>, hidden: usize, format: Format) -> String {
 }
 
 #[test]
-fn a_table_of_vms() {
+fn vms_table_of_different_vms() {
     let qemu = Vm {
         machine: Machine::Named("pc-q35-8.2".into()),
         uuid: Some("c7a5fdbd-edaf-9455-926a-d65c16db1809".into()),
@@ -47,7 +47,7 @@ fn a_table_of_vms() {
 }
 
 #[test]
-fn every_field_is_documented() {
+fn vms_json_fields_are_documented() {
     let docs = include_str!("../../../docs/json.md");
     let vm = Vm { threads: [(1, 0)].into(), ..vm("a") };
     let list: serde_json::Value =
@@ -60,7 +60,7 @@ fn every_field_is_documented() {
 
 proptest! {
     #[test]
-    fn a_table_has_a_line_for_each_vm(names in prop::collection::vec(nasty(), 0..5), text in nasty()) {
+    fn vms_table_of_any_names_has_a_line_per_vm(names in prop::collection::vec(nasty(), 0..5), text in nasty()) {
         let hostile = |name: &String| Vm {
             machine: Machine::Named(text.clone()),
             monitors: vec![qmp(&text); 3],
@@ -76,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn json_has_the_very_name(name in nasty(), bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn vms_json_keeps_any_name(name in nasty(), bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let name = name + &String::from_utf8_lossy(&bytes);
         let json = rendered(vec![vm(&name)], 0, Format::Json);
         prop_assert!(json.chars().all(|c| c == '\n' || is_plain(c)), "{json}");

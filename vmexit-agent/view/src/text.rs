@@ -1,8 +1,7 @@
-//! The report as tables, with the columns that users of `perf kvm stat` know.
+//! A report as text: tables with the columns of `perf kvm stat`.
 
 use std::fmt::Write as _;
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
 use vmexit_core::{
     escape::safe,
     report::{Accounting, ExitReporting, Report, Tables, Total, VmReport},
@@ -12,26 +11,28 @@ use vmexit_core::{
 use super::{
     explain::shares,
     sampling,
-    table::{Shows, TextTable, share, text_tables},
+    table::{KnownFigures, TextTable, plain_lines, share, text_tables},
 };
 
-/// Writing to a `String` can't fail.
+/// `writeln!` to a `String`, which cannot fail.
 macro_rules! line {
     ($out:expr, $($arg:tt)*) => { let _ = writeln!($out, $($arg)*); };
 }
 pub(super) use line;
 
+/// The text of a report whose tables are arranged.
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
-    header(&mut out, report);
+    write_header(&mut out, report);
     for vm in &report.vms {
         out.push('\n');
-        vm_tables(&mut out, vm, Shows::of(report));
+        write_vm(&mut out, vm, KnownFigures::of(report));
     }
     out
 }
 
-fn header(out: &mut String, report: &Report) {
+/// Writes the host, the span, the accounting, and a note if there are no exits.
+fn write_header(out: &mut String, report: &Report) {
     let host = &report.host;
     let module = host.kvm_module.as_deref().map(safe);
     let vendor = match (host.vendor, module.as_deref()) {
@@ -79,11 +80,12 @@ fn header(out: &mut String, report: &Report) {
     }
 }
 
-/// Whether nothing is missing from the tables.
+/// Whether the tables have all exits and events.
 pub(super) fn is_complete(accounting: &Accounting) -> bool {
     causes(accounting).iter().all(|(number, _)| *number == 0)
 }
 
+/// Numbers of exits and events that are missing from the tables, with the cause.
 fn causes(accounting: &Accounting) -> [(u64, &'static str); 7] {
     let lost = &accounting.lost;
     [
@@ -97,7 +99,7 @@ fn causes(accounting: &Accounting) -> [(u64, &'static str); 7] {
     ]
 }
 
-/// What is missing from the tables, if anything.
+/// Exits and events missing from the tables, by cause: `none lost, 2 in flight`.
 pub fn losses(accounting: &Accounting) -> String {
     let shown: Vec<String> = causes(accounting)
         .into_iter()
@@ -115,31 +117,32 @@ pub fn losses(accounting: &Accounting) -> String {
     text
 }
 
-fn vm_tables(out: &mut String, vm: &VmReport, shows: Shows) {
+/// Writes a VM's heading, findings and tables, then those of its vCPUs.
+fn write_vm(out: &mut String, vm: &VmReport, known: KnownFigures) {
     let vcpus = plural(vm.vcpus.len() as u64, "vCPU");
     let _ = write!(out, "{} (pid {}, {vcpus})", safe(&vm.name), vm.pid);
-    total(out, &vm.total, shows);
+    write_total(out, &vm.total, known);
     for finding in &vm.assessment.findings {
-        let shares = shares(&finding.figures, shows.exits);
+        let shares = shares(&finding.figures, known.exits);
         line!(out, "  finding: {}: {shares}", finding.title);
     }
-    tables(out, &vm.tables, shows);
+    write_tables(out, &vm.tables, known);
     for vcpu in &vm.vcpus {
-        let Some(of_vcpu) = &vcpu.tables else { continue };
+        let Some(tables) = &vcpu.tables else { continue };
         let number = vcpu.id.map_or_else(|| "?".into(), |id| id.to_string());
         let _ = write!(out, "\n{} vCPU {number} (thread {})", safe(&vm.name), vcpu.tid);
-        total(out, &vcpu.total, shows);
-        tables(out, of_vcpu, shows);
+        write_total(out, &vcpu.total, known);
+        write_tables(out, tables, known);
     }
 }
 
-/// The rest of a heading: counts and times.
-fn total(out: &mut String, total: &Total, shows: Shows) {
-    if shows.exits {
+/// Writes counts and times, the rest of a heading.
+fn write_total(out: &mut String, total: &Total, known: KnownFigures) {
+    if known.exits {
         let _ =
             write!(out, ": {} exits, {}", count(total.samples), sampling::exits_per_second(total));
     }
-    if shows.times {
+    if known.times {
         let handled = duration(total.handled_ns);
         let _ = write!(out, "; handled {handled}, {:.1}% of a core", total.core_percent);
         if let Some(userspace_ns) = total.userspace_ns {
@@ -148,7 +151,7 @@ fn total(out: &mut String, total: &Total, shows: Shows) {
         }
         let _ = write!(out, "; waiting {}", duration(total.waiting_ns));
     }
-    // What KVM emits of halts it does on hosts without exits too.
+    // KVM reports halts also on hosts without exits.
     if let Some(halts) = total.halts.filter(|halts| halts.polled > 0) {
         let _ = write!(
             out,
@@ -161,31 +164,34 @@ fn total(out: &mut String, total: &Total, shows: Shows) {
     out.push('\n');
 }
 
-fn tables(out: &mut String, tables: &Tables, shows: Shows) {
+fn write_tables(out: &mut String, tables: &Tables, known: KnownFigures) {
     if tables.is_empty() {
         line!(out, "\n  nothing seen");
         return;
     }
-    for sheet in text_tables(tables, shows) {
-        table(out, &sheet);
+    for table in text_tables(tables, known) {
+        write_table(out, table);
     }
 }
 
-fn table(out: &mut String, sheet: &TextTable<'_>) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(&sheet.titles);
-    for row in &sheet.rows {
-        table.add_row(row.cells.iter().map(Cell::new));
-    }
-    for column in table.column_iter_mut().skip(sheet.names) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+fn write_table(out: &mut String, table: TextTable<'_>) {
+    let rows = table.rows.into_iter().map(|row| row.cells);
+    write_rows(out, &table.titles, rows, table.names, table.hidden);
+}
+
+/// Writes an indented table whose columns after the first `names` are numbers, and how many of its rows are `hidden`.
+pub(super) fn write_rows(
+    out: &mut String,
+    titles: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+    names: usize,
+    hidden: usize,
+) {
     out.push('\n');
-    for row in table.lines() {
-        line!(out, " {}", row.trim_end());
+    for row in plain_lines(titles, rows, |column| column >= names) {
+        line!(out, "  {row}");
     }
-    if sheet.hidden > 0 {
-        line!(out, "  … and {} more", count(sheet.hidden as u64));
+    if hidden > 0 {
+        line!(out, "  … and {} more", count(hidden as u64));
     }
 }

@@ -1,9 +1,9 @@
-//! The VMs that were found, as a table or as JSON.
+//! The list of running VMs, as a table or as JSON.
 
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use comfy_table::{Cell, CellAlignment, Table, presets};
+
 use serde::Serialize;
 use vmexit_core::{
     escape::safe,
@@ -11,15 +11,18 @@ use vmexit_core::{
     vm::{FoundVms, Vm, Vmm},
 };
 
-use super::{Format, json};
+use super::{
+    Format, json,
+    table::{NONE, plain_lines},
+};
 
-/// Version of the JSON's shape; it grows when a field goes away or changes its meaning.
+/// Version of the JSON schema. It grows by one when a field is removed or changes its meaning.
 const SCHEMA: u32 = 1;
 
-/// What a cell shows where there is nothing to show.
-const NONE: &str = "-";
-
-/// Writes the VMs in `format`, by name, with a line feed at the end.
+/// The VMs in `format`, sorted by name, with a line feed at the end.
+///
+/// # Errors
+/// A value that JSON cannot express; none is expected.
 pub fn vms(found: &FoundVms, format: Format) -> Result<Bytes, serde_json::Error> {
     let mut vms: Vec<&Vm> = found.vms.iter().collect();
     vms.sort_by(|a, b| (&a.name, a.pid).cmp(&(&b.name, b.pid)));
@@ -29,7 +32,7 @@ pub fn vms(found: &FoundVms, format: Format) -> Result<Bytes, serde_json::Error>
     }
 }
 
-/// That VMs may be missing from a list, for so many processes could not be looked into.
+/// Note that VMs may be missing from a list, as this number of processes could not be inspected.
 pub fn hidden(processes: usize) -> String {
     let processes = plural(processes as u64, "process");
     format!(
@@ -38,15 +41,12 @@ pub fn hidden(processes: usize) -> String {
 }
 
 fn text(vms: &[&Vm], hidden_processes: usize) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
     let uuids = vms.iter().any(|vm| vm.uuid.is_some());
     let mut columns = vec!["VM", "PID", "VMM", "Machine", "vCPUs", "Monitor"];
     if uuids {
         columns.insert(5, "UUID");
     }
-    table.set_header(columns);
-    for vm in vms {
+    let rows = vms.iter().map(|vm| {
         let mut cells = vec![
             Some(safe(&vm.name)).filter(|name| !name.is_empty()).unwrap_or_else(|| NONE.into()),
             vm.pid.to_string(),
@@ -58,25 +58,17 @@ fn text(vms: &[&Vm], hidden_processes: usize) -> String {
         if uuids {
             cells.insert(5, vm.uuid.clone().unwrap_or_else(|| NONE.into()));
         }
-        table.add_row(cells.into_iter().map(Cell::new));
-    }
-    for right in [1, 4] {
-        if let Some(column) = table.column_mut(right) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let mut out = String::new();
-    for row in table.lines() {
-        // comfy-table pads each cell, also at the line's beginning.
-        let _ = writeln!(out, "{}", row.strip_prefix(' ').unwrap_or(&row).trim_end());
-    }
+        cells
+    });
+    let lines = plain_lines(&columns, rows, |column| ["PID", "vCPUs"].contains(&columns[column]));
+    let mut out = lines.join("\n") + "\n";
     if hidden_processes > 0 {
         let _ = writeln!(out, "\n{}", hidden(hidden_processes));
     }
     out
 }
 
-/// How it can be asked, or why not.
+/// The first monitor socket and the number of others, or the reason why QEMU cannot be asked.
 fn monitor(vm: &Vm) -> String {
     if let Some(why) = vm.no_qmp() {
         return format!("none: {why}");
@@ -90,7 +82,7 @@ fn monitor(vm: &Vm) -> String {
     first.unwrap_or_default() + &more
 }
 
-/// The JSON document.
+/// The list as a JSON document.
 #[derive(Serialize)]
 struct List<'a> {
     schema: u32,
@@ -99,7 +91,7 @@ struct List<'a> {
     vms: Vec<ListedVm<'a>>,
 }
 
-/// One VM of it.
+/// One VM of the list.
 #[derive(Serialize)]
 struct ListedVm<'a> {
     name: &'a str,
@@ -114,7 +106,7 @@ struct ListedVm<'a> {
     no_monitor: Option<String>,
 }
 
-/// A thread that runs a vCPU.
+/// A vCPU thread.
 #[derive(Serialize)]
 struct ListedThread {
     id: u32,

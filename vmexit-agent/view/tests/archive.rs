@@ -1,4 +1,4 @@
-//! Directories of recordings: what is kept, what is let go, and what is left when whoever writes is killed.
+//! Directories of recordings: retention, size limits, and the state after the writer was killed.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,14 +26,15 @@ use vmexit_core::{
 };
 use vmexit_view::TableOptions;
 
+/// Limits that no test here reaches.
 const DAY: Limits = Limits { retention: Duration::from_secs(24 * 3600), bytes: 1 << 30 };
 
-/// When the made-up recordings begin.
+/// Start of the first made-up recording.
 fn epoch() -> SystemTime {
     made_up::windows().start.unwrap()
 }
 
-/// The interval that comes so many seconds later, as a recorder has it.
+/// The interval that starts a number of seconds after [`epoch`], as a recorder gets it.
 fn at(seconds: u64) -> Measurement {
     let recording = made_up::windows();
     Measurement {
@@ -44,6 +45,7 @@ fn at(seconds: u64) -> Measurement {
     }
 }
 
+/// Recordings in a directory, sorted by name.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> =
@@ -52,10 +54,12 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Size of all recordings in a directory, bytes.
 fn bytes(directory: &Path) -> u64 {
     files(directory).iter().map(|path| fs::metadata(path).unwrap().len()).sum()
 }
 
+/// Starts of the recorded intervals in a period, seconds after [`epoch`].
 fn starts(directory: &Path, period: Period) -> Vec<u64> {
     let all = Archive::open(directory).unwrap().recordings(period);
     all.map(|one| one.unwrap().start.unwrap().duration_since(epoch()).unwrap().as_secs()).collect()
@@ -81,7 +85,7 @@ fn archive_period_is_sum_of_its_intervals() {
     }
     assert_eq!(starts(directory.path(), Period::default()), [0, 10, 20, 30, 40, 50]);
     assert_eq!(starts(directory.path(), from_to(10, 30)), [10, 20]);
-    // An interval that is in it by a part.
+    // Intervals that overlap the period.
     assert_eq!(starts(directory.path(), from_to(19, 21)), [10, 20]);
     assert!(starts(directory.path(), from_to(60, 70)).is_empty());
 
@@ -121,7 +125,7 @@ fn archive_cut_at_any_byte_loses_only_last_interval() {
         fs::write(&file, &whole[..cut]).unwrap();
         let complete = ends.iter().filter(|&&end| end <= cut as u64).count();
         assert_eq!(starts(directory.path(), Period::default()).len(), complete, "{cut}");
-        // Alone, a file without any is not what it says.
+        // As the only file, one without a complete interval is an error.
         if cut > 0 {
             let alone = archive::recordings(&file, Period::default()).unwrap();
             let read: Vec<_> = alone.collect();
@@ -129,7 +133,7 @@ fn archive_cut_at_any_byte_loses_only_last_interval() {
             assert_eq!(read.iter().any(Result::is_err), complete == 0, "{cut}");
         }
     }
-    // Who comes next begins a file of its own.
+    // The next recorder starts a new file.
     fs::write(&file, &whole[..whole.len() - 1]).unwrap();
     Recorder::open(directory.path(), DAY).unwrap().write(&at(30)).unwrap();
     assert_eq!(starts(directory.path(), Period::default()), [0, 10, 30]);
@@ -141,14 +145,14 @@ fn archive_retention_deletes_oldest_files() {
     let limits = Limits { retention: Duration::from_secs(600), ..DAY };
     let mut recorder = Recorder::open(directory.path(), limits).unwrap();
     for second in (0..3_600).step_by(10) {
-        // The clock is set back by a day in the middle, and forth again.
+        // The clock is set back by more than a day, and later forward again.
         let off = if (1_000..2_000).contains(&second) { 86_400 } else { 200_000 };
         let mut interval = at(second);
         interval.start = Some(epoch() + Duration::from_secs(second + off));
         recorder.write(&interval).unwrap();
         let kept = Archive::open(directory.path()).unwrap().recordings(Period::default()).count();
         let recorded = second / 10 + 1;
-        // One file more than asked for, which has a minute.
+        // Files are deleted as a whole; each has a minute.
         assert!((recorded.min(60)..=recorded.min(67)).contains(&(kept as u64)), "{second}: {kept}");
     }
     let last = Archive::open(directory.path()).unwrap().recordings(Period::default()).last();
@@ -167,7 +171,7 @@ fn archive_size_never_exceeds_limit() {
     }
     assert!(bytes(directory.path()) > limits.bytes * 9 / 10);
     drop(recorder);
-    // Less is to be kept: so it is at once.
+    // A lower limit takes effect at once.
     let limits = Limits { bytes: one * 10, ..DAY };
     let mut recorder = Recorder::open(directory.path(), limits).unwrap();
     assert!(bytes(directory.path()) <= limits.bytes);
@@ -176,7 +180,7 @@ fn archive_size_never_exceeds_limit() {
     let limits = Limits { bytes: one / 2, ..DAY };
     let mut recorder = Recorder::open(directory.path(), limits).unwrap();
     let error = recorder.write(&at(3_010)).unwrap_err();
-    assert!(error.to_string().contains("all are to take less"), "{error}");
+    assert!(error.to_string().contains("more than the limit of"), "{error}");
 }
 
 #[test]
@@ -202,13 +206,13 @@ fn archive_foreign_files_are_left_alone() {
     let all: Vec<_> =
         Archive::open(directory.path()).unwrap().recordings(Period::default()).collect();
     let (path, error) = all[0].as_ref().unwrap_err();
-    assert!(path.ends_with(damaged) && error.to_string().starts_with("it is no recording"));
+    assert!(path.ends_with(damaged) && error.to_string().starts_with("not a vmexit recording"));
     assert!(all[1].is_ok());
 }
 
 #[test]
 fn archive_gap_across_clock_change_is_exact() {
-    // Ten seconds of which nobody knows, while the clock was set forth by an hour.
+    // A gap of ten seconds in which the clock is set forward by an hour.
     let mut later = at(20);
     later.start = later.start.map(|start| start + Duration::from_secs(3_600));
     let sum = summed([at(0), later.clone()]);
@@ -226,7 +230,7 @@ fn archive_gap_across_clock_change_is_exact() {
     )
     .unwrap();
     assert!(text.contains("(watched 20.00 of 30.00 s, rates are estimates)"), "{text}");
-    // Another run of the kernel has another clock: then the time of day tells.
+    // After a reboot the monotonic clock starts again, so the length of the gap is taken from the time of day.
     later.began = Some(Began { boot: "two".into(), ns: 0 });
     let sum = summed([at(0), later]);
     assert_eq!(sum.interval.unwatched_ns, 3_610 * SECOND);
@@ -236,18 +240,18 @@ fn archive_gap_across_clock_change_is_exact() {
 fn archive_period_across_clock_change_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let mut recorder = Recorder::open(directory.path(), DAY).unwrap();
-    // What the clock says and when, by one that nobody sets: it is put forth by an hour, then back by two.
-    let told = [7_200, 7_210, 10_820, 10_830, 3_640, 3_650];
-    for (second, told) in (0..).step_by(10).zip(told) {
+    // Times of day, ten seconds apart: the clock is set forward by an hour, then back by two.
+    let clock = [7_200, 7_210, 10_820, 10_830, 3_640, 3_650];
+    for (second, time) in (0..).step_by(10).zip(clock) {
         let mut interval = at(second);
-        interval.start = Some(epoch() + Duration::from_secs(told));
+        interval.start = Some(epoch() + Duration::from_secs(time));
         recorder.write(&interval).unwrap();
     }
     drop(recorder);
-    for period in told.chunks(2) {
+    for period in clock.chunks(2) {
         assert_eq!(starts(directory.path(), from_to(period[0], period[1] + 10)), period);
     }
-    assert_eq!(starts(directory.path(), Period::default()), told);
+    assert_eq!(starts(directory.path(), Period::default()), clock);
 }
 
 #[test]
@@ -267,7 +271,7 @@ fn archive_reused_pid_is_separate_vms() {
     assert_eq!(vms, [("db2", alias, 2 * one), ("db3", alias + 1, one), ("win10", PID, 2 * one)]);
     assert!(report.vms.iter().all(|vm| !vm.series.is_empty()));
 
-    // An excerpt may have had two already.
+    // One of the summands has both VMs already.
     let sum = summed([summed([at(0), other(10, "db2")]), other(20, "db3")]);
     let mut vms: Vec<(&str, u32)> = sum.vms.iter().map(|vm| (vm.name.as_str(), vm.pid)).collect();
     vms.sort_unstable();

@@ -1,5 +1,5 @@
-//! What real QEMUs say is where, read from what their monitors print. `fixtures/mtree` has it, and how
-//! it was recorded.
+//! Memory trees of real QEMUs: parsing of `info mtree -f`, and the devices at ports and addresses. `fixtures/mtree` has the
+//! outputs, and says how they were recorded.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use vmexit_core::{
     vm::Vmm,
 };
 
+/// Output of `info mtree -f` of a QEMU version and machine.
 struct Recorded {
     name: &'static str,
     text: &'static str,
@@ -28,8 +29,8 @@ const ALL: [Recorded; 8] = recorded!(
     "11.1-pc" "11.1-q35" "11.1-q35-split-owners" "11.1-microvm"
 );
 
-/// Far beyond what any of this takes in a debug build, far below what a human would wait for.
-const SOON: Duration = Duration::from_secs(5);
+/// Time limit for parsing 8 MiB: many times what linear parsing takes in a debug build.
+const LIMIT: Duration = Duration::from_secs(5);
 
 impl Recorded {
     fn tree(&self) -> MemoryTree {
@@ -40,7 +41,7 @@ impl Recorded {
         self.name.ends_with("microvm")
     }
 
-    /// The lines of the view of an address space that are about regions.
+    /// Lines of regions in the view of an address space.
     fn lines(&self, space: &str) -> Vec<&'static str> {
         let views = self.text.split("FlatView #");
         let mut wanted = views.filter(|view| view.contains(&format!(" AS \"{space}\",")));
@@ -50,7 +51,7 @@ impl Recorded {
     }
 }
 
-/// The name of the region at an address, and how far into it that is.
+/// Name of the region at an address, and the offset in it.
 fn at(view: &View, address: u64) -> Option<(&str, u64)> {
     match view.find(address) {
         Lookup::Region { region, offset } => Some((&region.name, offset)),
@@ -58,6 +59,7 @@ fn at(view: &View, address: u64) -> Option<(&str, u64)> {
     }
 }
 
+/// The result of [`at`], found by looking at each region.
 fn scanned(view: &View, address: u64) -> Option<(&str, u64)> {
     let mut all = view.regions().iter().filter(|r| (r.start..=r.end).contains(&address));
     let found = all.next().map(|r| (r.name.as_str(), r.offset + (address - r.start)));
@@ -70,9 +72,9 @@ fn mtree_region_lines_are_all_parsed() {
     for recorded in &ALL {
         let tree = recorded.tree();
         let (io, memory) = (recorded.lines("I/O"), recorded.lines("memory"));
-        // What is left over of the root, which is nobody's.
-        let is_left_over = |line: &&str| line.contains("): io @") || line.ends_with("): io");
-        let io: Vec<_> = io.into_iter().filter(|line| !is_left_over(line)).collect();
+        // Ports without a device belong to the root.
+        let is_root = |line: &&str| line.contains("): io @") || line.ends_with("): io");
+        let io: Vec<_> = io.into_iter().filter(|line| !is_root(line)).collect();
         assert!(io.len() > 10 && memory.len() > 20, "{}", recorded.name);
         for (lines, view) in [(io, &tree.io), (memory, &tree.memory)] {
             assert_eq!(lines.len(), view.regions().len(), "{}", recorded.name);
@@ -103,7 +105,7 @@ fn mtree_ports_resolve_to_devices() {
         assert_eq!(at(io, 0x71), Some(("rtc", 1)), "{}", recorded.name);
         assert_eq!(at(io, 0x3fd), Some(("serial", 5)), "{}", recorded.name);
         assert_eq!(at(io, 0x510), Some(("fwcfg", 0)), "{}", recorded.name);
-        // Between devices, behind the last one, and outside of the space.
+        // Between devices, after the last one, and outside of the address space.
         for port in [0x30, 0x5800, 0xffff, 0x1_0000, u64::MAX] {
             assert_eq!(io.find(port), Lookup::Unassigned, "{} {port:#x}", recorded.name);
         }
@@ -157,7 +159,7 @@ fn mtree_owners_are_named_by_id() {
     }
 }
 
-/// QEMU's names without what tells KVM's own devices from QEMU's.
+/// QEMU's name of a device without the prefix of those in KVM.
 fn device(name: &str) -> &str {
     name.strip_prefix("kvm-").unwrap_or(name)
 }
@@ -187,7 +189,7 @@ fn well_known_devices_match_real_machines() {
 
 #[test]
 fn well_known_devices_cover_real_machines() {
-    // Whose ports the firmware hands out, and what has another name on each machine.
+    // Devices whose ports the firmware assigns, and those whose name depends on the machine.
     let unknown = ["virtio-pci", "piix-bmdma", "bmdma", "ahci-idp"];
     for recorded in ALL.iter().filter(|recorded| !recorded.is_microvm()) {
         for region in recorded.tree().io.regions() {
@@ -209,7 +211,7 @@ fn mtree_of_other_text_is_an_error() {
     let other = MemoryTree::parse("unknown command: 'info \u{1b}[31mmtree'\r\n").unwrap_err();
     assert_eq!(
         other.to_string(),
-        "this is not the output of QEMU's `info mtree -f`: it has no line 'FlatView #0', and begins with \
+        "not the output of QEMU's `info mtree -f`: no line 'FlatView #0', the text begins with \
          \"unknown command: 'info \\u{1b}[31mmtree'\\r\\n\""
     );
     let one = MemoryTree::parse("FlatView #0\n AS \"I/O\", root: io\n").unwrap_err();
@@ -236,7 +238,7 @@ fn mtree_views_are_selected_by_name_only() {
     assert_eq!((at(&tree.memory, 0x20), at(&tree.memory, 0x40)), (None, None));
 }
 
-/// What goes before the lines of guest memory.
+/// Lines before the regions of guest memory.
 const HEAD: &str =
     "FlatView #0\n AS \"I/O\", root: io\nFlatView #1\n AS \"memory\", root: system\n";
 
@@ -259,16 +261,16 @@ fn mtree_large_text_takes_linear_time() {
     for piece in pieces {
         for before in [String::new(), region.to_owned()] {
             let text = format!("{HEAD}{before}{}", piece.repeat((8 << 20) / piece.len()));
-            let begun = Instant::now();
+            let start = Instant::now();
             let tree = MemoryTree::parse(&text).unwrap();
-            assert!(begun.elapsed() < SOON, "{piece:?} took {:?}", begun.elapsed());
+            assert!(start.elapsed() < LIMIT, "{piece:?} took {:?}", start.elapsed());
             assert!(tree.memory.regions().iter().all(|region| region.name.len() <= MAX_NAME));
         }
     }
 }
 
-/// Looks up all edges of regions, and some addresses, as `find` and as a look at each region does.
-fn ask(tree: &MemoryTree, addresses: &[u64]) {
+/// Compares [`at`] with [`scanned`] at these addresses and at the edges of all regions.
+fn assert_lookups(tree: &MemoryTree, addresses: &[u64]) {
     for view in [&tree.io, &tree.memory] {
         let edges = view.regions().iter().flat_map(|region| [region.start, region.end]);
         let around = edges.flat_map(|edge| [edge.saturating_sub(1), edge, edge.saturating_add(1)]);
@@ -278,7 +280,7 @@ fn ask(tree: &MemoryTree, addresses: &[u64]) {
     }
 }
 
-/// A change to a text: where, how many bytes go, and what comes.
+/// A change of a text: position, number of bytes to remove, and text to insert.
 fn change() -> impl Strategy<Value = (Index, usize, String)> {
     let new = prop_oneof![
         Just(String::new()),
@@ -296,7 +298,7 @@ proptest! {
     #[test]
     fn mtree_any_text_does_not_panic(text in "(?s).{0,400}", addresses: [u64; 4]) {
         if let Ok(tree) = MemoryTree::parse(&text) {
-            ask(&tree, &addresses);
+            assert_lookups(&tree, &addresses);
         }
     }
 
@@ -314,7 +316,7 @@ proptest! {
         });
         let lines: Vec<_> = lines.into_iter().chain(near).collect();
         let tree = MemoryTree::parse(&format!("{HEAD}{}\n", lines.join("\n"))).unwrap();
-        ask(&tree, &addresses);
+        assert_lookups(&tree, &addresses);
     }
 
     #[test]
@@ -324,13 +326,13 @@ proptest! {
         addresses: [u64; 4],
     ) {
         let mut text = ALL[which].text.to_owned();
-        for (place, gone, new) in changes {
+        for (place, removed, new) in changes {
             let start = text.floor_char_boundary(place.index(text.len().max(1)));
-            let end = text.floor_char_boundary(start + gone).max(start);
+            let end = text.floor_char_boundary(start + removed).max(start);
             text.replace_range(start..end, &new);
         }
         if let Ok(tree) = MemoryTree::parse(&text) {
-            ask(&tree, &addresses);
+            assert_lookups(&tree, &addresses);
         }
     }
 }

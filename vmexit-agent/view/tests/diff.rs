@@ -1,4 +1,4 @@
-//! Two recordings beside each other: what is called a saving, and what is not.
+//! Comparison of two recordings: savings, noise, findings, and the matching of VMs.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use vmexit_view::Format;
 
 use self::made_up::{SECOND, recording, row, vcpu};
 
-/// A guest that reads its clock so many times at the PM timer, and so many exits that wait.
+/// A guest with a number of reads of the PM timer, and a number of halts.
 fn guest(name: &str, reads: u32, halts: u32) -> Measurement {
     let reasons = vec![
         row(Key::reason(30), &[(6_000, reads), (4_000, 30_000)]),
@@ -34,6 +34,7 @@ fn guest(name: &str, reads: u32, halts: u32) -> Measurement {
     recording(Some(Vendor::Vmx), name, vec![vcpu(0, reasons, details)])
 }
 
+/// The row of a port.
 fn port(diff: &Diff, number: u64) -> &RowDiff {
     let rows = &diff.vms[0].tables[&Event::Ioport];
     rows.iter().find(|row| row.subject.number == Some(number)).unwrap()
@@ -50,7 +51,7 @@ fn diff_of_unused_clock_is_gone_with_time_saved() {
     let timer = port(&diff, 0x608);
     assert_eq!((timer.exits.verdict, timer.exits.before), (Verdict::Gone, 15_000.0));
     let saved = timer.cores.unwrap();
-    // 15,000 a second of 6 µs each.
+    // 15,000 per second of 6 µs each.
     assert!((saved.difference + 0.09).abs() < 1e-9, "{saved:?}");
     assert_eq!(port(&diff, 0x3f8).exits.verdict, Verdict::Noise);
     assert!(!port(&diff, 0x3f8).is_real());
@@ -63,7 +64,7 @@ fn diff_of_unused_clock_is_gone_with_time_saved() {
 #[test]
 fn diff_findings_are_gone_new_or_kept() {
     let (slow, fast) = (guest("win10", 150_000, 500), guest("win10", 0, 500));
-    let said = |diff: &Diff| {
+    let findings = |diff: &Diff| {
         let found = diff.vms[0].findings.iter();
         found
             .map(|found| (found.rule, found.before.is_some(), found.after.is_some()))
@@ -71,10 +72,10 @@ fn diff_findings_are_gone_new_or_kept() {
     };
     let (timer, serial) = ("acpi-pm-timer", "serial-port");
     let there = Diff::between(&slow, &fast, None);
-    assert_eq!(said(&there), [(timer, true, false), (serial, true, true)]);
+    assert_eq!(findings(&there), [(timer, true, false), (serial, true, true)]);
     let back = Diff::between(&fast, &slow, None);
-    assert_eq!(said(&back), [(timer, false, true), (serial, true, true)]);
-    let clock = "the guest keeps time by the ACPI PM timer";
+    assert_eq!(findings(&back), [(timer, false, true), (serial, true, true)]);
+    let clock = "the guest's clock is the ACPI PM timer";
     assert!(text(&there).contains(&format!("  gone: {clock}; was 82.64% of exits, 9.0%")));
     assert!(text(&back).contains(&format!("  new: {clock}: 82.64% of exits, 9.0%")));
 }
@@ -122,7 +123,7 @@ fn diff_with_times_missing_compares_counts_only() {
     assert!(diff.cores.is_none() && diff.vms[0].cores.is_none());
     assert!(diff.vms[0].tables.values().flatten().all(|row| row.cores.is_none()));
     assert_eq!(port(&diff, 0x608).exits.verdict, Verdict::Gone);
-    assert_eq!(diff.notes, ["Times are: those of all exits before, not measured after."]);
+    assert_eq!(diff.notes, ["Timed exits differ: all before, none (timing off) after."]);
 }
 
 #[test]
@@ -135,12 +136,12 @@ fn diff_notes_name_host_and_event_differences() {
     let diff = Diff::between(&before, &after, None);
     let notes = diff.notes.join("\n");
     assert!(notes.contains("The kernels differ: 6.1.0 before, 6.12.0 after."), "{notes}");
-    assert!(notes.contains("Exit reasons and page faults are not compared."), "{notes}");
-    assert!(notes.contains("in one of them only: mmio, msr, cpuid,"), "{notes}");
+    assert!(notes.contains("Exit reasons and page faults are not compared: "), "{notes}");
+    assert!(notes.contains("in one recording only: mmio, msr, cpuid,"), "{notes}");
     assert_eq!(diff.vms[0].tables.keys().collect::<Vec<_>>(), [&Event::Ioport]);
 }
 
-/// Both in one.
+/// A recording with the VM of each of two, of which the second gets another process ID.
 fn together(one: Measurement, other: Measurement, pid: u32) -> Measurement {
     let mut both = one;
     let mut other = other;
@@ -179,7 +180,7 @@ fn diff_matches_vms_by_name_then_uuid_then_pid() {
         matches(&Diff::between(&three, &four, None)),
         [("u", Some(MatchedBy::Pid)), ("v", Some(MatchedBy::Pid)), ("w", Some(MatchedBy::Rest))]
     );
-    // Two of a name can't be told apart by it.
+    // A name that two VMs share matches none of them.
     let twins = together(vm("a"), vm("a"), 7);
     assert_eq!(
         matches(&Diff::between(&twins, &twins, None)),
@@ -209,7 +210,8 @@ fn diff_tables_keep_row_limit() {
 #[test]
 fn diff_without_exits_compares_other_events() {
     let diff = Diff::between(&made_up::silent(), &made_up::silent(), None);
-    assert_eq!(diff.notes, ["KVM reported no exits in either: compared are its other events."]);
+    let note = "KVM reported no exits in either recording: its other events are compared.";
+    assert_eq!(diff.notes, [note]);
     assert_eq!(port(&diff, 0x608).exits.before, 100.0);
     let text = text(&diff);
     assert!(text.contains("(pid 4242, 1 vCPU)\n") && !text.contains("exits/s"), "{text}");

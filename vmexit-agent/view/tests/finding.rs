@@ -1,4 +1,4 @@
-//! Each rule on made-up guests: one that it is about, and one that only looks like it.
+//! Each rule on two made-up guests: one that matches it, and a similar one that does not. Remedies and texts of findings.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,15 +10,21 @@ mod made_up;
 
 use std::collections::BTreeSet;
 
-use made_up::{Capture, row, unmatched, vcpu};
+use made_up::{
+    Capture,
+    activity::{
+        APIC_ACCESS, Activity, CPUID, EOI_INDUCED, EXTERNAL_INTERRUPT, FEW, HLT, IO, MANY, PAUSE,
+        PREEMPTION_TIMER, SVM_CPUID, SVM_PAUSE, each, exits, input, many, plain, polled, read,
+    },
+    row, unmatched, vcpu,
+};
 use vmexit_common::{
     key::{Key, Kind},
     stats::Halts,
 };
 use vmexit_core::{
-    counters::RowReading,
-    device::{Map, mtree::MemoryTree},
-    finding::{Advice, Assessment, Confidence, Finding, Os, Rule, Threshold, rules},
+    finding::{self, Advice, Assessment, Confidence, Finding, Os, Rule, Threshold, rules},
+    reason::Names,
     report::{Report, Scope, Selection},
     timing::Timing,
     vendor::Vendor,
@@ -26,101 +32,16 @@ use vmexit_core::{
 };
 use vmexit_view::{ReportFormat, TableOptions};
 
-/// Exits that cost 2 % of a core in the 10 s of a capture, and a tenth of that.
-const MANY: &[(u64, u32)] = &[(10_000, 20_000)];
-const FEW: &[(u64, u32)] = &[(10_000, 2_000)];
-
-/// Intel's exit codes.
-const EXTERNAL_INTERRUPT: u32 = 1;
-const HLT: u32 = 12;
-const IO: u32 = 30;
-const PAUSE: u32 = 40;
-const APIC_ACCESS: u32 = 44;
-const EOI_INDUCED: u32 = 45;
-const PREEMPTION_TIMER: u32 = 52;
-
-/// A q35 as QEMU 7.2 describes it.
+/// Memory tree of a q35 machine of QEMU 7.2.
 const Q35: &str = include_str!("../../tests/fixtures/mtree/7.2-q35.txt");
-
-/// What a guest did, and what is known of its devices.
-#[derive(Default)]
-struct Did {
-    reasons: Vec<RowReading>,
-    details: Vec<RowReading>,
-    tree: Option<String>,
-    halts: Option<Halts>,
-}
-
-/// Exits for these things, so many of each.
-fn each(keys: &[Key], durations: &[(u64, u32)]) -> Did {
-    let times = keys.len() as u32;
-    let all: Vec<(u64, u32)> = durations.iter().map(|&(ns, count)| (ns, count * times)).collect();
-    Did {
-        reasons: vec![row(Key::reason(IO), &all)],
-        details: keys.iter().map(|&key| row(key, durations)).collect(),
-        ..Did::default()
-    }
-}
-
-/// Many exits for one thing.
-fn many(key: Key) -> Did {
-    each(&[key], MANY)
-}
-
-/// Exits for this reason.
-fn exits(code: u32, durations: &[(u64, u32)]) -> Did {
-    Did { reasons: vec![row(Key::reason(code), durations)], ..Did::default() }
-}
-
-/// Halts that KVM polled for so long in all.
-fn polled(ns: u64) -> Did {
-    let halts = Halts { polled: 5_000, polled_ns: ns, ..Halts::default() };
-    Did { halts: Some(halts), ..exits(HLT, MANY) }
-}
-
-impl Did {
-    /// On a VM whose QEMU was asked.
-    fn on(self, tree: &str) -> Self {
-        Self { tree: Some(tree.to_owned()), ..self }
-    }
-
-    /// And userspace had the vCPU all the time.
-    fn in_userspace(mut self) -> Self {
-        self.details.iter_mut().for_each(|row| row.row.user_ns = row.row.total_ns);
-        self
-    }
-
-    fn capture(self) -> Capture {
-        let mut first = vcpu(0, self.reasons, self.details);
-        first.halts = self.halts.unwrap_or_default();
-        let map = self.tree.map(|tree| Map::Asked(MemoryTree::parse(&tree).unwrap()));
-        Capture { map, ..Capture::of(Some(Vendor::Vmx), "guest", vec![first]) }
-    }
-
-    fn assessed(self) -> Assessment {
-        assessed(self.capture())
-    }
-}
 
 fn assessed(capture: Capture) -> Assessment {
     capture.report().vms.remove(0).assessment
 }
 
-fn input(port: u64) -> Key {
-    Key::pio(port, 0, 4)
-}
-
-fn read(address: u64) -> Key {
-    Key::mmio(address, 0, 4)
-}
-
-fn plain(kind: Kind, value: u64) -> Key {
-    Key::plain(kind, value)
-}
-
-/// Of each rule, a guest that it is about, and one that looks like it and is not.
+/// For each rule, a guest that matches and a similar one that does not.
 #[rustfmt::skip]
-fn cases() -> Vec<(&'static str, Did, Did)> {
+fn cases() -> Vec<(&'static str, Activity, Activity)> {
     use Kind::{Cpuid, FastMmio, Fault, HvHypercall, Hypercall};
     let network = || Q35.replace(": ahci", ": e1000");
     vec![
@@ -164,8 +85,8 @@ fn finding<'a>(assessment: &'a Assessment, id: &str) -> Option<&'a Finding> {
     assessment.findings.iter().find(|finding| finding.rule == id)
 }
 
-/// Whether the rule says of a guest what it is there to say.
-fn says(assessment: &Assessment, id: &str) -> bool {
+/// Whether the rule has a finding, or an entry among the healthy patterns if that is its only outcome.
+fn is_reported(assessment: &Assessment, id: &str) -> bool {
     match rule(id).threshold {
         Threshold::Never => assessment.healthy.iter().any(|healthy| healthy.rule == id),
         _ => finding(assessment, id).is_some(),
@@ -176,10 +97,10 @@ fn says(assessment: &Assessment, id: &str) -> bool {
 fn rules_match_their_guest_but_not_its_lookalike() {
     let mut tried = BTreeSet::new();
     for (id, its, other) in cases() {
-        let (its, other) = (its.assessed(), other.assessed());
-        assert!(says(&its, id), "{id}: {its:?}");
-        assert!(!says(&other, id), "{id}: {other:?}");
-        // What is healthy is not a problem at the same time.
+        let (its, other) = (assessed(its.capture()), assessed(other.capture()));
+        assert!(is_reported(&its, id), "{id}: {its:?}");
+        assert!(!is_reported(&other, id), "{id}: {other:?}");
+        // A healthy pattern is not a finding as well.
         if rule(id).threshold == Threshold::Never {
             assert!(its.findings.is_empty(), "{id}: {:?}", its.findings);
         }
@@ -188,17 +109,54 @@ fn rules_match_their_guest_but_not_its_lookalike() {
     assert_eq!(tried, rules().map(|rule| rule.id).collect(), "each rule has a case");
 }
 
+/// Assessment of a guest on a kernel whose `kvm_exit` format has these names of exit codes.
+fn assessed_with_names(capture: Capture, print_fmt: &str) -> (Assessment, String) {
+    let mut measurement = capture.recording();
+    measurement.reasons = Names::of_format(print_fmt);
+    let mut vm = finding::report(&measurement, Scope::default()).vms.remove(0);
+    (vm.assessment, vm.tables.exits.remove(0).reason)
+}
+
+#[test]
+fn rule_spinning_matches_exit_code_not_name() {
+    const BUS_LOCK: u32 = 1 << 26;
+    let vmx = |code| exits(code, MANY).capture();
+    let svm = |code| {
+        let spins = vcpu(0, vec![row(Key::reason(code), MANY)], Vec::new());
+        Capture::of(Some(Vendor::Svm), "guest", vec![spins])
+    };
+    let names = "print fmt: \"%s\", (REC->isa == 1) ? __print_symbolic(REC->exit_reason & 0xffff, \
+                 { 10, \"PAUSE_INSTRUCTION\" }, { 40, \"PAUSE\" }) : \
+                 __print_symbolic(REC->exit_reason, { 0x72, \"pause\" }, { 0x77, \"spin\" })";
+    for (capture, name) in
+        [(vmx(PAUSE), "PAUSE"), (vmx(PAUSE | BUS_LOCK), "PAUSE BUS_LOCK"), (svm(SVM_PAUSE), "spin")]
+    {
+        let (assessment, reason) = assessed_with_names(capture, names);
+        assert_eq!(reason, name);
+        let spinning = finding(&assessment, "spinning").unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(spinning.figures.samples, 20_000, "{name}");
+    }
+    // CPUID, by the name that a spinning vCPU has in vmexit's own tables.
+    for (capture, name) in
+        [(vmx(CPUID), "PAUSE_INSTRUCTION"), (svm(SVM_CPUID), "pause"), (svm(PAUSE), "unknown 0x28")]
+    {
+        let (assessment, reason) = assessed_with_names(capture, names);
+        assert_eq!(reason, name);
+        assert!(finding(&assessment, "spinning").is_none(), "{name}: {assessment:?}");
+    }
+}
+
 #[test]
 fn rules_below_minimum_samples_find_nothing() {
     for (id, mut its, _) in cases() {
-        // As much time as before, so that it costs enough.
+        // The time, and so the cost, stays the same.
         let keys = its.details.len().max(1) as u64;
         for row in its.reasons.iter_mut().chain(&mut its.details) {
             row.row.exits = 390 / keys;
         }
         its.halts = its.halts.map(|halts| Halts { polled: 390, ..halts });
-        let assessment = its.assessed();
-        assert!(!says(&assessment, id), "{id}: {assessment:?}");
+        let assessment = assessed(its.capture());
+        assert!(!is_reported(&assessment, id), "{id}: {assessment:?}");
     }
 }
 
@@ -217,15 +175,15 @@ fn rules_are_complete() {
 
 #[test]
 fn finding_figures_are_those_of_its_rows() {
-    let assessment =
-        each(&[Key::pio(0x70, 1, 1), Key::pio(0x71, 0, 1), input(0x608)], MANY).assessed();
+    let keys = [Key::pio(0x70, 1, 1), Key::pio(0x71, 0, 1), input(0x608)];
+    let assessment = assessed(each(&keys, MANY).capture());
     let rtc = finding(&assessment, "rtc").unwrap();
     assert_eq!((rtc.figures.samples, rtc.figures.per_second), (40_000, 4_000.0));
     assert!((rtc.figures.exits_percent - 66.67).abs() < 0.01, "{:?}", rtc.figures);
     assert!((rtc.figures.time_percent.unwrap() - 66.67).abs() < 0.01, "{:?}", rtc.figures);
     assert_eq!((rtc.gain_core_percent, rtc.evidence.len()), (Some(4.0), 2));
     let rules: Vec<&str> = assessment.findings.iter().map(|finding| finding.rule).collect();
-    assert_eq!(rules, ["rtc", "acpi-pm-timer"], "what costs most comes first");
+    assert_eq!(rules, ["rtc", "acpi-pm-timer"], "highest cost first");
 }
 
 #[test]
@@ -237,7 +195,7 @@ fn findings_without_times_rest_on_counts() {
     let timer = finding(&found, "acpi-pm-timer").unwrap();
     assert_eq!((timer.gain_core_percent, timer.figures.time_percent), (None, None));
     assert_eq!((timer.figures.exits_percent, timer.confidence), (50.0, Confidence::Medium));
-    assert!(assessed(silent(9_000)).findings.is_empty(), "less than 1,000 a second");
+    assert!(assessed(silent(9_000)).findings.is_empty(), "less than 1,000 per second");
 
     let untimed = Capture { timing: Timing::Off, ..many(input(0x608)).capture() };
     let found = assessed(untimed);
@@ -247,12 +205,12 @@ fn findings_without_times_rest_on_counts() {
 #[test]
 fn findings_with_few_timed_samples_have_no_gain() {
     let timed = |timed: u64| {
-        let mut did = many(input(0x608));
-        for row in did.reasons.iter_mut().chain(&mut did.details) {
-            // As slow as one would be that was preempted.
+        let mut activity = many(input(0x608));
+        for row in activity.reasons.iter_mut().chain(&mut activity.details) {
+            // As slow as an exit of a preempted thread.
             (row.row.untimed, row.row.total_ns) = (20_000 - timed, timed * 1_000_000);
         }
-        let found = assessed(Capture { timing: Timing::OneIn(1_000), ..did.capture() });
+        let found = assessed(Capture { timing: Timing::OneIn(1_000), ..activity.capture() });
         let timer = finding(&found, "acpi-pm-timer").unwrap();
         (timer.gain_core_percent, timer.figures.time_percent, timer.confidence)
     };
@@ -273,12 +231,12 @@ fn findings_include_rows_cut_from_tables() {
 
     let scope = Scope { vms: Selection::Vm(1), ..Scope::default() };
     let found = assessed(Capture { scope, ..each(&keys, MANY).capture() });
-    assert!(found.findings.is_empty(), "there are no tables: {found:?}");
+    assert!(found.findings.is_empty(), "a VM without tables: {found:?}");
 }
 
-/// A guest that takes the time from the PM timer, offered these things.
-fn offered(features: &[(Feature, bool)], did: Did) -> Capture {
-    let mut capture = did.capture();
+/// A capture of a VM whose QEMU has these features on or off.
+fn with_features(features: &[(Feature, bool)], activity: Activity) -> Capture {
+    let mut capture = activity.capture();
     capture.guest.profile =
         Profile { features: features.iter().copied().collect(), ..Profile::default() };
     capture
@@ -294,7 +252,7 @@ fn advice(capture: Capture, rule: &str, os: Os) -> Option<Advice> {
 fn windows_remedy_lists_missing_enlightenments() {
     use Feature::{HvStimer, HvSynic, HvTime, HvVpindex};
     let remedy = |features: &[(Feature, bool)]| {
-        advice(offered(features, many(input(0x608))), "acpi-pm-timer", Os::Windows).unwrap()
+        advice(with_features(features, many(input(0x608))), "acpi-pm-timer", Os::Windows).unwrap()
     };
     let all = remedy(&[(HvTime, false)]);
     let xml = "<clock>\n  <timer name='hypervclock' present='yes'/>\n</clock>\n<features>\n  <hyperv>\n    \
@@ -311,7 +269,10 @@ fn windows_remedy_lists_missing_enlightenments() {
 
     let none = remedy(&[(HvTime, true), (HvVpindex, true), (HvSynic, true), (HvStimer, true)]);
     assert_eq!((none.libvirt, none.qemu, none.offered), (None, None, true));
-    assert!(none.inside.unwrap().contains("useplatformclock"), "the guest is what is left");
+    assert!(
+        none.inside.unwrap().contains("useplatformclock"),
+        "only advice for inside the guest remains"
+    );
 }
 
 #[test]
@@ -337,7 +298,7 @@ fn remedies_omit_settings_already_made() {
     let made = all.map(|feature| (feature, true)).into_iter();
     let made: Vec<_> = made.chain([(Hpet, false), (Vmport, false)]).collect();
     for (id, its, _) in cases() {
-        let found = assessed(offered(&made, its));
+        let found = assessed(with_features(&made, its));
         for advice in found.findings.iter().flat_map(|finding| &finding.remedies) {
             let switches = ["-cpu", "hpet", "vmport"];
             let qemu = advice.qemu.as_deref().unwrap_or_default();
@@ -350,7 +311,7 @@ fn remedies_omit_settings_already_made() {
 fn remedies_match_guest_os() {
     let oses = |features: &[(Feature, bool)], more: &[Key]| {
         let keys: Vec<Key> = [&[read(0xfed0_00f0)], more].concat();
-        let found = assessed(offered(features, each(&keys, MANY)));
+        let found = assessed(with_features(features, each(&keys, MANY)));
         let remedies = finding(&found, "hpet").unwrap().remedies.iter();
         (found.guest_os.os, remedies.map(|advice| advice.os).collect::<Vec<_>>())
     };
@@ -360,7 +321,7 @@ fn remedies_match_guest_os() {
     assert_eq!(oses(&[(Feature::DirectKernel, true)], &[]), (Os::Linux, linux.clone()));
     let local = [(Feature::RtcLocaltime, true)];
     assert_eq!(oses(&local, &[]), (Os::Windows, vec![Os::Windows, Os::Linux]), "a guess");
-    // What it does tells more than what it was given.
+    // Its activity is stronger evidence than its configuration.
     assert_eq!(oses(&[(Feature::HvTime, true)], &[Key::msr(0x4b56_4d01, 1)]), (Os::Linux, linux));
     assert_eq!(oses(&[], &[plain(Kind::HvHypercall, 0x5c)]), (Os::Windows, windows));
 }
@@ -368,7 +329,7 @@ fn remedies_match_guest_os() {
 #[test]
 fn hpet_remedy_removes_hpet_on_linux_only() {
     let hpet = |os| {
-        let capture = offered(&[(Feature::Kvmclock, true)], many(read(0xfed0_00f0)));
+        let capture = with_features(&[(Feature::Kvmclock, true)], many(read(0xfed0_00f0)));
         advice(capture, "hpet", os).unwrap()
     };
     let xml = "<clock>\n  <timer name='hpet' present='no'/>\n</clock>";
@@ -385,7 +346,7 @@ fn remedies_for_other_vmms_have_no_domain_xml() {
     assert_eq!((advice.libvirt, advice.qemu, advice.offered), (None, None, false));
 }
 
-/// The proportions of a Windows guest with the wrong clock.
+/// A Windows guest that uses an emulated clock, with the proportions of a real one.
 fn windows() -> Report {
     let ports = [
         (input(0x608), 158_788),
@@ -393,7 +354,7 @@ fn windows() -> Report {
         (Key::pio(0x71, 0, 1), 47_791),
         (Key::pio(0x71, 1, 1), 1_184),
     ];
-    let did = Did {
+    let activity = Activity {
         reasons: vec![
             row(Key::reason(IO), &[(11_480, 256_738)]),
             row(Key::reason(EXTERNAL_INTERRUPT), &[(1_100, 37_002)]),
@@ -402,10 +363,10 @@ fn windows() -> Report {
             row(Key::reason(HLT), &[(30_000_000, 1_105)]),
         ],
         details: ports.map(|(port, count)| row(port, &[(11_480, count)])).into(),
-        ..Did::default()
+        ..Activity::default()
     };
     let features = [(Feature::HvVapic, true), (Feature::HvSpinlocks, true)];
-    offered(&features, did).report()
+    with_features(&features, activity).report()
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! docs/findings.md, which is made from the rules: `VMEXIT_UPDATE=1 cargo test --test findings_doc` writes it.
+//! docs/findings.md, generated from the rules. `VMEXIT_UPDATE=1 cargo test -p vmexit-view --test findings_doc` writes it.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,21 +11,23 @@ use vmexit_core::finding::{
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/findings.md");
 
+/// The whole page.
 fn document() -> String {
     let mut out = format!(
         "# Findings\n\n\
-         What vmexit looks for in a VM's exits, why guests do it, and what to change. This page is made from the \
-         rules\nthemselves.\n\n\
-         A pattern becomes a finding when it was seen {FEWEST_SAMPLES} times or more in the capture and takes at \
-         least {LEAST_CORE_PERCENT}% of a\ncore. Of {FEWEST_SAMPLES} events that come by chance the count has a \
-         standard error of 5% (one in its square root); what costs less\nthan {LEAST_CORE_PERCENT}% of a core is \
-         not worth a change. Where no time is known, because the host's KVM reports no exits or\ntoo few were timed, \
-         {LEAST_PER_SECOND} times a second stand for that (an exit to QEMU takes some 10 µs), and the finding is \
-         less\ncertain. Where a rule says more, both must hold.\n\n\
-         What to gain is the time in which these exits were handled, as a share of a core: the most that can go \
-         away, since what\ncomes in their place takes some of it. Devices are known by what QEMU says is at a port \
-         or address; where it can't be asked,\nby where such VMs commonly have them. Settings that a VM has \
-         already are not recommended again.\n"
+         Patterns that vmexit looks for in a VM's exits, their causes, and remedies. This page is generated from \
+         the rules.\n\n\
+         A pattern becomes a finding if it occurs at least {FEWEST_SAMPLES} times in the capture and takes at \
+         least {LEAST_CORE_PERCENT}% of a core. The\ncount of {FEWEST_SAMPLES} random events has a standard \
+         error of 5% (one in its square root), and a cost of less than {LEAST_CORE_PERCENT}% of a core\nis not \
+         worth a change. If times are unknown, because the host's KVM reports no exits or too few exits were \
+         timed,\na rate of {LEAST_PER_SECOND} per second takes the place of the cost (an exit to QEMU takes \
+         about 10 µs), and the finding is less\ncertain. If a rule has a threshold of its own, both must be \
+         reached.\n\n\
+         The possible gain is the time that KVM and userspace took to handle these exits, as a share of a core. \
+         It is an upper\nbound, as the replacement takes some time too. vmexit asks QEMU which device is at a \
+         port or address; if QEMU cannot be\nasked, it assumes the usual place of each device. Settings that a \
+         VM already has are not recommended.\n"
     );
     for rule in rules() {
         section(&mut out, rule);
@@ -63,12 +65,12 @@ fn section(out: &mut String, rule: &Rule) {
 }
 
 fn remedy(out: &mut String, remedy: &Remedy) {
-    let whom = match remedy.os {
+    let os = match remedy.os {
         Os::Windows => "Windows: ",
         Os::Linux => "Linux: ",
         Os::Unknown => "",
     };
-    let _ = writeln!(out, "\n{whom}{}", remedy.action);
+    let _ = writeln!(out, "\n{os}{}", remedy.action);
     if !remedy.inside.is_empty() {
         let _ = writeln!(out, "{}", remedy.inside);
     }

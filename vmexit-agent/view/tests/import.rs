@@ -1,4 +1,4 @@
-//! Text of perf as a recording: what real ones say, and that nothing that is none can do harm.
+//! Import of `perf script` output: a real one, made-up ones, and arbitrary text.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,12 +29,13 @@ fn report(imported: &Imported) -> Report {
     finding::report(&imported.recording, Scope::default())
 }
 
-/// Samples, and their average in nanoseconds.
+/// Number of exits for a reason, and their mean time, nanoseconds.
 fn exits(report: &Report, reason: &str) -> (u64, Option<u64>) {
     let exit = report.vms[0].tables.exits.iter().find(|exit| exit.reason == reason);
     exit.map_or((0, None), |exit| (exit.stats.samples, exit.stats.avg_ns))
 }
 
+/// Output of perf on a host with Linux 6.1 and SVM.
 fn real() -> String {
     let file = include_bytes!("../../tests/fixtures/perf/6.1-amd.txt.gz");
     let mut text = String::new();
@@ -80,7 +81,7 @@ fn import_counts_exit_at_its_entry() {
     assert_eq!(exits(&report, "IO_INSTRUCTION"), (1, Some(12_000)));
     assert_eq!(exits(&report, "EPT_MISCONFIG"), (1, Some(20_000)));
     assert_eq!(exits(&report, "HLT"), (1, Some(1_000_000_000)));
-    assert_eq!(exits(&report, "MSR_WRITE"), (0, None), "it had no entry");
+    assert_eq!(exits(&report, "MSR_WRITE"), (0, None), "an exit without an entry");
     let vm = &report.vms[0];
     assert_eq!((vm.name.as_str(), vm.pid), ("pid 2471", 2471));
     assert_eq!(
@@ -194,8 +195,8 @@ fn import_of_many_ports_is_bounded() {
     assert!(file::read(file::write(&imported.recording).unwrap().as_slice()).is_ok());
 }
 
-/// Lines that are nearly right.
-fn nearly() -> impl Strategy<Value = String> {
+/// Nearly valid lines: valid events with arbitrary numbers.
+fn nearly_valid() -> impl Strategy<Value = String> {
     let number = || {
         prop_oneof![
             Just("18446744073709551615".to_owned()),
@@ -231,8 +232,8 @@ fn nearly() -> impl Strategy<Value = String> {
     )
 }
 
-/// Whatever is taken can be written, read and shown.
-fn show_if_imported(text: &[u8]) {
+/// Writes, reads and renders a text, if it can be imported.
+fn render_if_imported(text: &[u8]) {
     if let Ok(imported) = perf(text) {
         let file = file::write(&imported.recording).unwrap();
         assert_eq!(file::read(file.as_slice()).unwrap(), imported.recording);
@@ -249,12 +250,12 @@ proptest! {
 
     #[test]
     fn import_of_any_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
-        show_if_imported(&bytes);
+        render_if_imported(&bytes);
     }
 
     #[test]
-    fn import_of_nearly_valid_lines_does_not_panic(lines in prop::collection::vec(nearly(), 1..40)) {
-        show_if_imported(lines.join("\n").as_bytes());
+    fn import_of_nearly_valid_lines_does_not_panic(lines in prop::collection::vec(nearly_valid(), 1..40)) {
+        render_if_imported(lines.join("\n").as_bytes());
     }
 
     #[test]
@@ -266,6 +267,6 @@ proptest! {
             let at = at.index(text.len());
             text[at] = byte;
         }
-        show_if_imported(&text);
+        render_if_imported(&text);
     }
 }

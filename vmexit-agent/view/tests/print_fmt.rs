@@ -1,5 +1,5 @@
-//! The names that kernels have for exit reasons, read from what they print. `fixtures/print_fmt` has
-//! the `print fmt:` lines of Debian's kernels; 6.12 writes the same as 6.1.
+//! Kernels' names of exit reasons, parsed from the `print fmt:` lines of `kvm_exit`. `fixtures/print_fmt` has those of
+//! Debian's kernels; the line of 6.12 is that of 6.1.
 
 use proptest::{prelude::*, sample::Index};
 use vmexit_core::{
@@ -7,6 +7,7 @@ use vmexit_core::{
     vendor::Vendor,
 };
 
+/// Kernel version, `print fmt:` line, and numbers of names for VMX and SVM.
 const KERNELS: [(&str, &str, usize, usize); 3] = [
     ("6.1", include_str!("../../tests/fixtures/print_fmt/6.1.txt"), 62, 108),
     ("6.18", include_str!("../../tests/fixtures/print_fmt/6.18.txt"), 65, 110),
@@ -45,11 +46,10 @@ fn built_in_reason_names_match_kernels() {
     }
 }
 
-/// Ways to write the same two tables.
 #[test]
 fn print_fmt_spellings_parse_the_same() {
     let same = [
-        // 5.4, with all of the file around it.
+        // 5.4, the whole `format` file.
         r#"name: kvm_exit
 ID: 1
 format:
@@ -61,7 +61,7 @@ print fmt: "reason %s rip 0x%lx info %llx %llx", (REC->isa == 1) ? __print_symbo
         r#""%s", ((REC->isa == 2) ? __print_symbolic(exit_reason, { 0x400ull, "npf" }) : __print_symbolic64(exit_reason, { 060UL, "EPT" }))"#,
         r#"REC->isa == 3 ? __print_symbolic(REC->exit_reason, { 1, "pvm" }) : REC->isa == 1 ? __print_symbolic(REC->exit_reason, { (1 << 5) + 16, "EPT" }) : __print_symbolic(REC->exit_reason, { 0x400 | 0x400, "npf" })"#,
         r#"(isa == 1) ? (isa == 3 ? "" : __print_symbolic(exit_reason, { 48, "EPT" })) : (x ? __print_symbolic(exit_reason, { ((((1UL))) << (10)), "npf" }) : "")"#,
-        // Another field's names, and rows that make no sense.
+        // Names of another field, and invalid entries.
         r#"(isa == 1) ? __print_symbolic(info1, { 1, "no" }) : "", (isa == 1) ? __print_symbolic(exit_reason, { X, "no" }, { 48, "EPT" }, { 1 }, { 2, 3 }, { 0x1ffffffff, "no" }, { 4, "" }, { 5 5, "no" }) : __print_symbolic(exit_reason, {}, { 0x400, "npf" })"#,
     ];
     for text in same {
@@ -122,14 +122,14 @@ proptest! {
     #[test]
     fn print_fmt_of_damaged_line_invents_no_names(
         at in any::<Index>(),
-        gone in 0usize..40,
+        removed in 0usize..40,
         junk in "[ -~é]{0,8}",
     ) {
         let line = KERNELS[2].1;
         let at = at.index(line.len());
-        let text = format!("{}{junk}{}", &line[..at], &line[(at + gone).min(line.len())..]);
+        let text = format!("{}{junk}{}", &line[..at], &line[(at + removed).min(line.len())..]);
         let names = ReasonNames::parse(&text);
-        // Where the line between the tables is lost, rows go astray; but none comes from nowhere.
+        // Without the separator, names may be in the wrong table, and the damage adds at most one.
         prop_assert!(names.vmx.len() + names.svm.len() <= 65 + 110 + 1);
     }
 }

@@ -1,5 +1,4 @@
-//! Recordings as files: what comes back is what was written, shows as it did, and whatever else is in a
-//! file is told apart by a sentence.
+//! Recordings as files: a recording that was written reads back equal, and any other file is an error with a message.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,13 +12,12 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufReader, Read as _, Write as _},
-    iter,
-    path::{Path, PathBuf},
+    path::Path,
     sync::LazyLock,
 };
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
-use made_up::report_of;
+use made_up::{rendered, report_of, sample_files};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use vmexit_core::{
@@ -27,7 +25,6 @@ use vmexit_core::{
     device::{Map, mtree::MemoryTree},
     diff::Diff,
     event::Event,
-    finding,
     measurement::Measurement,
     report::ExitReporting,
     store::file::{self, FileError},
@@ -35,17 +32,6 @@ use vmexit_core::{
 use vmexit_view::{By, Figure, Format, ReportFormat, TableOptions};
 
 const FORMATS: [ReportFormat; 3] = [ReportFormat::Text, ReportFormat::Json, ReportFormat::Csv];
-
-/// Of each version that there has been, and of every kind.
-fn samples() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/recording");
-    let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
-    let mut files: Vec<PathBuf> =
-        files.filter(|path| path.extension().is_some_and(|end| end == "vmexit")).collect();
-    files.sort();
-    assert!(files.len() >= 2, "{files:?}");
-    files
-}
 
 fn all_options() -> Vec<TableOptions> {
     let mut all = Vec::new();
@@ -57,11 +43,6 @@ fn all_options() -> Vec<TableOptions> {
         }
     }
     all
-}
-
-fn shown(measurement: &Measurement, options: TableOptions, format: ReportFormat) -> String {
-    let report = finding::report(measurement, options.scope());
-    String::from_utf8(vmexit_view::render(report, &options, format).unwrap().to_vec()).unwrap()
 }
 
 fn text(file: &[u8]) -> String {
@@ -76,7 +57,7 @@ fn compressed(text: &[u8]) -> Vec<u8> {
     gzip.finish().unwrap()
 }
 
-/// A recording in which something is otherwise.
+/// Result of reading a recording after a change to its JSON.
 fn changed(change: impl FnOnce(&mut Value)) -> Result<Measurement, FileError> {
     let mut value: Value =
         serde_json::from_str(&text(&file::write(&made_up::windows()).unwrap())).unwrap();
@@ -84,7 +65,7 @@ fn changed(change: impl FnOnce(&mut Value)) -> Result<Measurement, FileError> {
     file::read(compressed(value.to_string().as_bytes()).as_slice())
 }
 
-/// With what QEMU says of the devices, of which only some are met.
+/// A recording with QEMU's memory tree, cut to the devices that were accessed.
 fn with_devices() -> Measurement {
     let tree = include_str!("../../tests/fixtures/mtree/7.2-q35.txt");
     let known: BTreeMap<u32, Map> =
@@ -102,7 +83,7 @@ fn recording_round_trip_renders_the_same() {
         assert_eq!(back, recording);
         for options in all_options() {
             for format in FORMATS {
-                assert_eq!(shown(&back, options, format), shown(&recording, options, format));
+                assert_eq!(rendered(&back, options, format), rendered(&recording, options, format));
             }
         }
     }
@@ -116,8 +97,8 @@ fn recording_keeps_only_accessed_devices() {
     let whole = Measurement { maps: [(made_up::PID, all)].into(), ..recording.clone() };
     let format = ReportFormat::Json;
     assert_eq!(
-        shown(&recording, TableOptions::default(), format),
-        shown(&whole, TableOptions::default(), format)
+        rendered(&recording, TableOptions::default(), format),
+        rendered(&whole, TableOptions::default(), format)
     );
     let Map::Asked(kept) = &recording.maps[&made_up::PID] else { panic!("a guess") };
     assert_eq!((kept.io.regions().len(), kept.memory.regions().len()), (2, 2), "{kept:?}");
@@ -146,7 +127,7 @@ fn recording_file_has_no_command_line() {
 fn recording_of_version_1_is_that_of_version_2() {
     let read = |path: &Path| file::read(fs::read(path).unwrap().as_slice()).unwrap();
     let mut pairs = 0;
-    for older in samples() {
+    for older in sample_files() {
         let name = older.file_name().unwrap().to_str().unwrap();
         let Some(name) = name.strip_prefix("1-") else { continue };
         let newer = older.with_file_name(format!("2-{name}"));
@@ -160,14 +141,14 @@ fn recording_of_version_1_is_that_of_version_2() {
 
 #[test]
 fn recording_samples_of_all_versions_are_read() {
-    for path in samples() {
+    for path in sample_files() {
         let file = fs::read(&path).unwrap();
         let recording =
             file::read(file.as_slice()).unwrap_or_else(|error| panic!("{path:?}: {error}"));
         let report = report_of(&recording);
         insta::assert_snapshot!(
             format!("sample_{}", path.file_stem().unwrap().to_str().unwrap()),
-            shown(
+            rendered(
                 &recording,
                 TableOptions { rows: Some(5), ..TableOptions::default() },
                 ReportFormat::Text
@@ -175,7 +156,7 @@ fn recording_samples_of_all_versions_are_read() {
         );
         assert_eq!(report.accounting.unaccounted, 0, "{path:?}");
         assert_ne!(report.source, ExitReporting::Nothing, "{path:?}");
-        // What this version writes of it says the same.
+        // The current version writes an equal recording.
         let again = file::read(file::write(&recording).unwrap().as_slice()).unwrap();
         assert_eq!(again, recording);
     }
@@ -193,88 +174,8 @@ fn recording_filters_drop_other_vms_and_events() {
 }
 
 #[test]
-fn csv_has_the_rows_of_json() {
-    const FIGURES: [&str; 16] = [
-        "samples",
-        "samples_percent",
-        "per_second",
-        "timed",
-        "total_ns",
-        "userspace_ns",
-        "time_percent",
-        "min_ns",
-        "avg_ns",
-        "max_ns",
-        "stddev_ns",
-        "avg_error_percent",
-        "p50_ns",
-        "p90_ns",
-        "p99_ns",
-        "p999_ns",
-    ];
-    for path in samples() {
-        let recording = file::read(fs::read(path).unwrap().as_slice()).unwrap();
-        let options = TableOptions { by: By::Vcpu, ..TableOptions::default() };
-        let report: Value =
-            serde_json::from_str(&shown(&recording, options, ReportFormat::Json)).unwrap();
-        let csv = shown(&recording, options, ReportFormat::Csv);
-        let mut reader = csv::Reader::from_reader(csv.as_bytes());
-        let lines: Vec<BTreeMap<String, String>> =
-            reader.deserialize().map(Result::unwrap).collect();
-        let mut left = lines.iter();
-        for vm in report["vms"].as_array().unwrap() {
-            for tables in iter::once(vm).chain(vm["vcpus"].as_array().unwrap()) {
-                for (table, row) in rows(tables) {
-                    let line = left.next().unwrap();
-                    assert_eq!((&line["table"], &line["tid"]), (&table, &cell(&tables["tid"])));
-                    assert_eq!(line["number"], cell(row.get("code").unwrap_or(&row["number"])));
-                    for figure in FIGURES {
-                        assert!(is_same(&line[figure], &row[figure]), "{figure} of {row}");
-                    }
-                }
-            }
-        }
-        assert!(!lines.is_empty() && left.next().is_none());
-    }
-}
-
-/// All rows with the names of their tables, in the order of events.
-fn rows(tables: &Value) -> impl Iterator<Item = (String, &Value)> {
-    let exits = ("vmexit".to_owned(), &tables["exits"]);
-    let details = Event::ALL.map(|event| event.to_string());
-    let details = details.into_iter().map(|event| (event.clone(), &tables["details"][event]));
-    iter::once(exits).chain(details).flat_map(|(table, rows)| {
-        rows.as_array().into_iter().flatten().map(move |row| (table.clone(), row))
-    })
-}
-
-/// An integer of JSON, or a string, as a table has it.
-fn cell(value: &Value) -> String {
-    if value.is_null() { String::new() } else { value.to_string() }
-}
-
-/// Whether a cell has a number of JSON. The parser of that may be off by a last digit in floats.
-fn is_same(cell: &str, value: &Value) -> bool {
-    match (cell.parse::<f64>(), value.as_f64()) {
-        (Ok(cell), Some(value)) => (cell - value).abs() <= 1e-12 * value.abs(),
-        (Err(_), None) => cell.is_empty() && value.is_null(),
-        _ => false,
-    }
-}
-
-#[test]
-fn csv_columns_are_documented() {
-    let docs = include_str!("../../../docs/csv.md");
-    let csv = shown(&made_up::windows(), TableOptions::default(), ReportFormat::Csv);
-    let columns = csv.lines().next().unwrap().split(',');
-    for column in columns {
-        assert!(docs.contains(&format!("`{column}`")), "{column} is not in docs/csv.md");
-    }
-}
-
-#[test]
 fn recording_of_other_format_is_refused() {
-    let report = shown(&made_up::windows(), TableOptions::default(), ReportFormat::Json);
+    let report = rendered(&made_up::windows(), TableOptions::default(), ReportFormat::Json);
     for foreign in [
         b"".as_slice(),
         b"\x7fELF",
@@ -293,8 +194,8 @@ fn recording_of_other_format_is_refused() {
     });
     assert_eq!(
         error.unwrap_err().to_string(),
-        "it is a recording of version 3, and this vmexit reads up to version 2: take the vmexit that \
-         wrote it, or a newer one"
+        "recording format version 3, but this vmexit reads up to version 2: use the vmexit that wrote it, \
+         or a newer one"
     );
 }
 
@@ -340,11 +241,11 @@ fn recording_with_invalid_values_is_damaged() {
             value["maps"] = json!({"1": {"asked": {"io": [region], "memory": []}}});
         }),
     ];
-    for (what, change) in changes {
-        let error = changed(change).expect_err(what);
-        let sentence = error.to_string();
-        assert!(matches!(error, FileError::Damaged(_)), "{what}: {sentence}");
-        assert!(!sentence.contains(char::is_control), "{sentence:?}");
+    for (name, change) in changes {
+        let error = changed(change).expect_err(name);
+        let message = error.to_string();
+        assert!(matches!(error, FileError::Damaged(_)), "{name}: {message}");
+        assert!(!message.contains(char::is_control), "{message:?}");
     }
     let many = changed(|value| {
         let row = value["interval"]["vcpus"][0]["details"][0].clone();
@@ -364,7 +265,7 @@ fn recording_expanded_size_is_bounded() {
     let bomb = gzip.finish().unwrap();
     assert!(bomb.len() < 2 << 20);
     assert!(matches!(file::read(bomb.as_slice()), Err(FileError::TooLarge)));
-    // A text that does not end: the file's name, in the head of what would be gzip.
+    // An endless text in the header of a gzip file: its name.
     let endless = [0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 0].chain(std::io::repeat(b'a'));
     assert!(file::read(BufReader::new(endless)).is_err());
 }
@@ -382,18 +283,19 @@ fn recording_with_deep_nesting_is_refused() {
     }
 }
 
+/// Contents of recordings to mutate.
 static REAL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut files: Vec<Vec<u8>> =
-        samples().into_iter().map(|path| fs::read(path).unwrap()).collect();
+        sample_files().into_iter().map(|path| fs::read(path).unwrap()).collect();
     files.push(file::write(&with_devices()).unwrap());
     files
 });
 
-/// Whatever is taken can be shown in every way, and compared.
-fn show_if_read(file: &[u8]) {
+/// Renders and compares a file, if it can be read as a recording.
+fn render_if_read(file: &[u8]) {
     if let Ok(recording) = file::read(file) {
         for format in FORMATS {
-            shown(&recording, TableOptions { by: By::Vcpu, ..TableOptions::default() }, format);
+            rendered(&recording, TableOptions { by: By::Vcpu, ..TableOptions::default() }, format);
         }
         let diff = Diff::between(&recording, &made_up::windows(), None);
         for format in [Format::Text, Format::Json] {
@@ -402,7 +304,7 @@ fn show_if_read(file: &[u8]) {
     }
 }
 
-/// Numbers that are at some limit, and pieces of JSON.
+/// Values of JSON: numbers at limits, strings that are keys, and arbitrary text.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(vec![
@@ -432,7 +334,7 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Where values begin and end in JSON.
+/// Byte ranges of the values in JSON.
 fn values(text: &str) -> Vec<(usize, usize)> {
     let starts = text.match_indices(':').map(|(at, _)| at + 1);
     let end = |from: usize| text[from..].find([',', '}', ']']).map_or(text.len(), |at| from + at);
@@ -463,7 +365,7 @@ proptest! {
         if let Some(cut) = cut {
             file.truncate(cut.index(file.len()));
         }
-        show_if_read(&file);
+        render_if_read(&file);
     }
 
     #[test]
@@ -478,6 +380,6 @@ proptest! {
             let (from, to) = values[at.index(values.len())];
             text.replace_range(from..to, &piece);
         }
-        show_if_read(&compressed(text.as_bytes()));
+        render_if_read(&compressed(text.as_bytes()));
     }
 }

@@ -1,4 +1,4 @@
-//! One recorded interval through model and views: what each says, and that they agree.
+//! Reports of made-up guests, and their renderings as text, JSON and HTML.
 
 #![allow(
     clippy::unwrap_used,
@@ -76,7 +76,7 @@ fn report_page_of_busy_guest() {
 fn report_page_fetches_nothing_and_escapes_names() {
     for report in [windows(), silent()] {
         let page = vmexit_view::page(&report);
-        // Sources of findings are named, and nothing is fetched from them.
+        // Sources of findings are text, not links.
         for foreign in ["<script", "<link", "href=\"http", "url(", "@import", " src=", "\u{1b}"] {
             assert!(!page.contains(foreign), "{foreign}");
         }
@@ -138,7 +138,7 @@ fn report_unmatched_access_is_no_sample() {
     let details = vec![port, unmatched(Key::pio(0x71, 0, 1), 1)];
     let report = report(Some(Vendor::Vmx), "caught", vec![vcpu(0, reasons, details)]);
     let ports = &report.vms[0].tables.details[&Event::Ioport];
-    assert_eq!(ports.len(), 1, "a row without a sample");
+    assert_eq!(ports.len(), 1, "no row for an access without an exit");
     assert_eq!((ports[0].stats.samples, ports[0].unmatched), (10, 1));
     assert_eq!(report.accounting.unmatched, 2);
 }

@@ -1,5 +1,5 @@
-//! An agent's day, compressed: ten thousand intervals of VMs that come and go, through all that serving and
-//! recording keep. Nothing but the sums grows. Alone in its process, for it measures that.
+//! Memory of the agent over ten thousand intervals, in which VMs start and end: the metrics, the sum of measurements and
+//! the recorder do not grow. The test is alone in its process, as it measures the memory of the process.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,37 +29,44 @@ use vmexit_core::{
 };
 use vmexit_view::metrics::{AgentUsage, Totals, expose};
 
-/// Of a second each.
+/// Number of intervals, of one second each.
 const INTERVALS: u64 = 10_000;
-/// After so many, VMs that are gone have left the sums, and files the disk: nothing grows from here on.
+/// Number of intervals after which nothing grows any more: ended VMs have left the metrics, and old files are deleted.
 const WARM_UP: u64 = 1_000;
-/// More memory than then, KiB.
+/// Tolerated growth of memory after that, KiB.
 const GROWTH: u64 = 1 << 10;
+/// Limits of the recorder.
 const LIMITS: Limits = Limits { retention: Duration::from_secs(600), bytes: 1 << 20 };
 
-/// Intervals that are written at once: as where the disk takes its time.
+/// Number of intervals per write, as with a slow disk.
 const WRITTEN: u64 = 5;
 
-/// Intervals from scrape to scrape, which take most of the time here.
+/// Number of intervals per scrape. Scrapes take most of the test's time.
 const SCRAPED: u64 = 10;
 
-/// VMs at once. Each lives for a divisor of a thousand intervals, so that every thousandth has as many as any.
+/// Lifetimes of the VMs that run at the same time, intervals. All divide [`WARM_UP`], so each multiple of it has the same
+/// VMs.
 const LIVES: [u64; 8] = [2, 40, 5, 100, 8, 125, 20, 1_000];
+/// vCPUs of each VM.
 const VCPUS: u32 = 2;
-/// Exits of a vCPU in each interval of its life, for each of these codes and ports.
+/// Exits of a vCPU per interval for each exit code and port.
 const EACH: u32 = 3;
+/// Exit codes.
 const CODES: [u32; 3] = [0x7b, 0x72, 0x400];
+/// Number of ports.
 const PORTS: u64 = 20;
 
-/// A VM's life: which of those at once, and the how manieth of these.
+/// One VM.
 #[derive(Clone, Copy)]
 struct Life {
+    /// Index of its lifetime.
     place: u32,
+    /// Number of earlier VMs with that index.
     generation: u64,
 }
 
 impl Life {
-    /// Who lives in an interval, or has ended at its beginning.
+    /// The VMs of an interval.
     fn all(interval: u64) -> impl Iterator<Item = Self> {
         (0..).zip(LIVES).map(move |(place, life)| Self { place, generation: interval / life })
     }
@@ -68,7 +75,7 @@ impl Life {
         (self.generation as u32 * LIVES.len() as u32 + self.place) % 30_000 + 1
     }
 
-    /// Half of them come back under their name; nobody has heard of the others before.
+    /// Half of the VMs have the name of their predecessor, the others a new one.
     fn name(self) -> String {
         let Self { place, generation } = self;
         if place % 2 == 0 { format!("vm-{place}") } else { format!("vm-{place}-{generation:05}") }
@@ -78,7 +85,7 @@ impl Life {
         Vm { pid: self.pid(), name: self.name(), vcpus: VCPUS as usize, ..Vm::default() }
     }
 
-    /// The books of its vCPUs after so many intervals.
+    /// Counters of its vCPUs at an age, intervals.
     fn readings(self, age: u64) -> impl Iterator<Item = VcpuReading> {
         let exits = [(6_000, EACH * age as u32)];
         (0..VCPUS).map(move |id| {
@@ -103,7 +110,7 @@ impl Life {
     }
 }
 
-/// What the kernel has after so many intervals: those that live, and the last of those that have just ended.
+/// Snapshot after a number of intervals, with the VMs of the last one.
 fn snapshot(intervals: u64) -> Snapshot {
     let vcpus = Life::all(intervals - 1)
         .zip(LIVES)
@@ -111,17 +118,18 @@ fn snapshot(intervals: u64) -> Snapshot {
     Snapshot { at_ns: intervals * SECOND, vcpus: vcpus.collect(), ..Snapshot::default() }
 }
 
-/// What this process has taken.
+/// Resident memory of this process, KiB.
 fn resident_kib() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4
 }
 
-fn files(directory: &Path) -> Vec<u64> {
+/// Sizes of the files in a directory, bytes.
+fn file_sizes(directory: &Path) -> Vec<u64> {
     fs::read_dir(directory).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect()
 }
 
-/// All that is kept from interval to interval.
+/// State that the agent keeps between intervals.
 struct Agent {
     before: Snapshot,
     totals: Totals,
@@ -130,8 +138,8 @@ struct Agent {
 }
 
 impl Agent {
-    /// One more interval.
-    fn step(&mut self, intervals: u64, begun: Instant) {
+    /// Processes the interval that ends after a number of intervals since `start`.
+    fn step(&mut self, intervals: u64, start: Instant) {
         let now = snapshot(intervals);
         let interval = Interval::between(&self.before, &now);
         self.before = now;
@@ -140,14 +148,14 @@ impl Agent {
             start: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(intervals)),
             began: Some(Began { boot: "one".into(), ns: intervals * SECOND }),
             events: Event::ALL.into(),
-            vms: Life::all(intervals - 1).map(|life| life.vm()).collect(),
+            vms: Life::all(intervals - 1).map(Life::vm).collect(),
             interval,
             steps: Vec::new(),
             ..template
         };
         let report = report_of(&recording);
         assert_eq!(report.accounting.unaccounted, 0);
-        self.totals.add(&report, &recording.vms, begun + Duration::from_secs(intervals));
+        self.totals.add(&report, &recording.vms, start + Duration::from_secs(intervals));
         self.waiting.add(recording).unwrap();
         if intervals.is_multiple_of(WRITTEN) {
             let recording = std::mem::take(&mut self.waiting).finish().unwrap();
@@ -155,7 +163,7 @@ impl Agent {
         }
     }
 
-    /// What Prometheus gets.
+    /// Answer to a scrape.
     fn metrics(&self) -> String {
         expose(&self.totals, AgentUsage::default()).unwrap().classic
     }
@@ -163,7 +171,7 @@ impl Agent {
 
 #[test]
 fn churn_of_10k_intervals_keeps_memory_bounded() {
-    // In memory, for the disk's sake.
+    // In memory, to spare the disk.
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let mut agent = Agent {
         before: Snapshot::default(),
@@ -171,11 +179,11 @@ fn churn_of_10k_intervals_keeps_memory_bounded() {
         waiting: MeasurementSum::default(),
         recorder: Recorder::open(directory.path(), LIMITS).unwrap(),
     };
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut first = None;
     let (mut metrics, mut most_kib) = (String::new(), 0);
     for interval in 1..=INTERVALS {
-        agent.step(interval, begun);
+        agent.step(interval, start);
         if interval.is_multiple_of(SCRAPED) {
             metrics = agent.metrics();
         }
@@ -184,14 +192,14 @@ fn churn_of_10k_intervals_keeps_memory_bounded() {
         }
         let descriptors = fs::read_dir("/proc/self/fd").unwrap().count();
         let now = (metrics.lines().count(), descriptors);
-        let (kib, files) = (resident_kib(), files(directory.path()));
+        let (kib, files) = (resident_kib(), file_sizes(directory.path()));
         println!("{interval}: {kib} KiB, {now:?} series and descriptors, {} files", files.len());
         assert_eq!(*first.get_or_insert(now), now);
         most_kib = if interval == WARM_UP { kib + GROWTH } else { most_kib };
         assert!(kib <= most_kib);
         assert!(files.iter().sum::<u64>() <= LIMITS.bytes && files.len() <= 30);
     }
-    println!("{:?}", begun.elapsed());
+    println!("{:?}", start.elapsed());
     let all = u64::from(EACH * VCPUS) * CODES.len() as u64 * LIVES.len() as u64 * INTERVALS;
     let observed = metrics.lines().find(|line| line.starts_with("vmexit_observed_total "));
     assert_eq!(observed, Some(format!("vmexit_observed_total {all}").as_str()));

@@ -1,4 +1,4 @@
-//! All views of one recording say the same: text, JSON, CSV, page and live view.
+//! Text, JSON, CSV, HTML and the live view have the same figures of a recording.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,13 +25,14 @@ use vmexit_view::{
     top::{FrameData, Settings, State, Theme, draw},
 };
 
-/// A row as all views have to show it.
+/// A row that all views must have.
 struct ExpectedRow {
     table: vmexit_core::event::Event,
     label: String,
     samples: u64,
 }
 
+/// All rows of a VM with figures.
 fn rows(vm: &VmReport) -> Vec<ExpectedRow> {
     let exits = vm.tables.exits.iter().map(|exit| ExpectedRow {
         table: vmexit_core::event::Event::Vmexit,
@@ -45,7 +46,7 @@ fn rows(vm: &VmReport) -> Vec<ExpectedRow> {
             samples: row.stats.samples,
         })
     });
-    // What was only ever a step of other exits has no figures.
+    // A row whose accesses were all parts of other exits has no figures.
     exits.chain(details).filter(|row| row.samples > 0).collect()
 }
 
@@ -56,20 +57,20 @@ fn rendered(report: &Report, format: ReportFormat) -> String {
     .unwrap()
 }
 
-/// The live view of one VM: what is on the screen after each key.
+/// The live view of one VM.
 struct Live(State);
 
 impl Live {
     fn of(report: &Report, pid: u32) -> Self {
         let settings = Settings { open: Some(pid), ..Settings::default() };
-        let look = FrameData {
+        let data = FrameData {
             time: SystemTime::UNIX_EPOCH,
             interval: report.clone(),
             cumulative: None,
             ended: BTreeSet::new(),
         };
-        let mut state = State::new(settings, look.clone(), (200, 60));
-        state.update(look);
+        let mut state = State::new(settings, data.clone(), (200, 60));
+        state.update(data);
         Self(state)
     }
 
@@ -84,13 +85,14 @@ impl Live {
     }
 }
 
-/// Whether one line has all of these.
+/// Whether one line has all of these texts.
 fn has_line(text: &str, cells: &[&str]) -> bool {
     text.lines().any(|line| cells.iter().all(|cell| line.contains(cell)))
 }
 
-fn agree(recording: &Measurement) {
-    let report = report_of(&recording);
+/// Compares all views of a recording.
+fn assert_views_agree(recording: &Measurement) {
+    let report = report_of(recording);
     let text = rendered(&report, ReportFormat::Text);
     let page = rendered(&report, ReportFormat::Html);
     let json: Value = serde_json::from_str(&rendered(&report, ReportFormat::Json)).unwrap();
@@ -118,7 +120,7 @@ fn agree(recording: &Measurement) {
             assert!(has_line(&text, &[&shown, &count]), "text: {shown} {count}");
             assert!(page.contains(&format!(">{shown}</td>")), "page: {shown}");
             assert!(page.contains(&format!("<td>{count}</td>")), "page: {shown} {count}");
-            // Columns cut what is long.
+            // Long labels are cut in the live view.
             let start: String = shown.chars().take(16).collect();
             assert!(
                 screens.iter().any(|screen| has_line(screen, &[&start, &count])),
@@ -158,11 +160,11 @@ fn agree(recording: &Measurement) {
 
 #[test]
 fn views_of_one_recording_agree() {
-    agree(&made_up::windows());
-    agree(&made_up::silent());
+    assert_views_agree(&made_up::windows());
+    assert_views_agree(&made_up::silent());
     for name in ["1-amd.vmexit", "1-demo.vmexit", "1-silent.vmexit"] {
         let file =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/recording").join(name);
-        agree(&file::read(BufReader::new(File::open(file).unwrap())).unwrap());
+        assert_views_agree(&file::read(BufReader::new(File::open(file).unwrap())).unwrap());
     }
 }

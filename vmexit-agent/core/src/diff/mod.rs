@@ -141,7 +141,7 @@ impl Side {
             span: report.span.clone(),
             source: report.source,
             timing: report.timing,
-            times: report.source == ExitReporting::Exits && report.timing != Timing::Off,
+            times: report.has_times(),
         }
     }
 }

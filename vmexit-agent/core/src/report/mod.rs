@@ -75,6 +75,18 @@ pub struct Report {
     pub vms: Vec<VmReport>,
 }
 
+impl Report {
+    /// Whether KVM reported exits. If not, there are only counts of its other events.
+    pub fn has_exits(&self) -> bool {
+        self.source == ExitReporting::Exits
+    }
+
+    /// Whether durations of exits were measured.
+    pub fn has_times(&self) -> bool {
+        self.has_exits() && self.timing != Timing::Off
+    }
+}
+
 /// The time that a report covers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Span {

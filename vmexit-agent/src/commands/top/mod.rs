@@ -216,7 +216,7 @@ impl Top {
                 self.source.reset()?;
                 self.show();
             }
-            Effect::Step { on } => self.source.step(on, &mut self.state)?,
+            Effect::Step { forward } => self.source.step(forward, &mut self.state)?,
             Effect::Interval => self.source.set_period(self.state.interval()),
             Effect::Save => {
                 let message = match self.save().await {

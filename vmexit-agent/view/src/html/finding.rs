@@ -1,4 +1,4 @@
-//! What a VM's exits mean, as the first thing on its part of the page.
+//! Findings of a VM as HTML, at the top of its section of the page.
 
 use maud::{Markup, html};
 use vmexit_core::{
@@ -8,46 +8,50 @@ use vmexit_core::{
     units::{count, percent, rate},
 };
 
-use crate::explain::{OFFERED, blocks, capital, certainty, gain, names, shares, title};
+use crate::explain::{OFFERED, blocks, capital, certainty, gain, names, os_name, shares};
 
-/// All of a VM's findings; `exits` says whether exits were reported.
+/// All findings of a VM. Without `exits`, shares are those of events.
 pub(super) fn findings(vm: &VmReport, exits: bool) -> Markup {
     let assessment = &vm.assessment;
-    let mut said = Vec::new();
+    let mut given = Vec::new();
     html! {
         @if assessment.guest_os.os != Os::Unknown {
-            p.dim { "Taken for " (title(assessment.guest_os.os)) ": " (assessment.guest_os.because) "." }
+            p.dim { "Taken for " (os_name(assessment.guest_os.os)) ": " (assessment.guest_os.because) "." }
         }
-        @for finding in &assessment.findings { (of(finding, exits, &mut said)) }
+        @for finding in &assessment.findings { (article(finding, exits, &mut given)) }
         @if !assessment.healthy.is_empty() {
             details.healthy open {
                 summary { "Fine as it is" }
-                ul { @for healthy in &assessment.healthy { (fine(healthy, exits)) } }
+                ul { @for healthy in &assessment.healthy { (healthy_item(healthy, exits)) } }
             }
         }
     }
 }
 
-/// `said` is which remedies were given before, and for which finding.
-fn of<'a>(finding: &'a Finding, exits: bool, said: &mut Vec<(&'a Advice, &'static str)>) -> Markup {
+/// One finding. `given` has the remedies of earlier findings with the rule of the finding; they are not repeated.
+fn article<'a>(
+    finding: &'a Finding,
+    exits: bool,
+    given: &mut Vec<(&'a Advice, &'static str)>,
+) -> Markup {
     html! {
         article.finding {
             h3 { (capital(finding.title)) span.dim { " " (finding.rule) } }
             p { strong { (shares(&finding.figures, exits)) (gain(finding)) } }
             table.evidence { tbody { @for row in &finding.evidence { (evidence(row)) } } }
-            p { (prose(finding.cause)) }
+            p { (marked_up(finding.cause)) }
             @if !finding.devices.is_empty() {
                 p {
-                    "Its command line has these devices in QEMU: "
+                    "These devices are on QEMU's command line: "
                     (finding.devices.iter().map(|device| safe(device)).collect::<Vec<_>>().join(", ")) "."
                 }
             }
             @for advice in &finding.remedies {
-                @if let Some((_, rule)) = said.iter().find(|(before, _)| *before == advice) {
-                    p { (for_whom(advice.os)) "As for " (rule) "." }
+                @if let Some((_, rule)) = given.iter().find(|(before, _)| *before == advice) {
+                    p { (os_prefix(advice.os)) "See " (rule) "." }
                 } @else {
                     (remedy(advice))
-                    @let () = said.push((advice, finding.rule));
+                    @let () = given.push((advice, finding.rule));
                 }
             }
             p.dim { "Certainty: " (certainty(finding.confidence)) ". Sources: " (finding.sources.join("; ")) }
@@ -70,20 +74,20 @@ fn evidence(evidence: &Evidence) -> Markup {
 fn remedy(advice: &Advice) -> Markup {
     html! {
         p {
-            (for_whom(advice.os)) (prose(advice.action))
+            (os_prefix(advice.os)) (marked_up(advice.action))
             @if advice.offered { " " (OFFERED) }
         }
         @for (title, block) in blocks(advice) { p.dim { (title) } pre { (block) } }
-        @if let Some(inside) = advice.inside { p { (prose(inside)) } }
+        @if let Some(inside) = advice.inside { p { (marked_up(inside)) } }
     }
 }
 
-fn for_whom(os: Os) -> Markup {
-    html! { @if os != Os::Unknown { strong { (title(os)) ": " } } }
+fn os_prefix(os: Os) -> Markup {
+    html! { @if os != Os::Unknown { strong { (os_name(os)) ": " } } }
 }
 
-/// Text with commands between backticks.
-fn prose(text: &str) -> Markup {
+/// Text in which the parts between backticks are code.
+fn marked_up(text: &str) -> Markup {
     html! {
         @for (at, part) in text.split('`').enumerate() {
             @if at % 2 == 1 { code { (part) } } @else { (part) }
@@ -91,6 +95,6 @@ fn prose(text: &str) -> Markup {
     }
 }
 
-fn fine(healthy: &Healthy, exits: bool) -> Markup {
+fn healthy_item(healthy: &Healthy, exits: bool) -> Markup {
     html! { li { (healthy.title) " (" (shares(&healthy.figures, exits)) "): " (healthy.fine) "." } }
 }

@@ -1,4 +1,4 @@
-//! What a VM did over the span, as inline SVG: a column for each step, as high as its rate.
+//! Chart of a VM's rate over time as inline SVG, with a stacked column for each step.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -11,18 +11,21 @@ use vmexit_core::{
 
 use super::chart::{WIDTH, pixels};
 
-/// Names that have a colour of their own; all others share one.
+/// Number of names with their own colour; all others share one.
 const COLOURS: usize = 5;
+/// Name of the others.
 const OTHERS: &str = "others";
-/// Fewer steps tell nothing.
+/// Minimum number of steps of a chart.
 const FEWEST: usize = 3;
 
+/// Height of the columns, SVG units.
 const HEIGHT: f64 = 160.0;
+/// Height of the axis below them, SVG units.
 const AXIS: f64 = 24.0;
-/// Room for the rates beside the columns.
+/// Width of the rates to the left of the columns, SVG units.
 const RATES: f64 = 70.0;
 
-/// The chart with its legend, if there is anything to be seen; of exits, or events where there are none.
+/// The chart with its legend; `None` if there are too few steps or no exits. Without `exits`, it shows events.
 pub(super) fn figure(series: &[SeriesStep], exits: bool) -> Option<Markup> {
     let names = names(series);
     let most = series.iter().map(|step| per_second(step, total(step))).fold(0.0, f64::max);
@@ -30,7 +33,7 @@ pub(super) fn figure(series: &[SeriesStep], exits: bool) -> Option<Markup> {
     if series.len() < FEWEST || most <= 0.0 || seconds <= 0.0 {
         return None;
     }
-    let what = if exits { "exits" } else { "events" };
+    let counted = if exits { "exits" } else { "events" };
     let mut from = 0.0;
     let columns = series.iter().map(|step| {
         from += step.length();
@@ -41,7 +44,7 @@ pub(super) fn figure(series: &[SeriesStep], exits: bool) -> Option<Markup> {
     Some(html! {
         figure {
             svg viewBox=(format!("0 -12 {WIDTH} {}", HEIGHT + AXIS + 12.0)) role="img"
-                aria-label={ (what) " per second over the time, by kind" } {
+                aria-label={ (counted) " per second over the time, by kind" } {
                 @for share in [0.0, 0.5, 1.0] {
                     line.grid x1=(RATES) x2=(WIDTH) y1=(pixels(y(most * share))) y2=(pixels(y(most * share))) {}
                     text.figure text-anchor="end" x=(RATES - 8.0) y=(pixels(y(most * share) + 4.0)) {
@@ -66,7 +69,7 @@ pub(super) fn figure(series: &[SeriesStep], exits: bool) -> Option<Markup> {
                 text.figure text-anchor="end" x=(WIDTH) y=(HEIGHT + 16.0) { (format!("{seconds:.0} s")) }
             }
             figcaption {
-                (what) " per second:"
+                (counted) " per second:"
                 @for (colour, name) in names.iter().enumerate() {
                     span class={ "key c" (colour) } {} (safe(name))
                 }
@@ -75,7 +78,7 @@ pub(super) fn figure(series: &[SeriesStep], exits: bool) -> Option<Markup> {
     })
 }
 
-/// The names that have colours, those of most first; the last is of all others, where there are some.
+/// Names in order of their colours, most frequent first; the last is [`OTHERS`] if there are more names than colours.
 fn names(series: &[SeriesStep]) -> Vec<&str> {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for part in series.iter().flat_map(|step| &step.parts) {
@@ -88,16 +91,16 @@ fn names(series: &[SeriesStep]) -> Vec<&str> {
     names.into_iter().map(|(name, _)| name).chain(more.then_some(OTHERS)).collect()
 }
 
-/// A step's parts one on the other: the colour, what is below, the part and its name.
+/// Parts of a column from bottom to top: colour, number of exits below the part, number of exits, and name.
 fn stacked<'a>(step: &SeriesStep, names: &[&'a str]) -> Vec<(usize, u64, u64, &'a str)> {
     let mut below = 0;
     let mut parts = Vec::new();
     for (colour, &name) in names.iter().enumerate() {
-        let is_this = |of: &str| {
-            if colour == COLOURS { !names[..COLOURS].contains(&of) } else { of == name }
+        let has_colour = |part: &str| {
+            if colour == COLOURS { !names[..COLOURS].contains(&part) } else { part == name }
         };
-        let these = step.parts.iter().filter(|part| is_this(&part.name));
-        let samples: u64 = these.map(|part| part.samples).sum();
+        let coloured = step.parts.iter().filter(|part| has_colour(&part.name));
+        let samples: u64 = coloured.map(|part| part.samples).sum();
         if samples > 0 {
             parts.push((colour, below, samples, name));
         }
@@ -106,6 +109,7 @@ fn stacked<'a>(step: &SeriesStep, names: &[&'a str]) -> Vec<(usize, u64, u64, &'
     parts
 }
 
+/// Number of exits in a step.
 fn total(step: &SeriesStep) -> u64 {
     step.parts.iter().map(|part| part.samples).sum()
 }

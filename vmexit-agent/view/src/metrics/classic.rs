@@ -1,5 +1,5 @@
-//! Families in Prometheus's text format, for clients that do not ask for OpenMetrics: a counter's family has the name of
-//! its samples, and there is no unit.
+//! Prometheus's text format, for clients that do not request OpenMetrics. The family of a counter has the name of its
+//! samples, and families have no unit.
 
 use prometheus::{
     TextEncoder,
@@ -8,14 +8,17 @@ use prometheus::{
 
 use super::families::{Family, FamilyType, PREFIX, SeriesValue};
 
-/// All families as text; those without a series are left out.
+/// The families as text, without those that have no series.
+///
+/// # Errors
+/// A family that the encoder rejects; none is expected.
 pub(super) fn encode(families: &[Family]) -> Result<String, prometheus::Error> {
     let families: Vec<MetricFamily> =
-        families.iter().filter(|family| !family.series.is_empty()).map(of).collect();
+        families.iter().filter(|family| !family.series.is_empty()).map(encoded).collect();
     TextEncoder::new().encode_to_string(&families)
 }
 
-fn of(family: &Family) -> MetricFamily {
+fn encoded(family: &Family) -> MetricFamily {
     let unit = if family.seconds { "_seconds" } else { "" };
     let (total, kind) = match family.kind {
         FamilyType::Counter => ("_total", MetricType::COUNTER),
@@ -60,7 +63,7 @@ fn metric(kind: FamilyType, labels: &[(&'static str, String)], value: &SeriesVal
     metric
 }
 
-/// Buckets of this format are cumulative; the encoder adds the infinite one.
+/// A histogram with cumulative buckets. The encoder adds the infinite one.
 fn histogram(sum: f64, count: u64, buckets: &[(f64, u64)]) -> Histogram {
     let mut histogram = Histogram::default();
     let cumulative = buckets.iter().scan(0, |all, &(bound, count)| {

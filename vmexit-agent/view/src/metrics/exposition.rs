@@ -1,10 +1,10 @@
-//! All metrics as text, in the two formats that Prometheus reads.
+//! The metrics as text, in both formats that Prometheus reads.
 
 use std::fmt;
 
 use super::{Totals, classic, families::families, open_metrics};
 
-/// Usage of the agent itself.
+/// Resource usage of the agent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AgentUsage {
     /// CPU time, user and system, seconds.
@@ -22,10 +22,10 @@ pub struct Exposition {
     pub classic: String,
 }
 
-/// Why metrics can't be written.
+/// A format in which the metrics cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ExpositionError {
-    /// OpenMetrics.
+    /// The OpenMetrics text format.
     #[error("OpenMetrics: {0}")]
     Open(#[from] fmt::Error),
     /// Prometheus's text format.
@@ -33,10 +33,10 @@ pub enum ExpositionError {
     Classic(#[from] prometheus::Error),
 }
 
-/// Writes all metrics.
+/// Writes all metrics in both formats.
 ///
 /// # Errors
-/// None that is known: a string takes all that is written to it, and no family is empty.
+/// The encoders' own errors. None is expected: writing to a string does not fail, and no family is empty.
 pub fn expose(totals: &Totals, own: AgentUsage) -> Result<Exposition, ExpositionError> {
     let families = families(totals, own);
     Ok(Exposition { classic: classic::encode(&families)?, open: open_metrics::encode(families)? })
@@ -52,9 +52,9 @@ mod tests {
         *,
     };
 
-    /// A label as Prometheus reads it: what is between its quotes, and what is behind them
-    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
-    fn read(text: &str) -> Option<(String, &str)> {
+    /// Parses a quoted label value (<https://prometheus.io/docs/instrumenting/exposition_formats/>); returns the value
+    /// and the text after the closing quote.
+    fn parse_label(text: &str) -> Option<(String, &str)> {
         let (mut value, mut chars) = (String::new(), text.strip_prefix('"')?.chars());
         loop {
             match chars.next()? {
@@ -71,18 +71,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_stays_between_its_quotes(name in nasty(), uuid in nasty()) {
-            let who = VmId { name: name.clone(), uuid: uuid.clone(), domain: String::new() };
-            let vms = [(who, VmTotals::default())].into();
+        fn expose_of_any_name_keeps_it_in_quotes(name in nasty(), uuid in nasty()) {
+            let id = VmId { name: name.clone(), uuid: uuid.clone(), domain: String::new() };
+            let vms = [(id, VmTotals::default())].into();
             let Exposition { open, classic } =
                 expose(&Totals { vms, ..Totals::default() }, AgentUsage::default()).unwrap();
             for text in [open, classic] {
                 let start = "vmexit_vm_vcpus{vm=";
                 let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(start)).collect();
                 prop_assert_eq!(lines.len(), 1);
-                let (read_name, rest) = read(lines[0]).unwrap();
-                let (read_uuid, rest) = read(rest.strip_prefix(",uuid=").unwrap()).unwrap();
-                prop_assert_eq!((read_name, read_uuid), (safe(&name), safe(&uuid)));
+                let (parsed_name, rest) = parse_label(lines[0]).unwrap();
+                let (parsed_uuid, rest) = parse_label(rest.strip_prefix(",uuid=").unwrap()).unwrap();
+                prop_assert_eq!((parsed_name, parsed_uuid), (safe(&name), safe(&uuid)));
                 prop_assert_eq!(rest, ",domain=\"\"} 0");
             }
         }

@@ -1,25 +1,32 @@
-//! All metrics as families of series, before they are text: names, units and labels by Prometheus's conventions.
+//! Families of metrics, independent of the text format. Names, units and labels follow Prometheus's conventions
+//! (<https://prometheus.io/docs/practices/naming/>).
 
-use vmexit_core::{escape::safe, report::ExitReporting};
+use vmexit_core::{escape::safe, report::ExitReporting, sampling::SamplingCost};
 
 use super::{AgentUsage, Labels, Totals, VmId, VmTotals};
 
-/// What all names begin with.
+/// Prefix of all names.
 pub(super) const PREFIX: &str = "vmexit";
 
-/// Series of one name.
+/// Series of a family: labels and value of each.
+pub(super) type Series = Vec<(Labels, SeriesValue)>;
+
+/// All series of one name.
 #[derive(Debug)]
 pub(super) struct Family {
-    /// Without [`PREFIX`], unit and `_total`.
+    /// Name without [`PREFIX`], unit and `_total`.
     pub name: &'static str,
-    /// A sentence without its full stop.
+    /// Description without its full stop.
     pub help: &'static str,
+    /// Type of the metric.
     pub kind: FamilyType,
-    /// The unit is seconds; else there is none.
+    /// Whether the unit is seconds; otherwise the family has no unit.
     pub seconds: bool,
-    pub series: Vec<(Labels, SeriesValue)>,
+    /// Labels and value of each series.
+    pub series: Series,
 }
 
+/// Type of a metric, in Prometheus's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FamilyType {
     Counter,
@@ -27,24 +34,23 @@ pub(super) enum FamilyType {
     Histogram,
 }
 
+/// Value of a series.
 #[derive(Clone, Debug)]
 pub(super) enum SeriesValue {
+    /// An integer.
     Count(u64),
+    /// A number of seconds or a ratio.
     Number(f64),
-    /// SeriesSum, number of observations, and upper bounds with the number of observations in each bucket alone.
-    Distribution {
-        sum: f64,
-        count: u64,
-        buckets: Vec<(f64, u64)>,
-    },
+    /// Sum and number of observations; upper bound and number of observations of each bucket, not cumulative.
+    Distribution { sum: f64, count: u64, buckets: Vec<(f64, u64)> },
 }
 
 impl Family {
-    fn counter(name: &'static str, help: &'static str, series: Vec<(Labels, SeriesValue)>) -> Self {
+    fn counter(name: &'static str, help: &'static str, series: Series) -> Self {
         Self { name, help, kind: FamilyType::Counter, seconds: false, series }
     }
 
-    fn gauge(name: &'static str, help: &'static str, series: Vec<(Labels, SeriesValue)>) -> Self {
+    fn gauge(name: &'static str, help: &'static str, series: Series) -> Self {
         Self { name, help, kind: FamilyType::Gauge, seconds: false, series }
     }
 
@@ -53,23 +59,24 @@ impl Family {
     }
 }
 
-/// All families, in the order in which they are written.
+/// All families, in output order.
 pub(super) fn families(totals: &Totals, own: AgentUsage) -> Vec<Family> {
-    let mut families = of_vms(totals);
-    families.extend(of_host(totals));
+    let mut families = vm_families(totals);
+    families.extend(host_families(totals));
     families.extend([
-        Family::counter("agent_cpu", "CPU time of the agent", alone(own.cpu_seconds)).seconds(),
+        Family::counter("agent_cpu", "CPU time of the agent", unlabelled(own.cpu_seconds))
+            .seconds(),
         Family::gauge(
             "agent_resident_bytes",
             "Resident memory of the agent",
-            alone(own.resident_bytes),
+            unlabelled(own.resident_bytes),
         ),
     ]);
     families
 }
 
-fn of_vms(totals: &Totals) -> Vec<Family> {
-    let info = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+fn vm_families(totals: &Totals) -> Vec<Family> {
+    let info = |vm: &VmTotals, labels: &Labels| -> Series {
         let about = |pid: &u32| {
             let more =
                 [("pid", pid.to_string()), ("vmm", safe(&vm.vmm)), ("machine", safe(&vm.machine))];
@@ -77,19 +84,19 @@ fn of_vms(totals: &Totals) -> Vec<Family> {
         };
         vm.pids.iter().map(about).collect()
     };
-    let findings = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+    let findings = |vm: &VmTotals, labels: &Labels| -> Series {
         let finding =
             |rule: &&str| (with(labels, [("rule", (*rule).to_owned())]), SeriesValue::Count(1));
         vm.findings.iter().map(finding).collect()
     };
-    let exits = |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+    let exits = |vm: &VmTotals, labels: &Labels| -> Series {
         let exit = |(reason, exit): (&String, &(super::SeriesSum, bool))| {
             (with(labels, [("reason", safe(reason))]), SeriesValue::Count(exit.0.samples))
         };
         vm.exits.iter().map(exit).collect()
     };
     let times = |waiting: bool| {
-        move |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+        move |vm: &VmTotals, labels: &Labels| -> Series {
             let of_kind = vm.exits.iter().filter(|(_, (_, waits))| *waits == waiting);
             of_kind
                 .map(|(reason, (sum, _))| {
@@ -102,7 +109,7 @@ fn of_vms(totals: &Totals) -> Vec<Family> {
         move |vm: &VmTotals, labels: &Labels| vec![(labels.clone(), value(vm))]
     };
     let rows = |value: fn(super::SeriesSum) -> SeriesValue| {
-        move |vm: &VmTotals, labels: &Labels| -> Vec<(Labels, SeriesValue)> {
+        move |vm: &VmTotals, labels: &Labels| -> Series {
             let tables = vm.details.iter();
             tables
                 .flat_map(|(event, rows)| {
@@ -112,7 +119,7 @@ fn of_vms(totals: &Totals) -> Vec<Family> {
                 .collect()
         }
     };
-    let each = |series: &dyn Fn(&VmTotals, &Labels) -> Vec<(Labels, SeriesValue)>| {
+    let each = |series: &dyn Fn(&VmTotals, &Labels) -> Series| {
         totals.vms.iter().flat_map(|(id, vm)| series(vm, &labels(id))).collect()
     };
     vec![
@@ -178,7 +185,7 @@ fn of_vms(totals: &Totals) -> Vec<Family> {
     ]
 }
 
-fn of_host(totals: &Totals) -> Vec<Family> {
+fn host_families(totals: &Totals) -> Vec<Family> {
     let lost = &totals.lost;
     let causes = [
         ("no_entry", lost.no_entry),
@@ -193,10 +200,10 @@ fn of_host(totals: &Totals) -> Vec<Family> {
     let missed =
         missed.map(|(name, &count)| (vec![("tracepoint", safe(name))], SeriesValue::Count(count)));
     let ratio =
-        |percent: Option<f64>| percent.map_or_else(Vec::new, |percent| alone(percent / 100.0));
+        |percent: Option<f64>| percent.map_or_else(Vec::new, |percent| unlabelled(percent / 100.0));
     let sampling = totals.sampling.as_ref();
     vec![
-        Family::counter("observed", "Exits seen, of all VMs", alone(totals.observed)),
+        Family::counter("observed", "Exits seen, of all VMs", unlabelled(totals.observed)),
         Family::counter(
             "lost",
             "Exits seen and not recorded, by cause; unmatched: events without an exit, of vCPUs over \
@@ -211,30 +218,30 @@ fn of_host(totals: &Totals) -> Vec<Family> {
         Family::counter(
             "unmatched_events",
             "Events that no exit in flight was found for",
-            alone(totals.unmatched),
+            unlabelled(totals.unmatched),
         ),
         Family::gauge(
             "silent",
             "1 where this host's KVM reports events but no exits: only events are counted",
-            alone(u64::from(totals.source == Some(ExitReporting::Silent))),
+            unlabelled(u64::from(totals.source == Some(ExitReporting::Silent))),
         ),
-        Family::counter("intervals", "Readings of the counters", alone(totals.intervals)),
+        Family::counter("intervals", "Readings of the counters", unlabelled(totals.intervals)),
         Family::counter(
             "watched",
             "Time in which exits were counted",
-            alone(totals.watched_seconds),
+            unlabelled(totals.watched_seconds),
         )
         .seconds(),
         Family::counter(
             "unwatched",
             "Time in which exits were not counted, for which sums are extrapolated",
-            alone(totals.unwatched_seconds),
+            unlabelled(totals.unwatched_seconds),
         )
         .seconds(),
         Family::gauge(
             "timed_ratio",
             "Share of exits that were timed in the last interval",
-            alone(totals.timed_ratio),
+            unlabelled(totals.timed_ratio),
         ),
         Family::gauge(
             "budget_ratio",
@@ -244,13 +251,13 @@ fn of_host(totals: &Totals) -> Vec<Family> {
         Family::gauge(
             "cost_ratio",
             "What measuring took of it in the last interval, kernel side and agent",
-            ratio(sampling.and_then(|sampling| sampling.percent())),
+            ratio(sampling.and_then(SamplingCost::percent)),
         ),
     ]
 }
 
-/// A value without labels.
-fn alone(value: impl Into<SeriesValue>) -> Vec<(Labels, SeriesValue)> {
+/// A single series without labels.
+fn unlabelled(value: impl Into<SeriesValue>) -> Series {
     vec![(Labels::new(), value.into())]
 }
 

@@ -1,7 +1,7 @@
-//! What has been counted since the agent began, for Prometheus: a report for each interval comes in, sums
-//! that only grow go out, by VM. [`expose`] writes them.
+//! Metrics for Prometheus. [`Totals`] sums the reports of all intervals since the agent started, per VM, and
+//! [`expose`] writes the sums as text.
 //!
-//! Rows of details are as many as guests like, series must be few: see [`MOST_ROWS`].
+//! A guest determines how many rows a table of details has. [`MOST_ROWS`] limits the number of series.
 
 mod classic;
 mod exposition;
@@ -11,11 +11,12 @@ mod open_metrics;
 mod rows;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use vmexit_core::{
+    escape::safe,
     event::Event,
     report::{ExitReporting, Lost, Report, Stats, VmReport},
     sampling::SamplingCost,
@@ -28,32 +29,38 @@ pub use self::{
 };
 use self::{histogram::Histogram, rows::Rows};
 
-/// Series of a VM that has ended stay for so long: the last scrape is to have its last exits.
-const STAYS: Duration = Duration::from_secs(300);
+/// Time for which the series of an ended VM are kept, so that a scrape gets its last exits.
+const RETENTION: Duration = Duration::from_secs(300);
 
-/// VmId a VM is: what its series are told apart by. One that comes back continues them.
+/// Identity of a VM in the metrics. A VM with the identity of an earlier one continues its series.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VmId {
-    /// Its name: unescaped.
+    /// Name as displayed.
     pub name: String,
-    /// Its UUID, if it has one.
+    /// UUID; empty for a VM without one.
     pub uuid: String,
-    /// Its name again, if libvirt started it.
+    /// Name of the libvirt domain; empty for a VM that libvirt did not start.
     pub domain: String,
 }
 
 impl VmId {
     fn of(vm: &VmReport, guest: Option<&vm::Vm>) -> Self {
-        let uuid = guest.and_then(|guest| guest.uuid.clone()).unwrap_or_default();
-        let domain = guest.filter(|guest| guest.libvirt).map(|guest| guest.name.clone());
-        Self { name: vm.name.clone(), uuid, domain: domain.unwrap_or_default() }
+        // Two names that are displayed alike must not make two series with the same labels: Prometheus would reject
+        // the whole scrape.
+        let uuid = guest.and_then(|guest| guest.uuid.as_deref()).map(safe);
+        let domain = guest.filter(|guest| guest.libvirt).map(|guest| safe(&guest.name));
+        Self {
+            name: safe(&vm.name),
+            uuid: uuid.unwrap_or_default(),
+            domain: domain.unwrap_or_default(),
+        }
     }
 }
 
-/// Labels of a series.
+/// Labels of a series: names and values.
 type Labels = Vec<(&'static str, String)>;
 
-/// Exits or events, and their time.
+/// Number of exits or events and the sum of their durations.
 #[derive(Clone, Copy, Debug, Default)]
 struct SeriesSum {
     samples: u64,
@@ -61,7 +68,7 @@ struct SeriesSum {
 }
 
 impl SeriesSum {
-    /// As many times over as there was time for each second that was watched.
+    /// Figures of a row, multiplied by `scale`.
     fn of(stats: &Stats, scale: f64) -> Self {
         Self { samples: scaled(stats.samples, scale), ns: scaled(stats.total_ns, scale) }
     }
@@ -80,24 +87,27 @@ fn scaled(number: u64, scale: f64) -> u64 {
     if scale == 1.0 { number } else { (number as f64 * scale).round() as u64 }
 }
 
-/// What one VM has done.
+/// Sums of one VM.
 #[derive(Clone, Debug, Default)]
 struct VmTotals {
+    /// Processes of the last interval: several if VMs share a name and have no UUID.
     pids: Vec<u32>,
     vcpus: usize,
     vmm: String,
     machine: String,
-    /// By exit reason, and whether that is waiting.
+    /// By exit reason; the flag is set if the vCPU waits in it.
     exits: BTreeMap<String, (SeriesSum, bool)>,
     handled: Histogram,
     userspace_ns: u64,
     polled_ns: u64,
     details: BTreeMap<Event, Rows>,
-    findings: Vec<&'static str>,
+    /// Rules with a finding in the last interval.
+    findings: BTreeSet<&'static str>,
+    /// End of the last interval with the VM.
     seen: Option<Instant>,
 }
 
-/// All of it.
+/// Sums over all intervals since the agent started.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     vms: BTreeMap<VmId, VmTotals>,
@@ -115,13 +125,15 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds an interval, and forgets VMs that have ended some time ago.
+    /// Adds the report of an interval that ended at `now`, and drops VMs that ended five minutes ago or earlier.
+    /// `guests` are the VMs that were found in the interval.
     pub fn add(&mut self, report: &Report, guests: &[vm::Vm], now: Instant) {
         let span = &report.span;
         self.watched_seconds += span.seconds;
         self.unwatched_seconds += span.unwatched_seconds;
         self.timed_ratio = report.timing.ratio();
         self.sampling = report.sampling;
+        // Counts of a sampled interval stand for all of its time.
         let scale = if span.seconds > 0.0 { span.length() / span.seconds } else { 1.0 };
         for vm in self.vms.values_mut() {
             vm.pids.clear();
@@ -131,7 +143,7 @@ impl Totals {
             let guest = guests.iter().find(|guest| guest.pid == vm.pid);
             self.vms.entry(VmId::of(vm, guest)).or_default().add(vm, guest, scale, now);
         }
-        self.vms.retain(|_, vm| vm.seen.is_some_and(|seen| now.duration_since(seen) < STAYS));
+        self.vms.retain(|_, vm| vm.seen.is_some_and(|seen| now.duration_since(seen) < RETENTION));
         let accounting = &report.accounting;
         self.observed += accounting.observed;
         self.unmatched += accounting.unmatched;
@@ -144,7 +156,7 @@ impl Totals {
         for (tracepoint, missed) in &accounting.missed {
             *self.missed.entry(tracepoint.clone()).or_default() += missed;
         }
-        // A host that is silent for an interval is not silent for good, and the other way round.
+        // An interval without events does not tell whether this host's KVM reports exits.
         if report.source != ExitReporting::Nothing {
             self.source = Some(report.source);
         }

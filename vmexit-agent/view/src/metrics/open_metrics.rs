@@ -1,4 +1,4 @@
-//! Families in the OpenMetrics text format.
+//! The OpenMetrics text format.
 
 use std::fmt;
 
@@ -11,7 +11,10 @@ use prometheus_client::{
 
 use super::families::{Family, FamilyType, PREFIX, SeriesValue};
 
-/// All families as text.
+/// The families as text.
+///
+/// # Errors
+/// None is expected: writing to a string does not fail.
 pub(super) fn encode(families: Vec<Family>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Families(families)));
@@ -20,6 +23,7 @@ pub(super) fn encode(families: Vec<Family>) -> Result<String, fmt::Error> {
     Ok(out)
 }
 
+/// The families as a collector, which is the encoder's input.
 #[derive(Debug)]
 struct Families(Vec<Family>);
 

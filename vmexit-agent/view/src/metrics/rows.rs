@@ -1,4 +1,4 @@
-//! Which rows of a table have series of their own: bounded, whatever a guest does.
+//! Selection of the rows of a table that have their own series. Their number is limited, since guests choose the rows.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -12,18 +12,18 @@ use vmexit_core::{
 use super::{Labels, SeriesSum};
 use crate::subject::number as subject_number;
 
-/// Rows of a table that have series of their own; what all others had is one series more. A row that has one
-/// keeps it until nothing came for it in 30 intervals and another wants it.
+/// Maximum number of rows per table with their own series. All other rows share one more series. A row keeps its
+/// series until it has been idle for 30 intervals and another row needs it.
 pub const MOST_ROWS: usize = 24;
 
-/// Those intervals.
+/// Intervals without exits after which a row's series can be replaced.
 const IDLE: u32 = 30;
 
-/// What a series is of: a row of a table of details, by the same parts as in JSON.
+/// Identity of a row in a table of details. JSON has the same fields.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RowId {
     kind: Kind,
-    /// `None` for what found no row of its own in the kernel.
+    /// `None` for the kind's `other` row.
     number: Option<u64>,
     direction: Option<Direction>,
 }
@@ -34,45 +34,46 @@ impl RowId {
         Self { kind, number, direction }
     }
 
-    /// Number as in the live view and in reports: ports and addresses hexadecimal.
+    /// The number as reports show it: ports and addresses are hexadecimal.
     fn number(&self) -> String {
         self.number.map_or_else(|| OTHER.into(), |number| subject_number(self.kind, number))
     }
 }
 
-/// The number of the series of all rows without one of their own.
+/// Label `number` of rows without a number and of the shared series.
 const OTHER: &str = "other";
 
-/// A series.
+/// The series of one row.
 #[derive(Clone, Debug, Default)]
 struct RowSeries {
-    /// The device, or the name that Linux has; empty where there is none. It is guessed until the VM has
+    /// Device, or Linux's name of the number; empty if neither is known. The device is a guess until QEMU has
     /// answered.
     name: String,
     sum: SeriesSum,
-    /// Intervals since something came.
+    /// Intervals since the last exit.
     idle: u32,
 }
 
-/// The rows of one table.
+/// The series of one table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
     own: BTreeMap<RowId, RowSeries>,
+    /// The shared series.
     others: SeriesSum,
 }
 
 impl Rows {
-    /// Adds what came in an interval.
+    /// Adds the rows of an interval, with counts and times multiplied by `scale`.
     pub(super) fn add(&mut self, rows: &[Detail], scale: f64) {
         for series in self.own.values_mut() {
             series.idle = series.idle.saturating_add(1);
         }
         let mut rows: Vec<&Detail> = rows.iter().filter(|row| row.stats.samples > 0).collect();
-        // Those that come most often have the first choice.
+        // If there is room for some new rows only, the most frequent get a series.
         rows.sort_by_key(|row| Reverse(row.stats.samples));
         for row in rows {
             let (key, sum) = (RowId::of(row), SeriesSum::of(&row.stats, scale));
-            if self.own.contains_key(&key) || self.has_room() {
+            if self.own.contains_key(&key) || self.make_room() {
                 let series = self.own.entry(key).or_default();
                 series.sum.add(sum);
                 series.name = name(row);
@@ -83,7 +84,9 @@ impl Rows {
         }
     }
 
-    fn has_room(&mut self) -> bool {
+    /// Makes room for one more series, if necessary by dropping the row that has been idle longest; returns whether
+    /// there is room.
+    fn make_room(&mut self) -> bool {
         if self.own.len() >= MOST_ROWS {
             let idlest = self.own.iter().max_by_key(|(_, series)| series.idle);
             let idlest = idlest.filter(|(_, series)| series.idle >= IDLE);
@@ -93,14 +96,14 @@ impl Rows {
         true
     }
 
-    /// Labels and sums: rows with a series of their own, then all others together if there were any.
+    /// Labels and sums of all series; the shared one is last, and missing if no row needed it.
     pub(super) fn series(&self) -> impl Iterator<Item = (Labels, SeriesSum)> {
         let own = self.own.iter().map(|(id, series)| {
             let direction = id.direction.map_or("", Direction::name);
             (labels(kind::name(id.kind), id.number(), direction, safe(&series.name)), series.sum)
         });
         let others = (self.others.samples > 0).then_some(self.others);
-        // Without a kind: of all kinds of the table.
+        // No kind: the shared series can have several.
         own.chain(others.map(|sum| (labels("", OTHER.into(), "", String::new()), sum)))
     }
 }

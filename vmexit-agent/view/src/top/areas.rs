@@ -1,44 +1,51 @@
-//! Which part of the terminal shows what. Drawing and clicks go by the same areas.
+//! Layout of the screen, for drawing and for clicks.
 
 use ratatui::layout::{Constraint, Layout, Rect};
 
 use super::state::{Screen, State, Tab, TableId};
 
-/// Columns from which on a distribution stands beside its table.
+/// Minimum width of a screen that has the distribution to the right of its table, columns.
 const WIDE: u16 = 140;
 
-/// Columns that it then has.
+/// Width of a distribution to the right of its table, columns.
 const BESIDE: u16 = 68;
 
-/// Lines that it has at most.
+/// Maximum height of a distribution, lines.
 const HIGHEST: u16 = 20;
 
-/// Columns at the left of a table for the cursor and marks.
+/// Width of the cursor and marks to the left of a table, columns.
 pub(super) const MARKER: u16 = 2;
 
-/// Lines of a distribution below its table, its title included: the fewest and the most.
+/// Minimum and maximum height of a distribution below its table, including its title, lines.
 const BELOW: (u16, u16) = (7, 14);
 
-/// Lines of a table that a distribution leaves at least, titles included.
+/// Minimum height of a table above a distribution, including its titles, lines.
 const TABLE: u16 = 6;
 
-/// The parts, from top to bottom; one without lines is not there.
+/// Areas of the screen, from top to bottom. An area without lines is not displayed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Areas {
+    /// Host, totals and time.
     pub(super) title: Rect,
+    /// Warnings.
     pub(super) banners: Rect,
-    /// What is open, and its figures.
+    /// Name and figures of the open screen.
     pub(super) heading: Rect,
+    /// Titles of the VM's tables.
     pub(super) tabs: Rect,
+    /// The table with its column titles.
     pub(super) table: Rect,
-    /// The distribution of the selected or open row.
+    /// Distribution of the selected or open row.
     pub(super) distribution: Rect,
-    /// The trend of the open row.
+    /// Trend of the open row.
     pub(super) trend: Rect,
+    /// First finding of the open or selected VM.
     pub(super) findings: Rect,
+    /// Filter, message or hints.
     pub(super) status: Rect,
 }
 
+/// The areas of a screen of size `area`.
 pub(super) fn areas(state: &State, area: Rect) -> Areas {
     let (heading, tabs) = match state.path().last() {
         None => (0, 0),
@@ -51,7 +58,7 @@ pub(super) fn areas(state: &State, area: Rect) -> Areas {
         Constraint::Length(heading),
         Constraint::Length(tabs),
         Constraint::Fill(1),
-        Constraint::Length(u16::from(state.found().is_some())),
+        Constraint::Length(u16::from(state.vm_with_findings().is_some())),
         Constraint::Length(1),
     ];
     let [title, banners, heading, tabs, body, findings, status] =
@@ -65,7 +72,7 @@ pub(super) fn areas(state: &State, area: Rect) -> Areas {
         TableId::Tab(_) => {
             [areas.table, areas.distribution] = with_distribution(body);
         }
-        TableId::OfRow => {
+        TableId::RowVcpus => {
             let [charts, table] = if body.width >= WIDE {
                 Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(body)
             } else {
@@ -81,7 +88,7 @@ pub(super) fn areas(state: &State, area: Rect) -> Areas {
     areas
 }
 
-/// A table, and a distribution beside or below it if there is room for that.
+/// Areas of a table, and of a distribution to the right of it or below it, if that fits.
 fn with_distribution(body: Rect) -> [Rect; 2] {
     if body.width >= WIDE {
         let parts = [Constraint::Fill(1), Constraint::Length(BESIDE)];

@@ -1,53 +1,58 @@
-//! The columns of all tables, as data: what they are called, how wide they are, and which of them go
-//! first where a screen is narrow.
+//! Columns of all tables: titles, widths, and priorities on narrow screens.
 
 use self::{
     Figure as F,
     Needs::{Exits, Nothing, Times, Userspace},
 };
-use super::state::Show;
+use super::state::FigureContext;
 use crate::figure::Figure;
 
-/// What must be known for a column to say anything.
+/// Data without which a column has no values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Needs {
     Nothing,
+    /// Exits, not only other events.
     Exits,
+    /// Durations.
     Times,
+    /// Time in userspace.
     Userspace,
 }
 
 /// One column.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Column {
-    /// Its name in the configuration file.
+    /// Name in the configuration file.
     pub id: &'static str,
-    /// Above it.
+    /// Title; that of a [`Figure::Label`] or [`Figure::Name`] depends on the table.
     title: &'static str,
-    /// Above it while absolute figures are shown.
+    /// Title while absolute figures are displayed.
     absolute: &'static str,
+    /// Value of the cells.
     pub(super) figure: Figure,
+    /// Minimum width, columns of the terminal.
     width: u16,
-    /// As wide as it may get where there is room.
+    /// Maximum width, columns of the terminal.
     widest: u16,
-    /// Which goes first where there is none: the highest; 0 stays.
+    /// Columns with the highest number are left out first on a narrow screen; those with 0 are never left out.
     priority: u8,
-    /// Whether its cells end where it ends.
+    /// Whether cells are right-aligned.
     pub(super) right: bool,
     needs: Needs,
 }
 
-/// A set of columns: tables of the same kind of row have the same.
+/// A set of columns. Tables with the same kind of row share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Set {
-    /// VMs.
+    /// Columns of the list of VMs.
     Vms,
-    /// Exit reasons, and what exits were for.
+    /// Columns of exit reasons and details.
     Rows,
-    /// vCPUs.
+    /// Columns of the vCPUs of a VM.
     Vcpus,
 }
 
+/// A left-aligned column; its width is given as minimum and maximum.
 const fn text(
     id: &'static str,
     title: &'static str,
@@ -59,6 +64,7 @@ const fn text(
     Column { id, title, absolute: title, figure, width, widest, priority, right: false, needs }
 }
 
+/// A right-aligned column of fixed width; its titles are given for shares and for absolute figures.
 const fn number(
     id: &'static str,
     (title, absolute): (&'static str, &'static str),
@@ -72,7 +78,7 @@ const fn number(
 
 #[rustfmt::skip]
 static VMS: [Column; 10] = [
-    text("vm", "VM", F::What, (10, 40), 0, Nothing),
+    text("vm", "VM", F::Label, (10, 40), 0, Nothing),
     number("pid", ("PID", "PID"), F::Process, 7, 6, Nothing),
     number("vcpus", ("vCPUs", "vCPUs"), F::Vcpus, 6, 5, Nothing),
     number("exits", ("Exits/s", "Exits/s"), F::Rate, 9, 0, Nothing),
@@ -86,7 +92,7 @@ static VMS: [Column; 10] = [
 
 #[rustfmt::skip]
 static ROWS: [Column; 13] = [
-    text("what", "", F::What, (14, 24), 0, Nothing),
+    text("what", "", F::Label, (14, 24), 0, Nothing),
     text("name", "", F::Name, (14, 44), 1, Nothing),
     number("rate", ("Rate/s", "Rate/s"), F::Rate, 9, 0, Nothing),
     number("samples", ("Samples%", "Samples"), F::Samples, 11, 1, Nothing),
@@ -103,7 +109,7 @@ static ROWS: [Column; 13] = [
 
 #[rustfmt::skip]
 static VCPUS: [Column; 8] = [
-    text("vcpu", "vCPU", F::What, (8, 8), 0, Nothing),
+    text("vcpu", "vCPU", F::Label, (8, 8), 0, Nothing),
     number("thread", ("Thread", "Thread"), F::Process, 8, 3, Nothing),
     number("exits", ("Exits/s", "Exits/s"), F::Rate, 9, 0, Nothing),
     number("samples", ("Exits", "Exits"), F::Samples, 11, 2, Nothing),
@@ -114,11 +120,11 @@ static VCPUS: [Column; 8] = [
 ];
 
 impl Set {
-    /// All of them, by their names in the configuration file.
+    /// All sets, with their names in the configuration file.
     pub const ALL: [(&'static str, Self); 3] =
         [("vms", Self::Vms), ("rows", Self::Rows), ("vcpus", Self::Vcpus)];
 
-    /// Its columns, from left to right.
+    /// Columns of the set, from left to right.
     pub fn columns(self) -> &'static [Column] {
         match self {
             Self::Vms => &VMS,
@@ -129,8 +135,8 @@ impl Set {
 }
 
 impl Column {
-    /// Whether it has anything to say.
-    pub(super) fn says(&self, show: Show) -> bool {
+    /// Whether the column has values.
+    pub(super) fn is_known(&self, show: FigureContext) -> bool {
         match self.needs {
             Nothing => true,
             Exits => show.exits,
@@ -139,7 +145,8 @@ impl Column {
         }
     }
 
-    pub(super) fn title(&self, show: Show) -> &'static str {
+    /// Title of the column.
+    pub(super) fn title(&self, show: FigureContext) -> &'static str {
         match self.figure {
             F::Rate if !show.exits => "Events/s",
             _ if show.absolute => self.absolute,
@@ -148,8 +155,8 @@ impl Column {
     }
 }
 
-/// Which of these columns fit into so many, with one between them, and how wide each is. Nothing of it
-/// depends on what is in the rows, so columns stay where they are.
+/// The columns that fit into a width of `room` with one space between them, each with its width. The result does not
+/// depend on the rows, so columns do not move from interval to interval.
 pub(super) fn fit(columns: Vec<&'static Column>, room: u16) -> Vec<(&'static Column, u16)> {
     let mut by_priority = columns.clone();
     by_priority.sort_by_key(|column| column.priority);
@@ -185,16 +192,16 @@ pub(super) fn fit(columns: Vec<&'static Column>, room: u16) -> Vec<(&'static Col
 mod tests {
     use super::*;
 
-    const SHOW: Show =
-        Show { absolute: false, exits: true, times: true, userspace: true, seconds: 1.0 };
+    const SHOW: FigureContext =
+        FigureContext { absolute: false, exits: true, times: true, userspace: true, seconds: 1.0 };
 
     fn widths(set: Set, room: u16) -> Vec<(&'static str, u16)> {
-        let columns = set.columns().iter().filter(|column| column.says(SHOW)).collect();
+        let columns = set.columns().iter().filter(|column| column.is_known(SHOW)).collect();
         fit(columns, room).iter().map(|(column, width)| (column.id, *width)).collect()
     }
 
     #[test]
-    fn a_narrow_screen_has_what_matters() {
+    fn fit_on_narrow_screen_keeps_main_columns() {
         let names = |set| widths(set, 78).iter().map(|(id, _)| *id).collect::<Vec<_>>();
         assert_eq!(
             names(Set::Vms),
@@ -205,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_fills_the_screen_and_no_more() {
+    fn fit_fills_the_room_unless_columns_are_at_their_widest() {
         for (_, set) in Set::ALL {
             for room in 60..400 {
                 let widths = widths(set, room);
@@ -220,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique() {
+    fn column_ids_are_unique_within_a_set() {
         for (_, set) in Set::ALL {
             for (at, column) in set.columns().iter().enumerate() {
                 assert!(set.columns()[..at].iter().all(|other| other.id != column.id));

@@ -1,4 +1,4 @@
-//! From what a terminal sends to what it means on this screen.
+//! Keys and mouse events of the terminal, applied to the state.
 
 use crossterm::event::{
     Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
@@ -12,11 +12,11 @@ use super::{
     state::{Action, Effect, State},
 };
 
-/// Rows that a step of the wheel passes.
+/// Rows per step of the mouse wheel.
 const WHEEL: usize = 3;
 
 impl State {
-    /// Does what an event of the terminal asks for; says what else is to be done.
+    /// Applies an event of the terminal; returns the work that remains for the caller.
     pub fn handle(&mut self, event: &Event) -> Effect {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => self.press(*key),
@@ -42,9 +42,9 @@ impl State {
             }
             return Effect::None;
         }
-        // What lies over everything goes away by any key, whatever that does otherwise.
-        let unknown = self.overlay().map(|_| Action::Back);
-        keys::action(key).or(unknown).map_or(Effect::None, |action| self.apply(action))
+        // Any key without a binding closes an overlay.
+        let close = self.overlay().map(|_| Action::Back);
+        keys::action(key).or(close).map_or(Effect::None, |action| self.apply(action))
     }
 
     fn mouse(&mut self, mouse: MouseEvent) -> Effect {
@@ -66,8 +66,7 @@ impl State {
         Effect::None
     }
 
-    /// Selects the row that was clicked, or opens it if it is selected; sorts by the column whose title
-    /// was; goes to the tab that was.
+    /// Applies a click: selects a row, or opens it if it is selected; sorts by the column of a title; switches to a tab.
     fn click(&mut self, at: Position) -> Effect {
         self.end_filter(true);
         let areas = areas(self, self.area());

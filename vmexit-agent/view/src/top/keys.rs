@@ -1,26 +1,28 @@
-//! Key bindings: one table for the help on the screen, the help of the command line, and docs/top.md.
+//! Key bindings. The help on the screen, `vmexit top --help` and docs/top.md are made of one table.
 
 use std::fmt::Write as _;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::state::Action;
 
 /// A key, with Ctrl or without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chord {
-    code: KeyCode,
+    /// The key without Ctrl.
+    pub(super) code: KeyCode,
     ctrl: bool,
 }
 
-/// Keys that do the same.
+/// An action and its keys.
 #[derive(Debug)]
 pub struct Binding {
-    /// Which.
+    /// Keys of the action, the most common one first.
     pub chords: &'static [Chord],
-    /// What they do.
+    /// The action.
     pub action: Action,
-    /// The same in words.
+    /// Description of the action in the help.
     pub help: &'static str,
 }
 
@@ -40,7 +42,7 @@ const fn bind(chords: &'static [Chord], action: Action, help: &'static str) -> B
     Binding { chords, action, help }
 }
 
-/// All of them. Digits go to the tabs; the mouse selects, opens what is selected, and sorts.
+/// All bindings, in the order of the help, except the digits, which select a table.
 #[rustfmt::skip]
 pub static BINDINGS: [Binding; 28] = [
     bind(&[key(KeyCode::Up), c('k')], Action::Up, "row above"),
@@ -52,7 +54,7 @@ pub static BINDINGS: [Binding; 28] = [
     bind(&[key(KeyCode::Enter), key(KeyCode::Right), c('l')], Action::Open, "open the row"),
     bind(&[key(KeyCode::Esc), key(KeyCode::Left), c('h'), key(KeyCode::Backspace)], Action::Back, "back"),
     bind(&[key(KeyCode::Tab)], Action::NextTab, "next table of the VM"),
-    bind(&[key(KeyCode::BackTab)], Action::PreviousTab, "previous table; 1 to 9: that one"),
+    bind(&[key(KeyCode::BackTab)], Action::PreviousTab, "previous table; 1 to 9 select one"),
     bind(&[c('/')], Action::Filter, "filter by name"),
     bind(&[c('s')], Action::Sort, "sort by the next column"),
     bind(&[c('S')], Action::Reverse, "reverse the order"),
@@ -61,19 +63,19 @@ pub static BINDINGS: [Binding; 28] = [
     bind(&[c('%')], Action::Absolute, "shares, or times and numbers"),
     bind(&[c('p')], Action::Pause, "pause; tracing goes on"),
     bind(&[c('.')], Action::Forward, "replay: next interval"),
-    bind(&[c(',')], Action::Backward, "replay: the one before"),
+    bind(&[c(',')], Action::Backward, "replay: previous interval"),
     bind(&[c('+'), c('=')], Action::Slower, "longer interval"),
     bind(&[c('-')], Action::Faster, "shorter interval"),
     bind(&[c(' ')], Action::Mark, "mark: the sum of all marked is shown"),
     bind(&[c('f')], Action::Findings, "findings"),
     bind(&[c('w')], Action::Save, "write a recording: vmexit report shows it"),
     bind(&[c('?'), key(KeyCode::F(1))], Action::Help, "this help"),
-    bind(&[ctrl('l')], Action::Redraw, "draw anew"),
-    bind(&[ctrl('z')], Action::Suspend, "back to the shell; fg goes on"),
+    bind(&[ctrl('l')], Action::Redraw, "redraw"),
+    bind(&[ctrl('z')], Action::Suspend, "suspend; fg continues"),
     bind(&[c('q'), key(KeyCode::F(10)), ctrl('c')], Action::Quit, "quit"),
 ];
 
-/// What a key does.
+/// The action of a key; `None` for a key without one.
 pub fn action(event: KeyEvent) -> Option<Action> {
     let ctrl = event.modifiers.contains(KeyModifiers::CONTROL);
     if event.modifiers.contains(KeyModifiers::ALT) {
@@ -87,13 +89,7 @@ pub fn action(event: KeyEvent) -> Option<Action> {
 }
 
 impl Binding {
-    /// The same without Ctrl.
-    #[cfg(test)]
-    pub(super) fn codes(&self) -> impl Iterator<Item = KeyCode> {
-        self.chords.iter().map(|chord| chord.code)
-    }
-
-    /// Its keys, as they are printed on a keyboard: `↑ k`.
+    /// Names of the keys, as printed on a keyboard: `↑ k`.
     pub fn keys(&self) -> String {
         let names: Vec<String> = self.chords.iter().map(Chord::name).collect();
         names.join(" ")
@@ -119,32 +115,42 @@ impl Chord {
     }
 }
 
-/// For a command's help: a line each.
-pub fn text() -> String {
-    let mut text = String::from("Keys:\n");
-    for binding in &BINDINGS {
-        let _ = writeln!(text, "  {:16}  {}", binding.keys(), binding.help);
-    }
-    text
+/// Names of each binding's keys, padded to the same width, with its description.
+pub(super) fn help() -> impl Iterator<Item = (String, &'static str)> {
+    let width = BINDINGS.iter().map(|binding| binding.keys().width()).max().unwrap_or(0);
+    BINDINGS.iter().map(move |binding| {
+        let keys = binding.keys();
+        let padding = " ".repeat(width - keys.width());
+        (keys + &padding, binding.help)
+    })
 }
 
-/// Markdown table of the keys, for docs/top.md.
-pub fn markdown() -> String {
-    let mut table = String::from("| keys | |\n|---|---|\n");
-    for binding in &BINDINGS {
-        let keys: Vec<String> =
-            binding.chords.iter().map(|chord| format!("`{}`", chord.name())).collect();
-        let _ = writeln!(table, "| {} | {} |", keys.join(" "), binding.help);
+/// The help of the command line: a line per binding, below a heading.
+pub fn text() -> String {
+    let mut text = String::from("Keys:\n");
+    for (keys, help) in help() {
+        let _ = writeln!(text, "  {keys}  {help}");
     }
-    table
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Table of the keys in docs/top.md.
+    fn markdown() -> String {
+        let mut table = String::from("| keys | |\n|---|---|\n");
+        for binding in &BINDINGS {
+            let keys: Vec<String> =
+                binding.chords.iter().map(|chord| format!("`{}`", chord.name())).collect();
+            let _ = writeln!(table, "| {} | {} |", keys.join(" "), binding.help);
+        }
+        table
+    }
+
     #[test]
-    fn no_key_does_two_things() {
+    fn keys_are_bound_once() {
         let chords: Vec<&Chord> = BINDINGS.iter().flat_map(|binding| binding.chords).collect();
         for (at, chord) in chords.iter().enumerate() {
             assert!(!chords[..at].contains(chord), "{}", chord.name());
@@ -152,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_as_they_come() {
+    fn action_depends_on_key_and_modifiers() {
         let press = |code, modifiers| action(KeyEvent::new(code, modifiers));
         assert_eq!(press(KeyCode::Char('G'), KeyModifiers::SHIFT), Some(Action::Last));
         assert_eq!(press(KeyCode::BackTab, KeyModifiers::SHIFT), Some(Action::PreviousTab));
@@ -164,7 +170,21 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_them_all() {
+    fn text_aligns_descriptions_in_one_column() {
+        let text = text();
+        let columns = BINDINGS.iter().zip(text.lines().skip(1)).map(|(binding, line)| {
+            let keys = line.strip_suffix(binding.help).unwrap();
+            assert_eq!(keys.trim(), binding.keys());
+            assert!(keys.ends_with("  "), "{line}");
+            keys.width()
+        });
+        let columns: Vec<usize> = columns.collect();
+        assert_eq!(columns.len(), BINDINGS.len());
+        assert!(columns.iter().all(|column| *column == columns[0]), "{text}");
+    }
+
+    #[test]
+    fn keys_page_has_all_bindings() {
         let page = include_str!("../../../../docs/top.md");
         assert!(page.contains(&markdown()), "the table of docs/top.md should be:\n{}", markdown());
     }

@@ -1,5 +1,5 @@
-//! The live view: reports and what the terminal sends come in, a drawn frame and what is to be done go
-//! out. Nothing here reads a map, a clock or a terminal.
+//! The live view as a state machine: reports and terminal events are its input, drawn frames and [`Effect`]s its output.
+//! It reads no map, clock or terminal.
 
 mod areas;
 mod columns;
@@ -15,6 +15,6 @@ mod value;
 pub use self::{
     columns::{Column, Set},
     draw::draw,
-    state::{Action, Effect, FrameData, Item, Settings, Show, State},
+    state::{Action, Effect, FrameData, Item, Settings, State},
     theme::{Role, Theme},
 };

@@ -1,39 +1,39 @@
-//! Styles by what they are for. Each says by bold, dim, reverse or underline what it means; colours only
-//! help, and are of the terminal's own sixteen, so that dark and light ones both can show them.
+//! Styles by role. Roles are distinguished by bold, dim, reverse or underline; colours are an addition. They are among
+//! the terminal's own sixteen, so they are readable on dark and light backgrounds.
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// What has a style of its own.
+/// Part of the screen with its own style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The line at the top.
+    /// The title line, headings and messages.
     Title,
-    /// Columns' titles.
+    /// Titles of columns and charts.
     Header,
-    /// The row under the cursor.
+    /// The selected row.
     Selected,
-    /// Marked rows.
+    /// Marked rows, and the filter.
     Marked,
-    /// What must not be overlooked.
+    /// Banners and findings.
     Warning,
-    /// Trends and distributions.
+    /// Bars of trends and distributions.
     Bars,
-    /// Keys in hints.
+    /// Keys in the help and in hints.
     Key,
-    /// What is less important.
+    /// Secondary text: axes, ended VMs, tabs without rows.
     Dim,
-    /// The tab that is open.
+    /// The selected tab, and the tags for replay and pause.
     Tab,
 }
 
-/// A style for each role.
+/// Styles of all roles.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Theme {
     styles: [Style; Role::ALL.len()],
 }
 
 impl Role {
-    /// All of them, by their names in the configuration file.
+    /// All roles, with their names in the configuration file.
     pub const ALL: [(&'static str, Self); 9] = [
         ("title", Self::Title),
         ("header", Self::Header),
@@ -70,13 +70,13 @@ impl Default for Theme {
 }
 
 impl Theme {
-    /// The same in another colour for a role.
+    /// Sets the colour of a role.
     pub fn set(&mut self, role: Role, colour: Color) {
         let style = &mut self.styles[role as usize];
         *style = style.fg(colour);
     }
 
-    /// The same without any colour (<https://no-color.org>).
+    /// The theme without colours (<https://no-color.org>).
     #[must_use]
     pub fn without_colours(mut self) -> Self {
         for style in &mut self.styles {
@@ -85,6 +85,7 @@ impl Theme {
         self
     }
 
+    /// Style of a role.
     pub(super) fn of(&self, role: Role) -> Style {
         self.styles[role as usize]
     }
@@ -95,14 +96,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_are_where_they_are_looked_for() {
+    fn role_number_is_its_index_in_all() {
         for (at, (_, role)) in Role::ALL.into_iter().enumerate() {
             assert_eq!(role as usize, at);
         }
     }
 
     #[test]
-    fn colour_is_not_all_there_is() {
+    fn theme_without_colours_distinguishes_roles_by_modifiers() {
         let theme = Theme::default().without_colours();
         for (name, role) in Role::ALL {
             let style = theme.of(role);

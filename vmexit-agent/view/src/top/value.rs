@@ -1,4 +1,4 @@
-//! What stands in a cell: how it reads, and what rows are ordered by.
+//! Value of a cell: its text and its sort order.
 
 use std::cmp::Ordering;
 
@@ -6,27 +6,31 @@ use vmexit_core::units::{count, duration, rate};
 
 use crate::table::NONE;
 
-/// The value of one figure of one row.
+/// Value of a cell.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum CellValue<'a> {
+    /// A label or name.
     Text(String),
-    /// Of a process or thread.
+    /// A process or thread ID.
     Id(u32),
+    /// A number of exits or vCPUs.
     Count(u64),
+    /// A rate per second.
     PerSecond(f64),
+    /// A share, percent.
     Percent(f64),
-    /// Nanoseconds.
+    /// A duration, nanoseconds.
     Time(u64),
-    /// Something and its share, percent.
+    /// A share, percent, and the name of the part.
     Share(f64, String),
     /// Rates per second, oldest first.
     Trend(&'a [f64]),
-    /// Unknown, or without meaning here.
+    /// An unknown or meaningless value.
     Nothing,
 }
 
 impl CellValue<'_> {
-    /// As people read it, in so many columns if it can have any number of them.
+    /// Text of the value. A trend fills `columns`; all other values have their natural width.
     pub(super) fn text(&self, columns: u16) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -35,13 +39,13 @@ impl CellValue<'_> {
             Self::PerSecond(number) => rate(*number),
             Self::Percent(percent) => format!("{percent:.1}%"),
             Self::Time(ns) => duration(*ns),
-            Self::Share(percent, what) => format!("{percent:>3.0}% {what}"),
+            Self::Share(percent, name) => format!("{percent:>3.0}% {name}"),
             Self::Trend(rates) => trend(rates, columns.into()),
             Self::Nothing => NONE.into(),
         }
     }
 
-    /// By text or number, as it is; what is not there comes last in both directions.
+    /// Order of two values of one column. Missing values come last in both directions.
     pub(super) fn compare(&self, other: &Self, descending: bool) -> Ordering {
         let directed = |order: Ordering| if descending { order.reverse() } else { order };
         match (self, other) {
@@ -55,7 +59,7 @@ impl CellValue<'_> {
         }
     }
 
-    /// What it is ordered by, if that is a number.
+    /// Numeric sort key; `None` for text and missing values.
     pub(super) fn number(&self) -> Option<f64> {
         match self {
             Self::Id(id) => Some((*id).into()),
@@ -69,10 +73,10 @@ impl CellValue<'_> {
     }
 }
 
-/// Eighths of a line, lowest first.
+/// Bars of one to eight eighths of a line.
 const EIGHTHS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The latest rates, the newest at the right; the highest of those shown is a whole line high.
+/// Sparkline of the latest rates, newest at the right, relative to the highest displayed one.
 fn trend(rates: &[f64], columns: usize) -> String {
     let shown = &rates[rates.len().saturating_sub(columns)..];
     let highest = shown.iter().copied().fold(0.0, f64::max);
@@ -89,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_in_the_text() {
+    fn cell_text_has_units() {
         let texts = [
             (CellValue::Count(1_234), "1,234"),
             (CellValue::PerSecond(0.25), "0.2"),
@@ -106,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_comes_last() {
+    fn cell_order_puts_missing_values_last_in_both_directions() {
         let (small, large) = (CellValue::Count(1), CellValue::Count(2));
         assert_eq!(small.compare(&large, false), Ordering::Less);
         assert_eq!(small.compare(&large, true), Ordering::Greater);

@@ -1,9 +1,13 @@
-//! Guests that are made up, row by row, and the recordings of them.
+//! Made-up guests, given row by row, and their recordings; and the recorded samples in `tests/fixtures`.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(dead_code, reason = "each test crate uses a part")]
+
+pub mod activity;
 
 use std::{
     collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -25,10 +29,12 @@ use vmexit_core::{
     vendor::Vendor,
     vm::{self, Vmm},
 };
+use vmexit_view::{ReportFormat, TableOptions};
 
 pub const SECOND: u64 = 1_000_000_000;
 pub const PID: u32 = 4_242;
 
+/// A row with these durations: nanoseconds, and number of exits.
 pub fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
     let mut spread = Durations::default();
     let mut row = StatsRow { key: key.0, ..StatsRow::default() };
@@ -43,20 +49,21 @@ pub fn row(key: Key, durations: &[(u64, u32)]) -> RowReading {
     RowReading { row, durations: Some(Box::new(spread)), ..RowReading::default() }
 }
 
+/// A row of a host without exits, which has this number of events.
 pub fn unmatched(key: Key, count: u64) -> RowReading {
     let row = StatsRow { key: key.0, unmatched: count, ..StatsRow::default() };
     RowReading { row, durations: Some(Box::default()), ..RowReading::default() }
 }
 
+/// A vCPU on Intel with these rows, and one exit in flight; without reasons, one of a host without exits.
 pub fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> VcpuReading {
-    let booked: u64 = reasons.iter().map(|reading| reading.row.exits).sum();
-    let silent = booked == 0;
+    let recorded: u64 = reasons.iter().map(|reading| reading.row.exits).sum();
+    let silent = recorded == 0;
     VcpuReading {
         thread: Thread { pid: PID, tid: PID + 1 + id, since_ns: 1 },
         vcpu_id: Some(id),
         isa: if silent { 0 } else { ISA_VMX },
-        // One more is open.
-        observed: if silent { 0 } else { booked + 1 },
+        observed: if silent { 0 } else { recorded + 1 },
         in_flight: u64::from(!silent),
         lost_no_entry: 0,
         halts: Halts { blocked: 90, blocked_ns: 3_900_000_000, polled: 10, polled_ns: 100_000_000 },
@@ -66,7 +73,7 @@ pub fn vcpu(id: u32, reasons: Vec<RowReading>, details: Vec<RowReading>) -> Vcpu
     .with_places()
 }
 
-/// A capture of 10 s of one VM, and how it was made.
+/// A capture of 10 s of one VM, with its options.
 pub struct Capture {
     pub vendor: Option<Vendor>,
     pub guest: vm::Vm,
@@ -127,12 +134,12 @@ impl Capture {
     }
 }
 
-/// The report of a measurement, all of it.
+/// The report of a measurement with all tables.
 pub fn report_of(measurement: &Measurement) -> Report {
     finding::report(measurement, Scope::default())
 }
 
-/// The interval in four parts, the second half of which has nearly all.
+/// The interval in four steps, with a tenth, a tenth, three tenths and the rest of its exits.
 fn steps(interval: &Interval) -> Vec<Step> {
     let whole = Step::of(interval);
     let part = |at: u64| {
@@ -161,7 +168,7 @@ pub fn report(vendor: Option<Vendor>, name: &str, vcpus: Vec<VcpuReading>) -> Re
     Capture::of(vendor, name, vcpus).report()
 }
 
-/// Proportions of a Windows guest whose clock is the ACPI PM timer.
+/// A Windows guest whose clock is the ACPI PM timer, with realistic proportions and rows of most kinds.
 pub fn windows() -> Measurement {
     let first = vcpu(
         0,
@@ -196,14 +203,31 @@ pub fn windows() -> Measurement {
     recording(Some(Vendor::Vmx), "win10", vec![first, second])
 }
 
-/// A host whose KVM reports no exits, and a VM with a hostile name.
+/// A VM with a hostile name on a host whose KVM reports no exits.
 pub fn silent() -> Measurement {
     let details =
         vec![unmatched(Key::pio(0x608, 0, 4), 1_000), unmatched(Key::pio(0x3f8, 1, 1), 10)];
     recording(None, "evil\x1b[31m\nname", vec![vcpu(0, Vec::new(), details)])
 }
 
-/// Names of all fields in a JSON value.
+/// Recordings in `tests/fixtures/recording`: all format versions, with exits and without.
+pub fn sample_files() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/recording");
+    let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "vmexit")).collect();
+    files.sort();
+    assert!(files.len() >= 2, "{files:?}");
+    files
+}
+
+/// A measurement in `format`.
+pub fn rendered(measurement: &Measurement, options: TableOptions, format: ReportFormat) -> String {
+    let report = finding::report(measurement, options.scope());
+    String::from_utf8(vmexit_view::render(report, &options, format).unwrap().to_vec()).unwrap()
+}
+
+/// Adds the names of all fields in a JSON value.
 pub fn fields(value: &serde_json::Value, into: &mut BTreeSet<String>) {
     match value {
         serde_json::Value::Object(object) => {

@@ -1,4 +1,4 @@
-//! How long exits took: a bar for each bucket of the histogram, with percentiles.
+//! Distribution of durations: percentiles, and a bar per bucket of the histogram.
 
 use std::iter::repeat_n;
 
@@ -12,13 +12,13 @@ use vmexit_core::{
 
 use super::super::theme::{Role, Theme};
 
-/// Widest bar, columns.
+/// Maximum width of a bar, columns.
 const WIDEST: u16 = 6;
 
-/// Eighths of a line, which is what a bar grows by (see [`Sparkline`]).
+/// Steps of a bar's height within one line (see [`Sparkline`]).
 const EIGHTHS: u64 = 8;
 
-/// Draws the figures of a row into an area; into one of less than three lines, nothing.
+/// Draws the distribution of a row; nothing if the area has less than three lines or ten columns.
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, stats: Option<&Stats>, theme: &Theme) {
     if area.height < 3 || area.width < 10 {
         return;
@@ -32,15 +32,15 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, stats: Option<&Stats>, the
     let title = cut(&title, area.width.into());
     super::line(frame, at(0), Line::styled(title, theme.of(Role::Header)));
     let Some((first, counts)) = bars(buckets, area.width.into()) else {
-        let why = cut(why_nothing(stats), area.width.into());
-        return super::line(frame, at(1), Line::styled(why, theme.of(Role::Dim)));
+        let note = cut(note_without_bars(stats), area.width.into());
+        return super::line(frame, at(1), Line::styled(note, theme.of(Role::Dim)));
     };
     let (per_bar, counts) = counts;
     let wide = (area.width / counts.len() as u16).clamp(1, WIDEST);
     let lines = area.height - 2;
     let highest = counts.iter().copied().max().unwrap_or(0);
     let eighths = u64::from(lines) * EIGHTHS;
-    // The few that take long are what matters: the scale is logarithmic, and one is to be seen.
+    // Logarithmic, so that a single slow exit remains visible.
     let size = |count: u64| ((count + 1) as f64).ln();
     let height = |&count: &u64| (size(count) / size(highest) * eighths as f64).ceil() as u64;
     let data: Vec<u64> =
@@ -52,6 +52,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, stats: Option<&Stats>, the
     super::line(frame, at(area.height - 1), Line::styled(axis, theme.of(Role::Dim)));
 }
 
+/// Percentiles as text.
 fn percentiles(stats: &Stats) -> String {
     let shown = [
         ("p50", stats.p50_ns),
@@ -63,8 +64,7 @@ fn percentiles(stats: &Stats) -> String {
     shown.collect::<Vec<_>>().join("  ")
 }
 
-/// The first bucket, how many there are to a bar, and the bars' counts, which fit into so many columns;
-/// `None` if all buckets are empty.
+/// Index of the first bucket, number of buckets per bar, and counts of at most `room` bars; `None` without buckets.
 fn bars(buckets: &[Bucket], room: usize) -> Option<(usize, (usize, Vec<u64>))> {
     let (first, last) = (bucket_of(buckets.first()?.from_ns), bucket_of(buckets.last()?.from_ns));
     let per_bar = (last + 1 - first).div_ceil(room.max(1));
@@ -75,7 +75,7 @@ fn bars(buckets: &[Bucket], room: usize) -> Option<(usize, (usize, Vec<u64>))> {
     Some((first, (per_bar, counts)))
 }
 
-/// Where bars begin, as often as there is room.
+/// Axis with the start of as many bars as fit.
 fn axis(first: usize, per_bar: usize, bars: usize, wide: usize, room: usize) -> String {
     let mut axis = String::new();
     let mut columns = 0;
@@ -97,7 +97,8 @@ fn axis(first: usize, per_bar: usize, bars: usize, wide: usize, room: usize) -> 
     axis
 }
 
-fn why_nothing(stats: Option<&Stats>) -> &'static str {
+/// Reason why there are no bars.
+fn note_without_bars(stats: Option<&Stats>) -> &'static str {
     match stats {
         Some(stats) if stats.timed > 0 => "known from the next interval on",
         _ => "nothing in this interval",

@@ -1,4 +1,4 @@
-//! What is open: its name, its figures, and the tabs of its tables.
+//! Heading of an open screen: name, figures, and tabs.
 
 use ratatui::{
     Frame,
@@ -19,6 +19,7 @@ use super::super::{
 };
 use crate::table::share;
 
+/// Draws the heading into `area` and the tabs into `tabs_area`; nothing for the list of VMs.
 pub(super) fn draw(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -40,7 +41,7 @@ pub(super) fn draw(
             title += &format!(" (thread {tid})");
             vec![state.vcpu().map_or_else(String::new, |vcpu| total(&vcpu.total, state))]
         }
-        Some(Screen::Row { .. }) => of_row(state),
+        Some(Screen::Row { .. }) => row_lines(state),
     };
     let mut lines = vec![Line::styled(cut(&title, width), theme.of(Role::Title))];
     lines.extend(rest.into_iter().map(|text| Line::raw(cut(&text, width))));
@@ -50,11 +51,11 @@ pub(super) fn draw(
     }
 }
 
-/// Counts and times of a VM or vCPU.
+/// Rate and times of a VM or vCPU.
 fn total(total: &Total, state: &State) -> String {
     let show = state.figures();
-    let what = if show.exits { "exits" } else { "events" };
-    let mut text = format!("{} {what}/s", units::rate(rate(total, show)));
+    let counted = if show.exits { "exits" } else { "events" };
+    let mut text = format!("{} {counted}/s", units::rate(rate(total, show)));
     if show.times {
         text += &format!("; handled {:.1}% of a core", total.core_percent);
         if let Some(userspace_ns) = total.userspace_ns {
@@ -69,8 +70,8 @@ fn total(total: &Total, state: &State) -> String {
     text
 }
 
-/// The figures of the open row.
-fn of_row(state: &State) -> Vec<String> {
+/// Three lines with the figures of the open row.
+fn row_lines(state: &State) -> Vec<String> {
     let mut lines = match state.open_row() {
         Some(stats) => figures(stats, state),
         None => vec!["nothing in this interval".into(), String::new()],
@@ -79,6 +80,7 @@ fn of_row(state: &State) -> Vec<String> {
     lines
 }
 
+/// Two lines with the figures of a row; the second is empty without times.
 fn figures(stats: &Stats, state: &State) -> Vec<String> {
     let show = state.figures();
     let samples = plural(stats.samples, if show.exits { "exit" } else { "event" });
@@ -109,7 +111,7 @@ fn figures(stats: &Stats, state: &State) -> Vec<String> {
     vec![first, second.join(", ")]
 }
 
-/// The rates of the open row in past intervals.
+/// Draws the trend of the open row.
 pub(super) fn trend(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     if area.height < 2 {
         return;
@@ -120,7 +122,7 @@ pub(super) fn trend(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Th
     let title = format!("Trend, up to {}/s", units::rate(highest));
     let title = cut(&title, area.width.into());
     super::line(frame, Rect { height: 1, ..area }, Line::styled(title, theme.of(Role::Header)));
-    // In thousandths, for rates may be below one.
+    // Bars are integers, and rates may be below 1: thousandths.
     let bars: Vec<u64> = rates.iter().map(|rate| (rate * 1e3).round() as u64).collect();
     let area = Rect { y: area.y + 1, height: area.height - 1, ..area };
     frame.render_widget(Sparkline::default().data(bars).style(theme.of(Role::Bars)), area);
@@ -142,7 +144,7 @@ fn label(number: usize, title: &str) -> String {
     format!(" {number} {title}")
 }
 
-/// The tab that has a column of the line of tabs.
+/// The tab at a column of the line of tabs.
 pub(in super::super) fn tab_at(state: &State, column: u16) -> Option<Tab> {
     let mut end = 0;
     let mut tabs = (1..).zip(state.tabs());

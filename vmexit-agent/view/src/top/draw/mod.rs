@@ -1,4 +1,4 @@
-//! A frame: what the state says, drawn. Nothing is decided here.
+//! Drawing of a frame from the state.
 
 mod distribution;
 pub(super) mod heading;
@@ -25,7 +25,7 @@ use super::{
     theme::{Role, Theme},
 };
 
-/// Draws everything.
+/// Draws the whole screen.
 pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     let areas = areas(state, frame.area());
     title(frame, areas.title, state, theme);
@@ -41,7 +41,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     heading::draw(frame, areas.heading, areas.tabs, state, theme);
     table::draw(frame, areas.table, state, theme);
     match state.table() {
-        TableId::OfRow => {
+        TableId::RowVcpus => {
             distribution::draw(frame, areas.distribution, state.open_row(), theme);
             heading::trend(frame, areas.trend, state, theme);
         }
@@ -49,7 +49,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
             distribution::draw(frame, areas.distribution, state.selected_stats(), theme);
         }
     }
-    if let Some(vm) = state.found()
+    if let Some(vm) = state.vm_with_findings()
         && let [first, rest @ ..] = vm.assessment.findings.as_slice()
     {
         let (title, name) = (first.title, safe(&vm.name));
@@ -65,22 +65,23 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
     }
 }
 
+/// Draws a line at the top of an area.
 fn line(frame: &mut Frame<'_>, area: Rect, line: impl Into<Line<'static>>) {
     frame.render_widget(line.into(), area);
 }
 
-/// Whose exits these are and how many, at the left; which time they are of, at the right.
+/// Draws the title: host and totals at the left, span and time at the right.
 fn title(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let (report, show) = (state.report(), state.figures());
     let vcpus: usize = report.vms.iter().map(|vm| vm.vcpus.len()).sum();
-    // Of nothing, `sum` would make -0.
+    // Not `sum`, which is -0 for an empty iterator.
     let sum = report.vms.iter().fold(0.0, |sum, vm| sum + rate(&vm.total, show));
-    let what = if show.exits { "exits" } else { "events" };
+    let counted = if show.exits { "exits" } else { "events" };
     let mut left = vec![
         format!("vmexit {}", safe(&report.host.name)),
         plural(report.vms.len() as u64, "VM"),
         plural(vcpus as u64, "vCPU"),
-        format!("{} {what}/s", units::rate(sum)),
+        format!("{} {counted}/s", units::rate(sum)),
     ];
     if show.times {
         let percent = report.vms.iter().fold(0.0, |sum, vm| sum + vm.total.core_percent);
@@ -91,8 +92,8 @@ fn title(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         seconds => humantime::format_duration(Duration::from_secs(seconds as u64)).to_string(),
     };
     let mut right = Vec::new();
-    for (is, tag) in [(state.is_replay(), " REPLAY "), (state.is_paused(), " PAUSED ")] {
-        if is {
+    for (is_set, tag) in [(state.is_replay(), " REPLAY "), (state.is_paused(), " PAUSED ")] {
+        if is_set {
             right.extend([Span::styled(tag, theme.of(Role::Tab)), Span::raw(" ")]);
         }
     }
@@ -106,7 +107,7 @@ fn title(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     line(frame, area, Line::styled(left, theme.of(Role::Title)));
 }
 
-/// What is typed, was said or is marked; else what some keys do.
+/// Draws the status line: the filter being typed, or a message, or else the filter, the marked rows and hints.
 fn status(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let (filter, typing) = state.filter();
     let width = usize::from(area.width);
@@ -130,12 +131,12 @@ fn status(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         TableId::Tab(_) => {
             &[("Enter", "open"), ("Esc", "back"), ("Tab", "next table"), ("s", "sort")]
         }
-        TableId::OfRow => &[("Esc", "back"), ("s", "sort")],
+        TableId::RowVcpus => &[("Esc", "back"), ("s", "sort")],
     };
     let common = [("c", "since baseline"), ("p", "pause"), ("?", "help"), ("q", "quit")];
-    for (key, does) in hints.iter().chain(&common) {
+    for (key, hint) in hints.iter().chain(&common) {
         spans.push(Span::styled((*key).to_owned(), theme.of(Role::Key)));
-        spans.push(Span::raw(format!(" {does}  ")));
+        spans.push(Span::raw(format!(" {hint}  ")));
     }
     line(frame, area, spans);
 }

@@ -1,4 +1,4 @@
-//! What lies over everything: help, findings.
+//! Overlays: the help and the findings, in a window over the screen.
 
 use ratatui::{
     Frame,
@@ -6,17 +6,14 @@ use ratatui::{
     text::{Line, Span},
     widgets::{Block, Clear, Paragraph},
 };
-use unicode_width::UnicodeWidthStr as _;
 
 use super::super::{
-    keys::BINDINGS,
+    keys,
     state::{Overlay, State},
     theme::{Role, Theme},
 };
 
-/// Columns for keys in the help.
-const KEYS: usize = 18;
-
+/// Draws an overlay without the first `offset` lines of its text.
 pub(super) fn draw(
     frame: &mut Frame<'_>,
     overlay: Overlay,
@@ -43,21 +40,16 @@ fn centred(area: Rect, width: u16, height: u16) -> Rect {
 }
 
 fn help(theme: &Theme) -> Vec<Line<'static>> {
-    let line = |binding: &super::super::keys::Binding| {
-        let keys = binding.keys();
-        let padding = " ".repeat(KEYS.saturating_sub(keys.width()));
-        Line::from(vec![
-            Span::styled(format!(" {keys}{padding}"), theme.of(Role::Key)),
-            Span::raw(binding.help),
-        ])
+    let line = |(keys, help)| {
+        Line::from(vec![Span::styled(format!(" {keys} "), theme.of(Role::Key)), Span::raw(help)])
     };
-    BINDINGS.iter().map(line).collect()
+    keys::help().map(line).collect()
 }
 
 fn findings(state: &State) -> Vec<Line<'static>> {
     let findings = state.findings();
     if findings.is_empty() {
-        return vec![Line::raw(" Nothing is known to be wrong. ")];
+        return vec![Line::raw(" No findings. ")];
     }
     findings.into_iter().map(|line| Line::raw(format!(" {line} "))).collect()
 }

@@ -1,4 +1,4 @@
-//! The table on the screen: columns' titles, and as many rows as fit.
+//! The table: titles of its columns, and as many rows as fit.
 
 use ratatui::{
     Frame,
@@ -17,9 +17,10 @@ use super::super::{
 };
 use crate::figure::Figure;
 
-/// Behind the name of a VM that has ended.
+/// Suffix of the name of an ended VM.
 const ENDED: &str = " (ended)";
 
+/// Draws the table.
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     if area.is_empty() {
         return;
@@ -30,12 +31,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     let rows = state.rows();
     let (selected, offset) = state.cursor();
     if rows.is_empty() && area.height > 1 {
-        let text = cut(&format!("  {}", nothing(state)), area.width.into());
+        let text = cut(&format!("  {}", note_without_rows(state)), area.width.into());
         return super::line(frame, at(1), Line::styled(text, theme.of(Role::Dim)));
     }
     let shown = rows.iter().enumerate().skip(offset).take(usize::from(area.height) - 1);
     for (line, (index, row)) in (1..).zip(shown) {
-        super::line(frame, at(line), of_row(row, &columns, index == selected, state, theme));
+        super::line(frame, at(line), row_line(row, &columns, index == selected, state, theme));
     }
 }
 
@@ -44,7 +45,7 @@ fn header(columns: &[(&'static Column, u16)], state: &State, theme: &Theme) -> L
     let mut spans = vec![Span::raw(" ".repeat(MARKER.into()))];
     for (column, width) in columns {
         let title = match column.figure {
-            Figure::What => titles[0],
+            Figure::Label => titles[0],
             Figure::Name => titles.get(1).copied().unwrap_or_default(),
             _ => column.title(show),
         };
@@ -58,7 +59,7 @@ fn header(columns: &[(&'static Column, u16)], state: &State, theme: &Theme) -> L
     Line::from(spans)
 }
 
-fn of_row(
+fn row_line(
     row: &TableRow<'_>,
     columns: &[(&'static Column, u16)],
     selected: bool,
@@ -88,7 +89,7 @@ fn of_row(
         let mut text = row.value(column.figure, show).text(*width);
         let mut style = style;
         match column.figure {
-            Figure::What if row.ended => {
+            Figure::Label if row.ended => {
                 let room = usize::from(*width).saturating_sub(ENDED.len());
                 text = cut(&text, room) + ENDED;
             }
@@ -101,18 +102,18 @@ fn of_row(
     Line::from(spans)
 }
 
-/// The text in so many columns, which it fills.
+/// The escaped text, cut or padded to a width.
 fn fitted(text: &str, width: u16, right: bool) -> String {
     let text = cut(&safe(text), width.into());
     let padding = " ".repeat(usize::from(width).saturating_sub(text.width()));
     if right { padding + &text } else { text + &padding }
 }
 
-/// Why there are no rows.
-fn nothing(state: &State) -> &'static str {
+/// Reason why there are no rows.
+fn note_without_rows(state: &State) -> &'static str {
     match (state.filter().0, state.table()) {
-        ("", TableId::Vms) => "no VM; those that start will be here",
+        ("", TableId::Vms) => "no VM is running; VMs that start appear here",
         ("", _) => "nothing in this interval",
-        (_, _) => "nothing has this in its name",
+        (_, _) => "no row matches the filter",
     }
 }

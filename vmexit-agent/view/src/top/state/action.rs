@@ -1,15 +1,15 @@
-//! What can be done to a live view, and what the view asks of whoever runs it.
+//! Actions of the user, and effects that the caller of the live view carries out.
 
-/// Something that a key or the mouse does.
+/// Action of a key or the mouse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Selects the row above.
     Up,
     /// Selects the row below.
     Down,
-    /// Goes up by as many rows as fit.
+    /// Moves the selection up by one screen.
     PageUp,
-    /// Goes down by as many rows as fit.
+    /// Moves the selection down by one screen.
     PageDown,
     /// Selects the first row.
     First,
@@ -17,76 +17,76 @@ pub enum Action {
     Last,
     /// Opens the selected row.
     Open,
-    /// Closes whatever was opened last.
+    /// Removes the filter, or closes the screen opened last.
     Back,
-    /// Goes to the next table of a VM that has rows.
+    /// Switches to the VM's next table that has rows.
     NextTab,
-    /// Goes to the previous one.
+    /// Switches to the VM's previous table that has rows.
     PreviousTab,
-    /// Goes to a table by its number, 1 for the first.
+    /// Switches to a table by its number, from 1.
     Tab(usize),
-    /// Begins to type what rows must have in their names.
+    /// Starts to type a filter for the rows' names.
     Filter,
-    /// Orders rows by the next column.
+    /// Sorts by the next column.
     Sort,
-    /// Reverses their order.
+    /// Reverses the sort order.
     Reverse,
-    /// Freezes what is shown, or lets it go on.
+    /// Freezes the screen, or continues.
     Pause,
-    /// Marks the selected row, or no longer.
+    /// Marks the selected row, or removes its mark.
     Mark,
-    /// Counts from now on.
+    /// Makes the present the baseline of cumulative figures.
     Reset,
-    /// In what was recorded: shows the next interval.
+    /// Shows the next interval of a recording.
     Forward,
-    /// The same back.
+    /// Shows the previous interval of a recording.
     Backward,
-    /// Looks less often.
+    /// Lengthens the interval between readings.
     Slower,
-    /// Looks more often.
+    /// Shortens the interval between readings.
     Faster,
-    /// Shows what has been since the baseline, or in the last interval.
+    /// Switches between figures since the baseline and those of the last interval.
     Cumulative,
-    /// Shows times and numbers themselves, or their shares.
+    /// Switches between absolute figures and shares.
     Absolute,
-    /// Shows what is known to be wrong.
+    /// Shows the findings of the open or selected VM.
     Findings,
-    /// Writes the report to a file.
+    /// Writes a recording to a file.
     Save,
-    /// Shows what keys do.
+    /// Shows the keys.
     Help,
-    /// Draws everything anew.
+    /// Redraws the screen.
     Redraw,
-    /// Gives the terminal back to the shell for a while.
+    /// Stops the process, as Ctrl-Z does in other programs.
     Suspend,
-    /// Ends.
+    /// Quits.
     Quit,
 }
 
-/// What is to be done by whoever runs the view, before it is drawn again.
+/// Work for the caller of the live view, before the next frame is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing.
+    /// No work.
     None,
-    /// Reports are to be made anew from what was read: [`State::refresh`](super::State::refresh).
+    /// Build the reports of the last readings again, and call [`State::refresh`](super::State::refresh).
     Show,
-    /// The same after another reading: durations are wanted that were not read before.
+    /// Read the counters again, now with durations that were not read before, then as for `Show`.
     Refresh,
-    /// The counters are to be read as the new baseline.
+    /// Read the counters as the new baseline.
     Reset,
-    /// The next interval of what was recorded is to be shown, or the one before.
+    /// Show another interval of the recording.
     Step {
-        /// The next one.
-        on: bool,
+        /// Whether it is the next interval; otherwise the previous one.
+        forward: bool,
     },
-    /// The time between two readings has changed.
+    /// Apply the new interval between readings.
     Interval,
-    /// What is shown is to be written to a file.
+    /// Write a recording to a file.
     Save,
-    /// Everything is to be drawn anew.
+    /// Redraw the whole screen.
     Redraw,
-    /// The terminal goes back to the shell until the process is continued.
+    /// Restore the terminal and stop the process until it is continued.
     Suspend,
-    /// It is over.
+    /// Quit.
     Quit,
 }

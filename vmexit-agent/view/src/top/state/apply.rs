@@ -1,4 +1,4 @@
-//! What actions do.
+//! Application of actions to the state.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{figure::Figure, top::keys::BINDINGS};
 
-/// The times that can be chosen from one reading to the next.
+/// Intervals between readings to choose from.
 const INTERVALS: [Duration; 9] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
@@ -24,13 +24,13 @@ const INTERVALS: [Duration; 9] = [
 ];
 
 impl State {
-    /// Whoever goes by hand does not want it to go on by itself.
-    fn step(&mut self, on: bool) -> Effect {
+    /// Steps through a recording, which no longer advances by itself.
+    fn step(&mut self, forward: bool) -> Effect {
         self.paused = true;
-        Effect::Step { on }
+        Effect::Step { forward }
     }
 
-    /// Does it; says what else is to be done.
+    /// Applies an action; returns the work that remains for the caller.
     pub fn apply(&mut self, action: Action) -> Effect {
         if let Some(effect) = self.apply_to_overlay(action) {
             return effect;
@@ -70,7 +70,7 @@ impl State {
             Action::Reset => {
                 self.loss = None;
                 self.paused = false;
-                self.say("the baseline is now: c shows what has been since".into());
+                self.say("baseline reset; c shows the figures since then".into());
                 return Effect::Reset;
             }
             Action::Forward => return self.step(true),
@@ -86,8 +86,8 @@ impl State {
                 return Effect::Show;
             }
             Action::Absolute => self.absolute = !self.absolute,
-            Action::Findings => self.lay_over(Overlay::Findings),
-            Action::Help => self.lay_over(Overlay::Help),
+            Action::Findings => self.open_overlay(Overlay::Findings),
+            Action::Help => self.open_overlay(Overlay::Help),
             Action::Save => return Effect::Save,
             Action::Redraw => return Effect::Redraw,
             Action::Suspend => return Effect::Suspend,
@@ -97,7 +97,7 @@ impl State {
         Effect::None
     }
 
-    /// While something lies over everything, keys move it or take it away.
+    /// Scrolls or closes the overlay, if one is open; returns `None` if the action has further effects.
     fn apply_to_overlay(&mut self, action: Action) -> Option<Effect> {
         self.overlay?;
         let page = usize::from(self.size.1 / 2).max(1);
@@ -129,11 +129,12 @@ impl State {
         }
     }
 
-    fn lay_over(&mut self, overlay: Overlay) {
+    fn open_overlay(&mut self, overlay: Overlay) {
         self.overlay = Some(overlay);
         self.overlay_offset = 0;
     }
 
+    /// Opens a VM, without filters, marks and cursors of another one's tables.
     pub(super) fn open_vm(&mut self, pid: u32) {
         self.path = vec![Screen::Vm(pid)];
         self.tab = Tab::first(self.by);
@@ -143,26 +144,27 @@ impl State {
         self.marks.retain(|(table, _)| *table == TableId::Vms);
     }
 
+    /// Opens the selected row.
     fn open_selected(&mut self) -> Effect {
         let (index, _) = self.cursor();
         let rows = self.rows();
         let Some(row) = rows.get(index) else { return Effect::None };
-        let (item, what, name) = (row.item, row.what.clone(), row.name.clone());
+        let (item, label, name) = (row.item, row.label.clone(), row.name.clone());
         drop(rows);
         let effect = match (item, self.table()) {
             (Item::Vm(pid), _) => {
                 self.open_vm(pid);
                 Effect::Refresh
             }
-            (Item::Vcpu(_), TableId::OfRow) => Effect::None,
+            (Item::Vcpu(_), TableId::RowVcpus) => Effect::None,
             (Item::Vcpu(tid), _) => {
                 self.path.push(Screen::Vcpu(tid));
                 (self.tab, self.picks_tab) = (Tab::Reasons, true);
                 Effect::Show
             }
             (Item::Reason(_) | Item::Detail(..), _) => {
-                self.path.push(Screen::Row { tab: self.tab, item, what, name });
-                self.cursors.remove(&TableId::OfRow);
+                self.path.push(Screen::Row { tab: self.tab, item, label, name });
+                self.cursors.remove(&TableId::RowVcpus);
                 Effect::Show
             }
         };
@@ -170,7 +172,7 @@ impl State {
         effect
     }
 
-    /// Takes back the last thing: a filter, or what was opened.
+    /// Removes the table's filter, or closes the screen opened last.
     fn back(&mut self) -> Effect {
         if self.filters.remove(&self.table()).is_some() {
             self.settle();
@@ -188,6 +190,7 @@ impl State {
         effect
     }
 
+    /// Switches to the next or previous tab that has rows.
     fn step_tab(&mut self, forward: bool) {
         let tabs: Vec<Tab> = self.tabs().map(|(tab, _)| tab).collect();
         let at = tabs.iter().position(|tab| *tab == self.tab).unwrap_or(0);
@@ -197,6 +200,7 @@ impl State {
         self.go_to(next);
     }
 
+    /// Switches to a tab, if a VM or vCPU is open.
     pub(in super::super) fn go_to(&mut self, tab: Option<Tab>) {
         if let (TableId::Tab(_), Some(tab)) = (self.table(), tab) {
             (self.tab, self.picks_tab) = (tab, false);
@@ -213,7 +217,7 @@ impl State {
         }
     }
 
-    /// As a click on a column's title does: by it, or the other way round.
+    /// Sorts by a column; reverses the order if it is the sort key already.
     pub(in super::super) fn sort_by(&mut self, figure: Figure) {
         let sorting = self.sorting();
         self.sort(if figure == sorting.figure {
@@ -228,6 +232,7 @@ impl State {
         self.sorts.insert(self.set(), sorting);
     }
 
+    /// Marks the selected row, or removes its mark.
     fn mark(&mut self) {
         let (index, table) = (self.cursor().0, self.table());
         let Some(item) = self.rows().get(index).map(|row| row.item) else { return };
@@ -243,7 +248,7 @@ impl State {
         Effect::Interval
     }
 
-    /// Types a character of the filter; what is no character of a name is passed over.
+    /// Appends a character to the filter; ignores control characters and those beyond the maximum length.
     pub(in super::super) fn type_filter(&mut self, c: char) {
         const LONGEST: usize = 64;
         let filter = self.filters.entry(self.table()).or_default();
@@ -260,7 +265,7 @@ impl State {
         self.settle();
     }
 
-    /// Ends typing; the filter is as before if it is not to be kept.
+    /// Ends typing; restores the previous filter unless the new one is kept.
     pub(in super::super) fn end_filter(&mut self, keep: bool) {
         let table = self.table();
         if let Some(before) = self.typing.take().filter(|_| !keep) {
@@ -270,17 +275,16 @@ impl State {
         self.settle();
     }
 
-    /// What is open, from the outside to the inside, as it is shown.
+    /// Escaped names of the open screens, outermost first.
     pub(in super::super) fn names(&self) -> Vec<String> {
-        let vm = || self.vm().map_or_else(String::new, |vm| safe(&vm.name));
         let name = |screen: &Screen| match screen {
-            Screen::Vm(_) => vm(),
+            Screen::Vm(_) => self.vm().map_or_else(String::new, |vm| safe(&vm.name)),
             Screen::Vcpu(tid) => match self.vcpu().and_then(|vcpu| vcpu.id) {
                 Some(id) => format!("vCPU {id}"),
                 None => format!("thread {tid}"),
             },
-            Screen::Row { what, name, .. } if name.is_empty() => safe(what),
-            Screen::Row { what, name, .. } => format!("{} {}", safe(what), safe(name)),
+            Screen::Row { label, name, .. } if name.is_empty() => safe(label),
+            Screen::Row { label, name, .. } => format!("{} {}", safe(label), safe(name)),
         };
         self.path.iter().map(name).collect()
     }

@@ -1,15 +1,15 @@
-//! What must not be overlooked.
+//! Banners: warnings at the top of the screen.
 
 use vmexit_core::escape::safe;
 
 use super::State;
 use crate::{losses, sampling, text::is_complete};
 
-/// VMs that are named when they have ended.
+/// Maximum number of ended VMs listed by name.
 const NAMED: usize = 3;
 
 impl State {
-    /// Remembers what the last interval lost, until the baseline is reset: one interval is soon over.
+    /// Keeps the losses of the last interval until the baseline is reset, as one interval may be too short to notice them.
     pub(super) fn note_losses(&mut self, time: String) {
         let accounting = &self.frame.interval.accounting;
         if !is_complete(accounting) {
@@ -17,7 +17,7 @@ impl State {
         }
     }
 
-    /// A line each, most important first.
+    /// Banners of one line each, most important first.
     pub(in super::super) fn banners(&self) -> Vec<String> {
         let mut banners = Vec::new();
         if let Some((time, loss)) = &self.loss {

@@ -1,4 +1,4 @@
-//! What a live view is given: at its start, and at each reading.
+//! Input of the live view: settings at its start, and the reports of each reading.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,38 +13,38 @@ use crate::{
     top::columns::{Column, Set},
 };
 
-/// What was read, in words.
+/// Reports of a reading.
 #[derive(Clone, Debug)]
 pub struct FrameData {
-    /// When.
+    /// Time of the reading.
     pub time: SystemTime,
-    /// The last interval.
+    /// Report of the last interval.
     pub interval: Report,
-    /// All since the baseline, where [`State::is_cumulative`](super::State::is_cumulative).
+    /// Report since the baseline; only needed if [`State::is_cumulative`](super::State::is_cumulative).
     pub cumulative: Option<Report>,
-    /// VMs in these reports that have ended, by process id.
+    /// Process IDs of the VMs in these reports that have ended.
     pub ended: BTreeSet<u32>,
 }
 
-/// How a live view begins.
+/// Settings of the live view at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// From one reading to the next.
+    /// Time between readings.
     pub interval: Duration,
-    /// What rows are ordered by.
+    /// Sort key of the rows.
     pub sort: Figure,
-    /// Which of a VM's tables comes first: that of exit reasons, or that of its vCPUs.
+    /// First table of an opened VM: exit reasons, or vCPUs.
     pub by: By,
-    /// The VM to open at once, by process id.
+    /// Process ID of the VM to open; `None` for the list of VMs.
     pub open: Option<u32>,
-    /// Columns by set, from left to right; where none are given, all.
+    /// Columns by set, from left to right; a set that is missing has all of its columns.
     pub columns: BTreeMap<Set, Vec<&'static Column>>,
-    /// It is not of now.
+    /// Whether the reports are from a recording.
     pub replay: bool,
 }
 
 impl Default for Settings {
-    /// All VMs of now, once a second.
+    /// The list of running VMs, read once per second.
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(1),

@@ -1,5 +1,5 @@
-//! What a live view shows: which screen, which rows, in which order. Reports and actions come in;
-//! what is to be drawn, and what is to be done, can be asked. No terminal, no clock.
+//! State of the live view: the open screens, the selected rows, sort keys, filters and marks. Reports and actions change
+//! it; the drawing code reads it.
 
 mod action;
 mod apply;
@@ -25,7 +25,7 @@ use vmexit_core::{
 pub use self::{
     action::{Action, Effect},
     frame::{FrameData, Settings},
-    rows::{Item, Show},
+    rows::{FigureContext, Item},
 };
 pub(super) use self::{
     rows::{TableRow, rate},
@@ -38,65 +38,79 @@ use self::{
 use super::columns::{Column, Set};
 use crate::{explain, options::By};
 
-/// Columns around what lies over everything.
-const AROUND: usize = 4;
+/// Columns of an overlay's border and padding.
+const OVERLAY_MARGIN: usize = 4;
 
-/// Intervals for which a message stays.
-const MESSAGE_STAYS: u8 = 5;
+/// Number of intervals for which a message is displayed.
+const MESSAGE_INTERVALS: u8 = 5;
 
-/// Something that was opened over the list of VMs.
+/// A screen opened from the list of VMs.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Screen {
-    /// A VM's tables.
+    /// The tables of a VM, by process ID.
     Vm(u32),
-    /// Those of one of its vCPUs, by thread id.
+    /// The tables of a vCPU, by thread ID.
     Vcpu(u32),
-    /// One of their rows: from which table, and what it is called.
-    Row { tab: Tab, item: Item, what: String, name: String },
+    /// A row of a table.
+    Row {
+        /// Table of the row.
+        tab: Tab,
+        /// Identity of the row.
+        item: Item,
+        /// Label of the row, unescaped.
+        label: String,
+        /// Device or name of the row, unescaped; empty if unknown.
+        name: String,
+    },
 }
 
-/// What lies over everything.
+/// A window over the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overlay {
+    /// The keys.
     Help,
+    /// The findings of the open or selected VM.
     Findings,
 }
 
-/// A live view.
+/// State of the live view.
 pub struct State {
     frame: FrameData,
-    /// What was opened over the list of VMs: a VM, one of its vCPUs perhaps, a row perhaps.
+    /// Open screens: none for the list of VMs, or a VM, then possibly a vCPU, then possibly a row.
     path: Vec<Screen>,
     tab: Tab,
-    /// The tab is one that has rows as soon as it is known which do.
+    /// Whether the first report with tables selects a tab that has rows.
     picks_tab: bool,
     cursors: BTreeMap<TableId, Cursor>,
     sorts: BTreeMap<Set, Sorting>,
     filters: BTreeMap<TableId, String>,
-    /// While a filter is typed: what it was before.
+    /// The previous filter, while a new one is typed.
     typing: Option<String>,
     overlay: Option<Overlay>,
-    /// Lines of it that are above its window.
+    /// Number of the overlay's lines above its window.
     overlay_offset: usize,
     marks: BTreeSet<(TableId, Item)>,
     paused: bool,
     cumulative: bool,
     absolute: bool,
-    /// This host's KVM reports events but no exits.
+    /// Whether this host's KVM reports events but no exits.
     silent: bool,
     interval: Duration,
     by: By,
     columns: BTreeMap<Set, Vec<&'static Column>>,
     replay: bool,
     trends: Trends,
-    /// What was lost last, and when, as shown.
+    /// Displayed time and text of the last losses.
     loss: Option<(String, String)>,
+    /// Message and the number of intervals for which it remains.
     message: Option<(String, u8)>,
+    /// Columns and lines of the terminal.
     size: (u16, u16),
 }
 
 impl State {
-    /// A view of a first frame, on a terminal of so many columns and lines.
+    /// The state with a first frame, on a terminal of `size` columns and lines. No row is selected before the first
+    /// [`State::update`].
     pub fn new(settings: Settings, frame: FrameData, size: (u16, u16)) -> Self {
         let mut state = Self {
             path: Vec::new(),
@@ -126,16 +140,15 @@ impl State {
         if let Some(pid) = settings.open {
             state.open_vm(pid);
         }
-        // Nothing is selected until there is something to choose from.
         state
     }
 
-    /// Shows a new interval.
+    /// Displays the reports of a new interval.
     pub fn update(&mut self, frame: FrameData) {
         self.show(frame);
         let time = self.time();
-        let show = Show { seconds: self.frame.interval.span.seconds, ..self.figures() };
-        self.trends.note(&self.frame.interval, show, self.open(), &time);
+        let show = FigureContext { seconds: self.frame.interval.span.seconds, ..self.figures() };
+        self.trends.add(&self.frame.interval, show, self.open(), &time);
         self.note_losses(time);
         self.message.take_if(|(_, stays)| {
             *stays = stays.saturating_sub(1);
@@ -144,7 +157,7 @@ impl State {
         self.settle();
     }
 
-    /// Shows the same as before in the layout that is wanted now.
+    /// Displays new reports of the same interval, in the scope of [`State::scope`].
     pub fn refresh(&mut self, frame: FrameData) {
         self.show(frame);
         self.settle();
@@ -159,25 +172,25 @@ impl State {
         }
     }
 
-    /// Says something for a while.
+    /// Displays a message for some intervals.
     pub fn say(&mut self, message: String) {
-        self.message = Some((message, MESSAGE_STAYS));
+        self.message = Some((message, MESSAGE_INTERVALS));
     }
 
-    /// Follows the terminal's size.
+    /// Adapts to a new size of the terminal.
     pub fn resize(&mut self, columns: u16, lines: u16) {
         self.size = (columns, lines);
         self.settle();
     }
 
-    /// The scope of the reports to show.
+    /// Scope of the reports to build.
     pub fn scope(&self) -> Scope {
-        // Findings are made from tables, and are of interest before a VM is opened.
+        // The selected VM needs tables before it is opened: its findings are displayed, and they are made from tables.
         let vms = self.selected().map_or(Selection::None, Selection::Vm);
         Scope { vms, vcpus: self.path.len() > 1 }
     }
 
-    /// The VM whose screen is open, by process id: its durations are wanted.
+    /// Process ID of the open VM, whose histograms are needed.
     pub fn open(&self) -> Option<u32> {
         match self.path.first() {
             Some(Screen::Vm(pid)) => Some(*pid),
@@ -185,7 +198,7 @@ impl State {
         }
     }
 
-    /// The VM that is open or selected, by process id: it is to stay, even if it ends.
+    /// Process ID of the open or selected VM, which remains in the reports after its end.
     pub fn selected(&self) -> Option<u32> {
         self.open().or_else(|| match self.cursors.get(&TableId::Vms)?.item? {
             Item::Vm(pid) => Some(pid),
@@ -193,46 +206,49 @@ impl State {
         })
     }
 
-    /// Whether a report since the baseline is to be made too.
+    /// Whether figures since the baseline are displayed, so that [`FrameData::cumulative`] is needed.
     pub fn is_cumulative(&self) -> bool {
         self.cumulative
     }
 
-    /// Whether what is shown is to stay.
+    /// Whether the display is frozen.
     pub fn is_paused(&self) -> bool {
         self.paused
     }
 
-    /// Whether it is not of now.
+    /// Whether the reports are from a recording.
     pub(super) fn is_replay(&self) -> bool {
         self.replay
     }
 
-    /// From one reading to the next.
+    /// Time between readings.
     pub fn interval(&self) -> Duration {
         self.interval
     }
 
+    /// Area of the terminal.
     pub(super) fn area(&self) -> Rect {
         Rect::new(0, 0, self.size.0, self.size.1)
     }
 
-    /// The report whose figures are shown.
+    /// The displayed report.
     pub(super) fn report(&self) -> &Report {
         let cumulative = self.frame.cumulative.as_ref().filter(|_| self.cumulative);
         cumulative.unwrap_or(&self.frame.interval)
     }
 
+    /// The open VM in the displayed report.
     pub(super) fn vm(&self) -> Option<&VmReport> {
         let open = self.open()?;
         self.report().vms.iter().find(|vm| vm.pid == open)
     }
 
+    /// Whether a VM has ended.
     pub(super) fn has_ended(&self, pid: u32) -> bool {
         self.frame.ended.contains(&pid)
     }
 
-    /// The vCPU that is open.
+    /// The open vCPU in the displayed report.
     pub(super) fn vcpu(&self) -> Option<&VcpuReport> {
         let tid = self.path.iter().find_map(|screen| match screen {
             Screen::Vcpu(tid) => Some(*tid),
@@ -245,58 +261,61 @@ impl State {
         self.path.iter().any(|screen| matches!(screen, Screen::Vcpu(_)))
     }
 
-    /// The tables of what is open; `None` where nothing is, or where it is not in the report.
+    /// Tables of the open vCPU or VM; `None` if none is open, or the report does not have it.
     pub(super) fn tables(&self) -> Option<&Tables> {
         if self.is_vcpu_open() { self.vcpu()?.tables.as_ref() } else { Some(&self.vm()?.tables) }
     }
 
-    /// What is open, outermost first.
+    /// Open screens, outermost first.
     pub(super) fn path(&self) -> &[Screen] {
         &self.path
     }
 
+    /// The selected tab.
     pub(super) fn tab(&self) -> Tab {
         self.tab
     }
 
+    /// The open overlay, and the number of its lines above its window.
     pub(super) fn overlay(&self) -> Option<(Overlay, usize)> {
         self.overlay.map(|overlay| (overlay, self.overlay_offset))
     }
 
-    /// The VM that is open or selected, if there is something to say of it.
-    pub(super) fn found(&self) -> Option<&VmReport> {
+    /// The open or selected VM, if it has findings.
+    pub(super) fn vm_with_findings(&self) -> Option<&VmReport> {
         let pid = self.selected()?;
         let vm = self.report().vms.iter().find(|vm| vm.pid == pid);
         vm.filter(|vm| !vm.assessment.findings.is_empty())
     }
 
-    /// What is to be said of it, in lines that fit on the screen with something around them.
+    /// Findings of the open or selected VM, wrapped to the width of an overlay.
     pub(super) fn findings(&self) -> Vec<String> {
-        let Some(vm) = self.found() else { return Vec::new() };
-        let width = usize::from(self.size.0).saturating_sub(AROUND).max(AROUND);
+        let Some(vm) = self.vm_with_findings() else { return Vec::new() };
+        let width = usize::from(self.size.0).saturating_sub(OVERLAY_MARGIN).max(OVERLAY_MARGIN);
         explain::lines(vm, self.report(), width)
     }
 
+    /// The displayed message.
     pub(super) fn message(&self) -> Option<&str> {
         self.message.as_ref().map(|(message, _)| message.as_str())
     }
 
-    /// The filter of the table, and whether it is being typed.
+    /// Filter of the table, and whether it is being typed.
     pub(super) fn filter(&self) -> (&str, bool) {
         let filter = self.filters.get(&self.table()).map_or("", String::as_str);
         (filter, self.typing.is_some())
     }
 
-    /// The rates of the open row in past intervals, oldest first.
+    /// Rates of the open row in past intervals, oldest first.
     pub(super) fn open_trend(&self) -> &[f64] {
         self.trend_of_open().map_or(&[], |trend| &trend.rates)
     }
 
-    /// Since when there has been something of the open row.
+    /// First interval that had the open row, as text.
     pub(super) fn since(&self) -> Option<String> {
         Some(match &self.trend_of_open()?.since {
             Some(time) => format!("first seen {time} UTC"),
-            None => format!("seen since before {} UTC", self.trends.begun(self.open()?)?),
+            None => format!("seen since before {} UTC", self.trends.started(self.open()?)?),
         })
     }
 
@@ -305,10 +324,12 @@ impl State {
         self.trends.row(self.open()?, *item)
     }
 
-    pub(super) fn figures(&self) -> Show {
+    /// Display mode of the figures, and which of them are known.
+    pub(super) fn figures(&self) -> FigureContext {
         let report = self.report();
+        // Not `has_times`: an interval without any event must not hide the columns.
         let times = !self.silent && report.timing != Timing::Off;
-        Show {
+        FigureContext {
             absolute: self.absolute,
             exits: !self.silent,
             times,
@@ -317,7 +338,7 @@ impl State {
         }
     }
 
-    /// The time of the last frame, UTC: of the day, but with its date if it is not of now.
+    /// Time of the last frame, UTC; with its date if it is from a recording.
     pub(super) fn time(&self) -> String {
         let time = humantime::format_rfc3339_seconds(self.frame.time).to_string();
         let from = if self.replay { 0 } else { 11 };

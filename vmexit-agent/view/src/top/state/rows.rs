@@ -1,4 +1,4 @@
-//! The rows of a table: which thing each is of, whatever happens to its figures, and what they are.
+//! Rows of a table: their identity and their figures.
 
 use vmexit_common::key::Kind;
 use vmexit_core::{
@@ -9,19 +9,19 @@ use vmexit_core::{
 use super::super::value::CellValue;
 use crate::{
     figure::Figure,
-    subject::{label, what},
+    subject::{device_or_name, label},
 };
 
-/// What a row is of. It stays the same from report to report.
+/// Identity of a row, the same in all reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Item {
-    /// A VM, by process id.
+    /// A VM, by process ID.
     Vm(u32),
-    /// An exit reason by its code; `None` for the rest.
+    /// An exit reason, by code; `None` for the `other` row.
     Reason(Option<u32>),
-    /// What exits were for, by kind of subject, number (`None` for the rest) and direction.
+    /// A detail, by kind, number (`None` for the `other` row) and direction.
     Detail(Kind, Option<u64>, Option<Direction>),
-    /// A vCPU, by thread id.
+    /// A vCPU, by thread ID.
     Vcpu(u32),
 }
 
@@ -31,70 +31,77 @@ impl Item {
     }
 }
 
-/// How figures are to be, and which there are.
+/// Display mode of figures, and which of them are known.
 #[derive(Clone, Copy, Debug)]
-pub struct Show {
-    /// Themselves instead of shares.
+pub struct FigureContext {
+    /// Whether absolute figures are displayed instead of shares.
     pub(in super::super) absolute: bool,
-    /// Whether this host's KVM reports exits; events are shown where it does not.
+    /// Whether KVM reports exits; if not, events are displayed.
     pub(in super::super) exits: bool,
+    /// Whether durations are known.
     pub(in super::super) times: bool,
+    /// Whether the time in userspace is known.
     pub(in super::super) userspace: bool,
-    /// The length of what is shown.
+    /// Length of the displayed span, seconds.
     pub(in super::super) seconds: f64,
 }
 
 /// One row of a table.
 pub(in super::super) struct TableRow<'a> {
+    /// Identity of the row.
     pub(in super::super) item: Item,
-    /// Which thing it is, unescaped.
-    pub(in super::super) what: String,
-    /// What that is called, unescaped; may be empty.
+    /// Text of the first column, unescaped: a VM's name, an exit reason, a port …
+    pub(in super::super) label: String,
+    /// Device or name, unescaped; empty if unknown.
     pub(in super::super) name: String,
-    /// The VM has ended.
+    /// Whether the VM has ended.
     pub(in super::super) ended: bool,
+    /// Source of the figures.
     pub(super) figures: RowFigures<'a>,
+    /// Rates of past intervals, oldest first.
     pub(super) trend: &'a [f64],
 }
 
-/// Where a row's figures come from.
+/// Source of a row's figures.
 #[derive(Clone, Copy)]
 pub(super) enum RowFigures<'a> {
+    /// Totals of a VM.
     Vm(&'a VmReport),
+    /// Totals of a vCPU.
     Vcpu(&'a VcpuReport),
-    /// Of exits that wait where the flag says so.
+    /// Figures of an exit reason or detail. The flag is set for exits in which the vCPU waits.
     Stats(&'a Stats, bool),
-    /// There are none in what is shown.
+    /// The displayed report does not have the row.
     Absent,
 }
 
 impl<'a> TableRow<'a> {
-    pub(super) fn new(item: Item, what: String, name: String, figures: RowFigures<'a>) -> Self {
-        Self { item, what, name, ended: false, figures, trend: &[] }
+    pub(super) fn new(item: Item, label: String, name: String, figures: RowFigures<'a>) -> Self {
+        Self { item, label, name, ended: false, figures, trend: &[] }
     }
 
-    /// One of its figures.
-    pub(in super::super) fn value(&self, figure: Figure, show: Show) -> CellValue<'a> {
+    /// Value of a column.
+    pub(in super::super) fn value(&self, figure: Figure, show: FigureContext) -> CellValue<'a> {
         match (figure, self.figures) {
-            (Figure::What, _) => CellValue::Text(self.what.clone()),
+            (Figure::Label, _) => CellValue::Text(self.label.clone()),
             (Figure::Name, _) => CellValue::Text(self.name.clone()),
             (Figure::Trend, _) => CellValue::Trend(self.trend),
-            (_, RowFigures::Vm(vm)) => of_vm(vm, figure, show),
-            (_, RowFigures::Vcpu(vcpu)) => of_vcpu(vcpu, figure, show),
-            (_, RowFigures::Stats(stats, waits)) => of_stats(stats, waits, figure, show),
+            (_, RowFigures::Vm(vm)) => vm_value(vm, figure, show),
+            (_, RowFigures::Vcpu(vcpu)) => vcpu_value(vcpu, figure, show),
+            (_, RowFigures::Stats(stats, waits)) => stats_value(stats, waits, figure, show),
             (_, RowFigures::Absent) => CellValue::Nothing,
         }
     }
 
-    /// Whether any of its names has this text in it, whichever the case.
+    /// Whether the label or name contains a lower-case text, ignoring case, or the text is the VM's process ID.
     pub(super) fn matches(&self, lower_case: &str) -> bool {
         let has = |name: &str| name.to_lowercase().contains(lower_case);
         let process = matches!(self.item, Item::Vm(pid) if pid.to_string() == lower_case);
-        process || has(&self.what) || has(&self.name)
+        process || has(&self.label) || has(&self.name)
     }
 }
 
-fn of_vm(vm: &VmReport, figure: Figure, show: Show) -> CellValue<'static> {
+fn vm_value(vm: &VmReport, figure: Figure, show: FigureContext) -> CellValue<'static> {
     match figure {
         Figure::Process => CellValue::Id(vm.pid),
         Figure::Vcpus => CellValue::Count(vm.vcpus.len() as u64),
@@ -102,22 +109,27 @@ fn of_vm(vm: &VmReport, figure: Figure, show: Show) -> CellValue<'static> {
             CellValue::Share(leading.share_percent, leading.reason.clone())
         }),
         Figure::Detail => vm.leading.detail.as_ref().map_or(CellValue::Nothing, |leading| {
-            let (label, what) = (label(&leading.subject), what(&leading.subject));
-            let both = if what == label { label } else { format!("{what} {label}") };
+            let (label, name) = (label(&leading.subject), device_or_name(&leading.subject));
+            let both = if name == label { label } else { format!("{name} {label}") };
             CellValue::Share(leading.share_percent, both.trim_start().to_owned())
         }),
-        _ => of_total(&vm.total, vm.vcpus.len(), figure, show),
+        _ => total_value(&vm.total, vm.vcpus.len(), figure, show),
     }
 }
 
-fn of_vcpu(vcpu: &VcpuReport, figure: Figure, show: Show) -> CellValue<'static> {
+fn vcpu_value(vcpu: &VcpuReport, figure: Figure, show: FigureContext) -> CellValue<'static> {
     match figure {
         Figure::Process => CellValue::Id(vcpu.tid),
-        _ => of_total(&vcpu.total, 1, figure, show),
+        _ => total_value(&vcpu.total, 1, figure, show),
     }
 }
 
-fn of_total(total: &Total, vcpus: usize, figure: Figure, show: Show) -> CellValue<'static> {
+fn total_value(
+    total: &Total,
+    vcpus: usize,
+    figure: Figure,
+    show: FigureContext,
+) -> CellValue<'static> {
     let span_ns = show.seconds * 1e9;
     match figure {
         Figure::Rate => CellValue::PerSecond(rate(total, show)),
@@ -133,7 +145,12 @@ fn of_total(total: &Total, vcpus: usize, figure: Figure, show: Show) -> CellValu
     }
 }
 
-fn of_stats(stats: &Stats, waits: bool, figure: Figure, show: Show) -> CellValue<'static> {
+fn stats_value(
+    stats: &Stats,
+    waits: bool,
+    figure: Figure,
+    show: FigureContext,
+) -> CellValue<'static> {
     let time = |ns: Option<u64>| ns.map_or(CellValue::Nothing, CellValue::Time);
     match figure {
         Figure::Rate => CellValue::PerSecond(stats.per_second),
@@ -153,8 +170,8 @@ fn of_stats(stats: &Stats, waits: bool, figure: Figure, show: Show) -> CellValue
     }
 }
 
-/// Exits per second; of all events where there are no exits.
-pub(in super::super) fn rate(total: &Total, show: Show) -> f64 {
+/// Exits per second; events per second if KVM reports no exits.
+pub(in super::super) fn rate(total: &Total, show: FigureContext) -> f64 {
     match show.exits {
         true => total.per_second,
         false if show.seconds > 0.0 => total.unmatched as f64 / show.seconds,
@@ -162,8 +179,8 @@ pub(in super::super) fn rate(total: &Total, show: Show) -> f64 {
     }
 }
 
-/// A part of some time, or its share.
-fn part(ns: Option<u64>, whole_ns: u64, show: Show) -> CellValue<'static> {
+/// A part of a time: absolute, or its share.
+fn part(ns: Option<u64>, whole_ns: u64, show: FigureContext) -> CellValue<'static> {
     match ns {
         Some(ns) if show.absolute => CellValue::Time(ns),
         Some(ns) => share(ns as f64, whole_ns as f64),

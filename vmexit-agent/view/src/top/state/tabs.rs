@@ -1,4 +1,4 @@
-//! Which tables there are, and what is remembered of each: what it is ordered by, and where somebody looks.
+//! Tables of the live view, their sort keys and their cursors.
 
 use std::collections::BTreeMap;
 
@@ -7,40 +7,44 @@ use vmexit_core::event::Event;
 use super::Item;
 use crate::{figure::Figure, options::By, top::columns::Set};
 
-/// One of a VM's tables.
+/// A table of a VM or vCPU, selected by a tab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum Tab {
     /// Exit reasons.
     Reasons,
-    /// What exits of one kind were for.
+    /// Details of one event.
     Details(Event),
-    /// vCPUs.
+    /// vCPUs of the VM.
     Vcpus,
 }
 
-/// A table with a cursor.
+/// A table with its own cursor, filter and marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum TableId {
+    /// The list of VMs.
     Vms,
+    /// A table of the open VM or vCPU.
     Tab(Tab),
-    /// The vCPUs that have a row.
-    OfRow,
+    /// The vCPUs that have the open row.
+    RowVcpus,
 }
 
-/// Where somebody looks in a table.
+/// Selected row and scroll position of a table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cursor {
+    /// The selected row; `None` before the table has had rows.
     pub(super) item: Option<Item>,
-    /// What it was called last: it stays in sight when a report has nothing of it.
-    pub(super) what: String,
+    /// Last label of the row, which stays on the screen even if a report does not have it.
+    pub(super) label: String,
+    /// Last name of the row.
     pub(super) name: String,
-    /// Its place among the rows.
+    /// Index of the selected row.
     pub(super) index: usize,
-    /// The first row in sight.
+    /// Index of the first row on the screen.
     pub(super) offset: usize,
 }
 
-/// What a table is ordered by.
+/// Sort key and direction of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Sorting {
     pub(in super::super) figure: Figure,
@@ -48,7 +52,7 @@ pub(in super::super) struct Sorting {
 }
 
 impl Tab {
-    /// All of them, with their titles, from left to right.
+    /// All tabs with their titles, from left to right.
     pub(in super::super) const ALL: [(Self, &'static str); 9] = [
         (Self::Reasons, "Reasons"),
         (Self::Details(Event::Ioport), "Ports"),
@@ -61,6 +65,7 @@ impl Tab {
         (Self::Vcpus, "vCPUs"),
     ];
 
+    /// The first tab of an opened VM.
     pub(super) fn first(by: By) -> Self {
         match by {
             By::Vm => Self::Reasons,
@@ -70,21 +75,21 @@ impl Tab {
 }
 
 impl Sorting {
-    /// Text from A to Z, numbers from the highest down.
+    /// The usual direction for a figure: ascending for text and IDs, descending for other numbers.
     pub(super) fn by(figure: Figure) -> Self {
-        let is_text = matches!(figure, Figure::What | Figure::Name | Figure::Process);
+        let is_text = matches!(figure, Figure::Label | Figure::Name | Figure::Process);
         Self { figure, descending: !is_text }
     }
 }
 
-/// How each set of columns is ordered at first.
+/// Initial sort key of each set of columns.
 pub(super) fn sorts(sort: Figure) -> BTreeMap<Set, Sorting> {
-    // VMs have fewer figures than rows of exits.
+    // VMs have fewer figures than exits.
     let vms = match sort {
         Figure::Samples | Figure::Rate => Figure::Rate,
         Figure::User | Figure::Waiting => sort,
         _ => Figure::Time,
     };
-    let vcpus = Sorting::by(Figure::What);
+    let vcpus = Sorting::by(Figure::Label);
     [(Set::Rows, Sorting::by(sort)), (Set::Vms, Sorting::by(vms)), (Set::Vcpus, vcpus)].into()
 }

@@ -1,4 +1,4 @@
-//! Keys and the mouse, one at a time.
+//! Actions of keys and of the mouse.
 
 use crossterm::event::{Event, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use vmexit_core::event;
@@ -16,26 +16,28 @@ fn bench() -> Bench {
     Bench::of(guests(), snapshots(&[1, 2, 3]), (80, 24))
 }
 
+/// A live view with the ports of the first VM.
 fn opened() -> Bench {
     let mut bench = bench();
     bench.press("\n2");
     bench
 }
 
-fn whats(bench: &Bench) -> Vec<String> {
-    bench.state.rows().iter().map(|row| row.what.clone()).collect()
+/// Labels of all rows.
+fn labels(bench: &Bench) -> Vec<String> {
+    bench.state.rows().iter().map(|row| row.label.clone()).collect()
 }
 
 #[test]
-fn a_vm_is_opened_with_its_durations_and_closed_again() {
+fn open_vm_requests_durations_and_back_closes_it() {
     let mut bench = bench();
     assert_eq!(bench.table(), TableId::Vms);
     let pid = bench.state.selected();
     assert_eq!(bench.press("\n"), Effect::Refresh);
     assert_eq!((bench.state.open(), bench.table()), (pid, TableId::Tab(Tab::Reasons)));
     assert_eq!(bench.press("\n"), Effect::Show);
-    assert_eq!(bench.table(), TableId::OfRow);
-    assert_eq!(bench.press("\n"), Effect::None, "there is nothing behind a vCPU of a row");
+    assert_eq!(bench.table(), TableId::RowVcpus);
+    assert_eq!(bench.press("\n"), Effect::None, "a vCPU of a row cannot be opened");
     bench.press("h");
     assert_eq!(bench.table(), TableId::Tab(Tab::Reasons));
     assert_eq!(bench.press("\x1b"), Effect::Show);
@@ -45,7 +47,7 @@ fn a_vm_is_opened_with_its_durations_and_closed_again() {
 }
 
 #[test]
-fn tabs_without_rows_are_passed_over() {
+fn next_tab_skips_tabs_without_rows() {
     let mut bench = opened();
     let ports = TableId::Tab(Tab::Details(event::Event::Ioport));
     assert_eq!(bench.table(), ports);
@@ -71,9 +73,9 @@ fn tabs_without_rows_are_passed_over() {
 }
 
 #[test]
-fn the_cursor_goes_up_and_down_and_no_further() {
+fn cursor_moves_within_the_table() {
     let mut bench = opened();
-    let rows = whats(&bench);
+    let rows = labels(&bench);
     assert!(rows.len() >= 4, "{rows:?}");
     assert_eq!(bench.selected(), Some(rows[0].clone()));
     bench.press("k");
@@ -89,7 +91,7 @@ fn the_cursor_goes_up_and_down_and_no_further() {
 }
 
 #[test]
-fn the_cursor_stays_on_its_row_wherever_that_goes() {
+fn cursor_stays_on_its_row_when_order_changes() {
     let mut bench = opened();
     bench.press("j");
     let selected = bench.selected().unwrap();
@@ -100,69 +102,69 @@ fn the_cursor_stays_on_its_row_wherever_that_goes() {
     let mut next = snapshots(&[4]).remove(0);
     next.at_ns = 4 * RUN;
     for vcpu in &mut next.vcpus {
-        // It takes far longer now, or does not come at all.
+        // One row takes far longer now, which changes the order.
         vcpu.details[0].row.total_ns *= 1_000;
     }
-    bench.tick(next);
+    bench.read(next);
     assert_eq!(bench.selected(), Some(selected));
 }
 
 #[test]
-fn a_row_without_figures_stays_while_it_is_selected() {
+fn selected_row_without_figures_stays_in_the_table() {
     let mut bench = opened();
     let selected = bench.selected().unwrap();
     let again = bench.snapshots.last().unwrap().clone();
-    bench.tick(again.clone());
-    assert_eq!(whats(&bench), std::slice::from_ref(&selected));
+    bench.read(again.clone());
+    assert_eq!(labels(&bench), std::slice::from_ref(&selected));
     assert!(bench.screen().contains(&selected));
     bench.press("\x1b");
-    bench.tick(again);
-    assert!(!whats(&bench).is_empty(), "VMs stay in any case");
+    bench.read(again);
+    assert!(!labels(&bench).is_empty(), "VMs without exits stay");
 }
 
 #[test]
-fn columns_are_sorted_by_in_both_directions() {
+fn sort_cycles_columns_and_reverses() {
     let mut bench = opened();
-    let at_first = whats(&bench);
+    let at_first = labels(&bench);
     bench.press("S");
-    let mut reversed = whats(&bench);
+    let mut reversed = labels(&bench);
     reversed.reverse();
     assert_eq!(reversed, at_first);
     let columns = bench.state.columns(80).len();
     for _ in 0..columns {
         bench.press("s");
     }
-    assert_eq!(whats(&bench), at_first, "once around");
+    assert_eq!(labels(&bench), at_first, "after all columns");
 }
 
 #[test]
-fn a_filter_is_typed_kept_and_taken_back() {
+fn filter_is_typed_kept_and_removed() {
     let mut bench = opened();
-    let all = whats(&bench).len();
+    let all = labels(&bench).len();
     bench.press("/rTc");
     assert!(bench.state.filter().1);
-    assert!(whats(&bench).len() < all && !whats(&bench).is_empty(), "by the device's name");
+    assert!(labels(&bench).len() < all && !labels(&bench).is_empty(), "matches the device's name");
     bench.press("q\x08\n");
     assert_eq!(bench.state.filter(), ("rTc", false));
     bench.press("/xyz\x1b");
     assert_eq!(bench.state.filter(), ("rTc", false), "as before");
     bench.press("\x1b");
-    assert_eq!((bench.state.filter().0, whats(&bench).len()), ("", all));
+    assert_eq!((bench.state.filter().0, labels(&bench).len()), ("", all));
     assert!(bench.state.open().is_some());
     bench.press("/nothing has this");
-    assert_eq!(whats(&bench).len(), 0);
-    assert!(bench.screen().contains("nothing has this in its name"));
+    assert_eq!(labels(&bench).len(), 0);
+    assert!(bench.screen().contains("no row matches the filter"));
 }
 
 #[test]
-fn a_pause_freezes_what_is_shown() {
+fn pause_freezes_the_screen() {
     let mut bench = opened();
     assert_eq!(bench.press("p"), Effect::Show);
     let frozen = bench.screen();
     assert!(frozen.contains("PAUSED"));
     let mut next = snapshots(&[9]).remove(0);
     next.at_ns = 4 * RUN;
-    bench.tick(next);
+    bench.read(next);
     assert_eq!(bench.screen(), frozen);
     bench.press("p");
     assert!(!bench.state.is_paused());
@@ -170,7 +172,7 @@ fn a_pause_freezes_what_is_shown() {
 }
 
 #[test]
-fn the_baseline_begins_anew() {
+fn reset_starts_a_new_baseline() {
     let mut bench = opened();
     bench.press("c%");
     let samples = |bench: &Bench| {
@@ -182,13 +184,13 @@ fn the_baseline_begins_anew() {
     assert_eq!((samples(&bench), bench.selected()), (0, first));
     let mut next = snapshots(&[4]).remove(0);
     next.at_ns = 4 * RUN;
-    bench.tick(next);
-    // Three times as much had been in the three seconds before.
+    bench.read(next);
+    // One reading since the reset; there were three before it.
     assert_eq!(samples(&bench) * 3, since_start);
 }
 
 #[test]
-fn marked_rows_are_summed_up() {
+fn marked_rows_are_summed_per_table() {
     let mut bench = bench();
     assert_eq!(bench.state.marked(), None);
     bench.press("g  ");
@@ -197,11 +199,11 @@ fn marked_rows_are_summed_up() {
     bench.press("g ");
     assert!(bench.state.marked().unwrap().starts_with("1 marked: "));
     bench.press("\n");
-    assert_eq!(bench.state.marked(), None, "marks are a table's own");
+    assert_eq!(bench.state.marked(), None, "marks of another table");
 }
 
 #[test]
-fn the_interval_has_steps_and_ends() {
+fn interval_changes_in_steps_down_to_its_minimum() {
     let mut bench = bench();
     assert_eq!(bench.press("+"), Effect::Interval);
     assert_eq!(bench.state.interval().as_secs(), 2);
@@ -212,25 +214,25 @@ fn the_interval_has_steps_and_ends() {
 }
 
 #[test]
-fn what_lies_over_everything_goes_away_by_any_key() {
+fn overlay_closes_on_any_key_but_scrolls() {
     let mut bench = bench();
     bench.press("?");
     assert!(bench.screen().contains("page down"));
     bench.press("jjk");
-    assert!(bench.screen().contains("page down"), "that scrolls");
+    assert!(bench.screen().contains("page down"), "scrolling keeps it open");
     bench.press("q");
     assert!(!bench.screen().contains("page down"));
     bench.press("?x");
-    assert!(!bench.screen().contains("page down"), "also by one that does nothing else");
+    assert!(!bench.screen().contains("page down"), "a key without a binding");
     bench.press("f");
     assert!(bench.screen().contains("┌ Findings"));
     bench.press("\n");
-    assert_eq!(bench.table(), TableId::Vms, "and does nothing else");
+    assert_eq!(bench.table(), TableId::Vms, "the key has no other effect");
     assert_eq!(bench.press("q"), Effect::Quit);
 }
 
 #[test]
-fn a_report_is_written_where_somebody_asks_for_it() {
+fn save_is_an_effect_and_its_message_ends_on_next_key() {
     let mut bench = bench();
     assert_eq!(bench.press("w"), Effect::Save);
     bench.state.say("written to x.json".into());
@@ -243,7 +245,7 @@ fn mouse(kind: MouseEventKind, column: u16, row: u16) -> Event {
     Event::Mouse(MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE })
 }
 
-/// Where a text is on the screen.
+/// Column and line of a text on the screen.
 fn place(bench: &Bench, text: &str) -> (u16, u16) {
     let screen = bench.screen();
     let found = (0..).zip(screen.lines()).find_map(|(line, row)| {
@@ -254,15 +256,15 @@ fn place(bench: &Bench, text: &str) -> (u16, u16) {
 }
 
 #[test]
-fn the_mouse_selects_opens_sorts_and_scrolls() {
+fn mouse_selects_opens_sorts_and_scrolls() {
     let mut bench = opened();
     let click = MouseEventKind::Down(MouseButton::Left);
-    let third = whats(&bench)[2].clone();
+    let third = labels(&bench)[2].clone();
     let (column, line) = place(&bench, &third);
     bench.handle(&mouse(click, column, line));
     assert_eq!(bench.selected(), Some(third));
     assert_eq!(bench.handle(&mouse(click, column, line)), Effect::Show);
-    assert_eq!(bench.table(), TableId::OfRow);
+    assert_eq!(bench.table(), TableId::RowVcpus);
     bench.handle(&mouse(MouseEventKind::Down(MouseButton::Right), 0, 0));
 
     let (column, line) = place(&bench, "Rate/s");
@@ -276,16 +278,16 @@ fn the_mouse_selects_opens_sorts_and_scrolls() {
     assert_eq!(bench.table(), TableId::Tab(Tab::Details(event::Event::Cpuid)));
     let (column, line) = place(&bench, "2 Ports");
     bench.handle(&mouse(click, column, line));
-    let rows = whats(&bench);
+    let rows = labels(&bench);
     bench.press("g");
     bench.handle(&mouse(MouseEventKind::ScrollDown, 5, 10));
     assert_eq!(bench.selected(), Some(rows[3.min(rows.len() - 1)].clone()));
     bench.handle(&mouse(click, 70, 23));
-    assert_eq!(whats(&bench), rows, "nothing is there");
+    assert_eq!(labels(&bench), rows, "no row at that place");
 }
 
 #[test]
-fn many_rows_scroll() {
+fn cursor_stays_visible_in_long_table() {
     let mut guests = guests();
     let first = guests[0].clone();
     guests.extend((0..100).map(|n| vmexit_core::vm::Vm {

@@ -1,5 +1,5 @@
-//! The live view without a terminal: a recorded run goes in, keys are pressed, and what is drawn is held
-//! against what was drawn before.
+//! The live view without a terminal. Its input is a recorded run and key presses; the screens are compared with
+//! snapshots.
 
 mod keys;
 mod random;
@@ -27,46 +27,49 @@ use vmexit_core::{
 
 use super::{Effect, FrameData, Settings, State, Theme, draw, state::TableId};
 
-/// A live view and what it looks at: snapshots, the latest of which is shown.
+/// A live view with its input.
 pub(super) struct Bench {
     pub(super) state: State,
+    /// Snapshots since the baseline; the last interval is displayed.
     pub(super) snapshots: Vec<Snapshot>,
+    /// VMs by process ID.
     pub(super) guests: BTreeMap<u32, vm::Vm>,
+    /// Process IDs of VMs that have ended.
     pub(super) ended: BTreeSet<u32>,
     pub(super) vendor: Option<Vendor>,
-    pub(super) saved: usize,
 }
 
 impl Bench {
-    /// Looks at a recorded run for so many intervals.
-    pub(super) fn of(guests: Vec<vm::Vm>, snapshots: Vec<Snapshot>, size: (u16, u16)) -> Self {
+    /// A live view after these readings, on a terminal of `size` columns and lines.
+    pub(super) fn of(guests: Vec<vm::Vm>, readings: Vec<Snapshot>, size: (u16, u16)) -> Self {
         let guests = guests.into_iter().map(|vm| (vm.pid, vm)).collect();
-        let silent = snapshots.iter().all(|look| look.vcpus.iter().all(|vcpu| vcpu.isa == 0));
+        let silent = readings.iter().all(|reading| reading.vcpus.iter().all(|vcpu| vcpu.isa == 0));
         let vendor = (!silent).then_some(Vendor::Svm);
-        let (snapshots, rest) = (vec![Snapshot::default()], snapshots);
-        let nothing = look(&snapshots, &guests, vendor, Scope::default(), false);
-        let state = State::new(Settings::default(), nothing, size);
-        let ended = BTreeSet::new();
-        let mut bench = Self { state, snapshots, guests, ended, vendor, saved: 0 };
-        rest.into_iter().for_each(|snapshot| bench.tick(snapshot));
+        let snapshots = vec![Snapshot::default()];
+        let empty = frame_data(&snapshots, &guests, vendor, Scope::default(), false);
+        let state = State::new(Settings::default(), empty, size);
+        let mut bench = Self { state, snapshots, guests, ended: BTreeSet::new(), vendor };
+        readings.into_iter().for_each(|snapshot| bench.read(snapshot));
         bench
     }
 
-    /// Shows another reading.
-    pub(super) fn tick(&mut self, snapshot: Snapshot) {
+    /// Adds a reading, and displays it unless the view is paused.
+    pub(super) fn read(&mut self, snapshot: Snapshot) {
         self.snapshots.push(snapshot);
         if !self.state.is_paused() {
-            self.state.update(self.look());
+            self.state.update(self.frame_data());
         }
     }
 
-    pub(super) fn look(&self) -> FrameData {
+    /// Reports of the last reading.
+    fn frame_data(&self) -> FrameData {
         let (scope, cumulative) = (self.state.scope(), self.state.is_cumulative());
-        let look = look(&self.snapshots, &self.guests, self.vendor, scope, cumulative);
-        FrameData { ended: self.ended.clone(), ..look }
+        let data = frame_data(&self.snapshots, &self.guests, self.vendor, scope, cumulative);
+        FrameData { ended: self.ended.clone(), ..data }
     }
 
-    /// Presses keys: characters, and `\n`, `\t`, `\x1b`, `\x08` for those that have no other.
+    /// Presses keys, given as characters: `\n` is Enter, `\t` Tab, `\x1b` Escape, `\x08` Backspace. Returns the effect of
+    /// the last one.
     pub(super) fn press(&mut self, keys: &str) -> Effect {
         let mut last = Effect::None;
         for c in keys.chars() {
@@ -82,26 +85,27 @@ impl Bench {
         last
     }
 
+    /// Handles an event of the terminal, and carries out its effect.
     pub(super) fn handle(&mut self, event: &Event) -> Effect {
         let effect = self.state.handle(event);
         match effect {
-            Effect::Show | Effect::Refresh => self.state.refresh(self.look()),
+            Effect::Show | Effect::Refresh => self.state.refresh(self.frame_data()),
             Effect::Reset => {
                 let last = self.snapshots.pop().unwrap_or_default();
                 self.snapshots = vec![last.clone(), last];
-                self.state.refresh(self.look());
+                self.state.refresh(self.frame_data());
             }
-            Effect::Save => self.saved += 1,
             _ => {}
         }
         effect
     }
 
-    /// What is on a screen of the view's size.
+    /// Text of the screen.
     pub(super) fn screen(&self) -> String {
         self.drawn().to_string()
     }
 
+    /// The screen with its styles.
     pub(super) fn drawn(&self) -> TestBackend {
         let area = self.state.area();
         let mut terminal = Terminal::new(TestBackend::new(area.width, area.height)).unwrap();
@@ -109,18 +113,19 @@ impl Bench {
         terminal.backend().clone()
     }
 
-    /// What the selected row is of.
+    /// Label of the selected row.
     pub(super) fn selected(&self) -> Option<String> {
         let rows = self.state.rows();
-        rows.get(self.state.cursor().0).map(|row| row.what.clone())
+        rows.get(self.state.cursor().0).map(|row| row.label.clone())
     }
 
+    /// The displayed table.
     pub(super) fn table(&self) -> TableId {
         self.state.table()
     }
 }
 
-fn look(
+fn frame_data(
     snapshots: &[Snapshot],
     guests: &BTreeMap<u32, vm::Vm>,
     vendor: Option<Vendor>,

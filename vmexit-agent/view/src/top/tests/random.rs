@@ -1,4 +1,4 @@
-//! Whatever is pressed, whatever is read: it is drawn, and the cursor stays on its row.
+//! Random input: no panic, no control characters on the screen, and the cursor stays on its row.
 
 use crossterm::event::{
     Event, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
@@ -7,27 +7,32 @@ use proptest::prelude::*;
 use vmexit_core::{counters::Snapshot, testing::nasty};
 
 use super::{
-    super::keys::{BINDINGS, Binding},
+    super::keys::BINDINGS,
     Bench,
     recorded::{RUN, guests, silent, snapshots},
 };
 
-/// Something that happens to a live view.
+/// An input of the live view.
 #[derive(Clone, Debug)]
 enum RandomStep {
+    /// An event of the terminal.
     Terminal(Event),
-    /// A reading in which only some of the rows have gone on, by the bits, and some vCPUs are missing.
+    /// A reading.
     Read {
+        /// Bits of the rows that have new exits.
         rows: u64,
+        /// Number of the vCPU that is missing, from 1.
         vcpus: u8,
     },
+    /// The end of a VM, by index.
     Ends(usize),
 }
 
 fn steps() -> impl Strategy<Value = RandomStep> {
     let keys: Vec<KeyCode> = BINDINGS
         .iter()
-        .flat_map(Binding::codes)
+        .flat_map(|binding| binding.chords)
+        .map(|chord| chord.code)
         .chain("123456789xäz".chars().map(KeyCode::Char))
         .collect();
     let modifiers = prop_oneof![9 => Just(KeyModifiers::NONE), 1 => Just(KeyModifiers::CONTROL)];
@@ -52,7 +57,7 @@ fn steps() -> impl Strategy<Value = RandomStep> {
     prop_oneof![10 => key, 3 => mouse, 1 => size, 5 => read, 1 => (0..3usize).prop_map(RandomStep::Ends)]
 }
 
-/// The next reading: rows go on or not, each by its bit.
+/// The reading after `before`: rows with a set bit have as many more exits as in `all`, and one vCPU may be missing.
 fn next(before: &Snapshot, all: &Snapshot, rows: u64, vcpus: u8) -> Snapshot {
     let mut next = Snapshot { at_ns: before.at_ns + RUN, ..before.clone() };
     for (at, vcpu) in next.vcpus.iter_mut().enumerate() {
@@ -75,7 +80,7 @@ fn next(before: &Snapshot, all: &Snapshot, rows: u64, vcpus: u8) -> Snapshot {
     let mut at = 0;
     next.vcpus.retain(|_| {
         at += 1;
-        // Now and then one is missing, as if its thread had ended.
+        // As if the thread had ended.
         vcpus != at
     });
     next.loss.vcpu_limit += u64::from(rows & 0xff == 1);
@@ -86,7 +91,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn nothing_panics_and_the_cursor_stays(
+    fn random_input_keeps_cursor_on_its_row(
         steps in prop::collection::vec(steps(), 1..60),
         name in nasty(),
         is_silent in any::<bool>(),
@@ -103,7 +108,7 @@ proptest! {
                 RandomStep::Read { rows, vcpus } => {
                     let (before, table) = (selected(&bench), bench.table());
                     let last = bench.snapshots.last().unwrap();
-                    bench.tick(next(last, &all, rows, vcpus));
+                    bench.read(next(last, &all, rows, vcpus));
                     let (after, filtered) = (selected(&bench), !bench.state.filter().0.is_empty());
                     if bench.table() == table && before.is_some() && !filtered {
                         prop_assert_eq!(before, after);

@@ -1,5 +1,5 @@
-//! A recorded run as snapshots again. `two-vms.json` is from what `vmexit capture --by vcpu --format json`
-//! wrote in the AMD lab, of two bundled guests; one gets the other's vCPU as its second.
+//! Snapshots of a recorded run. `two-vms.json` is an output of `vmexit capture --by vcpu --format json` of two bare guests
+//! in the AMD lab. The first VM gets a copy of the other's vCPU as its second one.
 
 use serde_json::Value;
 use vmexit_common::{
@@ -12,7 +12,7 @@ use vmexit_core::{
     vm::{Vm, Vmm},
 };
 
-/// Nanoseconds that the run took.
+/// Length of the run, nanoseconds.
 pub(super) const RUN: u64 = 8_000_000_000;
 
 fn recorded() -> Value {
@@ -36,7 +36,7 @@ pub(super) fn guests() -> Vec<Vm> {
     .collect()
 }
 
-/// Readings as far apart as the run was long, in each of which all has happened so many times.
+/// Readings, [`RUN`] apart. Each has the counters of the run multiplied by one of `times`.
 pub(super) fn snapshots(times: &[u64]) -> Vec<Snapshot> {
     let recorded = recorded();
     let vms = || recorded["vms"].as_array().unwrap().iter();
@@ -52,7 +52,7 @@ pub(super) fn snapshots(times: &[u64]) -> Vec<Snapshot> {
     (1..).zip(times).map(reading).collect()
 }
 
-/// The same of a host whose KVM reports no exits.
+/// The same readings on a host whose KVM reports no exits.
 pub(super) fn silent(times: &[u64]) -> Vec<Snapshot> {
     let mut snapshots = snapshots(times);
     for vcpu in snapshots.iter_mut().flat_map(|snapshot| &mut snapshot.vcpus) {

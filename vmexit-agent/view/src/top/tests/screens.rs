@@ -1,4 +1,4 @@
-//! Each screen, drawn: at the size of a terminal of old, and at that of a large window.
+//! Snapshots of each screen, at the size of a classic terminal and of a large window.
 
 use std::collections::BTreeSet;
 
@@ -10,25 +10,27 @@ use super::{
     recorded::{RUN, guests, silent, snapshots},
 };
 
+/// Columns and lines.
 const SIZES: [(u16, u16); 2] = [(80, 24), (200, 50)];
 
-/// Rates that go up and down.
+/// Multiples of the recorded run, cumulative: rates go up and down.
 const TIMES: [u64; 6] = [1, 3, 4, 6, 7, 8];
 
 fn bench(size: (u16, u16)) -> Bench {
     Bench::of(guests(), snapshots(&TIMES), size)
 }
 
-/// Draws what keys lead to, at both sizes.
-fn drawn(name: &str, keys: &str) {
-    drawn_of(name, |size| {
+/// Compares the screens after these keys with the snapshots of a name.
+fn assert_screens(name: &str, keys: &str) {
+    assert_screens_of(name, |size| {
         let mut bench = bench(size);
         bench.press(keys);
         bench
     });
 }
 
-fn drawn_of(name: &str, bench: impl Fn((u16, u16)) -> Bench) {
+/// Compares the screens of these live views with the snapshots of a name.
+fn assert_screens_of(name: &str, bench: impl Fn((u16, u16)) -> Bench) {
     for (columns, lines) in SIZES {
         let screen = bench((columns, lines)).screen();
         insta::assert_snapshot!(format!("{name}_{columns}x{lines}"), screen);
@@ -36,71 +38,71 @@ fn drawn_of(name: &str, bench: impl Fn((u16, u16)) -> Bench) {
 }
 
 #[test]
-fn the_list_of_vms() {
-    drawn("vms", "");
+fn screen_of_vms() {
+    assert_screens("vms", "");
 }
 
 #[test]
-fn a_vm_by_exit_reason() {
-    drawn("reasons", "\n");
+fn screen_of_exit_reasons() {
+    assert_screens("reasons", "\n");
 }
 
 #[test]
-fn a_vm_by_port() {
-    drawn("ports", "\n2j");
+fn screen_of_ports() {
+    assert_screens("ports", "\n2j");
 }
 
 #[test]
-fn a_vm_by_vcpu() {
-    drawn("vcpus", "\n9");
+fn screen_of_vcpus() {
+    assert_screens("vcpus", "\n9");
 }
 
 #[test]
-fn a_vcpu() {
-    drawn("vcpu", "\n9\n");
+fn screen_of_vcpu() {
+    assert_screens("vcpu", "\n9\n");
 }
 
 #[test]
-fn a_row() {
-    drawn_of("row", |size| {
+fn screen_of_row() {
+    assert_screens_of("row", |size| {
         let mut bench = Bench::of(guests(), snapshots(&TIMES[..2]), size);
         bench.press("\n2");
-        snapshots(&TIMES).into_iter().skip(2).for_each(|snapshot| bench.tick(snapshot));
+        snapshots(&TIMES).into_iter().skip(2).for_each(|snapshot| bench.read(snapshot));
         bench.press("\n");
         bench
     });
 }
 
 #[test]
-fn absolute_since_the_baseline() {
-    drawn("absolute", "\nc%");
+fn screen_of_absolute_figures_since_baseline() {
+    assert_screens("absolute", "\nc%");
 }
 
 #[test]
-fn help() {
-    drawn("help", "?");
+fn screen_of_help() {
+    assert_screens("help", "?");
 }
 
 #[test]
-fn findings() {
-    drawn("findings_of_the_selected", "jkf");
-    drawn("findings", "\nf");
+fn screen_of_findings() {
+    assert_screens("findings_of_the_selected", "jkf");
+    assert_screens("findings", "\nf");
 }
 
 #[test]
-fn a_filter_being_typed() {
-    drawn("typing", "\n2/0x7");
+fn screen_while_typing_filter() {
+    assert_screens("typing", "\n2/0x7");
 }
 
 #[test]
-fn marked_and_paused() {
-    drawn("marked_and_paused", "\n2  p");
+fn screen_of_marked_rows_while_paused() {
+    assert_screens("marked_and_paused", "\n2  p");
 }
 
 #[test]
-fn a_silent_host() {
-    drawn_of("silent_vms", |size| Bench::of(guests(), silent(&TIMES), size));
-    drawn_of("silent_vm", |size| {
+fn screen_of_silent_host() {
+    assert_screens_of("silent_vms", |size| Bench::of(guests(), silent(&TIMES), size));
+    assert_screens_of("silent_vm", |size| {
         let mut bench = Bench::of(guests(), silent(&TIMES), size);
         bench.press("\n");
         bench
@@ -108,8 +110,8 @@ fn a_silent_host() {
 }
 
 #[test]
-fn losses_and_a_vm_that_went_away() {
-    drawn_of("banners", |size| {
+fn screen_with_losses_and_ended_vm() {
+    assert_screens_of("banners", |size| {
         let mut bench = bench(size);
         let pid = guests()[1].pid;
         bench.ended = BTreeSet::from([pid]);
@@ -117,21 +119,21 @@ fn losses_and_a_vm_that_went_away() {
         last.at_ns = 7 * RUN;
         last.vcpus.retain(|vcpu| vcpu.thread.pid != pid);
         last.loss.vcpu_limit = 1_234;
-        bench.tick(last);
+        bench.read(last);
         bench
     });
 }
 
 #[test]
-fn no_vm_at_all() {
-    drawn_of("empty", |size| {
+fn screen_without_vms() {
+    assert_screens_of("empty", |size| {
         let at_ns = 1_000_000_000;
         Bench::of(Vec::new(), vec![Snapshot { at_ns, ..Snapshot::default() }], size)
     });
 }
 
 #[test]
-fn hostile_names_stay_in_their_cells() {
+fn screen_of_hostile_names_keeps_cells() {
     let mut guests = guests();
     for (guest, name) in guests.iter_mut().zip([
         "\x1b]0;owned\x07\x1b[2J\n\r\t\u{202e}\u{2028}\u{200b}evil",
@@ -146,7 +148,7 @@ fn hostile_names_stay_in_their_cells() {
 }
 
 #[test]
-fn what_is_selected_shows_without_colours_too() {
+fn screen_selection_is_visible_without_colours() {
     let bench = bench((80, 24));
     let drawn = bench.drawn();
     let reversed = |line: u16| drawn.buffer()[(3, line)].modifier.contains(Modifier::REVERSED);
@@ -156,7 +158,7 @@ fn what_is_selected_shows_without_colours_too() {
 }
 
 #[test]
-fn any_size_will_do() {
+fn screen_of_any_size_does_not_panic() {
     for size in [(1, 1), (2, 1), (10, 3), (20, 5), (40, 10), (300, 100), (1, 60), (400, 1)] {
         for keys in ["", "\n", "\n2\n", "\n9\n\n", "?", "f", "/x", "\nc%"] {
             let mut bench = bench(size);
