@@ -156,7 +156,7 @@ fn html_page_in_print_is_complete_and_in_order() {
     for part in [
         "VM exits on lab",
         "demo",
-        "The guest keeps time by the ACPI PM timer",
+        "The guest's clock is the ACPI PM timer",
         "exits per second:",
         "VM-EXIT",
         "IO-PORT",

@@ -13,6 +13,9 @@ pub trait Choice: Copy + PartialEq + 'static {
     }
 
     /// The value of a name.
+    ///
+    /// # Errors
+    /// No value has this name; the message lists the names.
     fn from_name(name: &str) -> Result<Self, String> {
         let found = Self::CHOICES.iter().find(|(_, known, _)| *known == name);
         found.map(|(choice, ..)| *choice).ok_or_else(|| {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use vmexit_core::{
-    diff::{Change, Diff, FindingDiff, MatchedBy, RowDiff, Share, Side, Verdict, VmDiff, Who},
+    diff::{Change, Diff, FindingDiff, MatchedBy, RowDiff, Share, Side, Verdict, VmDiff, VmSide},
     escape::safe,
     event::Event,
     report::{ExitReporting, Stats},
@@ -69,7 +69,7 @@ fn side(side: &Side) -> String {
 /// A VM; with its exits, if both recordings have any.
 fn vm(out: &mut String, vm: &VmDiff, exits: bool) {
     let _ = write!(out, "{}", safe(&vm.name));
-    let alone = |who: &Who, when: &str, per_second: f64| {
+    let alone = |who: &VmSide, when: &str, per_second: f64| {
         let rate = if exits { format!(", {} exits/s", rate(per_second)) } else { String::new() };
         format!(" (pid {}): only {when}{rate}\n", who.pid)
     };
@@ -81,7 +81,7 @@ fn vm(out: &mut String, vm: &VmDiff, exits: bool) {
     }
 }
 
-fn both(out: &mut String, vm: &VmDiff, before: &Who, after: &Who, shows_exits: bool) {
+fn both(out: &mut String, vm: &VmDiff, before: &VmSide, after: &VmSide, shows_exits: bool) {
     let pids = if before.pid == after.pid {
         format!("pid {}", after.pid)
     } else {

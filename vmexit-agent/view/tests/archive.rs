@@ -176,7 +176,7 @@ fn archive_size_never_exceeds_limit() {
     let limits = Limits { bytes: one / 2, ..DAY };
     let mut recorder = Recorder::open(directory.path(), limits).unwrap();
     let error = recorder.write(&at(3_010)).unwrap_err();
-    assert!(error.to_string().contains("all are to take less"), "{error}");
+    assert!(error.to_string().contains("more than the limit"), "{error}");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn archive_foreign_files_are_left_alone() {
     let all: Vec<_> =
         Archive::open(directory.path()).unwrap().recordings(Period::default()).collect();
     let (path, error) = all[0].as_ref().unwrap_err();
-    assert!(path.ends_with(damaged) && error.to_string().starts_with("it is no recording"));
+    assert!(path.ends_with(damaged) && error.to_string().starts_with("not a vmexit recording"));
     assert!(all[1].is_ok());
 }
 

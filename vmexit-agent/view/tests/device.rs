@@ -209,7 +209,7 @@ fn mtree_of_other_text_is_an_error() {
     let other = MemoryTree::parse("unknown command: 'info \u{1b}[31mmtree'\r\n").unwrap_err();
     assert_eq!(
         other.to_string(),
-        "this is not the output of QEMU's `info mtree -f`: it has no line 'FlatView #0', and begins with \
+        "not the output of QEMU's `info mtree -f`: no line 'FlatView #0', the text begins with \
          \"unknown command: 'info \\u{1b}[31mmtree'\\r\\n\""
     );
     let one = MemoryTree::parse("FlatView #0\n AS \"I/O\", root: io\n").unwrap_err();

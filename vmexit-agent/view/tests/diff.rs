@@ -74,7 +74,7 @@ fn diff_findings_are_gone_new_or_kept() {
     assert_eq!(said(&there), [(timer, true, false), (serial, true, true)]);
     let back = Diff::between(&fast, &slow, None);
     assert_eq!(said(&back), [(timer, false, true), (serial, true, true)]);
-    let clock = "the guest keeps time by the ACPI PM timer";
+    let clock = "the guest's clock is the ACPI PM timer";
     assert!(text(&there).contains(&format!("  gone: {clock}; was 82.64% of exits, 9.0%")));
     assert!(text(&back).contains(&format!("  new: {clock}: 82.64% of exits, 9.0%")));
 }
@@ -122,7 +122,7 @@ fn diff_with_times_missing_compares_counts_only() {
     assert!(diff.cores.is_none() && diff.vms[0].cores.is_none());
     assert!(diff.vms[0].tables.values().flatten().all(|row| row.cores.is_none()));
     assert_eq!(port(&diff, 0x608).exits.verdict, Verdict::Gone);
-    assert_eq!(diff.notes, ["Times are: those of all exits before, not measured after."]);
+    assert_eq!(diff.notes, ["Timed exits differ: all before, none (timing off) after."]);
 }
 
 #[test]
@@ -135,8 +135,11 @@ fn diff_notes_name_host_and_event_differences() {
     let diff = Diff::between(&before, &after, None);
     let notes = diff.notes.join("\n");
     assert!(notes.contains("The kernels differ: 6.1.0 before, 6.12.0 after."), "{notes}");
-    assert!(notes.contains("Exit reasons and page faults are not compared."), "{notes}");
-    assert!(notes.contains("in one of them only: mmio, msr, cpuid,"), "{notes}");
+    assert!(
+        notes.contains("Exit reasons and page faults are not compared: the CPU vendors differ."),
+        "{notes}"
+    );
+    assert!(notes.contains("in one recording only: mmio, msr, cpuid,"), "{notes}");
     assert_eq!(diff.vms[0].tables.keys().collect::<Vec<_>>(), [&Event::Ioport]);
 }
 
@@ -209,7 +212,10 @@ fn diff_tables_keep_row_limit() {
 #[test]
 fn diff_without_exits_compares_other_events() {
     let diff = Diff::between(&made_up::silent(), &made_up::silent(), None);
-    assert_eq!(diff.notes, ["KVM reported no exits in either: compared are its other events."]);
+    assert_eq!(
+        diff.notes,
+        ["KVM reported no exits in either recording: its other events are compared."]
+    );
     assert_eq!(port(&diff, 0x608).exits.before, 100.0);
     let text = text(&diff);
     assert!(text.contains("(pid 4242, 1 vCPU)\n") && !text.contains("exits/s"), "{text}");

@@ -293,8 +293,8 @@ fn recording_of_other_format_is_refused() {
     });
     assert_eq!(
         error.unwrap_err().to_string(),
-        "it is a recording of version 3, and this vmexit reads up to version 2: take the vmexit that \
-         wrote it, or a newer one"
+        "recording format version 3, but this vmexit reads up to version 2: use the vmexit that wrote \
+         it, or a newer one"
     );
 }
 

@@ -54,7 +54,7 @@ impl Durations {
     }
 
     /// Adds another histogram.
-    pub fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         for (bucket, count) in other.iter() {
             self.add(bucket, count);
         }
@@ -62,7 +62,7 @@ impl Durations {
 
     /// Scales all counts up so that they sum to `total`, apart from rounding. Does nothing if
     /// `total` is not larger than the present sum.
-    pub fn scale_to(&mut self, total: u64) {
+    pub(super) fn scale_to(&mut self, total: u64) {
         let timed = self.total();
         if timed == 0 || total <= timed {
             return;
