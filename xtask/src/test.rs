@@ -27,7 +27,7 @@ use self::plan::{CargoTest, TestRequest, plan};
     after_help = "\
 Examples:
   cargo xtask test unit                                  # no root, no KVM
-  cargo xtask test unit counts_and_rates                 # one unit test: builds nothing else
+  cargo xtask test unit count_and_rate                   # one unit test: builds nothing else
   cargo xtask test native no_vm_is -- --nocapture        # one test on this machine's KVM, as root
   cargo xtask test lab perf_agrees -- --nocapture        # one test in the lab
   cargo xtask test                                       # everything, as root: what CI runs"

@@ -38,7 +38,7 @@ fn document() -> String {
 fn section(out: &mut String, rule: &Rule) {
     let _ = writeln!(out, "\n## {}\n\n{}.\n", rule.id, capital(rule.title));
     let _ = writeln!(out, "- Pattern: {}", rule.sign);
-    let _ = writeln!(out, "- Events needed: {}", events(rule.patterns));
+    let _ = writeln!(out, "- Events: {}", events(rule.patterns));
     let cost = format!("{LEAST_CORE_PERCENT}% of a core");
     let (threshold, fine) = match rule.threshold {
         Threshold::Cost => (cost, "Normal below it"),
@@ -97,9 +97,13 @@ fn remedy(out: &mut String, remedy: &Remedy) {
     }
 }
 
+/// The text as a sentence; `vCPUs` stays as it is.
 fn capital(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().into_iter().flat_map(char::to_uppercase).chain(chars).collect()
+    let Some(first) = chars.next().filter(|_| !text.starts_with("vCPU")) else {
+        return text.into();
+    };
+    first.to_uppercase().chain(chars).collect()
 }
 
 #[test]
