@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_tile_the_range() {
+    fn bounds_of_buckets_tile_range() {
         let mut next = 0;
         for bucket in 0..=LAST_BUCKET {
             let (low, high) = bounds_of(bucket).unwrap();
@@ -143,7 +143,7 @@ mod tests {
         const { assert!(LAST_BUCKET < BUCKETS && HIGHEST_NS > 100_000_000_000) }
     }
 
-    static BUCKET: BucketTables = {
+    static TABLES_OF_BUCKETS: BucketTables = {
         let mut tables = [[0; 256]; TABLES];
         let mut at = 0;
         while at < TABLES * 256 {
@@ -154,11 +154,11 @@ mod tests {
     };
 
     fn looked_up(ns: u64) -> usize {
-        look_up(&BUCKET, ns).map_or(LAST_BUCKET, |bucket| bucket as usize)
+        look_up(&TABLES_OF_BUCKETS, ns).map_or(LAST_BUCKET, |bucket| bucket as usize)
     }
 
     #[test]
-    fn tables_know_each_bucket() {
+    fn look_up_finds_each_bucket() {
         for bucket in 0..=LAST_BUCKET {
             let (low, high) = bounds_of(bucket).unwrap();
             assert_eq!((looked_up(low), looked_up(high - 1)), (bucket, bucket));
@@ -170,19 +170,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tables_agree(bits in 0u32..64, noise in any::<u64>()) {
+        fn look_up_equals_bucket_of(bits in 0u32..64, noise in any::<u64>()) {
             prop_assert_eq!(looked_up(noise >> bits), bucket_of(noise >> bits));
         }
 
         #[test]
-        fn midpoint_is_within_an_eighth(bits in 6u32..37, noise in any::<u64>()) {
+        fn midpoint_of_bucket_is_within_an_eighth(bits in 6u32..37, noise in any::<u64>()) {
             let ns = (1 << bits) | (noise & ((1 << bits) - 1));
             let mid = midpoint_of(bucket_of(ns)).unwrap();
             prop_assert!(mid.abs_diff(ns) * 8 <= ns, "{ns} ns is shown as {mid} ns");
         }
 
         #[test]
-        fn longer_is_never_in_a_lower_bucket(a in any::<u64>(), b in any::<u64>()) {
+        fn bucket_of_is_monotone(a in any::<u64>(), b in any::<u64>()) {
             prop_assert!(bucket_of(a.min(b)) <= bucket_of(a.max(b)));
         }
     }

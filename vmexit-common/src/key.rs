@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_other_row_keeps_its_kind() {
+    fn other_key_keeps_kind() {
         for (key, kind) in [
             (Key::reason(0x1e), Kind::Reason),
             (Key::pio(0x608, 0, 4), Kind::Pio),
@@ -213,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn mmio_addresses_are_rounded_to_four_bytes() {
+    fn mmio_key_address_is_rounded_to_four_bytes() {
         assert_eq!(Key::mmio(0xfed0_00f0, 0, 4), Key::mmio(0xfed0_00f3, 0, 4));
         assert_eq!(Key::mmio(u64::MAX, 1, 8).value() & 3, 0);
         assert_eq!(Key::mmio(u64::MAX, 1, 8).size(), Some(8));
     }
 
     #[test]
-    fn of_any_size_drops_the_size_only() {
+    fn of_any_size_clears_size_only() {
         let (one, four) = (Key::pio(0x608, 0, 1), Key::pio(0x608, 0, 4));
         assert_ne!(one, four);
         assert_eq!(one.of_any_size(), four.of_any_size());

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     /// Number of tasks that find no entry when they claim one as the kernel side does.
-    fn without_room(tasks: impl Iterator<Item = u64>) -> usize {
+    fn tasks_without_entry(tasks: impl Iterator<Item = u64>) -> usize {
         let mut table = vec![false; ENTRIES];
         tasks
             .filter(|&task| {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn max_vcpus_find_an_entry() {
+    fn offsets_of_max_vcpus_reach_free_entries() {
         let start = 0xffff_8881_0123_4000;
         // Slabs of 32 KiB with as many tasks as fit, adjacent or spread out.
         for size in (0x1000..0x3000).step_by(0x40) {
@@ -143,13 +143,13 @@ mod tests {
                 let each = 0x8000 / size;
                 let tasks = (0..u64::from(MAX_VCPUS))
                     .map(|n| start + n / each * apart * 0x8000 + n % each * size);
-                assert_eq!(without_room(tasks), 0, "{size:#x} bytes, {apart} slabs on");
+                assert_eq!(tasks_without_entry(tasks), 0, "{size:#x} bytes, {apart} slabs on");
             }
         }
     }
 
     #[test]
-    fn probes_stay_in_the_table() {
+    fn offset_of_probe_stays_in_table() {
         for task in (0..10_000).map(|n: u64| n.wrapping_mul(0x1234_5678_9abc_def0)) {
             for probe in 0..PROBES {
                 let offset = VcpuEntry::offset(task, probe);

@@ -153,6 +153,7 @@ fn snapshot(seconds: u64) -> Snapshot {
         isa: ISA_SVM,
         details: (0..PORTS)
             .map(|port| RowReading {
+                place: port as u16,
                 row: StatsRow {
                     key: Key::pio(0x600 + port, 0, 4).0,
                     unmatched: seconds * (port + 1) * u64::from(pid % 97 + id + 1),
@@ -164,8 +165,7 @@ fn snapshot(seconds: u64) -> Snapshot {
             .collect(),
         ..VcpuReading::default()
     };
-    let vcpus =
-        (1..=VMS).flat_map(|pid| (0..VCPUS).map(move |id| vcpu(pid, id).with_places())).collect();
+    let vcpus = (1..=VMS).flat_map(|pid| (0..VCPUS).map(move |id| vcpu(pid, id))).collect();
     let mut snapshot = Snapshot { at_ns: seconds * 1_000_000_000, vcpus, ..Snapshot::default() };
     made_up::add_times(&mut snapshot);
     snapshot

@@ -87,7 +87,7 @@ pub fn event(kind: Kind) -> Event {
 }
 
 /// Directions of a read and of a write; `None` if the kind's keys have no direction.
-pub fn directions(kind: Kind) -> Option<[Direction; 2]> {
+pub(crate) fn directions(kind: Kind) -> Option<[Direction; 2]> {
     find(kind).and_then(|entry| entry.directions)
 }
 

@@ -1,6 +1,8 @@
-//! Generators of test input, for this crate and for those above it.
+//! Test input, for this crate and for those above it.
 
 use proptest::prelude::*;
+
+use crate::counters::VcpuReading;
 
 /// Arbitrary text, and text made of characters that are difficult to display.
 pub fn nasty() -> impl Strategy<Value = String> {
@@ -51,4 +53,15 @@ pub fn nasty() -> impl Strategy<Value = String> {
         prop::collection::vec(any::<char>(), 0..300).prop_map(String::from_iter),
         bytes.prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
     ]
+}
+
+impl VcpuReading {
+    /// Numbers the rows in their order, as if they were in a stats block.
+    #[must_use]
+    pub fn with_places(mut self) -> Self {
+        for rows in [&mut self.reasons, &mut self.details] {
+            (0..).zip(rows).for_each(|(place, row)| row.place = place);
+        }
+        self
+    }
 }

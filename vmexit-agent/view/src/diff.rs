@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-
 use vmexit_core::{
-    diff::{Change, Diff, FindingDiff, MatchedBy, RowDiff, Share, Side, Verdict, VmDiff, Who},
+    diff::{Change, Diff, FindingDiff, MatchedBy, RowDiff, Share, Side, Verdict, VmDiff, VmSide},
     escape::safe,
     event::Event,
     report::{ExitReporting, Stats},
@@ -73,7 +72,7 @@ fn side(side: &Side) -> String {
 /// Writes one VM; its rate of exits is shown if both recordings have exits.
 fn write_vm(out: &mut String, vm: &VmDiff, exits: bool) {
     let _ = write!(out, "{}", safe(&vm.name));
-    let on_one_side = |vm: &Who, side: &str, per_second: f64| {
+    let on_one_side = |vm: &VmSide, side: &str, per_second: f64| {
         let rate = if exits { format!(", {} exits/s", rate(per_second)) } else { String::new() };
         format!(" (pid {}): only {side}{rate}\n", vm.pid)
     };
@@ -86,7 +85,7 @@ fn write_vm(out: &mut String, vm: &VmDiff, exits: bool) {
 }
 
 /// Writes a VM that both recordings have.
-fn write_pair(out: &mut String, vm: &VmDiff, before: &Who, after: &Who, shows_exits: bool) {
+fn write_pair(out: &mut String, vm: &VmDiff, before: &VmSide, after: &VmSide, shows_exits: bool) {
     let pids = if before.pid == after.pid {
         format!("pid {}", after.pid)
     } else {

@@ -62,7 +62,7 @@ impl Durations {
 
     /// Scales all counts up so that they sum to `total`, apart from rounding. Does nothing if
     /// `total` is not larger than the present sum.
-    pub fn scale_to(&mut self, total: u64) {
+    pub(super) fn scale_to(&mut self, total: u64) {
         let timed = self.total();
         if timed == 0 || total <= timed {
             return;
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn wrapped_count_is_subtracted_correctly() {
+    fn durations_since_subtracts_wrapped_counts() {
         let before = Durations::new(7, [u32::MAX.into()]);
         let after = Durations::new(7, [0]);
         assert_eq!(after.since(&before).iter().collect::<Vec<_>>(), [(7, 1)]);
     }
 
     #[test]
-    fn unknown_or_unsorted_buckets_are_rejected() {
+    fn durations_of_unknown_or_unsorted_buckets_are_rejected() {
         for pairs in [vec![(65, 1)], vec![(80, 1), (64, 1)], vec![(64, 1), (64, 1)]] {
             assert!(Durations::try_from(pairs.clone()).is_err(), "{pairs:?}");
         }
@@ -151,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn merged_and_split_histograms_are_equal(mut durations in prop::collection::vec(0u64..1 << 40, 0..50), cut in 0usize..50) {
+        fn durations_merge_and_since_are_inverse(mut durations in prop::collection::vec(0u64..1 << 40, 0..50), cut in 0usize..50) {
             let whole = of(&durations);
             let cut = cut.min(durations.len());
             let (one, other) = durations.split_at(cut);

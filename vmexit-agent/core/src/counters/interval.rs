@@ -27,7 +27,7 @@ pub struct Interval {
     pub unwatched_ns: u64,
     /// vCPU threads that existed in the interval.
     pub vcpus: Vec<VcpuInterval>,
-    /// Events that no per-vCPU stats could take.
+    /// Events that found no stats block.
     pub loss: Loss,
     /// Events for which the kernel skipped the program, by tracepoint.
     pub missed: BTreeMap<String, u64>,
@@ -285,15 +285,15 @@ impl RowInterval {
     /// Adds the same row of another vCPU.
     pub fn merge(&mut self, other: &Self) {
         // The extreme of the sum is unknown if one is, unless that one has no timed exits.
-        let of_both =
+        let extreme =
             |pick: fn(u64, u64) -> u64, one: Option<u64>, two: Option<u64>| match (one, two) {
                 (Some(one), Some(two)) => Some(pick(one, two)),
                 (None, known) if self.timed == 0 => known,
                 (known, None) if other.timed == 0 => known,
                 _ => None,
             };
-        self.min_ns = of_both(u64::min, self.min_ns, other.min_ns);
-        self.max_ns = of_both(u64::max, self.max_ns, other.max_ns);
+        self.min_ns = extreme(u64::min, self.min_ns, other.min_ns);
+        self.max_ns = extreme(u64::max, self.max_ns, other.max_ns);
         self.exits += other.exits;
         self.unmatched += other.unmatched;
         self.extra_accesses += other.extra_accesses;

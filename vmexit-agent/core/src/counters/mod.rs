@@ -30,12 +30,12 @@ pub struct Snapshot {
     pub unwatched_ns: u64,
     /// vCPU threads seen so far. A thread that has ended is in one more snapshot.
     pub vcpus: Vec<VcpuReading>,
-    /// Events that no per-vCPU stats could take, summed over CPUs.
+    /// Events that found no stats block, summed over CPUs.
     pub loss: Loss,
     /// Events for which the kernel skipped the program, by tracepoint, because it or another
     /// program was already running on that CPU. The kernel's own count; 0 if it keeps none.
     pub missed: BTreeMap<&'static str, u64>,
-    /// Per-vCPU stats that were being written for so long that the reading may be inconsistent by
+    /// Stats blocks that were being written for so long that the reading may be inconsistent by
     /// one exit.
     pub torn: u64,
 }
@@ -51,7 +51,7 @@ pub struct Thread {
     pub since_ns: u64,
 }
 
-/// One vCPU thread and its per-vCPU stats.
+/// One vCPU thread and its stats block.
 #[derive(Clone, Debug, Default)]
 pub struct VcpuReading {
     /// The vCPU thread.
@@ -77,7 +77,7 @@ pub struct VcpuReading {
 /// One row and its histogram.
 #[derive(Clone, Debug, Default)]
 pub struct RowReading {
-    /// Index of the row in the per-vCPU stats.
+    /// Index of the row in the stats block.
     pub place: u16,
     /// Keys that had the row before. Their counters are in the `other` row of their kind.
     pub generation: u32,
@@ -94,24 +94,6 @@ impl Snapshot {
     /// Process IDs of the VMMs.
     pub fn pids(&self) -> BTreeSet<u32> {
         self.vcpus.iter().map(|reading| reading.thread.pid).collect()
-    }
-}
-
-impl VcpuReading {
-    /// The same reading without histograms.
-    pub fn without_durations(mut self) -> Self {
-        for row in self.reasons.iter_mut().chain(&mut self.details) {
-            row.durations = None;
-        }
-        self
-    }
-
-    /// Numbers the rows in their order: for a reading that does not come from per-vCPU stats.
-    pub fn with_places(mut self) -> Self {
-        for rows in [&mut self.reasons, &mut self.details] {
-            (0..).zip(rows).for_each(|(place, row)| row.place = place);
-        }
-        self
     }
 }
 

@@ -149,7 +149,7 @@ mod tests {
         };
         assert_eq!(device("net0").to_string(), "virtio-pci+0x10 (net0)");
         assert_eq!(device("/machine/unattached/device[7]").to_string(), "virtio-pci+0x10");
-        let nobodys = Device { name: None, owner: None, offset: 0, guess: false };
-        assert_eq!(nobodys.to_string(), "unassigned");
+        let unassigned = Device { name: None, owner: None, offset: 0, guess: false };
+        assert_eq!(unassigned.to_string(), "unassigned");
     }
 }

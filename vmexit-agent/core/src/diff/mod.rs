@@ -74,9 +74,9 @@ pub struct VmDiff {
     /// Name of the VM, after if it changed: unescaped.
     pub name: String,
     /// The VM before; null if it was not in the recording.
-    pub before: Option<Who>,
+    pub before: Option<VmSide>,
     /// The VM after; null if it was not in the recording.
-    pub after: Option<Who>,
+    pub after: Option<VmSide>,
     /// Property by which the two were matched; null if the VM is in one recording only.
     pub matched: Option<MatchedBy>,
     /// Exits per second.
@@ -96,7 +96,7 @@ pub struct VmDiff {
 
 /// A VM in one of the recordings.
 #[derive(Clone, Debug, Serialize)]
-pub struct Who {
+pub struct VmSide {
     /// Name in that recording: unescaped.
     pub name: String,
     /// Process ID of the VMM.
@@ -146,7 +146,7 @@ impl Side {
     }
 }
 
-impl Who {
+impl VmSide {
     fn of(vm: &report::VmReport) -> Self {
         Self { name: vm.name.clone(), pid: vm.pid, vcpus: vm.vcpus.len() }
     }
@@ -195,8 +195,8 @@ fn vm(
         name: new.or(old).map_or_else(String::new, |vm| vm.name.clone()),
         exits: Change::between(exits(old_side), exits(new_side)),
         cores: cores(old_side).zip(cores(new_side)).map(|(old, new)| Change::between(old, new)),
-        before: old.map(Who::of),
-        after: new.map(Who::of),
+        before: old.map(VmSide::of),
+        after: new.map(VmSide::of),
         matched,
         findings,
         tables,

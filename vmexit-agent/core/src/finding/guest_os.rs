@@ -17,9 +17,9 @@ pub(super) fn of(vm: &Assessed<'_>) -> GuestOs {
     let has = |feature| profile.has(feature) == Some(true);
     let details = || vm.tables().details.values().flatten().map(|row| &row.subject);
     let calls = |kind: Kind| details().any(|subject| subject.kind == kind);
-    let msrs = |is_one: fn(u32) -> bool| {
+    let msrs = |is_known: fn(u32) -> bool| {
         let registers = details().filter(|subject| subject.kind == Kind::Msr);
-        registers.filter_map(|subject| subject.number).any(|number| is_one(number as u32))
+        registers.filter_map(|subject| subject.number).any(|number| is_known(number as u32))
     };
     let signs = [
         (
@@ -50,7 +50,7 @@ pub(super) fn of(vm: &Assessed<'_>) -> GuestOs {
             "its real-time clock is set to local time",
         ),
     ];
-    let sign = signs.into_iter().find(|(is, ..)| *is);
+    let sign = signs.into_iter().find(|(applies, ..)| *applies);
     sign.map_or_else(GuestOs::default, |(_, os, confidence, because)| GuestOs {
         os,
         confidence,

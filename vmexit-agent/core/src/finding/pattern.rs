@@ -44,7 +44,7 @@ impl Pattern {
         let (Self::Exits(names), Some(code), Some(vendor)) = (self, exit.code, vendor) else {
             return false;
         };
-        names.iter().any(|name| vendor.is(code, name))
+        names.iter().any(|name| vendor.is_named(code, name))
     }
 
     pub(super) fn matches_detail(&self, row: &Detail, vendor: Option<Vendor>) -> bool {

@@ -27,7 +27,7 @@ pub struct Setting {
     /// Parent elements in libvirt's XML, below `<domain>`.
     pub parents: &'static [&'static str],
     /// Lines of XML.
-    pub xml: &'static str,
+    pub xml: &'static [&'static str],
     /// QEMU's option.
     pub option: &'static str,
     /// Value added to the option; empty if the option stands on its own.
@@ -78,7 +78,7 @@ fn xml(settings: &[&Setting]) -> String {
             let _ = writeln!(out, "{}<{element}>", indent(depth));
         }
         open = setting.parents;
-        for line in setting.xml.lines() {
+        for line in setting.xml {
             let _ = writeln!(out, "{}{line}", indent(open.len()));
         }
     }

@@ -77,6 +77,9 @@ pub struct Imported {
 }
 
 /// Imports the text of `perf script`.
+///
+/// # Errors
+/// The text can't be read, has no KVM event, or exceeds the limits of recordings.
 pub fn perf(mut text: impl BufRead) -> Result<Imported, ImportError> {
     let mut trace = Trace { room: MOST_ROWS, ..Trace::default() };
     let mut line = Vec::new();

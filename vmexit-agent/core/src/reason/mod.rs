@@ -36,17 +36,17 @@ impl Reason {
 
 impl Vendor {
     /// The exit code of Linux's name.
-    pub fn code_of(self, name: &str) -> Option<u32> {
+    pub(crate) fn code_of(self, name: &str) -> Option<u32> {
         self.table().iter().find(|reason| reason.name == name).map(|reason| reason.code)
     }
 
     /// Whether an exit code, without flags, has this name in Linux.
-    pub fn is(self, code: u32, name: &str) -> bool {
+    pub(crate) fn is_named(self, code: u32, name: &str) -> bool {
         self.find(code).is_some_and(|reason| reason.name == name)
     }
 
     /// The flag bit of Linux's name.
-    pub fn flag_of(self, name: &str) -> Option<u32> {
+    pub(crate) fn flag_of(self, name: &str) -> Option<u32> {
         let flags = if self == Self::Vmx { VMX_FLAGS } else { &[] };
         flags.iter().find(|(_, known)| *known == name).map(|(flag, _)| *flag)
     }

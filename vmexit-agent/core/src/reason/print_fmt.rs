@@ -51,8 +51,8 @@ impl ReasonNames {
         let mut branches = Branches::default();
         let mut tokens = tokens(line).into_iter().peekable();
         while let Some(token) = tokens.next() {
-            branches.follow(token);
-            if branches.hold.len() + branches.excluded.len() > MAX_NESTING {
+            branches.advance(token);
+            if branches.conditions.len() + branches.excluded.len() > MAX_NESTING {
                 break;
             }
             let Token::Word(call) = token else { continue };
@@ -154,13 +154,13 @@ struct Branches {
     mixed: bool,
     /// Conditions of the present branch: depth, `isa`, and whether the other branch covers all
     /// other values.
-    hold: Vec<(usize, Option<u32>, bool)>,
+    conditions: Vec<(usize, Option<u32>, bool)>,
     /// Values excluded in the present branch, with their depth.
     excluded: Vec<(usize, u32)>,
 }
 
 impl Branches {
-    fn follow(&mut self, token: Token<'_>) {
+    fn advance(&mut self, token: Token<'_>) {
         self.reading = match (token, self.reading) {
             (Token::Word("isa"), _) => Comparison::Isa,
             (Token::Sign("=="), Comparison::Isa) => Comparison::Equals,
@@ -179,11 +179,11 @@ impl Branches {
                 self.leave(self.depth + 1);
             }
             Token::Sign("?") => {
-                self.hold.push((self.depth, self.isa.take(), !self.mixed));
+                self.conditions.push((self.depth, self.isa.take(), !self.mixed));
                 self.mixed = false;
             }
             Token::Sign(":") => {
-                if let Some((depth, Some(isa), true)) = self.hold.pop() {
+                if let Some((depth, Some(isa), true)) = self.conditions.pop() {
                     self.excluded.push((depth, isa));
                 }
             }
@@ -198,8 +198,8 @@ impl Branches {
 
     /// Drops conditions at this depth and deeper.
     fn leave(&mut self, depth: usize) {
-        while self.hold.last().is_some_and(|(at, ..)| *at >= depth) {
-            self.hold.pop();
+        while self.conditions.last().is_some_and(|(at, ..)| *at >= depth) {
+            self.conditions.pop();
         }
         while self.excluded.last().is_some_and(|(at, _)| *at >= depth) {
             self.excluded.pop();
@@ -208,7 +208,7 @@ impl Branches {
 
     /// `isa` in the present branch; `None` if undetermined.
     fn isa(&self) -> Option<u32> {
-        if let Some(isa) = self.hold.iter().rev().find_map(|(_, isa, _)| *isa) {
+        if let Some(isa) = self.conditions.iter().rev().find_map(|(_, isa, _)| *isa) {
             return Some(isa);
         }
         let excluded = |isa| self.excluded.iter().any(|(_, other)| *other == isa);

@@ -172,7 +172,7 @@ pub struct Accounting {
 pub struct Lost {
     /// No `kvm_entry` before the next `kvm_exit`.
     pub no_entry: u64,
-    /// No free per-vCPU stats: more vCPUs than `--max-vcpus`.
+    /// No free stats block: more vCPUs than `--max-vcpus`.
     pub vcpu_limit: u64,
     /// No free entry in the vCPU table: more vCPUs than `--max-vcpus`.
     pub vcpu_table_full: u64,

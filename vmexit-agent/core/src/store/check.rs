@@ -11,7 +11,7 @@ use crate::{
 const MOST_VMS: usize = 1 << 14;
 /// Maximum number of vCPU threads, including those that ended.
 const MOST_VCPUS: usize = 1 << 16;
-/// Maximum number of rows per vCPU: per-vCPU stats have about 200, and imports make no more than
+/// Maximum number of rows per vCPU: a stats block has about 200, and imports make no more than
 /// this.
 pub(crate) const MOST_ROWS: usize = 1 << 10;
 /// Maximum number of names of exit reasons: the kernel has about 200.
@@ -22,6 +22,9 @@ const MOST_STEPS: usize = 1 << 12;
 const MOST: u64 = 1 << 61;
 
 /// Checks a recording against the limits.
+///
+/// # Errors
+/// A limit is exceeded: the message says which.
 pub(crate) fn check(recording: &Measurement) -> Result<(), &'static str> {
     limits(recording.vms.len().max(recording.maps.len()), recording.interval.vcpus.len())?;
     if recording.reasons.count() > MOST_NAMES {

@@ -65,6 +65,9 @@ struct Head {
 }
 
 /// Contents of a recording's file.
+///
+/// # Errors
+/// The recording can't be serialized.
 pub fn write(recording: &Measurement) -> io::Result<Vec<u8>> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     serde_json::to_writer(
@@ -76,6 +79,9 @@ pub fn write(recording: &Measurement) -> io::Result<Vec<u8>> {
 }
 
 /// Reads a file: one recording, or several consecutive ones as their sum.
+///
+/// # Errors
+/// The file can't be read, is no recording, or is damaged, too large or of a newer version.
 pub fn read(file: impl BufRead) -> Result<Measurement, FileError> {
     let mut sum = MeasurementSum::default();
     for member in Members::of(file) {
@@ -142,8 +148,8 @@ impl<R: BufRead> Iterator for Members<R> {
 }
 
 impl FileError {
-    fn damaged(what: &str) -> Self {
-        Self::Damaged(safe(what))
+    fn damaged(reason: &str) -> Self {
+        Self::Damaged(safe(reason))
     }
 }
 

@@ -45,6 +45,9 @@ impl Identity {
 
 impl MeasurementSum {
     /// Adds the next recording.
+    ///
+    /// # Errors
+    /// The sum exceeds the limits of a recording; it is then unchanged.
     pub fn add(&mut self, mut next: Measurement) -> Result<(), &'static str> {
         self.amounts.add(&next)?;
         if let Some(sum) = &self.sum {

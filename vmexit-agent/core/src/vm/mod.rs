@@ -16,7 +16,7 @@ pub use self::{
 
 /// A process that holds a KVM VM; one that holds several counts as one VM.
 ///
-/// Text fields are untrusted: they were chosen by whoever started the VM, can have any length and
+/// Text fields are untrusted: the user who started the VM chose them. They can have any length and
 /// content, and must be escaped before they are printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Vm {
@@ -132,7 +132,7 @@ impl FoundVms {
 }
 
 /// Name of a VM whose process is unknown.
-pub fn fallback_name(pid: u32) -> String {
+pub(crate) fn fallback_name(pid: u32) -> String {
     format!("pid {pid}")
 }
 

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn gap_counts_as_time_not_observed() {
+    fn interval_extend_gap_is_unwatched_time() {
         let mut sum = of(1, vec![]);
         sum.extend(of(1, vec![]), 7, Shares::Same);
         sum.extend(of(2, vec![]), 0, Shares::Same);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn timed_exits_are_weighted_by_their_own_interval() {
+    fn interval_extend_weights_timed_exits_by_their_interval() {
         // 100 exits of 1 µs, all timed; then 1,000 of 10 µs, ten of them timed.
         let mut sum = of(1, vec![row(&[1_000; 100], 100)]);
         sum.extend(of(1, vec![row(&[10_000; 10], 1_000)]), 0, Shares::Different);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn untimed_interval_takes_mean_of_timed_one() {
+    fn interval_extend_untimed_takes_mean_of_timed() {
         let mut sum = of(1, vec![row(&[1_000; 100], 100)]);
         sum.extend(of(1, vec![row(&[], 100)]), 0, Shares::Different);
         let row = &sum.vcpus[0].reasons[0];
@@ -133,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sum_of_split_interval_equals_whole(durations in prop::collection::vec(0u64..1 << 40, 1..60), cut in 0usize..60) {
+        fn interval_extend_of_parts_equals_whole(durations in prop::collection::vec(0u64..1 << 40, 1..60), cut in 0usize..60) {
             let (one, other) = durations.split_at(cut.min(durations.len()));
             let all = |part: &[u64]| of(1, vec![row(part, part.len() as u64)]);
             for shares in [Shares::Same, Shares::Different] {

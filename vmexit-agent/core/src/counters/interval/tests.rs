@@ -83,7 +83,7 @@ fn merged_rows_keep_extremes_of_both() {
     assert_eq!((row.min_ns, row.max_ns), (Some(300), Some(900)));
 }
 
-/// Per-vCPU stats with four evictable rows.
+/// Stats block with four evictable rows.
 struct FewRows {
     rows: [RowReading; 4],
     other: RowReading,
@@ -101,7 +101,7 @@ impl FewRows {
         Self { rows: [0, 1, 2, 3].map(row), other }
     }
 
-    fn stats(&mut self, port: u64, ns: u64) {
+    fn record(&mut self, port: u64, ns: u64) {
         let key = Key::pio(port, 0, 1).0;
         let place = [key, Key::NONE.0]
             .iter()
@@ -132,11 +132,11 @@ impl FewRows {
 #[test]
 fn evicted_row_counters_from_before_interval_are_subtracted() {
     let mut stats = FewRows::new();
-    [(1, 5_000), (1, 6_000), (2, 700)].into_iter().for_each(|(port, ns)| stats.stats(port, ns));
+    [(1, 5_000), (1, 6_000), (2, 700)].into_iter().for_each(|(port, ns)| stats.record(port, ns));
     let before = stats.read();
-    stats.stats(1, 7_000);
+    stats.record(1, 7_000);
     stats.evict(0);
-    [(3, 90), (3, 91), (1, 92)].into_iter().for_each(|(port, ns)| stats.stats(port, ns));
+    [(3, 90), (3, 91), (1, 92)].into_iter().for_each(|(port, ns)| stats.record(port, ns));
     let rows = rows_between(&before, &stats.read());
     let shown: Vec<_> = rows
         .iter()
@@ -185,7 +185,7 @@ proptest! {
                 }
                 _ => {
                     let ns = 64 + at as u64;
-                    stats.stats(port, ns);
+                    stats.record(port, ns);
                     events.entry(port).or_default().push(ns);
                 }
             }

@@ -11,8 +11,8 @@ pub(super) fn region(line: &str) -> Option<Region> {
     let (attributes, rest) = rest.split_once("): ")?;
     let (_, kind) = attributes.split_once(", ")?;
     let volatile_kind = kind.strip_prefix("nv-");
-    let (rest, owner) = owner(without_accelerator(rest));
-    let (name, offset) = offset(rest);
+    let (rest, owner) = split_owner(strip_accelerators(rest));
+    let (name, offset) = split_offset(rest);
     let (start, end) = (number(start)?, number(end)?);
     offset.checked_add(end.checked_sub(start)?)?;
     Some(Region {
@@ -40,49 +40,53 @@ impl RegionKind {
     }
 }
 
-/// Once for each address space of the view in which KVM knows the range as memory.
-fn without_accelerator(mut text: &str) -> &str {
+/// Strips ` KVM`, printed once for each address space of the view in which the range is memory to
+/// KVM.
+fn strip_accelerators(mut text: &str) -> &str {
     while let Some(shorter) = text.strip_suffix(" KVM") {
         text = shorter;
     }
     text
 }
 
-/// Takes off what `mtree_print_mr_owner` printed: `{dev id=net0}`, `{dev path=/machine/…}`,
-/// `{obj type=…}`. A list of ports has a type alone, the device is its parent.
-fn owner(text: &str) -> (&str, Option<&str>) {
+/// Splits off the owner as printed by `mtree_print_mr_owner`: `{dev id=net0}`,
+/// `{dev path=/machine/…}`, `{obj type=…}`. A list of ports has only a type; its parent is the
+/// device.
+fn split_owner(text: &str) -> (&str, Option<&str>) {
     let text = text.strip_suffix(" orphan").unwrap_or(text);
-    let (text, parent) = braced(text, " parent:{");
-    let (text, owner) = braced(text, " owner:{");
+    let (text, parent) = split_braced(text, " parent:{");
+    let (text, owner) = split_braced(text, " owner:{");
     let both = [owner, parent];
-    let device = both.into_iter().flatten().find(|who| who.starts_with("dev "));
-    let who = device.or(owner).or(parent).and_then(|who| Some(who.split_once('=')?.1));
-    (text, who.map(device_id))
+    let device = both.into_iter().flatten().find(|owner| owner.starts_with("dev "));
+    let owner = device.or(owner).or(parent).and_then(|owner| Some(owner.split_once('=')?.1));
+    (text, owner.map(device_id))
 }
 
-fn braced<'a>(text: &'a str, label: &str) -> (&'a str, Option<&'a str>) {
+/// Splits off `LABEL…}` at the end of the text.
+fn split_braced<'a>(text: &'a str, label: &str) -> (&'a str, Option<&'a str>) {
     let found = text.strip_suffix('}').and_then(|text| text.rsplit_once(label));
     found.map_or((text, None), |(before, inside)| (before, Some(inside)))
 }
 
-/// Parts of a device have paths below its own, which ends in the device's id.
+/// ID of a device with a path below `/machine/peripheral/`, also for the paths of its parts; the
+/// path itself for any other.
 fn device_id(path: &str) -> &str {
     match path.strip_prefix("/machine/peripheral/") {
-        Some(below) => below.split_once('/').map_or(below, |(id, _)| id),
+        Some(rest) => rest.split_once('/').map_or(rest, |(id, _)| id),
         None => path,
     }
 }
 
-/// Takes off the offset, which is there unless it is 0.
-fn offset(text: &str) -> (&str, u64) {
+/// Splits off the offset, which QEMU omits if it is 0.
+fn split_offset(text: &str) -> (&str, u64) {
     let found = text.rsplit_once(" @").and_then(|(name, digits)| Some((name, number(digits)?)));
     found.unwrap_or((text, 0))
 }
 
-/// `HWADDR_FMT_plx`: sixteen digits.
+/// Parses sixteen hexadecimal digits (`HWADDR_FMT_plx`).
 fn number(digits: &str) -> Option<u64> {
-    let all = digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    all.then(|| u64::from_str_radix(digits, 16).ok())?
+    let is_address = digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_address.then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
 fn bounded(text: &str) -> String {
@@ -121,8 +125,8 @@ mod tests {
         assert_eq!(owner(&format!(" owner:{{{path}}}")).as_deref(), Some("usb0"));
         let list = " owner:{obj type=memory-region-portio-list} parent:{dev path=/machine/q35}";
         assert_eq!(owner(list).as_deref(), Some("/machine/q35"));
-        let lonely = " parent:{obj path=/machine/unattached} KVM";
-        assert_eq!(owner(lonely).as_deref(), Some("/machine/unattached"));
+        let parent_only = " parent:{obj path=/machine/unattached} KVM";
+        assert_eq!(owner(parent_only).as_deref(), Some("/machine/unattached"));
         assert_eq!(owner(" orphan"), None);
         assert_eq!(owner(" owner:{}"), None);
     }
@@ -142,7 +146,7 @@ mod tests {
             "  No rendered FlatView",
             "      #0 @0000000000000000..000000000000ffff io [unassigned]",
             "  1000-10ff (prio 0, i/o): too short",
-            "  00000000000010ff-0000000000001000 (prio 0, i/o): turned round",
+            "  00000000000010ff-0000000000001000 (prio 0, i/o): reversed",
             "  0000000000000000-ffffffffffffffff (prio 0, i/o): too far @0000000000000001",
             "    0000000000001000-00000000000010ff (prio 0, i/o): of a tree",
             "  0000000000001000-00000000000010ff (prio 0): x",

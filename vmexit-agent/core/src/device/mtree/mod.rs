@@ -11,8 +11,8 @@
 //!
 //! A flat view has overlaps resolved, so at most one region answers at an address. It is printed by
 //! `mtree_print_flatview` in QEMU's system/memory.c (softmmu/memory.c until 8.1), in any order, and
-//! for the address spaces of devices too. The text is untrusted: whoever runs QEMU chooses parts of
-//! it. Unknown lines are ignored, and names must be escaped before they are printed.
+//! for the address spaces of devices too. The text is untrusted: the user who runs QEMU chooses parts
+//! of it. Unknown lines are ignored, and names must be escaped before they are printed.
 
 mod line;
 
@@ -113,6 +113,9 @@ pub enum Lookup<'a> {
 
 impl MemoryTree {
     /// Parses the output of `info mtree -f`.
+    ///
+    /// # Errors
+    /// The text is something else, or the view of an address space is missing.
     pub fn parse(text: &str) -> Result<Self, MtreeError> {
         let (mut io, mut memory) = (None, None);
         let mut section: Option<Section> = None;
@@ -153,8 +156,8 @@ impl View {
 
     /// Looks up a port or guest-physical address.
     pub fn find(&self, address: u64) -> Lookup<'_> {
-        let behind = self.regions.partition_point(|region| region.start <= address);
-        match self.regions[..behind].last() {
+        let end = self.regions.partition_point(|region| region.start <= address);
+        match self.regions[..end].last() {
             Some(region) if address <= region.end => {
                 Lookup::Region { region, offset: region.offset + (address - region.start) }
             }

@@ -50,8 +50,8 @@ pub fn memory(vmm: Vmm, address: u64) -> Option<Guess> {
 }
 
 fn find(rows: &[WellKnownRow], address: u64) -> Option<Guess> {
-    let behind = rows.partition_point(|(start, ..)| *start <= address);
-    let (start, end, offset, name) = *rows[..behind].last()?;
+    let end_row = rows.partition_point(|(start, ..)| *start <= address);
+    let (start, end, offset, name) = *rows[..end_row].last()?;
     (address <= end).then(|| Guess { name, offset: offset + (address - start) })
 }
 

@@ -139,7 +139,7 @@ pub(super) const RULES: &[Rule] = &[
         sign: "page faults on protected pages",
         patterns: &[Pattern::Faults(Page::Protected)],
         threshold: Threshold::Never,
-        fine: Some("normal during migration, after a snapshot, or with shared pages"),
+        fine: Some("caused by migration, snapshots or shared pages"),
         cause: "",
         remedies: &[],
         confidence: Confidence::Medium,

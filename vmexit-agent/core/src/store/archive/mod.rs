@@ -77,6 +77,9 @@ fn is_wanted(found: &FoundRecording, period: Period) -> bool {
 
 impl Archive {
     /// Lists the segments of a directory.
+    ///
+    /// # Errors
+    /// The directory can't be listed.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let mut segments = Vec::new();
         for entry in fs::read_dir(directory)? {

@@ -72,6 +72,10 @@ struct Current {
 
 impl Recorder {
     /// Opens a directory for recording; creates it if missing.
+    ///
+    /// # Errors
+    /// The directory can't be created, listed or written to, or another recorder has it open
+    /// (`WouldBlock`).
     pub fn open(directory: &Path, limits: Limits) -> io::Result<Self> {
         if !directory.exists() {
             DirBuilder::new().mode(0o700).create(directory)?;
@@ -101,6 +105,10 @@ impl Recorder {
     }
 
     /// Appends a recording and flushes it to disk.
+    ///
+    /// # Errors
+    /// The recording is larger than the archive may be, or can't be written. It is then left out as
+    /// a whole.
     pub fn write(&mut self, recording: &Measurement) -> io::Result<()> {
         let bytes = file::write(recording)?;
         let size = bytes.len() as u64;
@@ -151,7 +159,7 @@ impl Recorder {
         }
     }
 
-    /// The directory.
+    /// Directory of the archive.
     pub fn directory(&self) -> &Path {
         &self.directory
     }

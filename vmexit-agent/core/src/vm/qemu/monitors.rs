@@ -24,8 +24,8 @@ pub enum Address {
     /// A name in the abstract namespace of the VMM's network namespace, without the leading null
     /// byte. With `tight=off` null bytes pad it to the full length.
     Abstract(String),
-    /// A path as seen by this process, given by its user rather than by a command line: whoever
-    /// listens there is trusted to be the VMM.
+    /// A path as seen by this process, given by its user rather than by a command line: the
+    /// process that listens there is trusted to be the VMM.
     Here(PathBuf),
 }
 
@@ -35,11 +35,11 @@ const MOST_SOCKETS: usize = 4;
 
 /// Length of a UNIX socket's address, and so the longest path that QEMU can bind (`sun_path`,
 /// `include/uapi/linux/un.h`).
-const LONGEST: usize = 108;
+const MAX_PATH: usize = 108;
 
 /// ID of the chardev of libvirt's monitor (`qemuBuildMonitorCommandLine`, libvirt's
 /// `src/qemu/qemu_command.c`).
-const OF_LIBVIRT: &str = "charmonitor";
+const LIBVIRT_CHARDEV: &str = "charmonitor";
 
 /// Monitors of a QEMU with these arguments, those without side effects first.
 pub(in crate::vm) fn of(arguments: &[String], name: Option<&str>) -> Vec<Monitor> {
@@ -76,7 +76,8 @@ fn control_chardevs(arguments: &[String]) -> Vec<QemuOptions> {
 /// a path in libvirt's directories, the system's or a user's.
 fn belongs_to_libvirt(chardev: &QemuOptions) -> bool {
     let path = chardev.get("path");
-    chardev.get("id") == Some(OF_LIBVIRT) && path.is_none_or(|path| path.contains("/libvirt/qemu/"))
+    chardev.get("id") == Some(LIBVIRT_CHARDEV)
+        && path.is_none_or(|path| path.contains("/libvirt/qemu/"))
 }
 
 /// Address to connect to; `None` if QEMU itself connects, or inherited an open socket (`fd=`).
@@ -85,12 +86,12 @@ fn address(chardev: &QemuOptions) -> Option<Address> {
     if !chardev.is_on("server", chardev.json) {
         return None;
     }
-    let path = chardev.get("path").filter(|path| path.len() <= LONGEST)?;
+    let path = chardev.get("path").filter(|path| path.len() <= MAX_PATH)?;
     if !chardev.is_on("abstract", false) {
         return (!path.is_empty()).then(|| Address::Path(path.into()));
     }
     // `unix_listen_saddr` (QEMU's `util/qemu-sockets.c`).
-    let length = if chardev.is_on("tight", true) { path.len() } else { LONGEST - 1 };
+    let length = if chardev.is_on("tight", true) { path.len() } else { MAX_PATH - 1 };
     let fill = "\0".repeat(length.saturating_sub(path.len()));
     Some(Address::Abstract(path.to_owned() + &fill))
 }
@@ -167,7 +168,7 @@ mod tests {
         ] {
             assert_eq!(shown(line), [""; 0], "{line}");
         }
-        let long = format!("-qmp unix:/{},server=on", "x".repeat(LONGEST));
+        let long = format!("-qmp unix:/{},server=on", "x".repeat(MAX_PATH));
         assert_eq!(shown(&long), [""; 0]);
     }
 

@@ -65,25 +65,68 @@ pub enum Feature {
     DirectKernel,
 }
 
-/// CPU features: names for `-cpu`, default of a named model (`kvm_default_props`,
-/// target/i386/kvm/kvm-cpu.c), and default of `host` and `max`, which have everything migratable.
-/// Hyper-V's are off (docs/system/i386/hyperv.rst).
-const CPU_FEATURES: &[(Feature, &[&str], bool, bool)] = &[
-    (Feature::HvTime, &["hv-time"], false, false),
-    (Feature::HvVpindex, &["hv-vpindex"], false, false),
-    (Feature::HvSynic, &["hv-synic"], false, false),
-    (Feature::HvStimer, &["hv-stimer"], false, false),
-    (Feature::HvVapic, &["hv-vapic"], false, false),
-    (Feature::HvSpinlocks, &["hv-spinlocks"], false, false),
-    (Feature::HvIpi, &["hv-ipi"], false, false),
-    (Feature::HvTlbflush, &["hv-tlbflush"], false, false),
-    (Feature::HvAvic, &["hv-avic", "hv-apicv"], false, false),
-    (Feature::Kvmclock, &["kvmclock"], true, true),
-    (Feature::KvmPvEoi, &["kvm-pv-eoi"], true, true),
-    (Feature::KvmPvIpi, &["kvm-pv-ipi"], false, true),
-    (Feature::KvmPvUnhalt, &["kvm-pv-unhalt"], false, true),
-    (Feature::X2apic, &["x2apic"], true, true),
-    (Feature::Invtsc, &["invtsc"], false, false),
+/// Provider of a CPU feature. It determines which other options switch the feature.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Provider {
+    /// Hyper-V's enlightenments: off unless set, or all on by `hv-passthrough`
+    /// (docs/system/i386/hyperv.rst).
+    HyperV,
+    /// KVM's paravirtual features: all hidden by `kvm=off`.
+    Kvm,
+    /// The CPU.
+    Cpu,
+}
+
+/// A CPU feature and its defaults (`kvm_default_props`, target/i386/kvm/kvm-cpu.c).
+struct CpuFeature {
+    feature: Feature,
+    provider: Provider,
+    /// Names for `-cpu`.
+    names: &'static [&'static str],
+    /// Default of a named model.
+    of_model: bool,
+    /// Default of `host` and `max`, which have everything migratable.
+    of_host: bool,
+}
+
+const fn hyperv(feature: Feature, names: &'static [&'static str]) -> CpuFeature {
+    CpuFeature { feature, provider: Provider::HyperV, names, of_model: false, of_host: false }
+}
+
+const fn kvm(
+    feature: Feature,
+    names: &'static [&'static str],
+    of_model: bool,
+    of_host: bool,
+) -> CpuFeature {
+    CpuFeature { feature, provider: Provider::Kvm, names, of_model, of_host }
+}
+
+const fn cpu(
+    feature: Feature,
+    names: &'static [&'static str],
+    of_model: bool,
+    of_host: bool,
+) -> CpuFeature {
+    CpuFeature { feature, provider: Provider::Cpu, names, of_model, of_host }
+}
+
+const CPU_FEATURES: [CpuFeature; 15] = [
+    hyperv(Feature::HvTime, &["hv-time"]),
+    hyperv(Feature::HvVpindex, &["hv-vpindex"]),
+    hyperv(Feature::HvSynic, &["hv-synic"]),
+    hyperv(Feature::HvStimer, &["hv-stimer"]),
+    hyperv(Feature::HvVapic, &["hv-vapic"]),
+    hyperv(Feature::HvSpinlocks, &["hv-spinlocks"]),
+    hyperv(Feature::HvIpi, &["hv-ipi"]),
+    hyperv(Feature::HvTlbflush, &["hv-tlbflush"]),
+    hyperv(Feature::HvAvic, &["hv-avic", "hv-apicv"]),
+    kvm(Feature::Kvmclock, &["kvmclock"], true, true),
+    kvm(Feature::KvmPvEoi, &["kvm-pv-eoi"], true, true),
+    kvm(Feature::KvmPvIpi, &["kvm-pv-ipi"], false, true),
+    kvm(Feature::KvmPvUnhalt, &["kvm-pv-unhalt"], false, true),
+    cpu(Feature::X2apic, &["x2apic"], true, true),
+    cpu(Feature::Invtsc, &["invtsc"], false, false),
 ];
 
 /// Prefixes of drivers of emulated devices: network, disks, USB, serial ports and debug consoles.
@@ -147,21 +190,20 @@ fn cpu_features(cpu: &str) -> BTreeMap<Feature, bool> {
     let model = cpu.split(',').next().unwrap_or_default();
     let has_all = matches!(model, "host" | "max");
     // `kvm_hyperv_properties` and `kvm_hyperv_expand_features`, target/i386/kvm/kvm.c.
-    let passes_hyperv = flag(cpu, "hv-passthrough") == Some(true);
+    let hyperv_passthrough = flag(cpu, "hv-passthrough") == Some(true);
     // Without KVM's CPUID leaves, a guest does not use the features that they announce.
-    let shows_kvm = flag(cpu, "kvm") != Some(false);
-    CPU_FEATURES
-        .iter()
-        .map(|&(feature, names, of_model, of_host)| {
-            let explicit = names.iter().find_map(|name| flag(cpu, name));
-            let on = match names[0] {
-                name if name.starts_with("hv-") => passes_hyperv || explicit.unwrap_or(false),
-                name if name.starts_with("kvm") && !shows_kvm => false,
-                _ => explicit.unwrap_or(if has_all { of_host } else { of_model }),
-            };
-            (feature, on)
-        })
-        .collect()
+    let kvm_visible = flag(cpu, "kvm") != Some(false);
+    let is_on = |cpu_feature: &CpuFeature| {
+        let explicit = cpu_feature.names.iter().find_map(|name| flag(cpu, name));
+        let default = if has_all { cpu_feature.of_host } else { cpu_feature.of_model };
+        let on = explicit.unwrap_or(default);
+        match cpu_feature.provider {
+            Provider::HyperV => hyperv_passthrough || on,
+            Provider::Kvm => kvm_visible && on,
+            Provider::Cpu => on,
+        }
+    };
+    CPU_FEATURES.iter().map(|entry| (entry.feature, is_on(entry))).collect()
 }
 
 /// Value of a CPU feature in `-cpu`. `+feature` overrides `feature=on`, and `-feature` overrides

@@ -31,12 +31,12 @@ pub fn name(msr: u32) -> Option<Cow<'static, str>> {
 }
 
 /// Whether this is one of Hyper-V's MSRs, which KVM emulates.
-pub fn is_hyperv(msr: u32) -> bool {
+pub(crate) fn is_hyperv(msr: u32) -> bool {
     super::find(hyperv::MSRS, msr).is_some()
 }
 
 /// Whether this is one of KVM's own MSRs.
-pub fn is_kvm(msr: u32) -> bool {
+pub(crate) fn is_kvm(msr: u32) -> bool {
     super::find(kvm::MSRS, msr).is_some()
 }
 
@@ -54,8 +54,8 @@ impl Series {
     fn name(&self, msr: u32) -> Option<String> {
         let distance = msr.checked_sub(self.first)?;
         let number = distance / self.step;
-        let is_one = distance % self.step == 0 && number < self.count;
-        is_one.then(|| format!("{}{number}{}", self.before, self.after))
+        let is_member = distance % self.step == 0 && number < self.count;
+        is_member.then(|| format!("{}{number}{}", self.before, self.after))
     }
 }
 

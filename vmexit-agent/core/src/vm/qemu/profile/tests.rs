@@ -106,7 +106,7 @@ fn profile_switches_override_defaults() {
 fn profile_survives_serialization_without_secrets() {
     let profile = profile(WINDOWS);
     let json = serde_json::to_string(&profile).unwrap();
-    assert!(!json.contains("libvirt-1-format"), "only what is known by name: {json}");
+    assert!(!json.contains("libvirt-1-format"), "{json}");
     assert_eq!(serde_json::from_str::<Profile>(&json).unwrap(), profile);
 }
 
