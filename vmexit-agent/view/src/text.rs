@@ -67,7 +67,7 @@ fn write_header(out: &mut String, report: &Report) {
             line!(
                 out,
                 "\nThis host's {module} never emitted kvm_exit, while other KVM events fired: exit \
-                 reasons and times\ncan't be had here. Shown is what does fire, as counts."
+                 reasons and times\nare not available. The tables have counts of the other events."
             );
         }
         ExitReporting::Nothing => {

@@ -77,8 +77,8 @@ fn heading(report: &Report) -> Markup {
                 ExitReporting::Exits => {}
                 ExitReporting::Silent => p.notice {
                     "This host's " (safe(host.kvm_module.as_deref().unwrap_or("KVM"))) " never emitted kvm_exit, while "
-                    "other KVM events fired: exit reasons and times can't be had here. Shown is what does "
-                    "fire, as counts."
+                    "other KVM events fired: exit reasons and times are not available. The tables have counts "
+                    "of the other events."
                 },
                 ExitReporting::Nothing => p.notice {
                     "No exit was seen: the VMs are paused or halted, or this host's KVM does not emit kvm_exit."
@@ -167,6 +167,7 @@ fn totals(total: &Total, known: KnownFigures) -> Markup {
     }
 }
 
+/// All tables of a VM or vCPU, each after its charts.
 fn charts_and_tables(tables: &Tables, known: KnownFigures) -> Markup {
     let tables = text_tables(tables, known);
     let range = chart::Range::of(tables.iter().flat_map(|table| &table.rows).map(|row| row.stats));
@@ -179,6 +180,7 @@ fn charts_and_tables(tables: &Tables, known: KnownFigures) -> Markup {
     }
 }
 
+/// The charts of a table: shares for exit reasons, and durations.
 fn charts(table: &TextTable<'_>, range: Option<chart::Range>, known: KnownFigures) -> Markup {
     let rows: Vec<chart::ChartRow<'_>> =
         table.rows.iter().take(CHARTED).map(|row| chart_row(row, table.names)).collect();

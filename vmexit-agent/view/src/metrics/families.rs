@@ -131,7 +131,7 @@ fn vm_families(totals: &Totals) -> Vec<Family> {
         ),
         Family::gauge(
             "vm_finding",
-            "1 while a rule of docs/findings.md has a finding, by the last interval",
+            "1 while a rule of docs/findings.md has a finding in the last interval",
             each(&findings),
         ),
         Family::counter("exits", "VM exits by reason", each(&exits)),
@@ -143,19 +143,19 @@ fn vm_families(totals: &Totals) -> Vec<Family> {
         .seconds(),
         Family::counter(
             "waiting",
-            "Time from exit to entry in which the vCPU had halted, by reason: no cost",
+            "Time from exit to entry by reason in which the vCPU had halted, which is no cost",
             each(&times(true)),
         )
         .seconds(),
         Family::counter(
             "userspace",
-            "The part of the handled time in which userspace had the vCPU",
+            "Part of the handled time in which userspace had the vCPU",
             each(&one(|vm| SeriesValue::Number(vm.userspace_ns as f64 / 1e9))),
         )
         .seconds(),
         Family::counter(
             "polled",
-            "The part of the waiting in which KVM polled, which keeps a CPU busy",
+            "Part of the waiting time in which KVM polled, which keeps a CPU busy",
             each(&one(|vm| SeriesValue::Number(vm.polled_ns as f64 / 1e9))),
         )
         .seconds(),
@@ -172,13 +172,13 @@ fn vm_families(totals: &Totals) -> Vec<Family> {
         },
         Family::counter(
             "accesses",
-            "Exits by what they were for: ports, addresses, registers and the like; a bounded number \
-             of rows, the rest as number=\"other\"",
+            "Exits by port, address, register and other details; a bounded number of rows, the rest as \
+             number=\"other\"",
             each(&rows(|sum| SeriesValue::Count(sum.samples))),
         ),
         Family::counter(
             "access",
-            "Time from exit to entry by what exits were for",
+            "Time from exit to entry by port, address, register and other details",
             each(&rows(|sum| SeriesValue::Number(sum.seconds()))),
         )
         .seconds(),
@@ -203,26 +203,26 @@ fn host_families(totals: &Totals) -> Vec<Family> {
         |percent: Option<f64>| percent.map_or_else(Vec::new, |percent| unlabelled(percent / 100.0));
     let sampling = totals.sampling.as_ref();
     vec![
-        Family::counter("observed", "Exits seen, of all VMs", unlabelled(totals.observed)),
+        Family::counter("observed", "Exits observed, of all VMs", unlabelled(totals.observed)),
         Family::counter(
             "lost",
-            "Exits seen and not recorded, by cause; unmatched: events without an exit, of vCPUs over \
-             --max-vcpus",
+            "Exits observed but not recorded, by cause; unmatched: events without an exit, of vCPUs \
+             beyond --max-vcpus",
             causes.into(),
         ),
         Family::counter(
             "missed",
-            "Events that no program was run for, as the kernel counts them",
+            "Events for which the kernel skipped the program, by tracepoint, as the kernel counts them",
             missed.collect(),
         ),
         Family::counter(
             "unmatched_events",
-            "Events that no exit in flight was found for",
+            "Events without an exit in flight",
             unlabelled(totals.unmatched),
         ),
         Family::gauge(
             "silent",
-            "1 where this host's KVM reports events but no exits: only events are counted",
+            "1 if this host's KVM reports events but no exits, so that only events are counted",
             unlabelled(u64::from(totals.source == Some(ExitReporting::Silent))),
         ),
         Family::counter("intervals", "Readings of the counters", unlabelled(totals.intervals)),
@@ -245,12 +245,12 @@ fn host_families(totals: &Totals) -> Vec<Family> {
         ),
         Family::gauge(
             "budget_ratio",
-            "--budget, of the CPU time that the VMs take",
+            "Budget of measuring (--budget), as a share of the CPU time of the VMs",
             ratio(sampling.map(|sampling| sampling.budget_percent)),
         ),
         Family::gauge(
             "cost_ratio",
-            "What measuring took of it in the last interval, kernel side and agent",
+            "Cost of measuring in the last interval, kernel side and agent, as a share of the CPU time of the VMs",
             ratio(sampling.and_then(SamplingCost::percent)),
         ),
     ]

@@ -163,6 +163,7 @@ impl State {
         self.settle();
     }
 
+    /// Takes new reports, and notes whether KVM reports exits.
     fn show(&mut self, frame: FrameData) {
         self.frame = frame;
         match self.frame.interval.source {
