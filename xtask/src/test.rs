@@ -27,11 +27,11 @@ use self::plan::{CargoTest, TestRequest, plan};
     override_usage = "cargo xtask test [unit|native|lab] [NAME] [-- ARGS]",
     after_help = "\
 Examples:
-  cargo xtask test unit                                           # no root, no KVM
-  cargo xtask test unit findings_page                             # one unit test: builds its package only
-  cargo xtask test native capture_without_vm -- --nocapture       # one test on this machine's KVM, as root
-  cargo xtask test lab perf_kvm_stat_agrees -- --nocapture        # one test in the lab
-  cargo xtask test                                                # all tests, as root: what CI runs"
+  cargo xtask test unit                                     # no root, no KVM
+  cargo xtask test unit findings_page                       # one unit test; builds its package only
+  cargo xtask test native capture_without_vm -- --nocapture # one test on this KVM, as root
+  cargo xtask test lab perf_kvm_stat_agrees -- --nocapture  # one test in the lab
+  cargo xtask test                                          # all tests, as root: what CI runs"
 )]
 pub(crate) struct TestArgs {
     /// unit: no root, no KVM; native: root, KVM and QEMU; lab: the emulated labs [default: all, and a
