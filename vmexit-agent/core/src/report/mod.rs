@@ -249,7 +249,7 @@ pub struct VcpuReport {
     pub tid: u32,
     /// Sum over its exit reasons.
     pub total: Total,
-    /// Its tables, if requested.
+    /// Tables of its exits, if requested.
     #[serde(flatten)]
     pub tables: Option<Tables>,
 }
