@@ -10,8 +10,8 @@
 /// has.
 pub const UNRESOLVED: u64 = call(0x7473_6163);
 
-/// Replacement on kernels without the function: `r0 = r1`. It is never reached, but the verifier wants
-/// every instruction to be valid.
+/// Replacement on kernels without the function: `r0 = r1`. It is never reached, but the verifier
+/// requires every instruction to be valid.
 pub const NO_CALL: u64 = 0x10bf;
 
 /// Instruction that calls the kernel function with this BTF ID: `BPF_JMP | BPF_CALL`, source register

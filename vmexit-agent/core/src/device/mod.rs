@@ -5,7 +5,6 @@
 //! or reads a file.
 
 pub mod mtree;
-
 pub mod names;
 mod place;
 pub mod well_known;

@@ -71,7 +71,7 @@ pub struct Side {
 /// One VM.
 #[derive(Clone, Debug, Serialize)]
 pub struct VmDiff {
-    /// Name of the VM, after if it changed: unescaped.
+    /// Name of the VM, the later one if it changed: unescaped.
     pub name: String,
     /// The VM before; null if it was not in the recording.
     pub before: Option<VmSide>,

@@ -31,7 +31,7 @@ const MAX_NESTING: usize = 16;
 /// Codes and names, in the kernel's order.
 pub type NameTable = Vec<(u32, String)>;
 
-/// The kernel's names of exit reasons; empty where it has none.
+/// The kernel's names of exit reasons; empty if it has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ReasonNames {

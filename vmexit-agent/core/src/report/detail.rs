@@ -1,4 +1,4 @@
-//! Tables of details: what exits are for.
+//! Tables of details: the ports, addresses, registers and calls that exits are for.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 

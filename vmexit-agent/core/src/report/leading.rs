@@ -16,7 +16,7 @@ use crate::{
     device::Map,
 };
 
-/// What took most of a VM's handled time; if times are unknown, what was most frequent.
+/// Exit reason and detail with most of a VM's handled time; if times are unknown, with most exits.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Leading {
     /// Main exit reason other than waiting; null without exits.

@@ -261,7 +261,7 @@ pub struct VcpuReport {
     pub tid: u32,
     /// Sum over its exit reasons.
     pub total: Total,
-    /// Its tables, if requested.
+    /// Tables of its exits, if requested.
     #[serde(flatten)]
     pub tables: Option<Tables>,
 }

@@ -11,7 +11,7 @@ use crate::counters::{Durations, RowInterval};
 pub struct Stats {
     /// Exits; events if KVM reports no exits.
     pub samples: u64,
-    /// Share of the VM's exits, or of the same table's for a detail, percent.
+    /// Share of the VM's exits, percent; of the samples in its table for a detail.
     pub samples_percent: f64,
     /// Samples per second.
     pub per_second: f64,

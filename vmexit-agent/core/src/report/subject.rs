@@ -10,7 +10,7 @@ use crate::{
     vendor::Vendor,
 };
 
-/// What an exit is for: a port, an address, a register, a call …
+/// Subject of an exit: a port, an address, a register, a call …
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Subject {
     /// `port`, `mmio`, `doorbell`, `msr`, `cpuid`, `kvm_hypercall`, `hyperv_hypercall`, `fault` or
