@@ -73,7 +73,7 @@ fn signal(name: &str, pid: &str) {
 
 /// Demands that QEMU answers with its memory tree and that its vCPUs have not run.
 fn assert_answers(vm: &Vm) {
-    let tree = ask(vm, monitor::PATIENCE * 5).unwrap();
+    let tree = ask(vm, monitor::DEFAULT_PATIENCE * 5).unwrap();
     // The firmware has not run yet, so only devices with fixed addresses are mapped.
     let found = tree.lines().find(|line| line.contains(": fwcfg ")).unwrap_or_default();
     assert!(found.contains("0510-") && found.contains("(prio 0, i/o)"), "{found} in {tree}");
@@ -128,7 +128,7 @@ fn qmp_socket_in_other_mount_namespace_answers() {
         let vm = started.vm();
         if socket == "link/q" {
             // An absolute link is followed from the agent's root, so this path can't work.
-            assert!(matches!(failure(ask(&vm, monitor::PATIENCE)), Failure::Socket(_)));
+            assert!(matches!(failure(ask(&vm, monitor::DEFAULT_PATIENCE)), Failure::Socket(_)));
         } else {
             assert_answers(&vm);
         }
@@ -145,7 +145,7 @@ fn qmp_socket_of_daemonized_qemu_answers() {
     let mut started = StartedQemu::here(directory.path(), &arguments);
     assert!(started.0.wait().unwrap().success());
     let pid = fs::read_to_string(pid).unwrap().trim().to_owned();
-    let answer = discover::find(pid.parse().unwrap()).map(|vm| ask(&vm, monitor::PATIENCE));
+    let answer = discover::find(pid.parse().unwrap()).map(|vm| ask(&vm, monitor::DEFAULT_PATIENCE));
     signal("-KILL", &pid);
     answer.expect("it is a VM").unwrap();
 }
@@ -172,7 +172,7 @@ fn qmp_socket_held_by_other_program_fails_in_time() {
     }
     assert!(waited > 0);
     drop(held);
-    while matches!(&ask(&vm, monitor::PATIENCE), Err(error) if error.to_string().contains("waiting"))
+    while matches!(&ask(&vm, monitor::DEFAULT_PATIENCE), Err(error) if error.to_string().contains("waiting"))
     {
         assert!(begun.elapsed() < Duration::from_secs(20), "its queue is still full");
     }
@@ -209,7 +209,7 @@ fn qmp_socket_of_other_vm_is_refused() {
     let named = victim.vm();
     let mut other = StartedQemu::here(directory.path(), &["-qmp", "unix:p,server=on,wait=off"]);
     let pretends = Vm { monitors: named.monitors.clone(), ..other.vm() };
-    match failure(ask(&pretends, monitor::PATIENCE)) {
+    match failure(ask(&pretends, monitor::DEFAULT_PATIENCE)) {
         Failure::Socket(SocketError::Foreign(Some(pid))) => assert_eq!(pid as u32, named.pid),
         other => panic!("{other}"),
     }

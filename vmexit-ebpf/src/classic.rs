@@ -32,13 +32,13 @@ fn tp_kvm_exit(ctx: *mut c_void) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
 fn tp_exit_some(ctx: *mut c_void) -> u32 {
-    on_exit(&TracePointContext::new(ctx), TimingMode::Some)
+    on_exit(&TracePointContext::new(ctx), TimingMode::Sampled)
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tracepoint")]
 fn tp_exit_count(ctx: *mut c_void) -> u32 {
-    on_exit(&TracePointContext::new(ctx), TimingMode::None)
+    on_exit(&TracePointContext::new(ctx), TimingMode::Off)
 }
 
 #[unsafe(no_mangle)]
@@ -54,7 +54,7 @@ fn tp_kvm_entry(_ctx: *mut c_void) -> u32 {
 #[unsafe(link_section = "tracepoint")]
 fn tp_kvm_entry_some(_ctx: *mut c_void) -> u32 {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, TimingMode::Some, ());
+        exit::end(vcpu, TimingMode::Sampled, ());
     }
     KEEP_FOR_OTHERS
 }
@@ -143,7 +143,7 @@ fn on_exit(ctx: &TracePointContext, timing: TimingMode) -> u32 {
         vcpu_id: read(ctx, global!(EXIT_LAYOUT.vcpu_id)).unwrap_or(UNKNOWN_ID),
         isa: read(ctx, global!(EXIT_LAYOUT.isa)).unwrap_or(0),
     };
-    if exit::can_begin(context, vcpu, timing, identity) {
+    if exit::settle_previous(context, vcpu, timing, identity) {
         let code: Option<u32> = read(ctx, global!(EXIT_LAYOUT.exit_reason));
         exit::begin(vcpu, code.map(u64::from), timing);
     }

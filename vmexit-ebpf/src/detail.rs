@@ -21,7 +21,7 @@ use crate::{
 /// Notes `accesses` accesses to `key`. A string OUT fires the tracepoint once per element.
 #[inline(always)]
 pub fn note(ctx: Context, vcpu: *mut VcpuEntry, key: Key, accesses: u64) {
-    if load!(vcpu, exit_ns) < exit::untimed() {
+    if load!(vcpu, exit_ns) < exit::untimed_sentinel() {
         cold_path();
         count_unmatched(ctx, vcpu, key, accesses);
     } else if load!(vcpu, detail) == Key::NONE.0 && accesses == 1 {
@@ -36,7 +36,7 @@ pub fn note(ctx: Context, vcpu: *mut VcpuEntry, key: Key, accesses: u64) {
 /// better and takes precedence.
 #[inline(always)]
 pub fn note_step(ctx: Context, vcpu: *mut VcpuEntry, key: Key) {
-    if load!(vcpu, exit_ns) < exit::untimed() {
+    if load!(vcpu, exit_ns) < exit::untimed_sentinel() {
         cold_path();
         count_unmatched(ctx, vcpu, key, 1);
     } else if load!(vcpu, detail) == Key::NONE.0 {
@@ -51,13 +51,13 @@ pub fn note_step(ctx: Context, vcpu: *mut VcpuEntry, key: Key) {
 /// signal arrives before the guest runs again; userspace has the vCPU from the first return on.
 #[inline(always)]
 pub fn note_userspace(ctx: Context, vcpu: *mut VcpuEntry, reason: Key) {
-    let (start_ns, untimed) = (load!(vcpu, exit_ns), exit::untimed());
-    if start_ns < untimed {
+    let (start_ns, sentinel) = (load!(vcpu, exit_ns), exit::untimed_sentinel());
+    if start_ns < sentinel {
         cold_path();
         count_unmatched(ctx, vcpu, reason, 1);
     } else if load!(vcpu, user_ns) == 0 {
         store!(vcpu, user, reason.0);
-        if start_ns > untimed {
+        if start_ns > sentinel {
             store!(vcpu, user_ns, exit::now());
         } else {
             cold_path();

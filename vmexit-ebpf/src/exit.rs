@@ -23,17 +23,18 @@ pub enum TimingMode {
     /// All exits. These programs are for probes that count all the time; they ignore windows.
     All,
     /// A random sample of a fixed share; or the sampler's share, in its windows.
-    Some,
+    Sampled,
     /// No exits. `kvm_entry` is not traced; an exit is recorded when the next one begins.
-    None,
+    Off,
 }
 
-/// Whether an exit can begin: the thread's exits are recorded, and none is in flight any more.
+/// Records or counts as lost the exit that is still in flight, if any. True if the next exit may begin:
+/// the thread has an entry in the vCPU table whose exits are recorded.
 ///
-/// An exit still in flight is recorded now if entries are not traced, or if its window was closed. Else
-/// its entry was missed, and it is counted as lost.
+/// An exit is still in flight if VM entries are not traced, or if its window was closed: it is recorded
+/// now. Else its VM entry was missed, and it is lost.
 #[inline(always)]
-pub fn can_begin(
+pub fn settle_previous(
     ctx: Context,
     vcpu: *mut VcpuEntry,
     timing: TimingMode,
@@ -42,7 +43,7 @@ pub fn can_begin(
     match load!(vcpu, exit_ns) {
         0 => true,
         NOT_READY => vcpu::make_ready(ctx, vcpu, identity),
-        _ if timing == TimingMode::None => {
+        _ if timing == TimingMode::Off => {
             if load!(vcpu, user_ns) == 0 {
                 record(vcpu, ExitTime::TimingOff, None);
             } else {
@@ -61,10 +62,11 @@ pub fn can_begin(
     }
 }
 
-/// Sentinel in `exit_ns` for an untimed exit. A larger value is the timestamp of a timed exit of this
-/// window. A smaller one means that no exit is in flight, or one from an earlier window.
+/// Value of `exit_ns` of an untimed exit in flight: the start of its window, in place of its own. A larger
+/// value is the timestamp of a timed exit of this window. A smaller one means that no exit is in flight,
+/// or one from an earlier window.
 #[inline(always)]
-pub fn untimed() -> u64 {
+pub fn untimed_sentinel() -> u64 {
     maps::sampler().map_or(UNTIMED, |sampler| load!(sampler, window_start_ns))
 }
 
@@ -92,8 +94,8 @@ pub fn begin(vcpu: *mut VcpuEntry, code: Option<u64>, timing: TimingMode) {
     let key = Key::plain(Kind::Reason, code);
     match timing {
         TimingMode::All => start(vcpu, key, || true),
-        TimingMode::Some => start(vcpu, key, || is_sampled(load!(vcpu, exits))),
-        TimingMode::None => start(vcpu, key, || false),
+        TimingMode::Sampled => start(vcpu, key, || is_sampled(load!(vcpu, exits))),
+        TimingMode::Off => start(vcpu, key, || false),
     }
 }
 
@@ -102,7 +104,7 @@ pub fn begin(vcpu: *mut VcpuEntry, code: Option<u64>, timing: TimingMode) {
 fn start(vcpu: *mut VcpuEntry, reason: Key, is_timed: impl Fn() -> bool) {
     store!(vcpu, reason, reason.0);
     add!(vcpu, exits, 1);
-    store!(vcpu, exit_ns, if is_timed() { now() } else { untimed() });
+    store!(vcpu, exit_ns, if is_timed() { now() } else { untimed_sentinel() });
 }
 
 /// Counts the exit in flight as lost: it had no entry.
@@ -143,8 +145,8 @@ impl ExitObserver for () {
 #[inline(always)]
 pub fn end(vcpu: *mut VcpuEntry, timing: TimingMode, observer: impl ExitObserver) {
     let start_ns = load!(vcpu, exit_ns);
-    let untimed = if timing == TimingMode::All { UNTIMED } else { untimed() };
-    if start_ns > untimed {
+    let sentinel = if timing == TimingMode::All { UNTIMED } else { untimed_sentinel() };
+    if start_ns > sentinel {
         let (user_start_ns, now) = (load!(vcpu, user_ns), now());
         observer.on_end(vcpu, start_ns, now);
         let time = ExitTime::Timed(ExitDuration::between(start_ns, now));
@@ -153,7 +155,7 @@ pub fn end(vcpu: *mut VcpuEntry, timing: TimingMode, observer: impl ExitObserver
         } else {
             record(vcpu, time, Some(vcpu_stats::elapsed(user_start_ns, now)));
         }
-    } else if start_ns == untimed {
+    } else if start_ns == sentinel {
         if load!(vcpu, user_ns) == 0 {
             record(vcpu, ExitTime::Untimed, None);
         } else {
@@ -199,7 +201,7 @@ enum ExitTime {
 }
 
 /// Records the exit in flight. `in_userspace` is the time that userspace had the vCPU, nanoseconds;
-/// `None` if the exit did not return to userspace.
+/// 0 if unknown. `None` if the exit did not return to userspace.
 #[inline(always)]
 fn record(vcpu: *mut VcpuEntry, time: ExitTime, in_userspace: Option<u64>) {
     let Some(stats) = vcpu::stats(vcpu) else { return };

@@ -29,12 +29,12 @@ fn kvm_exit(ctx: RawTracePointContext) {
 
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit_some(ctx: RawTracePointContext) {
-    on_exit(&ctx, TimingMode::Some);
+    on_exit(&ctx, TimingMode::Sampled);
 }
 
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit_count(ctx: RawTracePointContext) {
-    on_exit(&ctx, TimingMode::None);
+    on_exit(&ctx, TimingMode::Off);
 }
 
 #[raw_tracepoint(tracepoint = "kvm_entry")]
@@ -47,7 +47,7 @@ fn kvm_entry(_ctx: RawTracePointContext) {
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry_some(_ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpu::current() {
-        exit::end(vcpu, TimingMode::Some, ());
+        exit::end(vcpu, TimingMode::Sampled, ());
     }
 }
 
@@ -152,7 +152,7 @@ fn on_exit(ctx: &RawTracePointContext, timing: TimingMode) {
     let Some(vcpu) = vcpu::current_or_new(context) else { return };
     let identity =
         || VcpuIdentity { vcpu_id: vcpu_id(ctx), isa: global!(RAW_EXIT_LAYOUT.isa) as u32 };
-    if exit::can_begin(context, vcpu, timing, identity) {
+    if exit::settle_previous(context, vcpu, timing, identity) {
         exit::begin(vcpu, reason(ctx), timing);
     }
 }
