@@ -97,7 +97,7 @@ pub(super) async fn measure(args: &MeasureArgs) -> Result<Measurement, Error> {
     let mut session = LiveSession::start(&args.count, step, window, Guests::find).await?;
     let mut sum = MeasurementSum::default();
     let interrupted = watch(args, &mut session, &mut sum, &mut stop).await?;
-    let last = session.read().await?;
+    let last = session.end_interval().await?;
     sum.add(Measurement { interrupted, ..last }).map_err(Error::PeriodTooLong)?;
     let mut measurement = sum.finish().ok_or(Error::NoVm)?;
     if measurement.steps.is_empty() {

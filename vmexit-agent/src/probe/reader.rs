@@ -20,7 +20,7 @@ use vmexit_core::counters::{Durations, RowReading, Thread, VcpuReading};
 
 use super::vcpu_stats::FullStats;
 
-/// Readings of a stats block before the last one is used although it is torn. An update takes some 100 ns and a copy a
+/// Maximum number of attempts to read a stats block; the last is used even if it is torn. An update takes some 100 ns and a copy a
 /// few µs, so even a vCPU that exits all the time leaves gaps.
 const TRIES: usize = 1_000;
 
@@ -179,7 +179,7 @@ fn read_rows(
     (reasons, details)
 }
 
-/// Generation of a row: how many keys had it before. Only rows of details are evicted.
+/// Generation of a row: the number of evictions from its place. Only rows of details are evicted.
 fn generation(counters: *const VcpuCounters, index: usize) -> u32 {
     let Some(detail) = index.checked_sub(DETAILS.first).filter(|_| index < DETAILS.end()) else {
         return 0;

@@ -76,7 +76,7 @@ impl Service {
                 biased;
                 () = self.stop.requested() => {
                     running = false;
-                    self.session.read().await?
+                    self.session.end_interval().await?
                 }
                 _ = self.reload.recv() => {
                     self.reload(writer.as_ref());

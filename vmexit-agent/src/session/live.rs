@@ -156,7 +156,7 @@ impl LiveSession {
     ///
     /// # Errors
     /// Counters can't be read, or the sampler can't attach or detach.
-    pub(crate) async fn read(&mut self) -> Result<Measurement, Error> {
+    pub(crate) async fn end_interval(&mut self) -> Result<Measurement, Error> {
         let now = self.snapshot()?;
         let seen = now.snapshot.pids();
         self.guests.add_new(&seen).iter().for_each(|vm| self.devices.query(vm));
@@ -294,7 +294,7 @@ impl Session for LiveSession {
         loop {
             tokio::select! {
                 biased;
-                _ = self.ticks.tick() => return self.read().await.map(Some),
+                _ = self.ticks.tick() => return self.end_interval().await.map(Some),
                 () = wait_for_edge(self.sampler.as_ref()) => {
                     if let Some(sampler) = &mut self.sampler {
                         sampler.apply_edge(&mut self.probe)?;

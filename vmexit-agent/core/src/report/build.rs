@@ -33,7 +33,7 @@ impl Report {
         for vcpu in &interval.vcpus {
             by_pid.entry(vcpu.thread.pid).or_default().push(vcpu);
         }
-        let source = source(interval);
+        let exit_reporting = exit_reporting(interval);
         let frame = Frame {
             reasons: &measurement.reasons,
             maps: &measurement.maps,
@@ -42,18 +42,19 @@ impl Report {
             userspace: *timing != Timing::Off && events.contains(&Event::Userspace),
             halts: events.contains(&Event::Halt),
             span_ns: interval.span_ns,
-            source,
+            source: exit_reporting,
         };
         let over_time = series::by_vm(&measurement.steps);
         let mut vms: Vec<VmReport> = by_pid
             .into_iter()
             .map(|(pid, vcpus)| {
-                let mut vm = vm(pid, guests.get(&pid).copied(), &vcpus, frame);
+                let mut report = vm_report(pid, guests.get(&pid).copied(), &vcpus, frame);
                 if let Some(counts) = over_time.get(&pid) {
-                    vm.series = series::series(&measurement.steps, counts, frame.of(&vcpus));
-                    vm.total.rate_error_percent = series::rate_error(&measurement.steps, counts);
+                    report.series = series::series(&measurement.steps, counts, frame.of(&vcpus));
+                    report.total.rate_error_percent =
+                        series::rate_error(&measurement.steps, counts);
                 }
-                vm
+                report
             })
             .collect();
         vms.sort_by_key(|vm| std::cmp::Reverse((vm.total.handled_ns, vm.total.samples)));
@@ -62,7 +63,7 @@ impl Report {
             version: measurement.version.clone(),
             host: host.clone(),
             span: Span::new(measurement.start, interval, measurement.interrupted),
-            source,
+            source: exit_reporting,
             timing: *timing,
             sampling: measurement.sampling,
             events: events.clone(),
@@ -73,7 +74,7 @@ impl Report {
 }
 
 /// Whether KVM reported exits in an interval.
-pub fn source(interval: &Interval) -> ExitReporting {
+pub fn exit_reporting(interval: &Interval) -> ExitReporting {
     let exits = interval.vcpus.iter().any(|vcpu| vcpu.isa != 0 || vcpu.observed > 0);
     let others = interval.vcpus.iter().any(|vcpu| !vcpu.details.is_empty());
     match (exits, others) {
@@ -110,10 +111,15 @@ pub fn accounting(interval: &Interval) -> Accounting {
     sum
 }
 
-fn vm(pid: u32, guest: Option<&vm::Vm>, vcpus: &[&VcpuInterval], host: Frame<'_>) -> VmReport {
-    let has_tables = host.scope.vms.includes(pid);
-    let scope = Scope { vcpus: has_tables && host.scope.vcpus, ..host.scope };
-    let frame = Frame { scope, ..host.of(vcpus) };
+fn vm_report(
+    pid: u32,
+    guest: Option<&vm::Vm>,
+    vcpus: &[&VcpuInterval],
+    frame: Frame<'_>,
+) -> VmReport {
+    let has_tables = frame.scope.vms.includes(pid);
+    let scope = Scope { vcpus: has_tables && frame.scope.vcpus, ..frame.scope };
+    let frame = Frame { scope, ..frame.of(vcpus) };
     let guessed = Map::Guessed(guest.map_or(vm::Vmm::Other, |guest| guest.vmm));
     let map = frame.maps.get(&pid).unwrap_or(&guessed);
     let reasons = merged(vcpus.iter().flat_map(|vcpu| &vcpu.reasons));
@@ -145,7 +151,8 @@ fn tables(
 ) -> Tables {
     let details = merged(vcpus.iter().flat_map(|vcpu| &vcpu.details));
     let Frame { span_ns, vendor, userspace, .. } = frame;
-    // If KVM reports no exits, the samples are events without an exit.
+    // If KVM reports no exits, the samples are events without an exit. `detail::tables` sets `samples` of
+    // each table.
     let unmatched = frame.source != ExitReporting::Exits;
     let whole =
         Whole { samples: 0, handled_ns: Some(total.handled_ns), span_ns, unmatched, userspace };

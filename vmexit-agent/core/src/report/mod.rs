@@ -26,7 +26,7 @@ pub use self::{
         Advice, Assessment, Confidence, Evidence, EvidenceRow, Figures, Finding, GuestOs, Healthy,
         Os,
     },
-    build::{accounting, source},
+    build::{accounting, exit_reporting},
     detail::Detail,
     fault::Page,
     leading::{Leading, LeadingDetail, LeadingReason},

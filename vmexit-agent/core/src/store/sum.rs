@@ -1,4 +1,4 @@
-//! Sums of consecutive recordings of one host. Process IDs may be reused by other VMs between them,
+//! Sums of consecutive measurements of one host. Process IDs may be reused by other VMs between them,
 //! especially after a reboot.
 
 use std::{
@@ -16,15 +16,16 @@ const MOST_STEPS: usize = 240;
 /// include/linux/threads.h).
 const FIRST_ALIAS: u32 = (1 << 22) + 1;
 
-/// Sum of recordings of one host, added in the order of time.
+/// Sum of measurements of one host, added in the order of time.
 #[derive(Debug, Default)]
 pub struct MeasurementSum {
     sum: Option<Measurement>,
     /// Aliases of process IDs, by VM.
     aliases: HashMap<Identity, u32>,
-    /// Steps of recordings per step of the sum; 0 while there is only one recording.
-    steps_in_one: usize,
-    /// Steps of recordings in the last step of the sum.
+    /// Steps of measurements merged into each step of the sum, which doubles with each [`halve`]; 0 while
+    /// there is only one measurement.
+    steps_per_step: usize,
+    /// Steps of measurements in the last step of the sum.
     steps_in_last: usize,
     amounts: Amounts,
 }
@@ -44,7 +45,7 @@ impl Identity {
 }
 
 impl MeasurementSum {
-    /// Adds the next recording.
+    /// Adds the next measurement.
     ///
     /// # Errors
     /// The sum exceeds the limits of a recording; it is then unchanged.
@@ -60,8 +61,8 @@ impl MeasurementSum {
             self.sum = Some(next);
             return Ok(());
         };
-        if self.steps_in_one == 0 {
-            self.steps_in_one = 1;
+        if self.steps_per_step == 0 {
+            self.steps_per_step = 1;
             let steps = steps_of(&mut sum);
             self.add_steps(&mut sum.steps, steps);
         }
@@ -79,17 +80,17 @@ impl MeasurementSum {
         Ok(())
     }
 
-    /// Whether no recording has been added.
+    /// Whether no measurement has been added.
     pub fn is_empty(&self) -> bool {
         self.sum.is_none()
     }
 
-    /// The sum so far; `None` without a recording.
+    /// The sum so far; `None` without a measurement.
     pub fn get(&self) -> Option<&Measurement> {
         self.sum.as_ref()
     }
 
-    /// The sum; `None` without a recording.
+    /// The sum; `None` without a measurement.
     pub fn finish(self) -> Option<Measurement> {
         self.sum
     }
@@ -98,7 +99,7 @@ impl MeasurementSum {
     fn add_steps(&mut self, steps: &mut Vec<Step>, next: Vec<Step>) {
         for step in next {
             match steps.last_mut() {
-                Some(last) if self.steps_in_last < self.steps_in_one => last.extend(step),
+                Some(last) if self.steps_in_last < self.steps_per_step => last.extend(step),
                 _ => {
                     steps.push(step);
                     self.steps_in_last = 0;
@@ -107,8 +108,8 @@ impl MeasurementSum {
             self.steps_in_last += 1;
             if steps.len() > MOST_STEPS {
                 halve(steps);
-                // The last step had no partner, so `steps_in_last` still holds.
-                self.steps_in_one *= 2;
+                // `MOST_STEPS` is even: the step just pushed has no partner, and `steps_in_last` still holds.
+                self.steps_per_step *= 2;
             }
         }
     }
@@ -117,7 +118,7 @@ impl MeasurementSum {
     fn renumber_reused_pids(&mut self, sum: &Measurement, next: &mut Measurement) {
         let taken: HashMap<u32, Identity> =
             sum.vms.iter().map(|vm| (vm.pid, Identity::of(vm))).collect();
-        // Above all existing aliases: the next recording may itself be a sum.
+        // Above all existing aliases: the next measurement may itself be a sum.
         let pids = taken.keys().copied().chain(next.vms.iter().map(|vm| vm.pid));
         let mut free = pids.fold(FIRST_ALIAS, |free, pid| free.max(pid.saturating_add(1)));
         let mut renumbered: BTreeMap<u32, u32> = BTreeMap::new();
