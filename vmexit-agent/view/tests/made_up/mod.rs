@@ -22,7 +22,7 @@ use vmexit_core::{
     event::Event,
     finding,
     host::Host,
-    measurement::{Measurement, VERSION},
+    measurement::Measurement,
     reason::Names,
     report::{Report, Scope},
     timing::Timing,
@@ -112,7 +112,7 @@ impl Capture {
         let interval = Interval::between(&Snapshot::default(), &end);
         let steps = steps(&interval);
         Measurement {
-            version: VERSION.into(),
+            version: "0.1.0".into(),
             host,
             start: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045)),
             began: None,

@@ -17,7 +17,7 @@ use vmexit_core::{
     counters::{Interval, Snapshot},
     finding,
     host::Host,
-    measurement::{Measurement, VERSION},
+    measurement::Measurement,
     reason::Names,
     report::{Report, Scope},
     timing::Timing,
@@ -157,7 +157,7 @@ fn report(
         kvm_module: Some(if vendor.is_some() { "kvm_amd" } else { "kvm_other" }.into()),
     };
     let measurement = Measurement {
-        version: VERSION.into(),
+        version: "0.1.0".into(),
         host,
         start: Some(SystemTime::UNIX_EPOCH),
         began: None,
