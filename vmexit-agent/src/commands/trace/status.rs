@@ -86,7 +86,9 @@ impl TraceStatus {
             units::count(accounting.observed),
             vmexit_view::losses(&accounting),
         );
-        if report::exit_reporting(&interval) == ExitReporting::Silent && self.exits != ExitsSeen::Silent {
+        if report::exit_reporting(&interval) == ExitReporting::Silent
+            && self.exits != ExitsSeen::Silent
+        {
             warn_of_silence();
         }
         Ok(())
