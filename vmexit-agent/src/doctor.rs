@@ -26,7 +26,7 @@ pub enum CheckState {
     Problem,
 }
 
-/// A check.
+/// Outcome of one check of the host.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
     /// Name of the check, or of the tracepoint.

@@ -32,7 +32,7 @@ impl KnownFigures {
     }
 }
 
-/// One table.
+/// Table of a text report: the rows of one event.
 pub(super) struct TextTable<'a> {
     /// The event whose rows the table has.
     pub event: Event,

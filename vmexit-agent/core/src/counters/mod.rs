@@ -81,7 +81,7 @@ pub struct RowReading {
     pub place: u16,
     /// Keys that had the row before. Their counters are in the `other` row of their kind.
     pub generation: u32,
-    /// Counters.
+    /// Counters of the key that has the row now.
     pub row: StatsRow,
     /// Accesses beyond one per exit or unmatched event.
     pub extra_accesses: u64,

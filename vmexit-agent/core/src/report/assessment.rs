@@ -59,7 +59,7 @@ pub struct Healthy {
 /// A table row that matches a rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evidence {
-    /// The row.
+    /// Exit reason or detail of the row.
     #[serde(flatten)]
     pub row: EvidenceRow,
     /// Figures of the row.

@@ -56,7 +56,7 @@ pub struct Report {
     pub schema: u32,
     /// Version of vmexit that measured.
     pub version: String,
-    /// The host.
+    /// Host that was measured.
     pub host: Host,
     /// Start and length.
     pub span: Span,
@@ -229,7 +229,7 @@ impl Tables {
 /// Sum over exits.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Total {
-    /// Exits.
+    /// Number of exits.
     pub samples: u64,
     /// Exits per second.
     pub per_second: f64,
@@ -275,7 +275,7 @@ pub struct Exit {
     pub code: Option<u32>,
     /// Whether the vCPU waits in it: its time is no cost, and in no share of time.
     pub waits: bool,
-    /// Figures.
+    /// Number and durations of these exits.
     #[serde(flatten)]
     pub stats: Stats,
 }

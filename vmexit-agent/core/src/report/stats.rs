@@ -54,7 +54,7 @@ pub struct Bucket {
     pub from_ns: u64,
     /// Upper bound, exclusive, nanoseconds; null for the last bucket, which is unbounded.
     pub to_ns: Option<u64>,
-    /// Exits.
+    /// Number of exits with a duration in the bucket.
     pub count: u64,
 }
 

@@ -35,7 +35,7 @@ pub enum Shape {
     Opaque,
 }
 
-/// A type.
+/// Type of the kernel: a struct, an integer, a pointer to another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Type {
     /// Kind of the type.

@@ -19,7 +19,7 @@ enum Needs {
     Userspace,
 }
 
-/// One column.
+/// Column of a table in the live view.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Column {
     /// Name in the configuration file.

@@ -20,7 +20,7 @@ pub struct Chord {
 pub struct Binding {
     /// Keys of the action, the most common one first.
     pub chords: &'static [Chord],
-    /// The action.
+    /// Action that each of these keys triggers.
     pub action: Action,
     /// Description of the action in the help.
     pub help: &'static str,
