@@ -46,11 +46,18 @@ fn duty_windows_count_exits_within_them() {
         let count = |field: &str| report.count(&format!("/accounting/{field}")).unwrap();
         println!("{name}: {}", report.accounting());
         assert!(count("observed") > 1_000);
-        for none in ["lost/no_entry", "lost/no_book", "lost/unreadable", "unaccounted", "torn"] {
+        for none in [
+            "lost/no_entry",
+            "lost/vcpu_limit",
+            "lost/vcpu_table_full",
+            "lost/unreadable",
+            "unaccounted",
+            "torn",
+        ] {
             assert_eq!(count(none), 0, "{name}: {none}");
         }
         // At most one for each window, if it opened within an exit.
-        assert!(count("unmatched") <= 9, "{name}: {} strays", count("unmatched"));
+        assert!(count("unmatched") <= 9, "{name}: {} unmatched", count("unmatched"));
         let watched = report.number("/span/seconds").unwrap();
         let unwatched = report.number("/span/unwatched_seconds").unwrap();
         assert!((0.9..1.8).contains(&watched), "{name}: {watched}");
