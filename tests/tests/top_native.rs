@@ -283,9 +283,15 @@ fn top_without_vm_waits_on_screen_and_ends_in_batch() {
     let program = agent::program().unwrap();
     let unshare = "unshare --mount --pid --fork --mount-proc";
     tmux.line(&format!("{unshare} {}", program.display())).unwrap();
-    tmux.wait("an empty list", |screen| screen.contains("no VM; those that start")).unwrap();
+    tmux.wait("an empty list", |screen| {
+        screen.contains("no VM is running; VMs that start appear here")
+    })
+    .unwrap();
     tmux.press(&["q"]).unwrap();
-    tmux.wait("the shell", |screen| !screen.contains("no VM; those that start")).unwrap();
+    tmux.wait("the shell", |screen| {
+        !screen.contains("no VM is running; VMs that start appear here")
+    })
+    .unwrap();
 }
 
 #[test]
@@ -304,7 +310,7 @@ fn top_with_bad_configuration_only_warns() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let line = format!(
-        "{}:2: one of time, samples, rate, user, waiting, min, p50, avg, error, p99, max is expected",
+        "{}:2: 'beauty' is unknown: use one of time, samples, rate, user, waiting, min, p50, avg, error, p99, max",
         file.display()
     );
     assert!(said.contains(&line), "{said}");

@@ -26,7 +26,7 @@ pub trait Choice: Copy + PartialEq + 'static {
         let found = Self::CHOICES.iter().find(|(choice, known, _)| is_named(*choice, known));
         found.map(|(choice, ..)| *choice).ok_or_else(|| {
             let known: Vec<&str> = Self::CHOICES.iter().map(|(_, name, _)| *name).collect();
-            format!("expected one of {}", known.join(", "))
+            format!("'{name}' is unknown: use one of {}", known.join(", "))
         })
     }
 }
