@@ -18,7 +18,7 @@ use vmexit_core::{
     host::Host,
     measurement::{Measurement, VERSION},
     reason::Names,
-    report::{Report, Scope, Selection},
+    report::{Scope, Selection},
     timing::Timing,
     vendor::Vendor,
     vm::Vm,
@@ -89,9 +89,10 @@ fn frames(
         ended: BTreeSet::new(),
     };
     let scope = Scope { vms: Selection::None, ..Scope::default() };
-    let mut state =
-        State::new(Settings::default(), frame_data(report(interval.clone(), guests, scope)), SIZE);
-    state.update(frame_data(report(interval.clone(), guests, scope)));
+    let first = measurement(interval, guests);
+    let report = || frame_data(finding::report(&first, scope));
+    let mut state = State::new(Settings::default(), report(), SIZE);
+    state.update(report());
     if opens {
         state.apply(Action::Open);
     }
@@ -103,7 +104,9 @@ fn frames(
         let start = cpu_ns();
         let interval = Interval::between(before, after);
         let subtracted = cpu_ns();
-        let report = report(interval, guests, state.scope());
+        // It is freed after the frame: the session keeps it until the next one.
+        let measurement = measurement(interval, guests);
+        let report = finding::report(&measurement, state.scope());
         let built = cpu_ns();
         state.update(frame_data(report));
         terminal.draw(|frame| draw(frame, &state, &theme))?;
@@ -119,9 +122,9 @@ fn frames(
     })
 }
 
-/// What a session makes of an interval, and the report of that.
-fn report(interval: Interval, guests: &BTreeMap<u32, Vm>, scope: Scope) -> Report {
-    let measurement = Measurement {
+/// Measurement that a session makes of an interval.
+fn measurement(interval: Interval, guests: &BTreeMap<u32, Vm>) -> Measurement {
+    Measurement {
         version: VERSION.into(),
         host: Host {
             name: "made-up".into(),
@@ -141,8 +144,7 @@ fn report(interval: Interval, guests: &BTreeMap<u32, Vm>, scope: Scope) -> Repor
         maps: BTreeMap::new(),
         interval,
         steps: Vec::new(),
-    };
-    finding::report(&measurement, scope)
+    }
 }
 
 /// A snapshot after so many seconds, with durations of the first VM.
