@@ -106,16 +106,3 @@ fn cut(tables: &mut Tables, most: usize) {
         rows.truncate(most);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sort_names_are_names_of_columns() {
-        let columns = crate::top::Set::Rows.columns();
-        for (_, name, _) in Figure::CHOICES {
-            assert!(columns.iter().any(|column| column.id == *name), "{name}");
-        }
-    }
-}

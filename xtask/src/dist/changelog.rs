@@ -12,9 +12,9 @@ use xtask::tool::{root, stdout};
 /// Name of the section with changes since the last release.
 const UNRELEASED: &str = "Unreleased";
 
-/// Section of one version: `## [VERSION] - DATE`, or `## [Unreleased]`.
+/// ChangelogSection of one version: `## [VERSION] - DATE`, or `## [Unreleased]`.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Section {
+struct ChangelogSection {
     /// Version, or `Unreleased`.
     name: String,
     /// Day of the release, `YYYY-MM-DD`; empty for `Unreleased`.
@@ -23,7 +23,7 @@ struct Section {
     lines: Vec<String>,
 }
 
-impl Section {
+impl ChangelogSection {
     /// Returns the entries, each on one line.
     fn entries(&self) -> Vec<String> {
         let mut entries: Vec<String> = Vec::new();
@@ -56,8 +56,8 @@ impl Section {
 /// # Errors
 ///
 /// A heading has another form.
-fn parse(text: &str) -> Result<Vec<Section>> {
-    let mut sections: Vec<Section> = Vec::new();
+fn parse(text: &str) -> Result<Vec<ChangelogSection>> {
+    let mut sections: Vec<ChangelogSection> = Vec::new();
     for line in text.lines() {
         if let Some(heading) = line.strip_prefix("## ") {
             let section = parse_heading(heading)
@@ -74,13 +74,13 @@ fn parse(text: &str) -> Result<Vec<Section>> {
 }
 
 /// Returns the section of a heading, without lines.
-fn parse_heading(heading: &str) -> Option<Section> {
+fn parse_heading(heading: &str) -> Option<ChangelogSection> {
     let (name, rest) = heading.strip_prefix('[')?.split_once(']')?;
     let date = match rest {
         "" if name == UNRELEASED => "",
         _ => rest.strip_prefix(" - ").filter(|date| is_date(date))?,
     };
-    Some(Section { name: name.to_owned(), date: date.to_owned(), lines: Vec::new() })
+    Some(ChangelogSection { name: name.to_owned(), date: date.to_owned(), lines: Vec::new() })
 }
 
 /// Whether this is a day in the form `2026-12-01`.
@@ -96,14 +96,14 @@ fn is_link_reference(line: &str) -> bool {
 }
 
 /// Returns this version's section; that of unreleased changes if the version has none.
-fn current<'a>(sections: &'a [Section], version: &str) -> Result<&'a Section> {
+fn current<'a>(sections: &'a [ChangelogSection], version: &str) -> Result<&'a ChangelogSection> {
     let find = |name: &str| sections.iter().find(|section| section.name == name);
     find(version)
         .or_else(|| find(UNRELEASED))
         .with_context(|| format!("CHANGELOG.md has no section [{version}] or [{UNRELEASED}]"))
 }
 
-fn read() -> Result<Vec<Section>> {
+fn read() -> Result<Vec<ChangelogSection>> {
     parse(&fs::read_to_string(root().join("CHANGELOG.md")).context("read CHANGELOG.md")?)
 }
 
@@ -116,7 +116,7 @@ pub(super) fn release_notes(tag: &str) -> Result<String> {
     notes(&read()?, version(), tag)
 }
 
-fn notes(sections: &[Section], version: &str, tag: &str) -> Result<String> {
+fn notes(sections: &[ChangelogSection], version: &str, tag: &str) -> Result<String> {
     ensure!(
         tag.strip_prefix('v') == Some(version),
         "the tag {tag} is not v{version}, the version in Cargo.toml"
@@ -148,7 +148,7 @@ pub(super) fn debian() -> Result<String> {
 }
 
 /// Returns a section's entries, wrapped and indented for Debian.
-fn debian_entries(section: &Section) -> String {
+fn debian_entries(section: &ChangelogSection) -> String {
     let wrap = |entry: &String| {
         let margins = Options::new(79).initial_indent("  * ").subsequent_indent("    ");
         textwrap::fill(entry, margins) + "\n"

@@ -190,6 +190,8 @@ pub(super) fn fit(columns: Vec<&'static Column>, room: u16) -> Vec<(&'static Col
 
 #[cfg(test)]
 mod tests {
+    use vmexit_core::choice::Choice as _;
+
     use super::*;
 
     const SHOW: FigureContext =
@@ -232,6 +234,14 @@ mod tests {
             for (at, column) in set.columns().iter().enumerate() {
                 assert!(set.columns()[..at].iter().all(|other| other.id != column.id));
             }
+        }
+    }
+
+    #[test]
+    fn sort_names_are_names_of_columns() {
+        let columns = Set::Rows.columns();
+        for (_, name, _) in Figure::CHOICES {
+            assert!(columns.iter().any(|column| column.id == *name), "{name}");
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{
 const LEAST_ADDED_NS: f64 = 200.0;
 
 /// Cost of an exit with one tracing method, nanoseconds.
-struct ExitCost {
+struct MeasuredCost {
     /// Time of an exit.
     whole: f64,
     /// Time above that of an exit without tracing.
@@ -71,7 +71,7 @@ pub(super) fn table(
             row.extend(reference.map(|(_, added)| percent(cost.added / added, 1)));
             for clocked in 0..CLOCKED.len() {
                 let added =
-                    |cost: &ExitCost| cost.instructions[clocked] - base.instructions[clocked];
+                    |cost: &MeasuredCost| cost.instructions[clocked] - base.instructions[clocked];
                 row.extend([cost.instructions[clocked], added(cost)].map(whole));
                 row.push(times(added(cost) / added(floor)));
             }
@@ -82,7 +82,7 @@ pub(super) fn table(
 }
 
 /// Returns the cost of each method.
-fn costs(methods: &[TracingMethod], output: &str, cycles: f64) -> Result<Vec<ExitCost>> {
+fn costs(methods: &[TracingMethod], output: &str, cycles: f64) -> Result<Vec<MeasuredCost>> {
     let measured = sections(output);
     let mut base = None;
     methods
@@ -115,7 +115,7 @@ fn cost(
     measured: &Value,
     base: &mut Option<f64>,
     cycles: f64,
-) -> Result<ExitCost> {
+) -> Result<MeasuredCost> {
     let exits = number(measured, "exits").context("KVM counted no exits")?;
     let whole = number(measured, "ns_per_exit").context("no exit was made")?;
     let added = whole - *base.get_or_insert(whole);
@@ -128,7 +128,7 @@ fn cost(
     }
     let own_threads = measured["command_cpu_ns"].as_f64().map(|ns| ns / exits);
     let [read, cpuid] = CLOCKED.map(|(name, _)| instructions(measured, name, cycles));
-    Ok(ExitCost { whole, added, own_threads, instructions: [read?, cpuid?] })
+    Ok(MeasuredCost { whole, added, own_threads, instructions: [read?, cpuid?] })
 }
 
 /// Returns the instructions of an exit by the guest's clock; an error if they are not whole.
