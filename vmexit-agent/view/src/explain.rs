@@ -139,7 +139,7 @@ fn explain_vm(out: &mut Text, vm: &VmReport, report: &Report) {
     let guest = &assessment.guest_os;
     if guest.os != Os::Unknown {
         let os = os_name(guest.os);
-        line!(out, "The guest is taken for {os}: {}.", guest.because);
+        line!(out, "The guest appears to run {os}: {}.", guest.because);
     }
     if assessment.findings.is_empty() {
         out.end_line();
@@ -207,7 +207,7 @@ fn explain_finding<'a>(
             }
         }
     }
-    line!(out, "\n   Certainty: {}. Sources:", certainty(finding.confidence));
+    line!(out, "\n   Confidence: {}. Sources:", confidence(finding.confidence));
     for source in finding.sources {
         line!(out, "     {source}");
     }
@@ -297,7 +297,7 @@ pub(super) fn os_name(os: Os) -> &'static str {
 }
 
 /// Name of a degree of confidence.
-pub(super) fn certainty(confidence: Confidence) -> &'static str {
+pub(super) fn confidence(confidence: Confidence) -> &'static str {
     match confidence {
         Confidence::Low => "low",
         Confidence::Medium => "medium",

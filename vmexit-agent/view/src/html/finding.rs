@@ -8,7 +8,7 @@ use vmexit_core::{
     units::{count, percent, rate},
 };
 
-use crate::explain::{OFFERED, blocks, capital, certainty, gain, names, os_name, shares};
+use crate::explain::{OFFERED, blocks, capital, confidence, gain, names, os_name, shares};
 
 /// All findings of a VM. Without `exits`, shares are those of events.
 pub(super) fn findings(vm: &VmReport, exits: bool) -> Markup {
@@ -54,7 +54,7 @@ fn article<'a>(
                     @let () = given.push((advice, finding.rule));
                 }
             }
-            p.dim { "Certainty: " (certainty(finding.confidence)) ". Sources: " (finding.sources.join("; ")) }
+            p.dim { "Confidence: " (confidence(finding.confidence)) ". Sources: " (finding.sources.join("; ")) }
         }
     }
 }
