@@ -1,9 +1,12 @@
-//! HTTP server for metrics and pages. Clients are untrusted: size and time of requests and the number of connections
-//! are limited.
+//! HTTP server for metrics and pages, in a thread of its own. Clients are untrusted: the number of connections, and the
+//! size and time of each request and answer are limited.
 
 use std::{
     convert::Infallible,
+    io,
+    net::SocketAddr,
     sync::{Arc, OnceLock},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,22 +21,31 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    net::{TcpListener, TcpSocket, TcpStream},
+    runtime,
+    sync::watch,
+    task::{spawn_blocking, yield_now},
     time::{sleep, timeout},
 };
 use vmexit_core::report::Report;
 
-/// Maximum number of concurrent connections; further ones are closed at once.
-const MAX_CONNECTIONS: usize = 32;
+use super::connections::{AskedAt, Connections};
+
 /// Maximum size of a request's head, bytes.
 const MAX_HEAD: usize = 16 << 10;
 /// Time limit of a request's head.
-const HEAD_TIME: Duration = Duration::from_secs(5);
-/// Time limit of a connection; Prometheus then opens another.
-const CONNECTION_TIME: Duration = Duration::from_secs(60);
-/// Pause after a failed accept, such as for lack of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const HEAD_TIME: Duration = Duration::from_secs(3);
+/// Time limit of an answer; Prometheus waits ten seconds by default.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Pause after a failed accept for lack of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Size of a connection's buffers in the kernel, bytes, which doubles it (socket(7)). Clients that never read, and
+/// data that is never read, take no more of the kernel's memory.
+const SEND_BUFFER: u32 = 128 << 10;
+/// The same for what is received: requests are small.
+const RECEIVE_BUFFER: u32 = 16 << 10;
+/// Connections that the kernel completes before they are accepted.
+const BACKLOG: u32 = 1_024;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -67,40 +79,100 @@ impl Published {
     }
 }
 
-/// Serves requests until it is aborted. `/healthz` fails if the last reading is older than `stale`.
-pub(super) async fn serve(
+/// Listens on an address.
+///
+/// # Errors
+/// The address can't be bound.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // Accepted connections inherit both.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Starts the thread that serves requests until the process ends, so that neither clients nor counting wait for each
+/// other. `/healthz` fails if the last reading is older than `stale`.
+///
+/// # Errors
+/// The thread can't be started.
+pub(super) fn start(
     listener: TcpListener,
     published: watch::Receiver<Published>,
     stale: Duration,
-) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    // One thread renders pages.
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
+    let serve = async move {
+        if let Ok(listener) = TcpListener::from_std(listener) {
+            serve(listener, published, stale).await;
+        }
+    };
+    thread::Builder::new().name("http".into()).spawn(move || runtime.block_on(serve))?;
+    Ok(())
+}
+
+/// Serves requests without an end.
+async fn serve(listener: TcpListener, published: watch::Receiver<Published>, stale: Duration) {
+    let mut connections = Connections::default();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(_) => {
-                sleep(PAUSE).await;
-                continue;
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                connections.make_room();
+                let asked = AskedAt::default();
+                let task = connection(stream, published.clone(), stale, asked.clone());
+                let task = tokio::spawn(task).abort_handle();
+                connections.add(client.ip(), asked, task);
+                // A request that has arrived is answered before the next connection is accepted.
+                yield_now().await;
             }
-        };
-        let Ok(permit) = Arc::clone(&slots).try_acquire_owned() else { continue };
-        let published = published.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
-            // Errors of a client and the time limit only end its connection.
-            let _ = timeout(CONNECTION_TIME, connection(stream, published, stale)).await;
-        });
+            Err(error) if is_shortage(&error) => {
+                connections.close_one();
+                sleep(PAUSE).await;
+            }
+            // The client has gone already.
+            Err(_) => yield_now().await,
+        }
     }
 }
 
-/// Serves one connection.
-async fn connection(stream: TcpStream, published: watch::Receiver<Published>, stale: Duration) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = respond(&request, &published.borrow(), stale);
-        async move { Ok::<_, Infallible>(answer) }
+/// Whether a call failed for lack of descriptors or memory.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.contains(&code))
+}
+
+/// Serves one request and closes the connection. Errors of a client and the time limits only end its connection.
+async fn connection(
+    stream: TcpStream,
+    published: watch::Receiver<Published>,
+    stale: Duration,
+    asked: AskedAt,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let published = published.borrow().clone();
+        // The first request is the only one.
+        asked.get_or_init(Instant::now);
+        async move {
+            if request.uri().path() == "/" {
+                let published = published.clone();
+                // A failed rendering is tried again below.
+                let _ = spawn_blocking(move || drop(published.page())).await;
+            }
+            Ok::<_, Infallible>(respond(&request, &published, stale))
+        }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD);
-    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    // One request for each connection: without later ones, no client holds its place after its answer, and none can
+    // queue requests whose answers it never reads.
+    http.keep_alive(false).timer(TokioTimer::new());
+    http.header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD);
+    let served = http.serve_connection(TokioIo::new(stream), service);
+    let _ = timeout(HEAD_TIME + ANSWER_TIME, served).await;
 }
 
 fn respond<B>(
