@@ -221,7 +221,114 @@ fn page(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<By
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::VecDeque,
+        io::{Read as _, Write as _},
+        net::{Shutdown, TcpStream},
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
     use super::*;
+
+    /// Number of hostile connections at a time.
+    const HOSTILE: usize = 1_000;
+    const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    /// Starts the server with metrics of several megabytes, more than the kernel's buffers take.
+    fn started() -> SocketAddr {
+        let (publish, published) = watch::channel(Published {
+            classic: vec![b'm'; 4 << 20].into(),
+            at: Some(Instant::now()),
+            ..Published::default()
+        });
+        let listener = runtime().block_on(async { listen(([127, 0, 0, 1], 0).into()) }).unwrap();
+        let address = listener.local_addr().unwrap();
+        start(listener, published, Duration::from_secs(60)).unwrap();
+        // The server ends with the process.
+        std::mem::forget(publish);
+        address
+    }
+
+    /// A connection that is silent, has sent a part of a request, never reads its answers, or is half closed.
+    fn hostile(address: SocketAddr, kind: usize) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(address)?;
+        match kind % 4 {
+            0 => {}
+            1 => stream.write_all(b"GET /metrics HTTP/1.1\r\nX-")?,
+            2 => stream.write_all(&SCRAPE.repeat(20))?,
+            _ => {
+                stream.write_all(b"GET /")?;
+                stream.shutdown(Shutdown::Write)?;
+            }
+        }
+        Ok(stream)
+    }
+
+    /// Number of bytes of an answer, and the time it took.
+    fn scrape(address: SocketAddr) -> io::Result<(usize, Duration)> {
+        let begun = Instant::now();
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(SCRAPE)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok((answer.len(), begun.elapsed()))
+    }
+
+    #[test]
+    fn scrape_among_1000_renewed_hostile_connections_takes_less_than_a_second() {
+        let address = started();
+        let ends = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut open = VecDeque::new();
+                for kind in 0.. {
+                    if ends.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    open.extend(hostile(address, kind));
+                    if open.len() > HOSTILE {
+                        open.pop_front();
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            });
+            // Until the flood is complete.
+            thread::sleep(Duration::from_secs(1));
+            let scrapes: Vec<_> = (0..20).map(|_| scrape(address)).collect();
+            ends.store(true, Ordering::Relaxed);
+            for scrape in scrapes {
+                let (bytes, time) = scrape.unwrap();
+                assert!(bytes > 4 << 20 && time < Duration::from_secs(1), "{bytes} {time:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn silent_connection_is_closed_after_head_time() {
+        let address = started();
+        for kind in [0, 1] {
+            let begun = Instant::now();
+            let mut stream = hostile(address, kind).unwrap();
+            stream.set_read_timeout(Some(3 * HEAD_TIME)).unwrap();
+            // A refusal, or nothing.
+            stream.read_to_end(&mut Vec::new()).unwrap();
+            assert!(begun.elapsed() < 2 * HEAD_TIME, "{:?}", begun.elapsed());
+        }
+    }
+
+    #[test]
+    fn connection_has_one_request() {
+        let mut stream = hostile(started(), 2).unwrap();
+        let mut answers = Vec::new();
+        // Unread requests may reset the connection.
+        let _ = stream.read_to_end(&mut answers);
+        assert!(answers.starts_with(b"HTTP/1.1 200") && answers.len() < 5 << 20);
+    }
+
+    fn runtime() -> runtime::Runtime {
+        runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
 
     fn status(method: Method, path: &str, published: &Published) -> StatusCode {
         let request = Request::builder().method(method).uri(path).body(()).unwrap();

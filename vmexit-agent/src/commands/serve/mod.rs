@@ -26,6 +26,7 @@ use crate::{
     },
     error::Error,
     service::{Publish, Service, open_recorder},
+    warnings,
 };
 
 /// Arguments of `vmexit serve`.
@@ -71,7 +72,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
     let service = Service::start(&args.count, args.interval).await?;
     let (publish, published) = watch::channel(Published::default());
     let address = listener.local_addr().unwrap_or(args.listen);
-    eprintln!("vmexit: metrics at http://{address}/metrics, a page at http://{address}/");
+    warnings::say(format_args!("metrics at http://{address}/metrics, a page at http://{address}/"));
     // Started with the capabilities that are left.
     http::start(listener, published, 3 * args.interval).map_err(failed)?;
     let mut metrics = Metrics { totals: Totals::default(), publish };
