@@ -254,6 +254,15 @@ fn capabilities(served: &Served) -> [u64; 3] {
 fn serve_after_attach_drops_capabilities() {
     let served = Served::start(&["-i", "100ms"]).unwrap();
     assert_eq!(capabilities(&served), [BPF | NAME | DAC_OVERRIDE; 3]);
+    // No thread has more, whenever it was started.
+    for thread in fs::read_dir(format!("/proc/{}/task", served.pid())).unwrap() {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let sets = status.lines().filter_map(|line| line.strip_prefix("Cap")?.split_once(":\t"));
+        for (set, bits) in sets {
+            let bits = u64::from_str_radix(bits, 16).unwrap();
+            assert_eq!(bits & !(BPF | NAME | DAC_OVERRIDE), 0, "{set}: {status}");
+        }
+    }
     drop(served);
     let served = Served::start(&["-i", "100ms", "--devices", "guess"]).unwrap();
     assert_eq!(capabilities(&served), [BPF | NAME; 3]);

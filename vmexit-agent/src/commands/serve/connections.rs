@@ -11,6 +11,10 @@ use tokio::task::AbortHandle;
 
 /// Maximum number of open connections.
 pub(super) const MAX_CONNECTIONS: usize = 256;
+/// Fewest places after a shortage of descriptors.
+const MIN_PLACES: usize = 8;
+/// Time after a shortage until there are [`MAX_CONNECTIONS`] places again.
+const SHORTAGE_TIME: Duration = Duration::from_secs(60);
 /// Time after which a connection without a request is closed before any that has one. A client sends its request
 /// as soon as it is connected.
 const GRACE: Duration = Duration::from_millis(250);
@@ -40,6 +44,8 @@ impl Connection {
 #[derive(Default)]
 pub(super) struct Connections {
     open: Vec<Connection>,
+    /// Number of places after a shortage, and when it came.
+    shortage: Option<(usize, Instant)>,
 }
 
 impl Connections {
@@ -49,20 +55,35 @@ impl Connections {
         self.open.push(Connection { source, accepted, asked, task });
     }
 
-    /// Closes a connection if all places are taken.
+    /// Closes connections until there is a free place.
     pub(super) fn make_room(&mut self) {
-        if self.open.len() >= MAX_CONNECTIONS {
+        let now = Instant::now();
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < SHORTAGE_TIME;
+        let shortage = self.shortage.filter(|&(_, at)| is_recent(at));
+        let places = shortage.map_or(MAX_CONNECTIONS, |(places, _)| places);
+        if self.open.len() >= places {
             self.forget_ended();
         }
-        while self.open.len() >= MAX_CONNECTIONS {
-            self.close_one();
+        while self.open.len() >= places {
+            self.close_one(now);
         }
     }
 
-    /// Closes a connection of the source that has most of them. Does nothing if none is open.
-    pub(super) fn close_one(&mut self) {
+    /// Closes half of the connections after a shortage of descriptors, and leaves as many free for a while: the
+    /// readings of counters need some too. Returns whether any was closed.
+    pub(super) fn note_shortage(&mut self) -> bool {
         self.forget_ended();
-        if let Some(victim) = self.victim(Instant::now()) {
+        let (open, now) = (self.open.len(), Instant::now());
+        self.shortage = Some(((open / 2).max(MIN_PLACES), now));
+        for _ in 0..open.div_ceil(2) {
+            self.close_one(now);
+        }
+        open > 0
+    }
+
+    /// Closes a connection of the source that has most of them. Does nothing if none is open.
+    fn close_one(&mut self, now: Instant) {
+        if let Some(victim) = self.victim(now) {
             self.open.remove(victim).task.abort();
         }
     }
@@ -136,7 +157,26 @@ mod tests {
         let open = connections
             .iter()
             .map(|&(source, age, asked)| connection(&mut tasks, source, now, age, asked));
-        Connections { open: open.collect() }.victim(now)
+        Connections { open: open.collect(), shortage: None }.victim(now)
+    }
+
+    #[tokio::test]
+    async fn make_room_after_shortage_keeps_half_of_the_places() {
+        let mut tasks = JoinSet::new();
+        let mut connections = Connections::default();
+        let mut add = |connections: &mut Connections| {
+            connections.make_room();
+            let task = tasks.spawn(std::future::pending::<()>());
+            connections.add(NEAR.into(), AskedAt::default(), task);
+        };
+        (0..2 * MAX_CONNECTIONS).for_each(|_| add(&mut connections));
+        assert_eq!(connections.open.len(), MAX_CONNECTIONS);
+        assert!(connections.note_shortage());
+        (0..MAX_CONNECTIONS).for_each(|_| add(&mut connections));
+        assert_eq!(connections.open.len(), MAX_CONNECTIONS / 2);
+        connections.shortage = None;
+        (0..MAX_CONNECTIONS).for_each(|_| add(&mut connections));
+        assert_eq!(connections.open.len(), MAX_CONNECTIONS);
     }
 
     #[tokio::test]

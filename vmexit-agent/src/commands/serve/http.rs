@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
+    os::fd::AsRawFd as _,
     sync::{Arc, OnceLock},
     thread,
     time::{Duration, Instant},
@@ -86,11 +87,29 @@ impl Published {
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
-    // Accepted connections inherit both.
+    // Accepted connections inherit these.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    set_user_timeout(&socket, ANSWER_TIME)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Sets how long the kernel keeps data that the client does not take (`TCP_USER_TIMEOUT`, tcp(7)), also after the
+/// connection is closed here.
+fn set_user_timeout(socket: &TcpSocket, time: Duration) -> io::Result<()> {
+    let milliseconds = time.as_millis() as libc::c_uint;
+    // SAFETY: the option's value is an unsigned int, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            (&raw const milliseconds).cast(),
+            size_of_val(&milliseconds) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Starts the thread that serves requests until the process ends, so that neither clients nor counting wait for each
@@ -131,8 +150,12 @@ async fn serve(listener: TcpListener, published: watch::Receiver<Published>, sta
                 yield_now().await;
             }
             Err(error) if is_shortage(&error) => {
-                connections.close_one();
-                sleep(PAUSE).await;
+                if connections.note_shortage() {
+                    // Tasks end, and close their connections.
+                    yield_now().await;
+                } else {
+                    sleep(PAUSE).await;
+                }
             }
             // The client has gone already.
             Err(_) => yield_now().await,
