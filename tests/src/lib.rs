@@ -7,13 +7,14 @@
 //! - `scenario`: scripts that run a guest and the agent together in a lab.
 //! - `hist_triggers`: the kernel's own sums of the same events.
 //! - `namespaces`: commands in namespaces without a VM.
-//! - `tmux`: terminals. `served`: HTTP client for `vmexit serve`. `prometheus`: Debian's Prometheus.
+//! - `tmux`: terminals. `served`: HTTP client for `vmexit serve`. `hostile`: hostile ones. `prometheus`: Debian's Prometheus.
 //! - `packages`: the packages that are shipped. `debian`: a Debian to install them in.
 
 pub mod agent;
 pub mod debian;
 pub mod guest;
 pub mod hist_triggers;
+pub mod hostile;
 pub mod lab;
 pub mod namespaces;
 pub mod packages;

@@ -9,8 +9,9 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
+    path::Path,
     process::Command,
     thread::sleep,
     time::{Duration, Instant},
@@ -18,7 +19,8 @@ use std::{
 
 use vmexit_tests::{
     agent,
-    guest::{BareGuest, Expected, Qemu, RunningGuest},
+    guest::{BareGuest, Expected, Qemu, RunningGuest, vcpus::Vcpus},
+    hostile::HostileClients,
     served::{Served, ports, samples},
 };
 
@@ -131,6 +133,109 @@ fn serve_with_hostile_clients_stays_exact_and_small() {
     assert_eq!(served.end().unwrap(), Some(0));
 }
 
+/// Demands that each of so many scrapes is answered within a second, body included.
+fn assert_scrapes_are_quick(served: &Served, scrapes: u32) {
+    let mut times: Vec<Duration> = Vec::new();
+    for scrape in 0..scrapes {
+        let begun = Instant::now();
+        let answer = served.get("/metrics").unwrap_or_else(|error| panic!("{scrape}: {error:#}"));
+        times.push(begun.elapsed());
+        assert!(answer.contains("vmexit_intervals_total"), "{answer}");
+        assert!(begun.elapsed() < Duration::from_secs(1), "{scrape}: {times:?}");
+        sleep(Duration::from_millis(100));
+    }
+    println!("{:?} at most", times.iter().max());
+}
+
+#[test]
+fn serve_among_1000_hostile_connections_answers_each_scrape_within_a_second() {
+    let served = Served::start(&["-i", "100ms"]).unwrap();
+    let hostile = HostileClients::start(served.address, 1_000);
+    sleep(Duration::from_secs(2));
+    assert_scrapes_are_quick(&served, 40);
+    let opened = hostile.end();
+    println!("{opened} hostile connections");
+    assert!(opened >= 1_000, "{opened}");
+    assert_eq!(served.end().unwrap(), Some(0));
+}
+
+#[test]
+fn serve_without_free_descriptors_answers_each_scrape_within_a_second() {
+    let served = Served::start(&["-i", "100ms"]).unwrap();
+    let limit = served.descriptors().unwrap() + 12;
+    let limit = format!("--nofile={limit}:{limit}");
+    let pid = served.pid().to_string();
+    let limited = Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap();
+    assert!(limited.success());
+    let hostile = HostileClients::start(served.address, 200);
+    sleep(Duration::from_secs(2));
+    assert_scrapes_are_quick(&served, 20);
+    drop(hostile);
+    assert_eq!(served.end().unwrap(), Some(0));
+}
+
+/// Writes to a pipe that nobody reads, without waiting, until it is full.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // What fits into a pipe (pipe(7)).
+    writer.write_all(&[b'x'; 1 << 16]).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn serve_with_standard_error_that_nobody_reads_counts_answers_and_ends() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (reader, writer) = full_pipe();
+    let mut command = agent::command(&["serve", "-i", "100ms", "--listen"]).unwrap();
+    command.arg(address.to_string()).env("RUST_LOG", "debug").stderr(writer);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let intervals = || {
+        let mut stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(samples(&answer, "vmexit_intervals_total").first()?.1)
+    };
+    let begun = Instant::now();
+    while intervals().is_none_or(|intervals| intervals < 10.0) {
+        if begun.elapsed() > Duration::from_secs(20) {
+            child.kill().unwrap();
+            panic!("it does not count");
+        }
+        sleep(Duration::from_millis(100));
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if begun.elapsed() > Duration::from_secs(5) => {
+                child.kill().unwrap();
+                panic!("it does not end");
+            }
+            None => sleep(Duration::from_millis(20)),
+        }
+    };
+    assert_eq!(status.code(), Some(0));
+    drop(reader);
+}
+
+#[test]
+fn serve_with_many_threads_over_limit_writes_few_lines() {
+    let served = Served::start(&["-i", "100ms", "--max-vcpus", "1"]).unwrap();
+    let vcpus = Vcpus::start(Path::new(env!("CARGO_BIN_EXE_vmexit-vcpus")), 200).unwrap();
+    sleep(Duration::from_secs(2));
+    let said = served.said();
+    // Twenty of one kind; with the monitor's warnings of these VMs, two kinds.
+    assert!(said.contains("raise --max-vcpus") && said.lines().count() <= 40, "{said}");
+    drop(vcpus);
+    assert_eq!(served.end().unwrap(), Some(0));
+}
+
 /// Capability bits (include/uapi/linux/capability.h).
 const DAC_OVERRIDE: u64 = 1 << 1;
 const DAC_READ_SEARCH: u64 = 1 << 2;
@@ -149,6 +254,15 @@ fn capabilities(served: &Served) -> [u64; 3] {
 fn serve_after_attach_drops_capabilities() {
     let served = Served::start(&["-i", "100ms"]).unwrap();
     assert_eq!(capabilities(&served), [BPF | NAME | DAC_OVERRIDE; 3]);
+    // No thread has more, whenever it was started.
+    for thread in fs::read_dir(format!("/proc/{}/task", served.pid())).unwrap() {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let sets = status.lines().filter_map(|line| line.strip_prefix("Cap")?.split_once(":\t"));
+        for (set, bits) in sets {
+            let bits = u64::from_str_radix(bits, 16).unwrap();
+            assert_eq!(bits & !(BPF | NAME | DAC_OVERRIDE), 0, "{set}: {status}");
+        }
+    }
     drop(served);
     let served = Served::start(&["-i", "100ms", "--devices", "guess"]).unwrap();
     assert_eq!(capabilities(&served), [BPF | NAME; 3]);

@@ -43,7 +43,7 @@ const MANY_VCPUS: u32 = 2_000;
 /// Runs all checks that load no eBPF program.
 pub fn examine() -> Vec<Check> {
     let host = host::current();
-    let mut checks = vec![permission(), kernel(&host), kvm(&host), btf(), tracefs()];
+    let mut checks = vec![permission(), kernel(&host), lockdown(), kvm(&host), btf(), tracefs()];
     checks.extend(tracepoints());
     checks.push(memory());
     checks.extend(vms());
@@ -68,6 +68,13 @@ fn kernel(host: &Host) -> Check {
         CheckState::Ok,
         format!("Linux {}, {cpus} ({OLDEST_LINUX} or later is needed)", host.kernel),
     )
+}
+
+fn lockdown() -> Check {
+    match preflight::lockdown() {
+        Ok(()) => check("lockdown", CheckState::Ok, "eBPF programs may read kernel memory"),
+        Err(error) => check("lockdown", CheckState::Problem, error.to_string()),
+    }
 }
 
 fn kvm(host: &Host) -> Check {

@@ -137,7 +137,9 @@ impl Error {
             | Self::HiddenVms(_)
             | Self::Layout(LayoutError::Forbidden(_))
             | Self::Probe(ProbeError::Layout(LayoutError::Forbidden(_))) => 3,
-            Self::Preflight(PreflightError::NoKvm) | Self::Layout(_) | Self::ChecksFailed(_) => 4,
+            Self::Preflight(PreflightError::NoKvm | PreflightError::Lockdown)
+            | Self::Layout(_)
+            | Self::ChecksFailed(_) => 4,
             Self::Probe(
                 ProbeError::Program { .. } | ProbeError::Layout(_) | ProbeError::Mmap { .. },
             ) => 4,

@@ -9,11 +9,12 @@ use vmexit::{
 
 fn main() -> ExitCode {
     let cli = Cli::from_env();
-    warnings::init();
+    // Dropped last: writes what is left of the log.
+    let _log = warnings::init();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("vmexit: the event loop can't be started: {error}");
+            warnings::say(format_args!("the event loop can't be started: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vmexit: {error}");
+            warnings::say(error.to_string());
             ExitCode::from(error.code())
         }
     }

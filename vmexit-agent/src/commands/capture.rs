@@ -19,6 +19,7 @@ use crate::{
     output::{self, Output},
     session::{Session as _, guests::Guests, live::LiveSession},
     stop::Stop,
+    warnings,
 };
 
 /// Arguments of `vmexit capture`.
@@ -81,7 +82,7 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Error> {
     let file = args.written.output.filter(|_| format == MeasurementFormat::Recording);
     if let Some(file) = file.filter(|_| !args.measure.quiet) {
         let file = escape::path(&file);
-        eprintln!("vmexit: recorded to {file}; show it with: vmexit report {file}");
+        warnings::say(format_args!("recorded to {file}; show it with: vmexit report {file}"));
     }
     Ok(())
 }

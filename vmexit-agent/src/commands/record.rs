@@ -9,6 +9,7 @@ use crate::{
     args::{CountArgs, LimitArgs, heading::CAPTURE, parse_interval},
     error::Error,
     service::{Service, open_recorder},
+    warnings,
 };
 
 /// Arguments of `vmexit record`.
@@ -47,8 +48,8 @@ pub(super) async fn run(args: RecordArgs) -> Result<(), Error> {
     let recorder = open_recorder(&args.directory, args.limits.limits())?;
     let service = Service::start(&args.count, args.interval).await?;
     let directory = escape::path(&args.directory);
-    eprintln!(
-        "vmexit: recording into {directory}; show it with: vmexit report {directory} --since 10m"
-    );
+    warnings::say(format_args!(
+        "recording into {directory}; show it with: vmexit report {directory} --since 10m"
+    ));
     service.run(None, Some(recorder)).await
 }

@@ -10,11 +10,9 @@ mod message;
 mod qmp;
 mod socket;
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{fmt, time::Duration};
 
+use tokio::time::Instant;
 use vmexit_core::{
     escape::safe,
     vm::{Monitor, Vm},
@@ -101,8 +99,7 @@ async fn ask(vm: &Vm, monitor: &Monitor, options: &MonitorOptions) -> Result<Str
         (Monitor::Qmp(address), _) => {
             let begun = Instant::now();
             let socket = socket::connect(vm.pid, address, options.patience).await?;
-            let left = options.patience.saturating_sub(begun.elapsed());
-            qmp::human_monitor(socket, QUESTION, left).await?
+            qmp::human_monitor(socket, QUESTION, begun, options.patience).await?
         }
         (Monitor::Libvirt(name), Virsh::Ask) => {
             libvirt::human_monitor(vm.pid, name, QUESTION, options.patience).await?

@@ -85,7 +85,8 @@ struct Refusal {
     desc: String,
 }
 
-/// Runs `command` in QEMU's human monitor and returns its output, whose lines end in `\r\n`. Needs some 40 MiB at most:
+/// Runs `command` in QEMU's human monitor and returns its output, whose lines end in `\r\n`. `begun` is the start of
+/// `within`, which connecting has a share in; messages name the time since then. Needs some 40 MiB at most:
 /// the answer as received, while it is unescaped, and as text.
 ///
 /// # Errors
@@ -93,16 +94,17 @@ struct Refusal {
 pub(super) async fn human_monitor<S>(
     stream: S,
     command: &str,
+    begun: Instant,
     within: Duration,
 ) -> Result<String, QmpError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let deadline = Instant::now() + within;
+    let deadline = begun + within;
     let mut messages = Messages::new(stream);
     let greeting = timeout_at(deadline, messages.next(MAX_GREETING))
         .await
-        .map_err(|_| QmpError::NoGreeting(within))??;
+        .map_err(|_| QmpError::NoGreeting(begun.elapsed()))??;
     parse::<Greeting>(greeting)?;
     let question = async {
         let _: IgnoredAny = ask(&mut messages, 1, r#""qmp_capabilities""#).await?;
@@ -111,7 +113,7 @@ where
             format!(r#""human-monitor-command", "arguments": {{"command-line": {command}}}"#);
         ask(&mut messages, 2, &command).await
     };
-    timeout_at(deadline, question).await.map_err(|_| QmpError::NoAnswer(within))?
+    timeout_at(deadline, question).await.map_err(|_| QmpError::NoAnswer(begun.elapsed()))?
 }
 
 /// Runs a command, given as JSON with its arguments, and returns its result.
@@ -169,7 +171,8 @@ mod tests {
     async fn ask_peer_sending(bytes: &[u8]) -> (String, Result<String, QmpError>) {
         let (ours, mut theirs) = duplex(1 << 20);
         theirs.write_all(bytes).await.unwrap();
-        let answer = human_monitor(ours, "info \"x\"", Duration::from_millis(10)).await;
+        let patience = Duration::from_millis(10);
+        let answer = human_monitor(ours, "info \"x\"", Instant::now(), patience).await;
         let mut asked = String::new();
         theirs.read_to_string(&mut asked).await.unwrap();
         (asked, answer)
@@ -202,6 +205,20 @@ mod tests {
         {
             let (asked, answer) = ask_peer_sending(bytes.as_bytes()).await;
             assert!(asked.is_empty() && answer.is_err(), "{bytes}: {asked} {answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn human_monitor_after_slow_connect_names_time_waited() {
+        let begun = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+        for (messages, says) in
+            [("", "no greeting within 2.0s"), (GREETING, "no answer within 2.0s")]
+        {
+            let (ours, mut theirs) = duplex(1 << 20);
+            theirs.write_all(messages.as_bytes()).await.unwrap();
+            let answer = human_monitor(ours, "info", begun, Duration::from_secs(2)).await;
+            let error = answer.unwrap_err().to_string();
+            assert!(error.starts_with(says), "{error}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
+    time::Duration,
 };
 
 use aya::{
@@ -13,11 +14,12 @@ use aya::{
     },
 };
 use aya_log::EbpfLogger;
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, time::sleep};
 use vmexit_common::{
     layout::RawExitLayout,
     slow::{BUFFER_BYTES, UNUSED_BYTES},
 };
+use vmexit_core::escape;
 
 use super::{
     Event, ProbeError, ProbeOptions, RunStats, SlowFilter, object,
@@ -26,6 +28,12 @@ use super::{
     tracepoints::{TRACEPOINTS, Tracepoint},
 };
 use crate::host::tracefs::Tracefs;
+
+/// Maximum width of the verifier's reason in a message, columns.
+const WIDEST_REASON: usize = 300;
+
+/// Pause between two readings of the eBPF programs' log. What its ring buffer does not hold is dropped in the kernel.
+const LOG_PAUSE: Duration = Duration::from_millis(500);
 
 /// A program of the object and its tracepoint.
 pub(super) struct Attachment {
@@ -232,6 +240,9 @@ pub(super) fn forward_log(ebpf: &mut Ebpf) {
                 while let Ok(mut guard) = logger.readable_mut().await {
                     guard.get_inner_mut().flush();
                     guard.clear_ready();
+                    drop(guard);
+                    // Threads that come and go can fill the ring buffer as fast as it is read.
+                    sleep(LOG_PAUSE).await;
                 }
             });
         }
@@ -247,16 +258,54 @@ pub(super) fn verifier_error(source: &ProgramError) -> String {
     };
     let log = verifier_log.to_string();
     log::debug!("{log}");
-    let statistics = ["verification time", "stack depth", "processed "];
-    let reason =
-        log.lines().rev().map(str::trim).find(|line| {
-            !line.is_empty() && !statistics.iter().any(|start| line.starts_with(start))
-        });
-    format!("{io_error}: {}", reason.unwrap_or("the verifier gave no reason"))
+    match last_words(&log) {
+        Some(reason) => format!("{io_error}: {}", escape::cut(reason, WIDEST_REASON)),
+        None => format!("{io_error}: the verifier gave no reason"),
+    }
+}
+
+/// Last line of a verifier's log before its statistics (`print_verification_stats`, kernel/bpf/verifier.c): the reason
+/// of a refusal.
+fn last_words(log: &str) -> Option<&str> {
+    const STATISTICS: [&str; 3] = ["verification time ", "stack depth ", "processed "];
+    let is_statistic = |line: &&str| {
+        STATISTICS.iter().any(|start| line.starts_with(start))
+            // Since Linux 7.
+            || (line.starts_with("subprog ") && line.contains(" insns_total "))
+    };
+    let lines = log.lines().map(str::trim).take_while(|line| !is_statistic(line));
+    lines.filter(|line| !line.is_empty()).last()
 }
 
 /// Whether the chain of causes has EACCES or EPERM.
 fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
     let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
     kind == Some(io::ErrorKind::PermissionDenied) || error.source().is_some_and(is_forbidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_those_before_statistics() {
+        let body = "0: R1=ctx() R10=fp0\n; let x = y; @ exit.rs:1\n9: (85) call bpf_probe_read_kernel#113\n";
+        let reason = "program of this type cannot use helper bpf_probe_read_kernel#113";
+        let old = "processed 10 insns (limit 1000000) max_states_per_insn 0 total_states 0";
+        for statistics in [
+            String::new(),
+            format!("{old}\n"),
+            format!("verification time 51 usec\nstack depth 0+8\n{old}\n\n"),
+            // Linux 7.
+            format!(
+                "verification time 51 usec\n{old}\nsubprog 0 (exit) main insns_self 7 insns_total 9 stack 8\n\
+                 subprog 6 (memset) static insns_self 7 insns_total 4149 stack 0\n"
+            ),
+        ] {
+            let log = format!("{body}{reason}\n{statistics}");
+            assert_eq!(last_words(&log), Some(reason), "{log}");
+        }
+        assert_eq!(last_words(""), None);
+        assert_eq!(last_words(old), None);
+    }
 }

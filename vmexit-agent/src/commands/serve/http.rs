@@ -1,9 +1,13 @@
-//! HTTP server for metrics and pages. Clients are untrusted: size and time of requests and the number of connections
-//! are limited.
+//! HTTP server for metrics and pages, in a thread of its own. Clients are untrusted: the number of connections, and the
+//! size and time of each request and answer are limited.
 
 use std::{
     convert::Infallible,
+    io,
+    net::SocketAddr,
+    os::fd::AsRawFd as _,
     sync::{Arc, OnceLock},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,22 +22,31 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    net::{TcpListener, TcpSocket, TcpStream},
+    runtime,
+    sync::watch,
+    task::{spawn_blocking, yield_now},
     time::{sleep, timeout},
 };
 use vmexit_core::report::Report;
 
-/// Maximum number of concurrent connections; further ones are closed at once.
-const MAX_CONNECTIONS: usize = 32;
+use super::connections::{AskedAt, Connections};
+
 /// Maximum size of a request's head, bytes.
 const MAX_HEAD: usize = 16 << 10;
 /// Time limit of a request's head.
-const HEAD_TIME: Duration = Duration::from_secs(5);
-/// Time limit of a connection; Prometheus then opens another.
-const CONNECTION_TIME: Duration = Duration::from_secs(60);
-/// Pause after a failed accept, such as for lack of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const HEAD_TIME: Duration = Duration::from_secs(3);
+/// Time limit of an answer; Prometheus waits ten seconds by default.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Pause after a failed accept for lack of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Size of a connection's buffers in the kernel, bytes, which doubles it (socket(7)). Clients that never read, and
+/// data that is never read, take no more of the kernel's memory.
+const SEND_BUFFER: u32 = 128 << 10;
+/// The same for what is received: requests are small.
+const RECEIVE_BUFFER: u32 = 16 << 10;
+/// Connections that the kernel completes before they are accepted.
+const BACKLOG: u32 = 1_024;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -67,40 +80,122 @@ impl Published {
     }
 }
 
-/// Serves requests until it is aborted. `/healthz` fails if the last reading is older than `stale`.
-pub(super) async fn serve(
+/// Listens on an address.
+///
+/// # Errors
+/// The address can't be bound.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // Accepted connections inherit these.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    set_user_timeout(&socket, ANSWER_TIME)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Sets how long the kernel keeps data that the client does not take (`TCP_USER_TIMEOUT`, tcp(7)), also after the
+/// connection is closed here.
+fn set_user_timeout(socket: &TcpSocket, time: Duration) -> io::Result<()> {
+    let milliseconds = time.as_millis() as libc::c_uint;
+    // SAFETY: the option's value is an unsigned int, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            (&raw const milliseconds).cast(),
+            size_of_val(&milliseconds) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Starts the thread that serves requests until the process ends, so that neither clients nor counting wait for each
+/// other. `/healthz` fails if the last reading is older than `stale`.
+///
+/// # Errors
+/// The thread can't be started.
+pub(super) fn start(
     listener: TcpListener,
     published: watch::Receiver<Published>,
     stale: Duration,
-) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    // One thread renders pages.
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
+    let serve = async move {
+        if let Ok(listener) = TcpListener::from_std(listener) {
+            serve(listener, published, stale).await;
+        }
+    };
+    thread::Builder::new().name("http".into()).spawn(move || runtime.block_on(serve))?;
+    Ok(())
+}
+
+/// Serves requests without an end.
+async fn serve(listener: TcpListener, published: watch::Receiver<Published>, stale: Duration) {
+    let mut connections = Connections::default();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(_) => {
-                sleep(PAUSE).await;
-                continue;
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                connections.make_room();
+                let asked = AskedAt::default();
+                let task = connection(stream, published.clone(), stale, asked.clone());
+                let task = tokio::spawn(task).abort_handle();
+                connections.add(client.ip(), asked, task);
+                // A request that has arrived is answered before the next connection is accepted.
+                yield_now().await;
             }
-        };
-        let Ok(permit) = Arc::clone(&slots).try_acquire_owned() else { continue };
-        let published = published.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
-            // Errors of a client and the time limit only end its connection.
-            let _ = timeout(CONNECTION_TIME, connection(stream, published, stale)).await;
-        });
+            Err(error) if is_shortage(&error) => {
+                if connections.note_shortage() {
+                    // Tasks end, and close their connections.
+                    yield_now().await;
+                } else {
+                    sleep(PAUSE).await;
+                }
+            }
+            // The client has gone already.
+            Err(_) => yield_now().await,
+        }
     }
 }
 
-/// Serves one connection.
-async fn connection(stream: TcpStream, published: watch::Receiver<Published>, stale: Duration) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = respond(&request, &published.borrow(), stale);
-        async move { Ok::<_, Infallible>(answer) }
+/// Whether a call failed for lack of descriptors or memory.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.contains(&code))
+}
+
+/// Serves one request and closes the connection. Errors of a client and the time limits only end its connection.
+async fn connection(
+    stream: TcpStream,
+    published: watch::Receiver<Published>,
+    stale: Duration,
+    asked: AskedAt,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let published = published.borrow().clone();
+        // The first request is the only one.
+        asked.get_or_init(Instant::now);
+        async move {
+            if request.uri().path() == "/" {
+                let published = published.clone();
+                // A failed rendering is tried again below.
+                let _ = spawn_blocking(move || drop(published.page())).await;
+            }
+            Ok::<_, Infallible>(respond(&request, &published, stale))
+        }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD);
-    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    // One request for each connection: without later ones, no client holds its place after its answer, and none can
+    // queue requests whose answers it never reads.
+    http.keep_alive(false).timer(TokioTimer::new());
+    http.header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD);
+    let served = http.serve_connection(TokioIo::new(stream), service);
+    let _ = timeout(HEAD_TIME + ANSWER_TIME, served).await;
 }
 
 fn respond<B>(
@@ -149,7 +244,114 @@ fn page(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<By
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::VecDeque,
+        io::{Read as _, Write as _},
+        net::{Shutdown, TcpStream},
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
     use super::*;
+
+    /// Number of hostile connections at a time.
+    const HOSTILE: usize = 1_000;
+    const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    /// Starts the server with metrics of several megabytes, more than the kernel's buffers take.
+    fn started() -> SocketAddr {
+        let (publish, published) = watch::channel(Published {
+            classic: vec![b'm'; 4 << 20].into(),
+            at: Some(Instant::now()),
+            ..Published::default()
+        });
+        let listener = runtime().block_on(async { listen(([127, 0, 0, 1], 0).into()) }).unwrap();
+        let address = listener.local_addr().unwrap();
+        start(listener, published, Duration::from_secs(60)).unwrap();
+        // The server ends with the process.
+        std::mem::forget(publish);
+        address
+    }
+
+    /// A connection that is silent, has sent a part of a request, never reads its answers, or is half closed.
+    fn hostile(address: SocketAddr, kind: usize) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(address)?;
+        match kind % 4 {
+            0 => {}
+            1 => stream.write_all(b"GET /metrics HTTP/1.1\r\nX-")?,
+            2 => stream.write_all(&SCRAPE.repeat(20))?,
+            _ => {
+                stream.write_all(b"GET /")?;
+                stream.shutdown(Shutdown::Write)?;
+            }
+        }
+        Ok(stream)
+    }
+
+    /// Number of bytes of an answer, and the time it took.
+    fn scrape(address: SocketAddr) -> io::Result<(usize, Duration)> {
+        let begun = Instant::now();
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(SCRAPE)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok((answer.len(), begun.elapsed()))
+    }
+
+    #[test]
+    fn scrape_among_1000_renewed_hostile_connections_takes_less_than_a_second() {
+        let address = started();
+        let ends = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut open = VecDeque::new();
+                for kind in 0.. {
+                    if ends.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    open.extend(hostile(address, kind));
+                    if open.len() > HOSTILE {
+                        open.pop_front();
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            });
+            // Until the flood is complete.
+            thread::sleep(Duration::from_secs(1));
+            let scrapes: Vec<_> = (0..20).map(|_| scrape(address)).collect();
+            ends.store(true, Ordering::Relaxed);
+            for scrape in scrapes {
+                let (bytes, time) = scrape.unwrap();
+                assert!(bytes > 4 << 20 && time < Duration::from_secs(1), "{bytes} {time:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn silent_connection_is_closed_after_head_time() {
+        let address = started();
+        for kind in [0, 1] {
+            let begun = Instant::now();
+            let mut stream = hostile(address, kind).unwrap();
+            stream.set_read_timeout(Some(3 * HEAD_TIME)).unwrap();
+            // A refusal, or nothing.
+            stream.read_to_end(&mut Vec::new()).unwrap();
+            assert!(begun.elapsed() < 2 * HEAD_TIME, "{:?}", begun.elapsed());
+        }
+    }
+
+    #[test]
+    fn connection_has_one_request() {
+        let mut stream = hostile(started(), 2).unwrap();
+        let mut answers = Vec::new();
+        // Unread requests may reset the connection.
+        let _ = stream.read_to_end(&mut answers);
+        assert!(answers.starts_with(b"HTTP/1.1 200") && answers.len() < 5 << 20);
+    }
+
+    fn runtime() -> runtime::Runtime {
+        runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
 
     fn status(method: Method, path: &str, published: &Published) -> StatusCode {
         let request = Request::builder().method(method).uri(path).body(()).unwrap();

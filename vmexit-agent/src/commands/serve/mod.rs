@@ -1,6 +1,7 @@
 //! `vmexit serve`: counts continuously and serves metrics to Prometheus. One loop reads the counters and publishes
-//! the result. Requests are answered from it: they cause no reading and wait for none.
+//! the result. Another thread answers requests from it: they cause no reading and wait for none.
 
+mod connections;
 mod http;
 mod usage;
 
@@ -12,7 +13,7 @@ use std::{
 };
 
 use clap::Args;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 use vmexit_core::{finding, measurement::Measurement, report::Scope};
 use vmexit_view::metrics::{self, Totals};
 
@@ -25,6 +26,7 @@ use crate::{
     },
     error::Error,
     service::{Publish, Service, open_recorder},
+    warnings,
 };
 
 /// Arguments of `vmexit serve`.
@@ -63,19 +65,18 @@ Examples:
 
 pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
     // Before anything is traced, so that a port or directory in use fails at once.
-    let listener = TcpListener::bind(args.listen).await;
-    let listener = listener.map_err(|source| Error::Listen { address: args.listen, source })?;
+    let failed = |source| Error::Listen { address: args.listen, source };
+    let listener = http::listen(args.listen).map_err(failed)?;
     let open = |directory| open_recorder(directory, args.limits.limits());
     let recorder = args.record.as_deref().map(open).transpose()?;
     let service = Service::start(&args.count, args.interval).await?;
     let (publish, published) = watch::channel(Published::default());
     let address = listener.local_addr().unwrap_or(args.listen);
-    eprintln!("vmexit: metrics at http://{address}/metrics, a page at http://{address}/");
-    let server = tokio::spawn(http::serve(listener, published, 3 * args.interval));
+    warnings::say(format_args!("metrics at http://{address}/metrics, a page at http://{address}/"));
+    // Started with the capabilities that are left.
+    http::start(listener, published, 3 * args.interval).map_err(failed)?;
     let mut metrics = Metrics { totals: Totals::default(), publish };
-    let result = service.run(Some(&mut metrics), recorder).await;
-    server.abort();
-    result
+    service.run(Some(&mut metrics), recorder).await
 }
 
 /// Sums of all intervals, published for the HTTP server.

@@ -12,6 +12,7 @@ use vmexit_core::{
 use crate::{
     error::Error,
     probe::{Probe, Progress},
+    warnings,
 };
 
 /// Time between checks.
@@ -80,12 +81,12 @@ impl TraceStatus {
             dropped => units::count(dropped),
         };
         let accounting = report::accounting(&interval);
-        eprintln!(
-            "vmexit: {} shown, {dropped} dropped; of {} seen, {}",
+        warnings::say(format_args!(
+            "{} shown, {dropped} dropped; of {} seen, {}",
             units::plural(shown, "exit"),
             units::count(accounting.observed),
             vmexit_view::losses(&accounting),
-        );
+        ));
         if report::exit_reporting(&interval) == ExitReporting::Silent
             && self.exits != ExitsSeen::Silent
         {
