@@ -7,4 +7,4 @@ pub mod file;
 mod sum;
 
 pub(crate) use self::check::{MOST_ROWS, check};
-pub use self::sum::MeasurementSum;
+pub use self::sum::{ENDED, MeasurementSum};
