@@ -4,6 +4,7 @@
 pub mod archive;
 mod check;
 pub mod file;
+pub mod place;
 mod sum;
 
 pub(crate) use self::check::{MOST_ROWS, check};
