@@ -1,16 +1,21 @@
 //! Output of commands: standard output, or a file that is complete or does not exist.
 
 use std::{
-    io::{self, IsTerminal as _},
+    ffi::OsStr,
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
-use tokio::{
-    fs,
-    io::{AsyncWriteExt as _, stdout},
+use tokio::io::{AsyncWriteExt as _, stdout};
+use vmexit_core::{
+    finding,
+    measurement::Measurement,
+    store::{
+        file,
+        place::{self, Directory, Unfinished},
+    },
 };
-use vmexit_core::{finding, measurement::Measurement, store::file};
 use vmexit_view::TableOptions;
 
 use crate::{
@@ -26,9 +31,15 @@ pub(crate) struct Output {
 /// An output file.
 struct Target {
     path: PathBuf,
-    /// File that is written first and renamed at the end; `None` for devices and pipes, which are written directly.
-    temporary: Option<PathBuf>,
-    file: fs::File,
+    to: Destination,
+}
+
+/// What is written to.
+enum Destination {
+    /// A regular file, which has its name only when it is complete.
+    File(Unfinished),
+    /// A pipe, a terminal or /dev/null, which is written directly.
+    Special(std::fs::File),
 }
 
 impl Output {
@@ -38,7 +49,9 @@ impl Output {
     /// The file can't be created or opened.
     pub(crate) async fn open(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self { target: None }) };
-        match Target::open(path).await {
+        let to_open = path.to_owned();
+        // A pipe without a reader blocks.
+        match blocking(move || Target::open(&to_open)).await {
             Ok(target) => Ok(Self { target: Some(target) }),
             Err(source) => Err(Error::Output { path: path.into(), source }),
         }
@@ -62,11 +75,18 @@ impl Output {
     /// The destination can't be written.
     pub(crate) async fn write(self, report: Bytes) -> Result<(), Error> {
         let (path, result) = match self.target {
-            Some(target) => (target.path.clone(), target.write(report).await),
+            Some(target) => (target.path.clone(), blocking(move || target.write(&report)).await),
             None => return print(report).await.map(drop),
         };
         result.map_err(|source| Error::Output { path, source })
     }
+}
+
+/// Runs system calls that may block on a thread of their own.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(call).await.map_err(io::Error::other)?
 }
 
 /// Writes to standard output; false if its reader has closed it.
@@ -108,43 +128,28 @@ pub(crate) fn render(
 }
 
 impl Target {
-    async fn open(path: &Path) -> io::Result<Self> {
-        let is_regular = match fs::metadata(path).await {
-            Ok(existing) => existing.is_file(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-            Err(error) => return Err(error),
+    fn open(path: &Path) -> io::Result<Self> {
+        let to = match place::open_special(path)? {
+            Some(special) => Destination::Special(special),
+            None => {
+                let directory = Directory::open(path.parent().unwrap_or(Path::new("")))?;
+                Destination::File(directory.begin(file_name(path)?)?)
+            }
         };
-        let temporary = is_regular.then(|| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".{}.partial", std::process::id()));
-            PathBuf::from(name)
-        });
-        let to_open = temporary.as_deref().unwrap_or(path);
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create(is_regular)
-            .truncate(is_regular)
-            .open(to_open)
-            .await?;
-        Ok(Self { path: path.into(), temporary, file })
+        Ok(Self { path: path.into(), to })
     }
 
-    async fn write(mut self, mut report: Bytes) -> io::Result<()> {
-        self.file.write_all_buf(&mut report).await?;
-        self.file.flush().await?;
-        if let Some(temporary) = &self.temporary {
-            fs::rename(temporary, &self.path).await?;
-            self.temporary = None;
+    fn write(self, report: &[u8]) -> io::Result<()> {
+        match self.to {
+            Destination::Special(mut special) => special.write_all(report),
+            Destination::File(mut unfinished) => {
+                unfinished.file().write_all(report)?;
+                unfinished.finish(file_name(&self.path)?)
+            }
         }
-        Ok(())
     }
 }
 
-impl Drop for Target {
-    fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // The file is incomplete; if it can't be removed, it stays as `.partial`.
-            let _ = std::fs::remove_file(temporary);
-        }
-    }
+fn file_name(path: &Path) -> io::Result<&OsStr> {
+    path.file_name().ok_or_else(|| io::ErrorKind::IsADirectory.into())
 }

@@ -81,7 +81,7 @@ impl BackgroundWriter {
         let directory = recorder.directory().to_owned();
         let shared = Arc::<Shared>::default();
         let (end, ended) = oneshot::channel();
-        let writer = WriterThread { shared: shared.clone(), recorder, failing: false };
+        let writer = WriterThread { shared: shared.clone(), recorder, failing: false, dropped: 0 };
         thread::Builder::new()
             .name("recorder".into())
             .spawn(move || end.send(writer.run()))
@@ -123,6 +123,15 @@ struct WriterThread {
     recorder: Recorder,
     /// Whether the last write failed. Only the first of several failures is logged.
     failing: bool,
+    /// Intervals that could never be written.
+    dropped: u64,
+}
+
+/// Whether an error is of the interval and not of the disk: it stays however often it is tried.
+fn can_never_be_written(error: &io::Error) -> bool {
+    // Errors of system calls have a number.
+    error.raw_os_error().is_none()
+        && matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge)
 }
 
 impl WriterThread {
@@ -149,6 +158,21 @@ impl WriterThread {
     fn write(&mut self, waiting: MeasurementSum) -> io::Result<()> {
         let Some(measurement) = waiting.get() else { return Ok(()) };
         let result = self.recorder.write(measurement);
+        if let Err(error) = &result
+            && can_never_be_written(error)
+        {
+            self.dropped += 1;
+            // Each second power only: a VM may cause it in every interval.
+            if self.dropped.is_power_of_two() {
+                log::warn!(
+                    "an interval of {} s was dropped, as it can't be recorded: {}; dropped so far: {}",
+                    measurement.interval.length_ns() / 1_000_000_000,
+                    escape::safe(&error.to_string()),
+                    self.dropped
+                );
+            }
+            return Ok(());
+        }
         match &result {
             Ok(()) if self.failing => log::warn!("recording again; no count is missing"),
             Err(error) if !self.failing => log::warn!(

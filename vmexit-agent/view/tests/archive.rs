@@ -10,6 +10,7 @@ mod made_up;
 
 use std::{
     fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -309,4 +310,77 @@ fn archive_sum_of_differing_timing_weighs_times() {
     let (one, two) = (report_of(&at(0)), report_of(&sum));
     let ratio = two.vms[0].total.handled_ns as f64 / one.vms[0].total.handled_ns as f64;
     assert!((1.99..2.01).contains(&ratio), "{ratio}");
+}
+
+/// A directory that only this user may write to.
+fn private_directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    directory
+}
+
+#[test]
+fn archive_directory_others_may_write_to_is_refused() {
+    let directory = private_directory();
+    for (mode, is_refused) in [(0o777, true), (0o1777, true), (0o755, false), (0o700, false)] {
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let opened = Recorder::open(directory.path(), DAY);
+        assert_eq!(opened.is_err(), is_refused, "{mode:o}");
+        if let Err(error) = opened {
+            assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+            assert!(error.to_string().starts_with("every user may write"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn archive_links_are_not_followed() {
+    let directory = private_directory();
+    let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+    fs::create_dir(&real).unwrap();
+    symlink(&real, &link).unwrap();
+    for path in [link.clone(), link.join(""), link.join(".")] {
+        let error = Recorder::open(&path, DAY).unwrap_err();
+        assert!(error.to_string().contains("links are not followed"), "{error}");
+    }
+    let target = directory.path().join("target");
+    symlink(&target, real.join(".lock")).unwrap();
+    let error = Recorder::open(&real, DAY).unwrap_err();
+    assert!(error.to_string().contains("links are not followed"), "{error}");
+    assert!(!target.exists());
+}
+
+#[test]
+fn archive_fifo_is_no_recording() {
+    let directory = private_directory();
+    let name = "000001-20260102T030405Z.vmexit";
+    let made = std::process::Command::new("mkfifo").arg(directory.path().join(name)).status();
+    assert!(made.unwrap().success());
+    symlink("/dev/zero", directory.path().join("000002-20260102T030405Z.vmexit")).unwrap();
+    assert!(starts(directory.path(), Period::default()).is_empty());
+    let mut recorder = Recorder::open(directory.path(), DAY).unwrap();
+    recorder.write(&at(0)).unwrap();
+    assert_eq!(starts(directory.path(), Period::default()), [0]);
+}
+
+#[test]
+fn archive_number_without_successor_is_refused() {
+    let directory = private_directory();
+    let last = format!("{}-20260102T030405Z.vmexit", u64::MAX);
+    fs::write(directory.path().join(&last), "").unwrap();
+    let error = Recorder::open(directory.path(), DAY).unwrap_err();
+    assert!(error.to_string().contains("move that file away"), "{error}");
+}
+
+#[test]
+fn archive_interval_beyond_size_is_left_out_and_others_follow() {
+    let directory = private_directory();
+    let one = vmexit_core::store::file::write(&at(0)).unwrap().len() as u64;
+    let mut recorder = Recorder::open(directory.path(), Limits { bytes: one * 2, ..DAY }).unwrap();
+    let mut large = at(10);
+    large.vms[0].name = (0..20_000u32).map(|n| char::from(b'a' + (n * n % 251 % 26) as u8)).collect();
+    large.interval.vcpus = (0..100).flat_map(|_| large.interval.vcpus.clone()).collect();
+    assert_eq!(recorder.write(&large).unwrap_err().kind(), std::io::ErrorKind::FileTooLarge);
+    recorder.write(&at(20)).unwrap();
+    assert_eq!(starts(directory.path(), Period::default()), [20]);
 }

@@ -52,16 +52,19 @@ impl Step {
     pub fn extend(&mut self, next: Self) {
         self.span_ns += next.span_ns;
         self.unwatched_ns += next.unwatched_ns;
-        for count in next.counts {
-            match self
-                .counts
-                .iter_mut()
-                .find(|known| (known.pid, known.key) == (count.pid, count.key))
-            {
-                Some(known) => known.count += count.count,
-                None => self.counts.push(count),
-            }
+        if next.counts.is_empty() {
+            return;
         }
+        // Both are sorted, unless a file was made by others: sorting then takes no time.
+        self.counts.extend(next.counts);
+        self.counts.sort_by_key(|count| (count.pid, count.key));
+        self.counts.dedup_by(|later, earlier| {
+            let same = (later.pid, later.key) == (earlier.pid, earlier.key);
+            if same {
+                earlier.count += later.count;
+            }
+            same
+        });
     }
 }
 

@@ -1,8 +1,8 @@
 //! Construction of a [`Report`] from a measurement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use vmexit_common::stats::Halts;
+use vmexit_common::{key::Key, stats::Halts};
 
 use super::{
     Accounting, Assessment, Exit, ExitReporting, Leading, Lost, Report, SCHEMA, Scope, Span,
@@ -13,7 +13,7 @@ use super::{
     subject::Naming,
 };
 use crate::{
-    counters::{Interval, RowInterval, VcpuInterval, position_near},
+    counters::{Interval, RowInterval, VcpuInterval},
     device::Map,
     event::Event,
     measurement::Measurement,
@@ -44,15 +44,16 @@ impl Report {
             span_ns: interval.span_ns,
             source: exit_reporting,
         };
-        let over_time = series::by_vm(&measurement.steps);
+        let steps = series::bounded(&measurement.steps, by_pid.len());
+        let over_time = series::by_vm(&steps);
         let mut vms: Vec<VmReport> = by_pid
             .into_iter()
             .map(|(pid, vcpus)| {
                 let mut report = vm_report(pid, guests.get(&pid).copied(), &vcpus, frame);
                 if let Some(counts) = over_time.get(&pid) {
-                    report.series = series::series(&measurement.steps, counts, frame.of(&vcpus));
+                    report.series = series::series(&steps, counts, frame.of(&vcpus));
                     report.total.rate_error_percent =
-                        series::rate_error(&measurement.steps, counts);
+                        series::rate_error(&steps, counts);
                 }
                 report
             })
@@ -166,9 +167,12 @@ fn tables(
 /// Sums rows of several vCPUs by key.
 fn merged<'a>(rows: impl Iterator<Item = &'a RowInterval>) -> Vec<RowInterval> {
     let mut sums: Vec<RowInterval> = Vec::new();
+    // vCPUs of a VM mostly have the same rows in the same order; for others there is the index.
+    let mut places: HashMap<Key, usize> = HashMap::new();
     let mut next = 0;
     for row in rows {
-        let at = position_near(&sums, next, |sum| sum.key == row.key);
+        let expected = sums.get(next).is_some_and(|sum| sum.key == row.key);
+        let at = if expected { next } else { *places.entry(row.key).or_insert(sums.len()) };
         match sums.get_mut(at) {
             Some(sum) => sum.merge(row),
             None => sums.push(row.clone()),

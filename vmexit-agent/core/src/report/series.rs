@@ -1,6 +1,6 @@
 //! Figures of VMs over time.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Serialize;
 use vmexit_common::key::Key;
@@ -29,19 +29,50 @@ pub struct SeriesPart {
     pub samples: u64,
 }
 
-/// Counts of one VM for each step.
-pub(super) type StepCounts<'a> = Vec<Vec<&'a counters::Count>>;
+/// Maximum number of steps in the series of all VMs together: 240 steps of a thousand VMs.
+const MOST_CELLS: usize = 1 << 18;
+
+/// Counts of one VM with the index of their step, in the order of steps. Steps without a count take
+/// no memory.
+pub(super) type StepCounts<'a> = Vec<(usize, &'a counters::Count)>;
 
 /// Counts of each VM, by process ID.
 pub(super) fn by_vm(steps: &[counters::Step]) -> BTreeMap<u32, StepCounts<'_>> {
     let mut vms: BTreeMap<u32, StepCounts<'_>> = BTreeMap::new();
     for (at, step) in steps.iter().enumerate() {
         for count in &step.counts {
-            let counts = vms.entry(count.pid).or_insert_with(|| vec![Vec::new(); steps.len()]);
-            counts[at].push(count);
+            vms.entry(count.pid).or_default().push((at, count));
         }
     }
     vms
+}
+
+/// Returns the steps for series of this many VMs: steps are merged until all series fit in bounded
+/// memory.
+pub(super) fn bounded(steps: &[counters::Step], vms: usize) -> Cow<'_, [counters::Step]> {
+    let most = (MOST_CELLS / vms.max(1)).max(1);
+    if steps.len() <= most {
+        return Cow::Borrowed(steps);
+    }
+    let merged = |part: &[counters::Step]| {
+        let mut sum = counters::Step::default();
+        part.iter().for_each(|step| sum.extend(step.clone()));
+        sum
+    };
+    steps.chunks(steps.len().div_ceil(most)).map(merged).collect::<Vec<_>>().into()
+}
+
+/// Counts of a VM in one step after the other.
+fn each_step<'a, 'b>(
+    steps: &'b [counters::Step],
+    counts: &'b [(usize, &'a counters::Count)],
+) -> impl Iterator<Item = (&'b counters::Step, &'b [(usize, &'a counters::Count)])> {
+    let mut rest = counts;
+    steps.iter().enumerate().map(move |(at, step)| {
+        let (these, later) = rest.split_at(rest.partition_point(|&(of, _)| of <= at));
+        rest = later;
+        (step, these)
+    })
 }
 
 /// Steps of one VM, with names.
@@ -50,13 +81,11 @@ pub(super) fn series(
     counts: &StepCounts<'_>,
     frame: Frame<'_>,
 ) -> Vec<SeriesStep> {
-    let part = |count: &&counters::Count| SeriesPart {
+    let part = |&(_, count): &(usize, &counters::Count)| SeriesPart {
         name: name(count.key, frame),
         samples: count.count,
     };
-    steps
-        .iter()
-        .zip(counts)
+    each_step(steps, counts)
         .map(|(step, counts)| SeriesStep {
             seconds: step.span_ns as f64 / 1e9,
             unwatched_seconds: step.unwatched_ns as f64 / 1e9,
@@ -83,12 +112,10 @@ impl SeriesStep {
 pub(super) fn rate_error(steps: &[counters::Step], counts: &StepCounts<'_>) -> Option<f64> {
     let watched: u64 = steps.iter().map(|step| step.span_ns).sum();
     let unwatched: u64 = steps.iter().map(|step| step.unwatched_ns).sum();
-    let rates: Vec<f64> = steps
-        .iter()
-        .zip(counts)
+    let rates: Vec<f64> = each_step(steps, counts)
         .filter(|(step, _)| step.span_ns > 0)
         .map(|(step, counts)| {
-            counts.iter().map(|count| count.count).sum::<u64>() as f64 / step.span_ns as f64
+            counts.iter().map(|(_, count)| count.count).sum::<u64>() as f64 / step.span_ns as f64
         })
         .collect();
     if unwatched == 0 || rates.len() < 3 {

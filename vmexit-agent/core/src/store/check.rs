@@ -2,6 +2,7 @@
 
 use vmexit_common::key::Kind;
 
+use super::ENDED;
 use crate::{
     counters::{RowInterval, VcpuInterval},
     measurement::Measurement,
@@ -10,7 +11,7 @@ use crate::{
 /// Maximum number of VMs, including those that ended.
 const MOST_VMS: usize = 1 << 14;
 /// Maximum number of vCPU threads, including those that ended.
-const MOST_VCPUS: usize = 1 << 16;
+pub(super) const MOST_VCPUS: usize = 1 << 16;
 /// Maximum number of rows per vCPU: a stats block has about 200, and imports make no more than
 /// this.
 pub(crate) const MOST_ROWS: usize = 1 << 10;
@@ -18,6 +19,10 @@ pub(crate) const MOST_ROWS: usize = 1 << 10;
 const MOST_NAMES: usize = 1 << 12;
 /// Maximum number of steps.
 const MOST_STEPS: usize = 1 << 12;
+/// Maximum number of counts in all steps: 240 steps of a thousand VMs with 16 exit reasons each.
+const MOST_COUNTS: usize = 1 << 22;
+/// Maximum length of a name, bytes: what a VM's process may pass as one argument.
+const LONGEST_NAME: usize = 128 << 10;
 /// Maximum sum of all counts: less than half of `i64::MAX`, as some are subtracted.
 const MOST: u64 = 1 << 61;
 
@@ -33,7 +38,26 @@ pub(crate) fn check(recording: &Measurement) -> Result<(), &'static str> {
     if recording.steps.len() > MOST_STEPS {
         return Err("too many steps");
     }
+    let counts = recording.steps.iter().map(|step| step.counts.len()).sum::<usize>();
+    if counts > MOST_COUNTS {
+        return Err("too many counts in the steps");
+    }
+    if !names(recording).all(|name| name.len() <= LONGEST_NAME) {
+        return Err("a name is too long");
+    }
+    if recording.interval.missed.len() > MOST_NAMES {
+        return Err("too many tracepoints");
+    }
     Amounts::default().add(recording)
+}
+
+/// Texts of a recording that the owners of VMs chose, and the names of the host.
+fn names(recording: &Measurement) -> impl Iterator<Item = &str> {
+    let vms = recording.vms.iter().flat_map(|vm| {
+        [Some(vm.name.as_str()), vm.uuid.as_deref(), vm.machine.name()].into_iter().flatten()
+    });
+    let host = &recording.host;
+    vms.chain([host.name.as_str(), host.kernel.as_str(), recording.version.as_str()])
 }
 
 /// Checks numbers of VMs and vCPUs.
@@ -48,15 +72,20 @@ pub(super) fn limits(vms: usize, vcpus: usize) -> Result<(), &'static str> {
 }
 
 /// Sums of all counts and of all times of recordings.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Amounts {
     counts: u64,
     ns: u64,
 }
 
 impl Amounts {
-    /// Adds a recording.
-    pub(super) fn add(&mut self, recording: &Measurement) -> Result<(), &'static str> {
+    /// Returns the amounts with those of a recording.
+    pub(super) fn with(mut self, recording: &Measurement) -> Result<Self, &'static str> {
+        self.add(recording)?;
+        Ok(self)
+    }
+
+    fn add(&mut self, recording: &Measurement) -> Result<(), &'static str> {
         let interval = &recording.interval;
         for step in &recording.steps {
             self.count(step.counts.iter().map(|count| count.count))?;
@@ -80,7 +109,9 @@ impl Amounts {
         if vcpu.reasons.len() + vcpu.details.len() > MOST_ROWS {
             return Err("too many rows of a vCPU");
         }
-        if vcpu.in_flight_change.unsigned_abs() > vcpu.observed.max(1) {
+        // The sum of threads that have ended has up to one exit of each.
+        let threads = if vcpu.thread.tid == ENDED { MOST_VCPUS as u64 } else { 1 };
+        if vcpu.in_flight_change.unsigned_abs() > vcpu.observed.max(threads) {
             return Err("more exits in flight than exits of a vCPU");
         }
         let is_reason = |row: &RowInterval| row.key.table() == Some(Kind::Reason);

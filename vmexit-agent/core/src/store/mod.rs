@@ -4,7 +4,8 @@
 pub mod archive;
 mod check;
 pub mod file;
+pub mod place;
 mod sum;
 
 pub(crate) use self::check::{MOST_ROWS, check};
-pub use self::sum::MeasurementSum;
+pub use self::sum::{ENDED, MeasurementSum};

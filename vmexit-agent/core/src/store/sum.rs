@@ -2,12 +2,18 @@
 //! especially after a reboot.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
     time::Duration,
 };
 
-use super::check::{self, Amounts};
-use crate::{counters::Step, measurement::Measurement, sampling::SamplingCost, vm};
+use super::check::{self, Amounts, MOST_VCPUS};
+use crate::{
+    counters::{Step, Thread, VcpuInterval},
+    measurement::Measurement,
+    sampling::SamplingCost,
+    timing::Shares,
+    vm,
+};
 
 /// Maximum number of steps of a sum: beyond it, pairs of steps are merged.
 const MOST_STEPS: usize = 240;
@@ -28,7 +34,31 @@ pub struct MeasurementSum {
     /// Steps of measurements in the last step of the sum.
     steps_in_last: usize,
     amounts: Amounts,
+    /// Places of the sum's VMs by process ID, and of its vCPU threads.
+    places: Places,
+    /// Threads that were merged into [`ENDED`] rows.
+    merged: u64,
+    /// Counts of steps of the sum that were gone through to add those of a measurement.
+    work: u64,
+    /// Counts of steps and rows by reason of all measurements.
+    counts: u64,
 }
+
+/// Places of VMs and vCPU threads in a sum.
+#[derive(Debug, Default)]
+struct Places {
+    vms: HashMap<u32, usize>,
+    vcpus: HashMap<Thread, usize>,
+}
+
+/// Work that a sum may take without being in proportion to what is added, counts of steps: some
+/// seconds.
+const MOST_WORK: u64 = 1 << 31;
+/// Counts of the sum gone through for each count that is added, beyond it.
+const WORK_PER_COUNT: u64 = 64;
+
+/// Thread ID of the sum of a VM's threads that have ended.
+pub const ENDED: u32 = 0;
 
 /// Identity of a VM: distinguishes VMs that have the same process ID at different times.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,14 +80,32 @@ impl MeasurementSum {
     /// # Errors
     /// The sum exceeds the limits of a recording; it is then unchanged.
     pub fn add(&mut self, mut next: Measurement) -> Result<(), &'static str> {
-        self.amounts.add(&next)?;
+        let amounts = self.amounts.with(&next)?;
         if let Some(sum) = &self.sum {
-            check::limits(
-                sum.vms.len() + next.vms.len(),
-                sum.interval.vcpus.len() + next.interval.vcpus.len(),
-            )?;
+            let new = next.interval.vcpus.iter();
+            let new =
+                new.filter(|vcpu| !self.places.vcpus.contains_key(&vcpu.thread)).count();
+            // Names of VMs stay: only threads can be merged.
+            check::limits(sum.vms.len() + self.new_vms(sum, &next), 0)?;
+            if sum.interval.vcpus.len() + new > MOST_VCPUS {
+                self.merge_ended(&next);
+            }
+            if self.places.vcpus.len() + new > MOST_VCPUS {
+                return Err("too many vCPUs for one host");
+            }
+            let counts = next.steps.iter().map(|step| step.counts.len() as u64).sum::<u64>();
+            let rows = next.interval.vcpus.iter().map(|vcpu| vcpu.reasons.len() as u64);
+            self.counts += counts + rows.sum::<u64>();
+            let gone_through = sum_counts(self.sum.as_ref()) * (1 + next.steps.len() as u64);
+            let work = self.work.saturating_add(gone_through);
+            if work > MOST_WORK.saturating_add(WORK_PER_COUNT.saturating_mul(self.counts)) {
+                return Err("too many counts for so many intervals");
+            }
+            self.work = work;
         }
+        self.amounts = amounts;
         let Some(mut sum) = self.sum.take() else {
+            self.places = Places::of(&next);
             self.sum = Some(next);
             return Ok(());
         };
@@ -75,9 +123,56 @@ impl MeasurementSum {
             self.add_steps(&mut sum.steps, vec![gap]);
         }
         self.add_steps(&mut sum.steps, steps);
-        sum.extend(next, gap_ns);
+        sum.extend(next, gap_ns, &mut self.places);
         self.sum = Some(sum);
         Ok(())
+    }
+
+    /// Number of VMs of `next` that are not in the sum, or have a process ID of another.
+    fn new_vms(&self, sum: &Measurement, next: &Measurement) -> usize {
+        let is_new = |vm: &&vm::Vm| {
+            let known = self.places.vms.get(&vm.pid).and_then(|&at| sum.vms.get(at));
+            known.is_none_or(|known| Identity::of(known) != Identity::of(vm))
+                && !self.aliases.contains_key(&Identity::of(vm))
+        };
+        next.vms.iter().filter(is_new).count()
+    }
+
+    /// Merges the threads that have ended before `next`, by VM: all counts and losses stay, only who of
+    /// them it was is lost.
+    fn merge_ended(&mut self, next: &Measurement) {
+        let Some(sum) = &mut self.sum else { return };
+        let alive: HashSet<Thread> = next.interval.vcpus.iter().map(|vcpu| vcpu.thread).collect();
+        let mut ended: BTreeMap<u32, VcpuInterval> = BTreeMap::new();
+        let mut kept = Vec::with_capacity(alive.len());
+        for mut vcpu in std::mem::take(&mut sum.interval.vcpus) {
+            if alive.contains(&vcpu.thread) {
+                kept.push(vcpu);
+                continue;
+            }
+            self.merged += u64::from(vcpu.thread.tid != ENDED);
+            let pid = vcpu.thread.pid;
+            vcpu.thread = Thread { pid, tid: ENDED, since_ns: 0 };
+            vcpu.vcpu_id = None;
+            match ended.entry(pid) {
+                Entry::Occupied(mut sum) => sum.get_mut().extend(vcpu, Shares::Same),
+                Entry::Vacant(new) => drop(new.insert(vcpu)),
+            }
+        }
+        kept.extend(ended.into_values());
+        sum.interval.vcpus = kept;
+        let ids: HashSet<(u32, u32)> = alive.iter().map(|thread| (thread.pid, thread.tid)).collect();
+        for vm in &mut sum.vms {
+            let pid = vm.pid;
+            vm.threads.retain(|&tid, _| ids.contains(&(pid, tid)));
+        }
+        self.places = Places::of(sum);
+    }
+
+    /// Number of vCPU threads that have ended and were merged into one row for each VM, so that the
+    /// sum stays within the limits.
+    pub fn merged_threads(&self) -> u64 {
+        self.merged
     }
 
     /// Whether no measurement has been added.
@@ -116,19 +211,23 @@ impl MeasurementSum {
 
     /// Gives an alias to each VM in `next` whose process ID belongs to another VM in the sum.
     fn renumber_reused_pids(&mut self, sum: &Measurement, next: &mut Measurement) {
-        let taken: HashMap<u32, Identity> =
-            sum.vms.iter().map(|vm| (vm.pid, Identity::of(vm))).collect();
+        let known = |pid: u32| self.places.vms.get(&pid).and_then(|&at| sum.vms.get(at));
         // Above all existing aliases: the next measurement may itself be a sum.
-        let pids = taken.keys().copied().chain(next.vms.iter().map(|vm| vm.pid));
-        let mut free = pids.fold(FIRST_ALIAS, |free, pid| free.max(pid.saturating_add(1)));
+        let above = |free: u32, pid: u32| free.max(pid.saturating_add(1));
+        let mut free = None;
+        let pids: Vec<u32> = next.vms.iter().map(|vm| vm.pid).collect();
         let mut renumbered: BTreeMap<u32, u32> = BTreeMap::new();
         for vm in &mut next.vms {
             let identity = Identity::of(vm);
-            if taken.get(&vm.pid).is_none_or(|known| *known == identity) {
+            if known(vm.pid).is_none_or(|known| Identity::of(known) == identity) {
                 continue;
             }
-            let alias = *self.aliases.entry(identity).or_insert(free);
-            free = free.max(alias.saturating_add(1));
+            let first_free = *free.get_or_insert_with(|| {
+                let pids = self.places.vms.keys().copied().chain(pids.iter().copied());
+                pids.fold(FIRST_ALIAS, above)
+            });
+            let alias = *self.aliases.entry(identity).or_insert(first_free);
+            free = Some(above(first_free, alias));
             renumbered.insert(vm.pid, alias);
             vm.pid = alias;
         }
@@ -146,6 +245,21 @@ impl MeasurementSum {
             })
             .collect();
     }
+}
+
+impl Places {
+    fn of(sum: &Measurement) -> Self {
+        let vcpus = sum.interval.vcpus.iter().enumerate();
+        Self {
+            vms: sum.vms.iter().enumerate().map(|(at, vm)| (vm.pid, at)).collect(),
+            vcpus: vcpus.map(|(at, vcpu)| (vcpu.thread, at)).collect(),
+        }
+    }
+}
+
+/// Counts in the last step of a sum, which are gone through when another step is added to it.
+fn sum_counts(sum: Option<&Measurement>) -> u64 {
+    sum.and_then(|sum| sum.steps.last()).map_or(0, |step| step.counts.len() as u64)
 }
 
 /// Steps of a recording; one step for the whole if it has none.
@@ -184,7 +298,7 @@ impl Measurement {
     }
 
     /// Adds a later recording after a gap of `gap_ns` nanoseconds, except for its steps.
-    fn extend(&mut self, next: Self, gap_ns: u64) {
+    fn extend(&mut self, next: Self, gap_ns: u64, places: &mut Places) {
         let Self {
             version,
             host,
@@ -209,9 +323,12 @@ impl Measurement {
         self.events.extend(events);
         self.reasons.extend(reasons);
         for vm in vms {
-            match self.vms.iter_mut().find(|known| known.pid == vm.pid) {
+            match places.vms.get(&vm.pid).and_then(|&at| self.vms.get_mut(at)) {
                 Some(known) => known.update(vm),
-                None => self.vms.push(vm),
+                None => {
+                    places.vms.insert(vm.pid, self.vms.len());
+                    self.vms.push(vm);
+                }
             }
         }
         for (pid, map) in maps {
@@ -220,6 +337,6 @@ impl Measurement {
                 None => drop(self.maps.insert(pid, map)),
             }
         }
-        self.interval.extend(interval, gap_ns, shares);
+        self.interval.extend_with(interval, gap_ns, shares, &mut places.vcpus);
     }
 }

@@ -6,12 +6,28 @@
 
 use std::collections::HashMap;
 
+use vmexit_common::key::Kind;
+
 use super::{Interval, RowInterval, Thread, VcpuInterval, position_near};
-use crate::timing::Shares;
+use crate::{store::MOST_ROWS, timing::Shares};
 
 impl Interval {
     /// Adds the next interval, which began `gap_ns` nanoseconds after this one ended.
     pub fn extend(&mut self, next: Self, gap_ns: u64, shares: Shares) {
+        let mut places =
+            self.vcpus.iter().enumerate().map(|(at, vcpu)| (vcpu.thread, at)).collect();
+        self.extend_with(next, gap_ns, shares, &mut places);
+    }
+
+    /// The same with the index of each thread in `vcpus`, which is updated: sums of thousands of
+    /// intervals keep it.
+    pub(crate) fn extend_with(
+        &mut self,
+        next: Self,
+        gap_ns: u64,
+        shares: Shares,
+        places: &mut HashMap<Thread, usize>,
+    ) {
         self.span_ns += next.span_ns;
         self.unwatched_ns += gap_ns + next.unwatched_ns;
         self.loss = self.loss.with(&next.loss, |one, other| one + other);
@@ -19,19 +35,25 @@ impl Interval {
             *self.missed.entry(name).or_default() += missed;
         }
         self.torn += next.torn;
-        let known: HashMap<Thread, usize> =
-            self.vcpus.iter().enumerate().map(|(at, vcpu)| (vcpu.thread, at)).collect();
         for vcpu in next.vcpus {
-            match known.get(&vcpu.thread) {
-                Some(&at) => self.vcpus[at].extend(vcpu, shares),
-                None => self.vcpus.push(vcpu),
+            match places.get(&vcpu.thread).and_then(|&at| self.vcpus.get_mut(at)) {
+                Some(known) => known.extend(vcpu, shares),
+                None => {
+                    places.insert(vcpu.thread, self.vcpus.len());
+                    self.vcpus.push(vcpu);
+                }
             }
         }
     }
 }
 
+/// Maximum number of rows by reason, and of rows by detail, of a vCPU in a sum. Rows beyond it are added to the
+/// `other` row of their kind, of which there are fewer than 16.
+const MOST_SUM_ROWS: usize = MOST_ROWS / 2 - 16;
+
 impl VcpuInterval {
-    fn extend(&mut self, next: Self, shares: Shares) {
+    /// Adds the next interval of the same thread, or an interval of another thread of the same VM.
+    pub(crate) fn extend(&mut self, next: Self, shares: Shares) {
         self.vcpu_id = next.vcpu_id.or(self.vcpu_id);
         if next.isa != 0 {
             self.isa = next.isa;
@@ -48,7 +70,12 @@ impl VcpuInterval {
 fn extend_rows(rows: &mut Vec<RowInterval>, next: Vec<RowInterval>, shares: Shares) {
     let mut expected = 0;
     for mut row in next {
-        let at = position_near(rows, expected, |known| known.key == row.key);
+        let mut at = position_near(rows, expected, |known| known.key == row.key);
+        let is_full = rows.len() >= MOST_SUM_ROWS && row.key.kind() != Some(Kind::Other);
+        if at == rows.len() && is_full {
+            row.key = row.key.other();
+            at = position_near(rows, rows.len() - 1, |known| known.key == row.key);
+        }
         match rows.get_mut(at) {
             Some(known) => {
                 if shares == Shares::Different {

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rustix::fs::{Mode, OFlags, open};
+
 pub use self::recorder::{Limits, Recorder};
 use super::file::{FileError, Members};
 use crate::measurement::Measurement;
@@ -83,7 +85,11 @@ impl Archive {
     pub fn open(directory: &Path) -> io::Result<Self> {
         let mut segments = Vec::new();
         for entry in fs::read_dir(directory)? {
-            segments.extend(Segment::of(&entry?.path()));
+            let entry = entry?;
+            // Links, FIFOs and directories are no segments, whatever their names are.
+            if entry.file_type()?.is_file() {
+                segments.extend(Segment::of(&entry.path()));
+            }
         }
         segments.sort_by_key(|segment| segment.number);
         Ok(Self { segments })
@@ -155,7 +161,7 @@ impl Segment {
 
     fn recordings(self) -> impl Iterator<Item = FoundRecording> {
         let path = self.path;
-        let (members, failed) = match File::open(&path) {
+        let (members, failed) = match open_regular(&path) {
             Ok(file) => (Some(Members::of(BufReader::new(file))), None),
             // The recorder has deleted it in the meantime.
             Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
@@ -166,6 +172,17 @@ impl Segment {
             // A truncated end is being written, or its writer was stopped.
             .filter(|member| !matches!(member, Err(FileError::Truncated)))
             .map(move |member| member.map_err(|error| (path.clone(), error)))
+    }
+}
+
+/// Opens a regular file; anything that has replaced it since the directory was listed is not waited for.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
     }
 }
 

@@ -1,9 +1,8 @@
 //! Recorder: appends recordings to a directory, and deletes the oldest ones beyond the limits.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -11,13 +10,18 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Archive, Segment};
-use crate::{measurement::Measurement, store::file};
+use crate::{
+    measurement::Measurement,
+    store::{file, place::Directory},
+};
 
 /// Segments within the retention period. The oldest segment is deleted as a whole, so up to one
 /// segment more than requested is kept.
 const SEGMENTS: u32 = 24;
 const SHORTEST_SEGMENT: Duration = Duration::from_secs(60);
 const LONGEST_SEGMENT: Duration = Duration::from_secs(3600);
+/// Highest number of a file after which a recorder begins another one.
+const LAST_NUMBER: u64 = 1 << 62;
 
 /// Limits of an archive.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +46,7 @@ impl Limits {
 #[derive(Debug)]
 pub struct Recorder {
     directory: PathBuf,
+    place: Directory,
     limits: Limits,
     /// Complete segments, oldest first.
     closed: Vec<Closed>,
@@ -77,10 +82,8 @@ impl Recorder {
     /// The directory can't be created, listed or written to, or another recorder has it open
     /// (`WouldBlock`).
     pub fn open(directory: &Path, limits: Limits) -> io::Result<Self> {
-        if !directory.exists() {
-            DirBuilder::new().mode(0o700).create(directory)?;
-        }
-        let lock = private(directory.join(".lock"), OpenOptions::new().write(true).create(true))?;
+        let place = Directory::open_private(directory)?;
+        let lock = place.open_file(".lock".as_ref(), false)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
             rustix::io::Errno::WOULDBLOCK => io::Error::new(
                 io::ErrorKind::WouldBlock,
@@ -89,11 +92,19 @@ impl Recorder {
             error => error.into(),
         })?;
         let archive = Archive::open(directory)?;
-        let next_number = archive.segments.last().map_or(1, |segment| segment.number + 1);
+        let last = archive.segments.last().map_or(0, |segment| segment.number);
+        if last > LAST_NUMBER {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("file number {last} leaves none for later files: move that file away"),
+            ));
+        }
+        let next_number = last + 1;
         let closed =
             archive.segments.iter().filter_map(|segment| Closed::of(segment, &limits)).collect();
         let mut recorder = Self {
             directory: directory.into(),
+            place,
             limits,
             closed,
             current: None,
@@ -147,7 +158,7 @@ impl Recorder {
                 // The incomplete recording is cut off.
                 let restored = current.file.set_len(current.bytes).is_ok();
                 if current.bytes == 0 {
-                    let _ = fs::remove_file(&current.path);
+                    let _ = self.place.remove(current.path.file_name().unwrap_or_default());
                 } else {
                     self.current = Some(current);
                 }
@@ -174,8 +185,22 @@ impl Recorder {
     }
 
     fn begin(&mut self, start: SystemTime) -> io::Result<Current> {
-        let segment = Segment::new(&self.directory, self.next_number, start);
-        let file = private(segment.path.clone(), OpenOptions::new().append(true).create_new(true))?;
+        // A name may be taken by something that is no segment, such as a link.
+        const MOST_TRIES: u32 = 1_000;
+        let mut tries = 0;
+        let (segment, file) = loop {
+            let segment = Segment::new(&self.directory, self.next_number, start);
+            let opened = self.place.open_file(segment.to_string().as_ref(), true);
+            tries += 1;
+            match opened {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && tries < MOST_TRIES =>
+                {
+                    self.next_number += 1;
+                }
+                opened => break (segment, opened?),
+            }
+        };
         self.next_number += 1;
         let recorded = Duration::ZERO;
         Ok(Current { path: segment.path, file, bytes: 0, recorded, last: start, end: start })
@@ -197,10 +222,7 @@ impl Recorder {
             kept += 1;
         }
         for old in self.closed.drain(..self.closed.len() - kept) {
-            match fs::remove_file(&old.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            self.place.remove(old.path.file_name().unwrap_or_default())?;
         }
         Ok(())
     }
@@ -210,7 +232,7 @@ impl Closed {
     /// A segment found on disk; `None` if it is gone. Its length is the modification time minus the
     /// start, at most that of a full segment, as the clock may have been set.
     fn of(segment: &Segment, limits: &Limits) -> Option<Self> {
-        let metadata = fs::metadata(&segment.path).ok()?;
+        let metadata = fs::symlink_metadata(&segment.path).ok()?;
         let end = metadata.modified().unwrap_or(segment.start);
         let recorded = end.duration_since(segment.start).unwrap_or_default().min(limits.segment());
         Some(Self { path: segment.path.clone(), bytes: metadata.len(), recorded })
@@ -231,9 +253,4 @@ impl Current {
         self.bytes += bytes.len() as u64;
         Ok(())
     }
-}
-
-/// Opens a file readable by its owner only: names of VMs are confidential.
-fn private(path: PathBuf, options: &mut OpenOptions) -> io::Result<File> {
-    options.mode(0o600).open(path)
 }
