@@ -210,7 +210,7 @@ fn qmp_socket_of_other_vm_is_refused() {
     let mut other = StartedQemu::here(directory.path(), &["-qmp", "unix:p,server=on,wait=off"]);
     let pretends = Vm { monitors: named.monitors.clone(), ..other.vm() };
     match failure(ask(&pretends, monitor::DEFAULT_PATIENCE)) {
-        Failure::Socket(SocketError::Foreign(Some(pid))) => assert_eq!(pid as u32, named.pid),
+        Failure::Socket(SocketError::NotListening(pid)) => assert_eq!(pid, pretends.pid),
         other => panic!("{other}"),
     }
     assert_answers(&named);

@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use vmexit_core::vm::bounded_name;
 use vmexit_tests::{
     agent,
     guest::{BareGuest, Qemu, QemuMachine, kvm_usable, vcpus::Vcpus},
@@ -58,7 +59,7 @@ fn vms_with_hostile_name_escapes_it() {
     let list: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(list["schema"], 1);
     let found = vm(&list, running.pid());
-    assert_eq!(found["name"], name);
+    assert_eq!(found["name"], *bounded_name(&name));
     assert_eq!(found["vmm"], "qemu");
     assert_eq!(found["machine"], "q35");
     assert_eq!(found["libvirt"], false);

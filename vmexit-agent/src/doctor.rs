@@ -184,7 +184,7 @@ fn vms() -> Vec<Check> {
     };
     let mut checks: Vec<Check> = found.vms.iter().map(vm).collect();
     if found.hidden > 0 {
-        checks.push(check("vms", CheckState::Note, vmexit_view::hidden(found.hidden)));
+        checks.push(check("vms", CheckState::Note, vmexit_view::hidden(&found)));
     }
     if found.vms.is_empty() {
         checks.push(check("vms", CheckState::Note, "none is running"));

@@ -79,6 +79,7 @@ pub const TEST_PROGRAMS: &[TestProgram] = &[
     lab("sampler", &[Qemu, Modules]),
     native("serve", &[Qemu]),
     native("soak", &[Qemu]),
+    native("tenants", &[]),
     lab("top_lab", &[Qemu, Modules, Tmux]).on_newest(),
     native("top_native", &[Qemu, Tmux]),
     lab("trace", &[Qemu, Modules]).on_newest(),

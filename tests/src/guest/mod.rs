@@ -4,6 +4,7 @@
 //!   counts.
 //! - [`Qemu`]: the QEMU command that runs the ROM, on this machine or, as an argument list, in a lab.
 //! - [`RunningGuest`]: a guest that runs on this machine. It prints a dot per round.
+//! - [`fake`]: the VMM of a hostile tenant.
 //! - [`LinuxGuest`]: a stock Linux kernel as the guest of a lab, driven by shell commands.
 //!
 //! ```no_run
@@ -24,6 +25,7 @@
 mod bare;
 mod clock;
 mod expected;
+pub mod fake;
 mod linux;
 mod qemu;
 mod qmp;

@@ -205,7 +205,7 @@ fn run_vcpu(vm: &MinimalVm, number: u32, done: &mpsc::Sender<()>) -> Result<()> 
 }
 
 /// Lets the vCPU run up to its next port access.
-fn exit_once(vcpu: &mut VcpuFd) -> Result<()> {
+pub(super) fn exit_once(vcpu: &mut VcpuFd) -> Result<()> {
     match vcpu.run().context("KVM does not run it")? {
         VcpuExit::IoOut(..) => Ok(()),
         other => bail!("it left for {other:?}, not to write to a port"),
@@ -213,14 +213,14 @@ fn exit_once(vcpu: &mut VcpuFd) -> Result<()> {
 }
 
 /// A VM with one page of memory that holds the guest.
-struct MinimalVm {
+pub(super) struct MinimalVm {
     // Drop order: the VM uses the memory.
     vm: VmFd,
     _memory: MmapRaw,
 }
 
 impl MinimalVm {
-    fn create() -> Result<Self> {
+    pub(super) fn create() -> Result<Self> {
         let vm = Kvm::new().and_then(|kvm| kvm.create_vm()).context("KVM makes no VM")?;
         let mut memory = MmapMut::map_anon(4096)?;
         let code = code();
@@ -238,8 +238,15 @@ impl MinimalVm {
         Ok(Self { vm, _memory: memory })
     }
 
+    /// Closes the VM's descriptor. Its vCPUs still run; the memory is kept for them until the process ends.
+    pub(super) fn close(self) {
+        let Self { vm, _memory: memory } = self;
+        drop(vm);
+        std::mem::forget(memory);
+    }
+
     /// A new vCPU, in real mode, at the guest's first instruction.
-    fn vcpu(&self, number: u32) -> Result<VcpuFd> {
+    pub(super) fn vcpu(&self, number: u32) -> Result<VcpuFd> {
         let vcpu = self.vm.create_vcpu(number.into()).context("KVM makes no vCPU")?;
         let mut segments = vcpu.get_sregs()?;
         segments.cs.base = 0;

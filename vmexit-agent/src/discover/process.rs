@@ -7,12 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Bytes of a command line that are read. Linux allows more (`bprm_stack_limits` in fs/exec.c); libvirt's longest have
-/// some 20 kB.
-const MAX_COMMAND_LINE: usize = 1 << 20;
+/// Bytes of a command line that are read. Linux allows some megabytes (`bprm_stack_limits` in fs/exec.c). libvirt's
+/// usually have up to 20 kB, and some 600 bytes for each further disk: this is room for 400 disks.
+pub const MAX_COMMAND_LINE: usize = 256 << 10;
 
 /// Bytes of a thread name that are read; the kernel's limit is 15 (TASK_COMM_LEN).
 const MAX_NAME: usize = 64;
+
+/// Threads of a process whose names are read: twice KVM's limit of vCPUs, as a VMM has other threads too.
+const MAX_THREADS: usize = 8192;
 
 /// Directory of a process. The process may have ended.
 pub(super) struct Process {
@@ -55,9 +58,12 @@ impl Process {
         Some(name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned())
     }
 
-    /// Arguments of the command line. Bytes that are not UTF-8 are replaced.
-    pub fn arguments(&self) -> Vec<String> {
-        split(&read(&self.path.join("cmdline"), MAX_COMMAND_LINE), MAX_COMMAND_LINE)
+    /// Arguments of the command line, and whether it is longer than what is read. Bytes that are not UTF-8 are replaced.
+    pub fn arguments(&self) -> (Vec<String>, bool) {
+        let mut line = read(&self.path.join("cmdline"), MAX_COMMAND_LINE + 1);
+        let is_cut = line.len() > MAX_COMMAND_LINE;
+        line.truncate(MAX_COMMAND_LINE);
+        (split(&line, is_cut), is_cut)
     }
 
     /// Name of the process; empty if it has ended.
@@ -65,10 +71,10 @@ impl Process {
         comm(&self.path)
     }
 
-    /// IDs and names of the threads.
+    /// IDs and names of the threads, of the first ones if there are very many.
     pub fn threads(&self) -> impl Iterator<Item = (u32, String)> {
         let tasks = numbered(&self.path.join("task")).into_iter().flatten();
-        tasks.map(|(tid, task)| (tid, comm(&task)))
+        tasks.take(MAX_THREADS).map(|(tid, task)| (tid, comm(&task)))
     }
 }
 
@@ -97,13 +103,13 @@ fn read(path: &Path, longest: usize) -> Vec<u8> {
     content
 }
 
-/// Splits a command line, in which a NUL ends each argument. An argument cut off by the limit is left out: part of a
-/// name would be another name.
-fn split(line: &[u8], longest: usize) -> Vec<String> {
+/// Splits a command line, in which a NUL ends each argument. The last argument of a cut line is left out unless it is
+/// whole: part of a name would be another name.
+fn split(line: &[u8], is_cut: bool) -> Vec<String> {
     let line = match line.strip_suffix(b"\0") {
         Some(whole) => whole,
         None if line.is_empty() => return Vec::new(),
-        None if line.len() < longest => line,
+        None if !is_cut => line,
         None => &line[..line.iter().rposition(|&byte| byte == 0).unwrap_or(0)],
     };
     line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
@@ -115,17 +121,17 @@ mod tests {
 
     #[test]
     fn split_accepts_empty_and_unterminated_arguments() {
-        assert_eq!(split(b"", 100), [""; 0]);
-        assert_eq!(split(b"qemu\0-name\0\0-S\0", 100), ["qemu", "-name", "", "-S"]);
+        assert_eq!(split(b"", false), [""; 0]);
+        assert_eq!(split(b"qemu\0-name\0\0-S\0", false), ["qemu", "-name", "", "-S"]);
         // A process that has set its title.
-        assert_eq!(split(b"worker: idle", 100), ["worker: idle"]);
-        assert_eq!(split(b"a\xffb\0", 100), ["a\u{fffd}b"]);
+        assert_eq!(split(b"worker: idle", false), ["worker: idle"]);
+        assert_eq!(split(b"a\xffb\0", false), ["a\u{fffd}b"]);
     }
 
     #[test]
     fn split_leaves_out_cut_off_argument() {
-        assert_eq!(split(b"qemu\0-name\0long", 15), ["qemu", "-name"]);
-        assert_eq!(split(b"qemu\0-name\0lon\0", 15), ["qemu", "-name", "lon"]);
-        assert_eq!(split(b"qemu", 4), [""]);
+        assert_eq!(split(b"qemu\0-name\0long", true), ["qemu", "-name"]);
+        assert_eq!(split(b"qemu\0-name\0lon\0", true), ["qemu", "-name", "lon"]);
+        assert_eq!(split(b"qemu", true), [""]);
     }
 }

@@ -1,9 +1,13 @@
 //! Tests with a synthetic `/proc`.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    time::{Duration, Instant},
+};
 
 use tempfile::TempDir;
-use vmexit_core::vm::{Machine, Monitor, NoQmp, Vmm};
+use vmexit_core::vm::{Machine, Monitor, NoQmp};
 
 use super::*;
 
@@ -62,7 +66,7 @@ fn find_all_returns_processes_with_kvm_vm() {
     assert_eq!(vm.uuid.as_deref(), Some("c7a5fdbd-edaf-9455-926a-d65c16db1809"));
     assert!(vm.libvirt);
     assert_eq!(vm.monitors, [Monitor::Libvirt("web".into())]);
-    assert_eq!(vm.arguments.len(), 11);
+    assert!(vm.has_monitor && !vm.command_line_cut);
     assert!(vm.matches("web") && vm.matches("40") && !vm.matches("we"));
 }
 
@@ -119,7 +123,46 @@ fn find_all_reads_bounded_command_line() {
     line.extend(b"\0-name\0second\0");
     proc.process(9, "qemu-system-x86_64", &[KVM], &line, &[]);
     let vm = proc.find().vms.remove(0);
-    assert_eq!((vm.name.as_str(), vm.arguments.len()), ("first", 3));
+    assert_eq!((vm.name.as_str(), vm.command_line_cut), ("first", true));
+}
+
+/// Its words were searched again for each monitor, and all of them stayed in memory.
+#[test]
+fn find_all_with_many_short_words_takes_linear_time() {
+    let proc = Proc::new();
+    let line = [b"qemu\0".as_slice(), &b"-qmp\0chardev:x\0-chardev\0a\0".repeat(32 << 10)].concat();
+    (1..=20).for_each(|pid| proc.process(pid, "qemu-system-x86_64", &[KVM], &line, &[]));
+    let begun = Instant::now();
+    let found = proc.find();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(found.vms.len() == 20 && found.vms.iter().all(|vm| vm.command_line_cut));
+}
+
+#[test]
+fn find_all_looks_at_bounded_number_of_files() {
+    let proc = Proc::new();
+    // Unlike /proc, other file systems list in any order.
+    let files = [KVM, VCPUS[0], VCPUS[0], VCPUS[0]].repeat(MAX_FILES / 2);
+    proc.process(7, "qemu-system-x86_64", &files, b"", &[]);
+    let vms = proc.find().vms;
+    assert!(vms[0].vcpus < MAX_FILES, "{}", vms[0].vcpus);
+}
+
+#[test]
+fn find_all_reads_bounded_number_of_threads() {
+    let proc = Proc::new();
+    proc.process(7, "qemu-system-x86_64", &[KVM], b"", &["CPU 0/KVM"; 9000]);
+    assert_eq!(proc.find().vms[0].threads.len(), 4096);
+}
+
+#[test]
+fn process_looks_like_vmm_by_command_line_or_thread() {
+    let proc = Proc::new();
+    proc.process(1, "systemd", &[], b"/sbin/init\0splash\0", &["systemd"]);
+    proc.process(10, "x", &[], b"/usr/bin/qemu-system-x86_64\0", &["x"]);
+    proc.process(20, "acme", &[], b"acme\0", &["acme", "CPU 0/KVM"]);
+    let looks = |pid| looks_like_vmm(&Process::new(proc.0.path(), pid));
+    assert_eq!([1, 10, 20].map(looks), [false, true, true]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! The domain of a process comes from libvirt's own files, as a VMM could change its command line.
 
 use std::{
-    env, io,
+    env, fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -13,15 +14,21 @@ use tokio::{
     fs::File,
     io::{AsyncRead, AsyncReadExt as _},
     process::Command,
+    sync::Semaphore,
     time::{Instant, timeout_at},
 };
-use vmexit_core::escape::safe;
+use vmexit_core::escape::{self, safe};
+
+use super::trusted;
 
 /// Maximum size of a domain's status file, bytes; those of large domains have some 100 kB.
 const MAX_STATUS: u64 = 4 << 20;
 
 /// Maximum size of an answer, bytes; the same as with QMP.
-const MAX_ANSWER: u64 = 8 << 20;
+const MAX_ANSWER: u64 = super::qmp::MAX_ANSWER as u64;
+
+/// Most domains that are asked at a time.
+static RUNNING: Semaphore = Semaphore::const_new(8);
 
 /// Maximum size of virsh's error message, bytes.
 const MAX_STDERR: u64 = 4 << 10;
@@ -41,15 +48,20 @@ pub enum LibvirtError {
     )]
     Unknown(u32),
     /// The domain's status file can't be read.
-    #[error("{} can't be read: {error}", path.display())]
+    #[error("{} can't be read: {error}", escape::path(path))]
     Status {
         /// Path of the file.
         path: PathBuf,
         /// Error of the system call.
         error: io::Error,
     },
+    /// There is no virsh, or none that only root can write.
+    #[error(
+        "no virsh that only root can write is in {}: install libvirt's clients", trusted::DIRECTORIES.join(", ")
+    )]
+    NoTrustedVirsh,
     /// virsh can't be run.
-    #[error("virsh can't be run: {0}; install libvirt's clients")]
+    #[error("virsh can't be run: {0}")]
     NoVirsh(#[source] io::Error),
     /// No answer in time.
     #[error("libvirt gave no answer within {0:.1?}")]
@@ -86,8 +98,10 @@ pub(super) async fn human_monitor(
 ) -> Result<String, LibvirtError> {
     let deadline = Instant::now() + within;
     let answer = async {
+        let _running = RUNNING.acquire().await;
         let domain = Domain::find(pid, name).await?;
-        run(virsh(&domain, command)).await
+        let program = trusted::program("virsh").ok_or(LibvirtError::NoTrustedVirsh)?;
+        run(virsh(&program, &domain, command)).await
     };
     timeout_at(deadline, answer).await.map_err(|_| LibvirtError::NoAnswer(within))?
 }
@@ -116,9 +130,18 @@ impl Domain {
 /// Directories with the status of running domains, of the system and of this user's session
 /// (`virQEMUDriverConfigNew`, `src/qemu/qemu_conf.c`).
 fn state_directories() -> impl Iterator<Item = (&'static str, PathBuf)> {
-    let session = env::var_os("XDG_RUNTIME_DIR")
-        .map(|directory| ("qemu:///session", Path::new(&directory).join("libvirt/qemu/run")));
+    let session = session_directory()
+        .map(|directory| ("qemu:///session", directory.join("libvirt/qemu/run")));
     [("qemu:///system", PathBuf::from("/run/libvirt/qemu"))].into_iter().chain(session)
+}
+
+/// Directory of this user's session, if it is only this user's: sudo may keep the variable of another user.
+fn session_directory() -> Option<PathBuf> {
+    let directory = PathBuf::from(env::var_os("XDG_RUNTIME_DIR")?);
+    let metadata = fs::symlink_metadata(&directory).ok()?;
+    let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
+    (directory.is_absolute() && metadata.is_dir() && is_ours && metadata.mode() & 0o022 == 0)
+        .then_some(directory)
 }
 
 async fn read(path: &Path) -> io::Result<String> {
@@ -146,8 +169,14 @@ fn uuid_of(pid: u32, status: &str) -> Option<&str> {
     uuid.chars().all(|c| c.is_ascii_hexdigit() || c == '-').then_some(uuid)
 }
 
-fn virsh(domain: &Domain, command: &str) -> Command {
-    let mut virsh = Command::new("virsh");
+/// Command that asks through this virsh. Nothing of this program's environment reaches it, except for the directory of
+/// the session.
+fn virsh(program: &Path, domain: &Domain, command: &str) -> Command {
+    let mut virsh = Command::new(program);
+    virsh.env_clear().env("PATH", trusted::DIRECTORIES.join(":")).current_dir("/");
+    if let Some(directory) = session_directory() {
+        virsh.env("XDG_RUNTIME_DIR", directory);
+    }
     virsh.args(["--quiet", "--connect", domain.uri, "qemu-monitor-command", "--hmp"]);
     virsh.arg(format!("--domain={}", domain.uuid)).args(["--cmd", command]);
     // Don't start a daemon that has ended (libvirt's `src/remote/remote_sockets.c`).
@@ -243,7 +272,7 @@ mod tests {
         let line = format!("echo $$ > {}; exec sleep 60", file.display());
         let written = async {
             loop {
-                match std::fs::read_to_string(&file) {
+                match fs::read_to_string(&file) {
                     Ok(pid) if pid.ends_with('\n') => return pid,
                     _ => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
@@ -256,9 +285,28 @@ mod tests {
         let stat = format!("/proc/{}/stat", pid.trim());
         let begun = Instant::now();
         // Gone, or dead and not yet collected.
-        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+        while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
             assert!(begun.elapsed() < Duration::from_secs(10), "it still runs");
         }
+    }
+
+    #[test]
+    fn status_error_escapes_name_in_path() {
+        let path = PathBuf::from("/run/libvirt/qemu/\u{1b}[2J.xml");
+        let error = LibvirtError::Status { path, error: io::ErrorKind::PermissionDenied.into() };
+        assert!(!error.to_string().contains('\u{1b}'), "{error}");
+    }
+
+    #[test]
+    fn virsh_runs_in_root_directory_with_fixed_path() {
+        let domain = Domain { uri: "qemu:///system", uuid: "x".into() };
+        let command = virsh(Path::new("/usr/bin/virsh"), &domain, "info");
+        let command = command.as_std();
+        assert_eq!(command.get_current_dir(), Some(Path::new("/")));
+        let path = command.get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap();
+        assert_eq!(path, "/usr/bin:/usr/local/bin:/bin");
+        // The `Debug` of a command that inherits nothing.
+        assert!(format!("{command:?}").contains("env -i"), "{command:?}");
     }
 
     proptest! {

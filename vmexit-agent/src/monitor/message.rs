@@ -1,12 +1,22 @@
 //! JSON objects of a byte stream, within bounds. Objects are not split by line: with `-qmp-pretty`, QEMU writes one on
 //! several.
 
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    sync::{Semaphore, SemaphorePermit},
+};
 
 use super::qmp::QmpError;
 
 /// Bytes read at once.
 const CHUNK: usize = 16 << 10;
+
+/// Bytes that any number of readers may hold; the usual answer is shorter.
+const SMALL: usize = 128 << 10;
+
+/// Most readers that hold more than [`SMALL`] at a time; the others wait. A peer that fills its part of the memory and
+/// then hangs delays only peers with large answers.
+static LARGE: Semaphore = Semaphore::const_new(8);
 
 /// Reader of JSON objects from an untrusted peer.
 pub(super) struct Messages<R> {
@@ -15,11 +25,13 @@ pub(super) struct Messages<R> {
     buffer: Vec<u8>,
     /// Bytes at the start of the buffer that the latest call has returned.
     spent: usize,
+    /// Permission to hold more than [`SMALL`].
+    large: Option<SemaphorePermit<'static>>,
 }
 
 impl<R: AsyncRead + Unpin> Messages<R> {
     pub(super) fn new(from: R) -> Self {
-        Self { from, buffer: Vec::new(), spent: 0 }
+        Self { from, buffer: Vec::new(), spent: 0, large: None }
     }
 
     /// The stream, to write to it.
@@ -46,6 +58,10 @@ impl<R: AsyncRead + Unpin> Messages<R> {
                 if scanned >= most {
                     return Err(QmpError::TooLong(most));
                 }
+            }
+            if self.buffer.len() > SMALL && self.large.is_none() {
+                // It is never closed.
+                self.large = LARGE.acquire().await.ok();
             }
             self.buffer.reserve(CHUNK);
             if (&mut self.from).take(CHUNK as u64).read_buf(&mut self.buffer).await? == 0 {
@@ -110,6 +126,24 @@ mod tests {
         let read = read(b"{\"a\": \"}\\\"{\"}\r\n{\n  \"b\": [\n {}, []]\n}\n{}{}  {").await;
         let read: Vec<_> = read.into_iter().map(Result::unwrap).collect();
         assert_eq!(read, ["{\"a\": \"}\\\"{\"}", "{\n  \"b\": [\n {}, []]\n}", "{}", "{}"]);
+    }
+
+    #[tokio::test]
+    async fn many_large_objects_are_read_in_turns() {
+        const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+        async fn endless() -> bool {
+            let mut messages = Messages::new(tokio::io::repeat(b'{'));
+            let is_error = messages.next(2 * SMALL).await.is_err();
+            // A peer that hangs while it has the permission.
+            tokio::time::sleep(PAUSE).await;
+            is_error && messages.large.is_some()
+        }
+        let begun = std::time::Instant::now();
+        let all: Vec<_> = (0..24).map(|_| tokio::spawn(endless())).collect();
+        for one in all {
+            assert!(one.await.unwrap());
+        }
+        assert!(begun.elapsed() >= 3 * PAUSE, "{:?}", begun.elapsed());
     }
 
     #[tokio::test]

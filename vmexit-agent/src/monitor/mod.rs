@@ -9,6 +9,7 @@ mod maps;
 mod message;
 mod qmp;
 mod socket;
+mod trusted;
 
 use std::{fmt, time::Duration};
 

@@ -20,7 +20,7 @@ use super::message::Messages;
 const MAX_GREETING: usize = 16 << 10;
 
 /// Maximum size of an answer, bytes. The memory tree of a VM with 64 PCI devices has 50 kB.
-const MAX_ANSWER: usize = 8 << 20;
+pub(super) const MAX_ANSWER: usize = 2 << 20;
 
 /// Maximum size of all events before the answer, bytes. A guest can cause events; QEMU limits their rate
 /// (`monitor_qapi_event_conf`, `monitor/monitor.c`).
@@ -86,7 +86,7 @@ struct Refusal {
 }
 
 /// Runs `command` in QEMU's human monitor and returns its output, whose lines end in `\r\n`. `begun` is the start of
-/// `within`, which connecting has a share in; messages name the time since then. Needs some 40 MiB at most:
+/// `within`, which connecting has a share in; messages name the time since then. Needs some 10 MiB at most:
 /// the answer as received, while it is unescaped, and as text.
 ///
 /// # Errors

@@ -1,10 +1,16 @@
 //! Connections to a socket of another process. Paths are resolved in that process's root directory, as it may be in a
 //! container.
+//!
+//! The process chooses the path, and the connection is root's: it must not reach the socket of a third process. So the
+//! owner of the file and the listener are checked before a connection is made, and the listener again afterwards.
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    path::{Path, PathBuf},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
     thread,
     time::Duration,
 };
@@ -16,6 +22,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use vmexit_core::vm::Address;
+
+use crate::discover;
 
 /// Reason why a socket can't be connected to.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +45,12 @@ pub enum SocketError {
     /// No process accepts connections.
     #[error("it does not accept connections: {0}")]
     Connect(#[source] io::Error),
+    /// The process does not listen there, or the listener can't be told.
+    #[error("it is not the VM's: process {0} does not listen there")]
+    NotListening(u32),
+    /// The socket's file belongs to another user than the process.
+    #[error("it is not the VM's: its file belongs to user {0}, whom process {1} does not run as")]
+    OtherUser(u32, u32),
     /// Another process listens; its ID, if it is visible.
     #[error("it is not the VM's: {}", match .0 {
         Some(pid) => format!("process {pid} listens there"),
@@ -59,11 +73,18 @@ pub(super) async fn connect(
     let connected = async {
         match address {
             Address::Path(path) => {
-                let socket = find(pid, path.clone()).await?;
+                let path = path.clone();
+                let socket = in_thread(move || check(pid, &path)).await?;
                 // By descriptor: the same file that was checked, and never too long for an address.
                 UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
             }
-            Address::Abstract(name) => UnixStream::connect(format!("\0{name}")).await,
+            Address::Abstract(name) => {
+                // The form of /proc/net/unix.
+                let listed = format!("@{}", name.replace('\0', "@"));
+                // The name is one of this network namespace, whatever namespace the process is in.
+                in_thread(move || check_listener(pid, listed.as_bytes(), "self")).await?;
+                UnixStream::connect(format!("\0{name}")).await
+            }
             Address::Here(path) => UnixStream::connect(path).await,
         }
         .map_err(|error| match error.kind() {
@@ -87,16 +108,40 @@ pub(super) async fn connect(
     }
 }
 
-/// Opens the file of a socket without connecting. Runs in a thread of its own that may never end, as the path may be on
-/// a file system that hangs.
-async fn find(pid: u32, path: PathBuf) -> Result<OwnedFd, SocketError> {
-    let (answer, found) = oneshot::channel();
-    let look = move || {
-        // After a timeout the receiver is gone, and the file is closed.
-        let _ = answer.send(look_up(pid, &path));
+/// Runs a check in a thread of its own that may never end, as a path may be on a file system that hangs.
+async fn in_thread<T: Send + 'static>(
+    check: impl FnOnce() -> Result<T, SocketError> + Send + 'static,
+) -> Result<T, SocketError> {
+    let (answer, checked) = oneshot::channel();
+    let run = move || {
+        // After a timeout the receiver is gone, and an opened file is closed.
+        let _ = answer.send(check());
     };
-    thread::Builder::new().name("socket-path".into()).spawn(look).map_err(SocketError::Path)?;
-    found.await.unwrap_or_else(|_| Err(SocketError::Path(io::ErrorKind::Interrupted.into())))
+    thread::Builder::new().name("socket-path".into()).spawn(run).map_err(SocketError::Path)?;
+    checked.await.unwrap_or_else(|_| Err(SocketError::Path(io::ErrorKind::Interrupted.into())))
+}
+
+/// Opens the file of a socket without connecting, and checks whose it is.
+///
+/// The table of sockets has paths as they were bound, so it does not tell whether the file is still that of the
+/// process's socket: a link may have taken its place. That the file's owner is the process's user leaves only sockets to
+/// which the owner of the VM could connect without vmexit.
+fn check(pid: u32, path: &Path) -> Result<OwnedFd, SocketError> {
+    let socket = look_up(pid, path)?;
+    let owner = fstat(&socket).map_err(|error| SocketError::Path(error.into()))?.st_uid;
+    if !discover::users(pid).map_err(SocketError::Path)?.contains(&owner) {
+        return Err(SocketError::OtherUser(owner, pid));
+    }
+    check_listener(pid, path.as_os_str().as_bytes(), &pid.to_string())?;
+    Ok(socket)
+}
+
+fn check_listener(pid: u32, name: &[u8], table: &str) -> Result<(), SocketError> {
+    match discover::listens(pid, name, table) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(SocketError::NotListening(pid)),
+        Err(error) => Err(SocketError::Path(error)),
+    }
 }
 
 fn look_up(pid: u32, path: &Path) -> Result<OwnedFd, SocketError> {
@@ -143,14 +188,67 @@ mod tests {
         let path = directory.path().join("socket");
         let _listener = UnixListener::bind(&path).unwrap();
         to(process::id(), &path).await.unwrap();
-        // A process with the same root, which does not listen.
+        // A process with the same root and user, which does not listen.
         let child = process::Command::new("sleep").arg("9").spawn();
         let mut child = child.unwrap();
         let refused = to(child.id(), &path).await;
         child.kill().unwrap();
         child.wait().unwrap();
         let says = refused.unwrap_err().to_string();
-        assert_eq!(says, format!("it is not the VM's: process {} listens there", process::id()));
+        assert_eq!(
+            says,
+            format!("it is not the VM's: process {} does not listen there", child.id())
+        );
+    }
+
+    /// A connection, even one that says nothing, can do something to a service.
+    #[tokio::test]
+    async fn socket_of_another_process_sees_no_connection() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut child = process::Command::new("sleep").arg("9").spawn().unwrap();
+        to(child.id(), &path).await.unwrap_err();
+        // A socket that was moved away, with a link to another one in its place.
+        let (ours, moved) = (directory.path().join("ours"), directory.path().join("moved"));
+        let own = UnixListener::bind(&ours).unwrap();
+        fs::rename(&ours, &moved).unwrap();
+        let error = to(process::id(), &moved).await.unwrap_err();
+        assert!(matches!(error, SocketError::NotListening(_)), "{error}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(own);
+        let error = listener.accept().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn socket_file_of_another_user_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let _listener = UnixListener::bind(&path).unwrap();
+        std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
+        let error = to(process::id(), &path).await.unwrap_err();
+        assert!(matches!(error, SocketError::OtherUser(12_345, _)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn abstract_socket_needs_to_be_the_process_s_own() {
+        use std::os::{linux::net::SocketAddrExt as _, unix::net::SocketAddr};
+        let name = format!("vmexit-test-{}\0x", process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let _listener = UnixListener::bind_addr(&address).unwrap();
+        let mut child = process::Command::new("sleep").arg("9").spawn().unwrap();
+        let address = Address::Abstract(name);
+        connect(process::id(), &address, PATIENCE).await.unwrap();
+        let error = connect(child.id(), &address, PATIENCE).await.unwrap_err();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(matches!(error, SocketError::NotListening(_)), "{error}");
     }
 
     #[tokio::test]
@@ -158,14 +256,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let long = directory.path().join("x".repeat(200));
         fs::create_dir(&long).unwrap();
-        let here = directory.path().join("socket");
+        symlink(&long, directory.path().join("link")).unwrap();
+        let here = directory.path().join("link/socket");
         let _listener = UnixListener::bind(&here).unwrap();
-        symlink(&here, long.join("link")).unwrap();
-        to(process::id(), &long.join("link")).await.unwrap();
+        to(process::id(), &here).await.unwrap();
         let error = to(process::id(), &long).await.unwrap_err();
         assert!(matches!(error, SocketError::NotASocket), "{error}");
         symlink("loop", directory.path().join("loop")).unwrap();
-        for missing in ["none", "loop", "socket/x"] {
+        for missing in ["none", "loop", "link/socket/x"] {
             let error = to(process::id(), &directory.path().join(missing)).await.unwrap_err();
             assert!(matches!(error, SocketError::Path(_)), "{missing}: {error}");
         }
@@ -189,6 +287,6 @@ mod tests {
         assert!(!waiting.is_empty());
         drop(listener);
         let error = to(process::id(), &path).await.unwrap_err();
-        assert!(matches!(error, SocketError::Connect(_)), "{error}");
+        assert!(matches!(error, SocketError::NotListening(_)), "{error}");
     }
 }

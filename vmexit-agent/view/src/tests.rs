@@ -22,7 +22,9 @@ fn vm(name: &str) -> Vm {
 }
 
 fn rendered(vms: Vec<Vm>, hidden: usize, format: Format) -> String {
-    let bytes = super::vms(&FoundVms { vms, seen: 1, hidden }, format).unwrap();
+    let missing = vec!["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"];
+    let found = FoundVms { vms, seen: 1, hidden, missing, ..FoundVms::default() };
+    let bytes = super::vms(&found, format).unwrap();
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
@@ -32,7 +34,7 @@ fn vms_table_of_different_vms() {
         machine: Machine::Named("pc-q35-8.2".into()),
         uuid: Some("c7a5fdbd-edaf-9455-926a-d65c16db1809".into()),
         libvirt: true,
-        arguments: ["qemu", "-mon", "chardev=charmonitor"].map(str::to_owned).into(),
+        has_monitor: true,
         ..vm("win10")
     };
     let own = Vm {
@@ -44,6 +46,16 @@ fn vms_table_of_different_vms() {
     let other = Vm { pid: 100_000, vmm: Vmm::Other, vcpus: 128, ..vm("win10") };
     let unasked = Vm { pid: 12, ..vm("\x1b[2Jサーバー") };
     insta::assert_snapshot!(rendered(vec![other, qemu, own, unasked], 2, Format::Text));
+}
+
+#[test]
+fn hidden_processes_are_explained_by_missing_capabilities_or_named() {
+    let mut found = FoundVms { hidden: 4, hidden_pids: vec![1, 7, 9], ..FoundVms::default() };
+    let says = hidden(&found);
+    assert!(says.contains("(1, 7, 9, …)") && !says.contains("CAP_"), "{says}");
+    found.missing = vec!["CAP_SYS_PTRACE"];
+    let says = hidden(&found);
+    assert!(says.contains("takes CAP_SYS_PTRACE:") && !says.contains("CAP_DAC"), "{says}");
 }
 
 #[test]

@@ -27,20 +27,33 @@ pub fn vms(found: &FoundVms, format: Format) -> Result<Bytes, serde_json::Error>
     let mut vms: Vec<&Vm> = found.vms.iter().collect();
     vms.sort_by(|a, b| (&a.name, a.pid).cmp(&(&b.name, b.pid)));
     match format {
-        Format::Text => Ok(text(&vms, found.hidden).into()),
+        Format::Text => Ok(text(&vms, found).into()),
         Format::Json => json(&List::of(&vms, found.hidden)),
     }
 }
 
-/// Note that VMs may be missing from a list, as this number of processes could not be inspected.
-pub fn hidden(processes: usize) -> String {
-    let processes = plural(processes as u64, "process");
+/// Note that VMs may be missing from a list, as some processes could not be inspected. It names the capabilities that
+/// are missing; if none is, the processes.
+pub fn hidden(found: &FoundVms) -> String {
+    let processes = plural(found.hidden as u64, "process");
+    if !found.missing.is_empty() {
+        let missing = found.missing.join(" and ");
+        return format!(
+            "{processes} can't be looked into, which takes {missing}: a VM could be among them"
+        );
+    }
+    let mut pids: Vec<String> = found.hidden_pids.iter().map(ToString::to_string).collect();
+    if found.hidden > pids.len() {
+        pids.push("…".into());
+    }
     format!(
-        "{processes} can't be looked into, which takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: a VM could be among them"
+        "{processes} can't be looked into ({}) and could be a VM by its name; the kernel refuses it for another reason \
+         than a missing capability",
+        pids.join(", ")
     )
 }
 
-fn text(vms: &[&Vm], hidden_processes: usize) -> String {
+fn text(vms: &[&Vm], found: &FoundVms) -> String {
     let uuids = vms.iter().any(|vm| vm.uuid.is_some());
     let mut columns = vec!["VM", "PID", "VMM", "Machine", "vCPUs", "Monitor"];
     if uuids {
@@ -62,8 +75,8 @@ fn text(vms: &[&Vm], hidden_processes: usize) -> String {
     });
     let lines = plain_lines(&columns, rows, |column| ["PID", "vCPUs"].contains(&columns[column]));
     let mut out = lines.join("\n") + "\n";
-    if hidden_processes > 0 {
-        let _ = writeln!(out, "\n{}", hidden(hidden_processes));
+    if found.hidden > 0 {
+        let _ = writeln!(out, "\n{}", hidden(found));
     }
     out
 }

@@ -378,7 +378,8 @@ fn archive_interval_beyond_size_is_left_out_and_others_follow() {
     let one = vmexit_core::store::file::write(&at(0)).unwrap().len() as u64;
     let mut recorder = Recorder::open(directory.path(), Limits { bytes: one * 2, ..DAY }).unwrap();
     let mut large = at(10);
-    large.vms[0].name = (0..20_000u32).map(|n| char::from(b'a' + (n * n % 251 % 26) as u8)).collect();
+    large.vms[0].name =
+        (0..20_000u32).map(|n| char::from(b'a' + (n * n % 251 % 26) as u8)).collect();
     large.interval.vcpus = (0..100).flat_map(|_| large.interval.vcpus.clone()).collect();
     assert_eq!(recorder.write(&large).unwrap_err().kind(), std::io::ErrorKind::FileTooLarge);
     recorder.write(&at(20)).unwrap();

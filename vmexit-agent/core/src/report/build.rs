@@ -52,8 +52,7 @@ impl Report {
                 let mut report = vm_report(pid, guests.get(&pid).copied(), &vcpus, frame);
                 if let Some(counts) = over_time.get(&pid) {
                     report.series = series::series(&steps, counts, frame.of(&vcpus));
-                    report.total.rate_error_percent =
-                        series::rate_error(&steps, counts);
+                    report.total.rate_error_percent = series::rate_error(&steps, counts);
                 }
                 report
             })

@@ -10,7 +10,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, linkat, mkdirat, open, openat, renameat, statat, unlinkat},
+    fs::{
+        AtFlags, CWD, Mode, OFlags, Stat, fstat, linkat, mkdirat, open, openat, renameat, statat,
+        unlinkat,
+    },
     io::Errno,
     process::geteuid,
 };
@@ -104,7 +107,9 @@ impl Directory {
             | if new { OFlags::EXCL } else { OFlags::empty() };
         let file = match openat(&self.fd, name, flags, PRIVATE) {
             Ok(file) => file,
-            Err(Errno::LOOP) => return Err(refused("it is a link, and links are not followed".into())),
+            Err(Errno::LOOP) => {
+                return Err(refused("it is a link, and links are not followed".into()));
+            }
             Err(error) => return Err(error.into()),
         };
         let stat = fstat(&file)?;
@@ -151,7 +156,8 @@ impl Directory {
         let Ok(entries) = rustix::fs::Dir::read_from(&self.fd) else { return Ok(()) };
         for entry in entries.flatten() {
             let found = entry.file_name().to_bytes();
-            let Some(found) = std::str::from_utf8(found).ok().filter(|found| is_partial(found, name))
+            let Some(found) =
+                std::str::from_utf8(found).ok().filter(|found| is_partial(found, name))
             else {
                 continue;
             };
@@ -264,12 +270,18 @@ pub fn open_special(path: &Path) -> io::Result<Option<File>> {
     match FileType::from_raw_mode(link.st_mode) {
         FileType::RegularFile => return Ok(None),
         FileType::Symlink if !is_standard => {
-            return Err(refused("it is a link, and links are not followed; name the file itself".into()));
+            return Err(refused(
+                "it is a link, and links are not followed; name the file itself".into(),
+            ));
         }
         _ => {}
     }
     let nofollow = if is_standard { OFlags::empty() } else { OFlags::NOFOLLOW };
-    let file = open(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY | nofollow, Mode::empty())?;
+    let file = open(
+        path,
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY | nofollow,
+        Mode::empty(),
+    )?;
     let stat = fstat(&file)?;
     let is_harmless = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Fifo => link.st_uid == geteuid().as_raw() || is_standard,

@@ -83,8 +83,7 @@ impl MeasurementSum {
         let amounts = self.amounts.with(&next)?;
         if let Some(sum) = &self.sum {
             let new = next.interval.vcpus.iter();
-            let new =
-                new.filter(|vcpu| !self.places.vcpus.contains_key(&vcpu.thread)).count();
+            let new = new.filter(|vcpu| !self.places.vcpus.contains_key(&vcpu.thread)).count();
             // Names of VMs stay: only threads can be merged.
             check::limits(sum.vms.len() + self.new_vms(sum, &next), 0)?;
             if sum.interval.vcpus.len() + new > MOST_VCPUS {
@@ -161,7 +160,8 @@ impl MeasurementSum {
         }
         kept.extend(ended.into_values());
         sum.interval.vcpus = kept;
-        let ids: HashSet<(u32, u32)> = alive.iter().map(|thread| (thread.pid, thread.tid)).collect();
+        let ids: HashSet<(u32, u32)> =
+            alive.iter().map(|thread| (thread.pid, thread.tid)).collect();
         for vm in &mut sum.vms {
             let pid = vm.pid;
             vm.threads.retain(|&tid, _| ids.contains(&(pid, tid)));

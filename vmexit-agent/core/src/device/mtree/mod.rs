@@ -22,6 +22,9 @@ use thiserror::Error;
 /// Longest region name that is kept, bytes; QEMU's own have up to about 40.
 pub const MAX_NAME: usize = 256;
 
+/// Most regions of an address space; a QEMU with 64 PCI devices has some 500.
+pub const MAX_REGIONS: usize = 8192;
+
 const HEADER: &str = "FlatView #";
 
 /// Error of parsing the output of `info mtree -f`.
@@ -38,6 +41,9 @@ pub enum MtreeError {
     /// The view of an address space is missing; every x86 machine has both.
     #[error("incomplete output of QEMU's `info mtree -f`: no view of {0}")]
     NoView(&'static str),
+    /// An address space has more regions than this.
+    #[error("the memory tree has an address space of more than {0} regions")]
+    TooManyRegions(usize),
 }
 
 /// Both address spaces of a VM at the time of the query; firmware and guest can move devices' BARs
@@ -115,7 +121,7 @@ impl MemoryTree {
     /// Parses the output of `info mtree -f`.
     ///
     /// # Errors
-    /// The text is something else, or the view of an address space is missing.
+    /// The text is something else, the view of an address space is missing, or one has too many regions.
     pub fn parse(text: &str) -> Result<Self, MtreeError> {
         let (mut io, mut memory) = (None, None);
         let mut section: Option<Section> = None;
@@ -123,7 +129,7 @@ impl MemoryTree {
             if line.starts_with(HEADER) {
                 Section::close(section.replace(Section::default()), &mut io, &mut memory);
             } else if let Some(section) = &mut section {
-                section.read(line);
+                section.read(line)?;
             }
         }
         if section.is_none() {
@@ -135,6 +141,11 @@ impl MemoryTree {
             io: io.ok_or(MtreeError::NoView("I/O ports"))?,
             memory: memory.ok_or(MtreeError::NoView("guest memory"))?,
         })
+    }
+
+    /// Returns the memory that the tree takes, bytes.
+    pub fn bytes(&self) -> usize {
+        self.io.bytes() + self.memory.bytes()
     }
 }
 
@@ -151,7 +162,16 @@ impl View {
             }
             is_free
         });
+        regions.shrink_to_fit();
         Self { regions }
+    }
+
+    fn bytes(&self) -> usize {
+        let texts = |region: &Region| {
+            region.name.capacity() + region.owner.as_ref().map_or(0, String::capacity)
+        };
+        self.regions.capacity() * size_of::<Region>()
+            + self.regions.iter().map(texts).sum::<usize>()
     }
 
     /// Looks up a port or guest-physical address.
@@ -178,9 +198,11 @@ impl View {
 
     /// Adds regions read later. They replace overlapping ones.
     pub fn extend(&mut self, later: Self) {
+        // Of the later regions, which are sorted and do not overlap, only the last that starts before the end of
+        // this one can reach into it.
         let is_free = |region: &Region| {
-            let overlaps = |other: &Region| region.start <= other.end && other.start <= region.end;
-            !later.regions.iter().any(overlaps)
+            let before = later.regions.partition_point(|other| other.start <= region.end);
+            later.regions[..before].last().is_none_or(|other| other.end < region.start)
         };
         self.regions.retain(is_free);
         self.regions.extend(later.regions);
@@ -230,7 +252,7 @@ enum Space {
 }
 
 impl<'a> Section<'a> {
-    fn read(&mut self, line: &'a str) {
+    fn read(&mut self, line: &'a str) -> Result<(), MtreeError> {
         if let Some(name) = line.strip_prefix(" AS \"") {
             // Names from memory_map_init in QEMU's system/physmem.c.
             if name.starts_with("I/O\",") {
@@ -244,8 +266,12 @@ impl<'a> Section<'a> {
             && let Some(region) = line::region(line)
             && !self.is_background(&region)
         {
+            if self.regions.len() >= MAX_REGIONS {
+                return Err(MtreeError::TooManyRegions(MAX_REGIONS));
+            }
             self.regions.push(region);
         }
+        Ok(())
     }
 
     /// Whether this is the root region itself, which shows where no other region covers it and
@@ -262,5 +288,47 @@ impl<'a> Section<'a> {
             Space::Memory => memory,
         };
         view.get_or_insert_with(|| View::new(regions));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(regions: usize) -> Result<MemoryTree, MtreeError> {
+        let line = |at: usize| format!("  {at:016x}-{at:016x} (prio 0, i/o): {}\n", "x".repeat(99));
+        let lines: String = (0..regions).map(line).collect();
+        let text = format!(
+            "{HEADER}0\n AS \"I/O\", root: io\n{lines}{HEADER}1\n AS \"memory\", root: system\n"
+        );
+        MemoryTree::parse(&text)
+    }
+
+    #[test]
+    fn tree_with_too_many_regions_is_an_error() {
+        assert_eq!(tree(MAX_REGIONS + 1), Err(MtreeError::TooManyRegions(MAX_REGIONS)));
+        let largest = tree(MAX_REGIONS).unwrap();
+        assert_eq!(largest.io.regions().len(), MAX_REGIONS);
+        let least = MAX_REGIONS * (size_of::<Region>() + 99);
+        assert!((least..2 * least).contains(&largest.bytes()), "{}", largest.bytes());
+    }
+
+    #[test]
+    fn extended_view_replaces_only_overlapped_regions() {
+        let region = |start, end| Region {
+            name: String::new(),
+            owner: None,
+            start,
+            end,
+            offset: 0,
+            kind: RegionKind::Io,
+            nonvolatile: false,
+        };
+        let mut view =
+            View::new(vec![region(0, 9), region(10, 19), region(20, 29), region(40, 49)]);
+        view.extend(View::new(vec![region(12, 13), region(19, 20), region(30, 39)]));
+        let ranges: Vec<_> =
+            view.regions().iter().map(|region| (region.start, region.end)).collect();
+        assert_eq!(ranges, [(0, 9), (12, 13), (19, 20), (30, 39), (40, 49)]);
     }
 }

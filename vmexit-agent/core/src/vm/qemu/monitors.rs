@@ -1,6 +1,10 @@
 //! QEMU's control monitors, from its command line.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    path::PathBuf,
+};
 
 use super::options::{QemuOptions, values};
 use crate::escape;
@@ -37,6 +41,10 @@ const MOST_SOCKETS: usize = 4;
 /// `include/uapi/linux/un.h`).
 const MAX_PATH: usize = 108;
 
+/// Longest name of a libvirt domain, bytes: `NAME.xml` is a file (`NAME_MAX`,
+/// include/uapi/linux/limits.h).
+const MAX_DOMAIN: usize = 255 - ".xml".len();
+
 /// ID of the chardev of libvirt's monitor (`qemuBuildMonitorCommandLine`, libvirt's
 /// `src/qemu/qemu_command.c`).
 const LIBVIRT_CHARDEV: &str = "charmonitor";
@@ -48,18 +56,17 @@ pub(in crate::vm) fn of(arguments: &[String], name: Option<&str>) -> Vec<Monitor
     let sockets = own.iter().filter_map(address).map(Monitor::Qmp).take(MOST_SOCKETS);
     // libvirt's own socket is never used: it accepts one client, so a libvirtd that restarts at that
     // moment could not connect and would consider the domain dead.
-    let domain = name.filter(|_| !libvirt.is_empty()).map(|name| Monitor::Libvirt(name.to_owned()));
+    let domain = name.filter(|name| !libvirt.is_empty() && name.len() <= MAX_DOMAIN);
+    let domain = domain.map(|name| Monitor::Libvirt(name.to_owned()));
     sockets.chain(domain).collect()
 }
 
 /// Character devices on which QEMU speaks QMP: `-qmp unix:PATH,…` and `-qmp chardev:ID`
 /// (`monitor_parse`, QEMU's `softmmu/vl.c`), `-mon chardev=ID,mode=control`.
 fn control_chardevs(arguments: &[String]) -> Vec<QemuOptions> {
-    let by_id = |id: &str| {
-        let mut all =
-            values(arguments, &["chardev"]).map(|text| QemuOptions::parse(text, "backend"));
-        all.find(|chardev| chardev.get("id") == Some(id))
-    };
+    let chardevs = chardevs_by_id(arguments);
+    // Parsed again when found, so that the options of all chardevs are never in memory at once.
+    let by_id = |id: &str| Some(QemuOptions::parse(chardevs.get(id)?, "backend"));
     let short = values(arguments, &["qmp", "qmp-pretty"]);
     let short = short.filter_map(|text| match text.strip_prefix("chardev:") {
         Some(id) => by_id(id),
@@ -70,6 +77,20 @@ fn control_chardevs(arguments: &[String]) -> Vec<QemuOptions> {
         .filter(|mon| mon.get("mode") == Some("control"))
         .filter_map(|mon| by_id(mon.get("chardev")?));
     short.chain(long).take(2 * MOST_SOCKETS).collect()
+}
+
+/// Options of the chardevs by ID. Of several with the same ID the first is used. A search of its own for each
+/// monitor would take time by the square of a hostile command line's length.
+fn chardevs_by_id(arguments: &[String]) -> HashMap<String, &str> {
+    let mut chardevs = HashMap::new();
+    for text in values(arguments, &["chardev"]) {
+        if let Some(id) = QemuOptions::parse(text, "backend").get("id")
+            && let Entry::Vacant(entry) = chardevs.entry(id.to_owned())
+        {
+            entry.insert(text);
+        }
+    }
+    chardevs
 }
 
 /// Whether a chardev is that of libvirt's monitor: by its ID, and by having an inherited socket or
@@ -187,6 +208,22 @@ mod tests {
         }
         let alike = format!("-chardev socket,id=charmonitor,path=/x,server=on {mon}");
         assert_eq!(shown(&alike), ["QMP at /x"]);
+    }
+
+    /// A megabyte of words. With time by the square of its length it would take minutes.
+    #[test]
+    fn monitors_of_many_unknown_chardevs_take_linear_time() {
+        let line = "-qmp chardev:x -mon y,mode=control -chardev a,id=b ".repeat(20_000);
+        let begun = std::time::Instant::now();
+        assert_eq!(shown(&line), [""; 0]);
+        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn first_of_chardevs_with_same_id_is_used() {
+        let chardevs =
+            ["/a", "/b"].map(|path| format!("-chardev socket,id=c,server=on,path={path}"));
+        assert_eq!(shown(&format!("{} -qmp chardev:c", chardevs.join(" "))), ["QMP at /a"]);
     }
 
     #[test]
