@@ -5,7 +5,6 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
-    os::fd::AsRawFd as _,
     sync::{Arc, OnceLock},
     thread,
     time::{Duration, Instant},
@@ -21,6 +20,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     runtime,
@@ -90,26 +90,10 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // Accepted connections inherit these.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    set_user_timeout(&socket, ANSWER_TIME)?;
+    // How long the kernel keeps data that the client does not take, also after the connection is closed here.
+    set_tcp_user_timeout(&socket, ANSWER_TIME.as_millis() as u32)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// Sets how long the kernel keeps data that the client does not take (`TCP_USER_TIMEOUT`, tcp(7)), also after the
-/// connection is closed here.
-fn set_user_timeout(socket: &TcpSocket, time: Duration) -> io::Result<()> {
-    let milliseconds = time.as_millis() as libc::c_uint;
-    // SAFETY: the option's value is an unsigned int, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_USER_TIMEOUT,
-            (&raw const milliseconds).cast(),
-            size_of_val(&milliseconds) as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Starts the thread that serves requests until the process ends, so that neither clients nor counting wait for each
