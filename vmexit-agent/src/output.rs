@@ -12,7 +12,7 @@ use vmexit_core::{
     finding,
     measurement::Measurement,
     store::{
-        file,
+        ENDED, file,
         place::{self, Directory, Unfinished},
     },
 };
@@ -122,8 +122,19 @@ pub(crate) fn render(
             Ok(vmexit_view::render(report, options, format)?)
         }
         MeasurementFormat::Recording => {
+            say_merged(measurement);
             Ok(file::write(measurement).map_err(Error::Recording)?.into())
         }
+    }
+}
+
+/// Says that threads have been merged, if they have been.
+pub(crate) fn say_merged(measurement: &Measurement) {
+    if measurement.interval.vcpus.iter().any(|vcpu| vcpu.thread.tid == ENDED) {
+        log::warn!(
+            "so many vCPU threads have ended that they are summed by VM, as a vCPU of thread ID 0; all \
+             counts are in it"
+        );
     }
 }
 
@@ -152,4 +163,60 @@ impl Target {
 
 fn file_name(path: &Path) -> io::Result<&OsStr> {
     path.file_name().ok_or_else(|| io::ErrorKind::IsADirectory.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
+
+    use super::*;
+
+    #[test]
+    fn output_link_is_refused_and_its_target_stays() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (target, link) = (directory.path().join("target"), directory.path().join("link"));
+        fs::write(&target, "mine").expect("written");
+        symlink(&target, &link).expect("a link");
+        let error = Target::open(&link).err().expect("refused");
+        assert!(error.to_string().contains("links are not followed"), "{error}");
+        // A link that is made meanwhile is replaced.
+        let other = directory.path().join("other");
+        let output = Target::open(&other).expect("opened");
+        symlink(&target, &other).expect("a link");
+        output.write(b"new").expect("written");
+        assert_eq!(fs::read_to_string(&target).expect("read"), "mine");
+        assert!(fs::symlink_metadata(&other).expect("exists").is_file());
+    }
+
+    #[test]
+    fn output_file_is_private_and_has_no_name_until_complete() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("k.vmexit");
+        // Left by a process that was killed; and files that only look like it.
+        let stale = directory.path().join(format!("k.vmexit.{}.partial", u32::MAX));
+        let foreign = directory.path().join("k.vmexit.x.partial");
+        fs::write(&stale, "").expect("written");
+        fs::write(&foreign, "").expect("written");
+        let output = Target::open(&path).expect("opened");
+        let names = || fs::read_dir(directory.path()).expect("listed").count();
+        assert!(!stale.exists() && foreign.exists());
+        assert!(!path.exists());
+        output.write(b"all").expect("written");
+        assert_eq!((fs::read(&path).expect("read"), names()), (b"all".to_vec(), 2));
+        let mode = fs::metadata(&path).expect("exists").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(Target::open(&path).expect("opened"));
+        assert_eq!((fs::read(&path).expect("read"), names()), (b"all".to_vec(), 2));
+    }
+
+    #[test]
+    fn output_devices_but_null_are_refused() {
+        for path in ["/dev/zero", "/dev/kmsg", "/dev/full", "/dev/loop0", "/dev"] {
+            assert!(Target::open(path.as_ref()).is_err(), "{path}");
+        }
+        Target::open("/dev/null".as_ref()).expect("opened").write(b"x").expect("written");
+    }
 }

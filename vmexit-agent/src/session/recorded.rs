@@ -16,7 +16,7 @@ use vmexit_core::{
     },
 };
 
-use crate::{args::check_period, error::Error, session::guests};
+use crate::{args::check_period, error::Error, output, session::guests};
 
 /// Sum of the intervals of a period, in a recording or a directory of recordings.
 ///
@@ -27,7 +27,9 @@ pub(crate) fn read(path: &Path, period: Period) -> Result<Measurement, Error> {
     for recording in recordings(path, period)? {
         sum.add(recording?).map_err(Error::PeriodTooLong)?;
     }
-    sum.finish().ok_or_else(|| Error::EmptyPeriod(path.into()))
+    let sum = sum.finish().ok_or_else(|| Error::EmptyPeriod(path.into()))?;
+    output::say_merged(&sum);
+    Ok(sum)
 }
 
 /// Intervals of a period, one by one. A file in a directory that can't be read is skipped with a warning.

@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -46,7 +46,8 @@ impl Directory {
     }
 
     /// Opens a directory that nobody else may write to; creates it for the owner alone if it is missing.
-    /// Its last component is no link.
+    /// Its last component is no link, unless only root and this user can change it: systemd makes one for
+    /// the state of a service with a dynamic user.
     ///
     /// # Errors
     /// Another user owns it or may write to it (`PermissionDenied`), or it can't be created or opened.
@@ -55,12 +56,15 @@ impl Directory {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // A path that ends in a slash or a dot would be followed.
-        let path: std::path::PathBuf = path.components().collect();
+        let path: PathBuf = path.components().collect();
+        let nofollow = if is_trusted_link(&path)? { OFlags::empty() } else { OFlags::NOFOLLOW };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | nofollow;
         let opened = open(&path, flags, Mode::empty()).map_err(|error| match error {
             Errno::NOTDIR | Errno::LOOP => refused(
-                "it is a link or no directory, and links are not followed; name the directory itself".into(),
+                "it is no directory, or a link that others could change, which is not followed; name the \
+                 directory itself"
+                    .into(),
             ),
             error => error.into(),
         })?;
@@ -153,7 +157,10 @@ impl Directory {
     /// Removes incomplete files of this name that a killed vmexit left: regular ones of this user, whose
     /// process has ended.
     fn sweep(&self, name: &OsStr) -> io::Result<()> {
-        let Ok(entries) = rustix::fs::Dir::read_from(&self.fd) else { return Ok(()) };
+        // A directory that can be written but not read is not swept.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = openat(&self.fd, ".", flags, Mode::empty());
+        let Ok(entries) = opened.and_then(rustix::fs::Dir::new) else { return Ok(()) };
         for entry in entries.flatten() {
             let found = entry.file_name().to_bytes();
             let Some(found) =
@@ -169,6 +176,15 @@ impl Directory {
         }
         Ok(())
     }
+}
+
+/// Whether a path is a link that only root and this user can change.
+fn is_trusted_link(path: &Path) -> io::Result<bool> {
+    let stat = rustix::fs::lstat(path)?;
+    let is_link = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Symlink;
+    let is_owned = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
+    let parent = || Directory::open(path.parent().unwrap_or(Path::new("")));
+    Ok(is_link && is_owned && parent()?.others()?.is_none())
 }
 
 /// Who but this user and root may write to a directory with this status.
@@ -274,6 +290,13 @@ pub fn open_special(path: &Path) -> io::Result<Option<File>> {
                 "it is a link, and links are not followed; name the file itself".into(),
             ));
         }
+        FileType::BlockDevice | FileType::Directory | FileType::Socket => {
+            return Err(refused("it is a device or a directory; name a regular file".into()));
+        }
+        // Opening some devices has effects of its own: terminals and /dev/null have none.
+        FileType::CharacterDevice if !is_null(link.st_rdev) && !is_terminal(link.st_rdev) => {
+            return Err(refused("it is a device; name a regular file".into()));
+        }
         _ => {}
     }
     let nofollow = if is_standard { OFlags::empty() } else { OFlags::NOFOLLOW };
@@ -285,7 +308,7 @@ pub fn open_special(path: &Path) -> io::Result<Option<File>> {
     let stat = fstat(&file)?;
     let is_harmless = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Fifo => link.st_uid == geteuid().as_raw() || is_standard,
-        FileType::CharacterDevice => is_standard || is_null(stat.st_rdev) || rustix_tty(&file),
+        FileType::CharacterDevice => is_standard || is_null(stat.st_rdev) || is_terminal(stat.st_rdev),
         FileType::RegularFile => is_standard,
         _ => is_standard && FileType::from_raw_mode(stat.st_mode) == FileType::Socket,
     };
@@ -301,7 +324,7 @@ fn is_null(device: u64) -> bool {
     (rustix::fs::major(device), rustix::fs::minor(device)) == (1, 3)
 }
 
-fn rustix_tty(file: &OwnedFd) -> bool {
-    use std::io::IsTerminal as _;
-    file.is_terminal()
+/// Whether a device number is that of a terminal: TTYs, consoles, serial lines and pseudoterminals.
+fn is_terminal(device: u64) -> bool {
+    matches!(rustix::fs::major(device), 4 | 5 | 136..=143)
 }
