@@ -44,7 +44,7 @@ fn name(list: &Value, running: &RunningFake) -> String {
 
 #[test]
 fn command_lines_of_many_words_are_read_up_to_bound() {
-    let words = ["-qmp", "chardev:x", "-chardev", "a"].repeat(40_000);
+    let words = ["-qmp", "chardev:x", "-chardev", "a"].repeat(28_000);
     let all: Vec<_> =
         (0..20).map(|_| fake().args(["-name", "many"]).args(&words).start().unwrap()).collect();
     let (list, said, took) = vms();
