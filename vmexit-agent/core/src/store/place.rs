@@ -181,7 +181,8 @@ impl Directory {
 /// Whether a path is a link that only root and this user can change.
 fn is_trusted_link(path: &Path) -> io::Result<bool> {
     let stat = rustix::fs::lstat(path)?;
-    let is_link = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Symlink;
+    let is_link =
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Symlink;
     let is_owned = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
     let parent = || Directory::open(path.parent().unwrap_or(Path::new("")));
     Ok(is_link && is_owned && parent()?.others()?.is_none())
@@ -308,7 +309,9 @@ pub fn open_special(path: &Path) -> io::Result<Option<File>> {
     let stat = fstat(&file)?;
     let is_harmless = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Fifo => link.st_uid == geteuid().as_raw() || is_standard,
-        FileType::CharacterDevice => is_standard || is_null(stat.st_rdev) || is_terminal(stat.st_rdev),
+        FileType::CharacterDevice => {
+            is_standard || is_null(stat.st_rdev) || is_terminal(stat.st_rdev)
+        }
         FileType::RegularFile => is_standard,
         _ => is_standard && FileType::from_raw_mode(stat.st_mode) == FileType::Socket,
     };
