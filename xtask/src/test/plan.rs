@@ -284,7 +284,7 @@ mod tests {
         let targets = test_targets().unwrap();
         let units = "vmexit-agent vmexit-bench vmexit-build vmexit-common vmexit-core vmexit-view xtask \
                      xtask-labs:";
-        let end_to_end = "vmexit-tests: --lib --bin vmexit-vcpus";
+        let end_to_end = "vmexit-tests: --lib --bin vmexit-fake-vmm --bin vmexit-vcpus";
         assert_eq!(runs_of(&targets, "unit", ""), [units, end_to_end, "vmexit-tests: --doc"]);
         assert_eq!(
             runs_of(&targets, "unit", "findings_page"),
