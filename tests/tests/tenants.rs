@@ -100,7 +100,7 @@ fn hanging_and_lying_qmp_sockets_delay_no_interval() {
     let start = |number: usize| {
         let socket = directory.path().join(number.to_string());
         let qmp = format!("unix:{},server=on,wait=off", socket.display());
-        let how = if number % 2 == 0 { FakeQmp::Hangs } else { FakeQmp::Lies };
+        let how = if number.is_multiple_of(2) { FakeQmp::Hangs } else { FakeQmp::Lies };
         fake().args(["-qmp", &qmp]).qmp(&socket, how).start().unwrap()
     };
     let _all: Vec<_> = (0..20).map(start).collect();
