@@ -113,7 +113,7 @@ impl Maps {
         true
     }
 
-    /// Waits for the answers of all queries, at most [`LONGEST_WAIT`]. After a failure the previous map stays. A failure
+    /// Waits for the answers of all queries, at most ten seconds. After a failure the previous map stays. A failure
     /// is logged as a warning, unless the previous one was the same or the VM has ended.
     pub async fn wait(&mut self) {
         self.collect(|_| true).await;
