@@ -196,7 +196,7 @@ impl SmallDisk {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "vmexit-test"]).arg(directory.path());
+        mount.args(["-t", "tmpfs", "-o", "size=1m,mode=700", "vmexit-test"]).arg(directory.path());
         assert!(mount.status().unwrap().success());
         Self(directory)
     }
