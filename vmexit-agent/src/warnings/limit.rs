@@ -19,12 +19,12 @@ const TOTAL_INTERVAL: Duration = Duration::from_millis(1_200);
 /// Number of kinds that are told apart; all others are of one kind.
 const MAX_KINDS: usize = 64;
 
-/// Kind of a message: the line of the source that logs it.
+/// MessageKind of a message: the line of the source that logs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Kind(u64);
+pub(super) struct MessageKind(u64);
 
-impl Kind {
-    /// Kind of all messages beyond [`MAX_KINDS`].
+impl MessageKind {
+    /// MessageKind of all messages beyond [`MAX_KINDS`].
     const OTHER: Self = Self(0);
 
     pub(super) fn of(record: &Record<'_>) -> Self {
@@ -35,7 +35,7 @@ impl Kind {
 
 /// What to do with a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Admission {
     /// Write it. So many of its kind were left out before it.
     Write(u64),
     /// Pass it to [`Limiter::keep`]: it is the first of its kind to be left out.
@@ -46,14 +46,14 @@ pub(super) enum Verdict {
 
 /// Limit on a rate, after a burst (generic cell rate algorithm).
 #[derive(Clone, Copy)]
-struct Bucket {
+struct RateLimit {
     /// Time at which the bucket is full again.
     full: Option<Instant>,
     burst: u32,
     interval: Duration,
 }
 
-impl Bucket {
+impl RateLimit {
     const fn new(burst: u32, interval: Duration) -> Self {
         Self { full: None, burst, interval }
     }
@@ -67,7 +67,7 @@ impl Bucket {
 
 /// State of a kind.
 struct KindState<M> {
-    bucket: Bucket,
+    bucket: RateLimit,
     /// Messages left out since the last one that was written.
     left_out: u64,
     /// The first of them.
@@ -76,17 +76,17 @@ struct KindState<M> {
 
 /// Counts messages by kind and decides which are written. `M` is a message.
 pub(super) struct Limiter<M> {
-    kinds: Option<HashMap<Kind, KindState<M>>>,
-    total: Bucket,
+    kinds: Option<HashMap<MessageKind, KindState<M>>>,
+    total: RateLimit,
 }
 
 impl<M> Limiter<M> {
     pub(super) const fn new() -> Self {
-        Self { kinds: None, total: Bucket::new(TOTAL_BURST, TOTAL_INTERVAL) }
+        Self { kinds: None, total: RateLimit::new(TOTAL_BURST, TOTAL_INTERVAL) }
     }
 
     /// Decides on a message.
-    pub(super) fn admit(&mut self, kind: Kind, now: Instant) -> Verdict {
+    pub(super) fn admit(&mut self, kind: MessageKind, now: Instant) -> Admission {
         let total = self.total.after(now);
         let state = self.state(kind);
         match (state.bucket.after(now), total) {
@@ -95,17 +95,17 @@ impl<M> Limiter<M> {
                 state.first = None;
                 let left_out = std::mem::take(&mut state.left_out);
                 self.total.full = Some(total);
-                Verdict::Write(left_out)
+                Admission::Write(left_out)
             }
             _ => {
                 state.left_out += 1;
-                if state.left_out == 1 { Verdict::Keep } else { Verdict::LeaveOut }
+                if state.left_out == 1 { Admission::Keep } else { Admission::LeaveOut }
             }
         }
     }
 
     /// Keeps the first message of a kind that was left out, for [`Self::due`].
-    pub(super) fn keep(&mut self, kind: Kind, message: M) {
+    pub(super) fn keep(&mut self, kind: MessageKind, message: M) {
         let state = self.state(kind);
         if state.left_out > 0 {
             state.first.get_or_insert(message);
@@ -133,12 +133,12 @@ impl<M> Limiter<M> {
         states.filter_map(KindState::take).collect()
     }
 
-    fn state(&mut self, kind: Kind) -> &mut KindState<M> {
+    fn state(&mut self, kind: MessageKind) -> &mut KindState<M> {
         let kinds = self.kinds.get_or_insert_default();
         let is_known = kinds.contains_key(&kind);
-        let kind = if is_known || kinds.len() < MAX_KINDS { kind } else { Kind::OTHER };
+        let kind = if is_known || kinds.len() < MAX_KINDS { kind } else { MessageKind::OTHER };
         kinds.entry(kind).or_insert_with(|| KindState {
-            bucket: Bucket::new(BURST, INTERVAL),
+            bucket: RateLimit::new(BURST, INTERVAL),
             left_out: 0,
             first: None,
         })
@@ -160,13 +160,18 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Number of messages that are written of so many.
-    fn written(limiter: &mut Limiter<u64>, kind: Kind, messages: u64, now: Instant) -> usize {
+    fn written(
+        limiter: &mut Limiter<u64>,
+        kind: MessageKind,
+        messages: u64,
+        now: Instant,
+    ) -> usize {
         let verdicts = (0..messages).map(|number| match limiter.admit(kind, now) {
-            Verdict::Keep => {
+            Admission::Keep => {
                 limiter.keep(kind, number);
                 false
             }
-            verdict => matches!(verdict, Verdict::Write(_)),
+            verdict => matches!(verdict, Admission::Write(_)),
         });
         verdicts.filter(|&written| written).count()
     }
@@ -174,12 +179,15 @@ mod tests {
     #[test]
     fn admit_of_one_kind_writes_burst_then_one_per_interval() {
         let (mut limiter, now) = (Limiter::new(), Instant::now());
-        assert_eq!(written(&mut limiter, Kind(1), 17_500, now), BURST as usize);
-        assert_eq!(limiter.admit(Kind(2), now), Verdict::Write(0), "another kind");
+        assert_eq!(written(&mut limiter, MessageKind(1), 17_500, now), BURST as usize);
+        assert_eq!(limiter.admit(MessageKind(2), now), Admission::Write(0), "another kind");
         let later = now + INTERVAL;
-        assert_eq!(limiter.admit(Kind(1), later), Verdict::Write(17_500 - u64::from(BURST)));
-        assert_eq!(limiter.admit(Kind(1), later), Verdict::Keep);
-        assert_eq!(limiter.admit(Kind(1), later + INTERVAL), Verdict::Write(1));
+        assert_eq!(
+            limiter.admit(MessageKind(1), later),
+            Admission::Write(17_500 - u64::from(BURST))
+        );
+        assert_eq!(limiter.admit(MessageKind(1), later), Admission::Keep);
+        assert_eq!(limiter.admit(MessageKind(1), later + INTERVAL), Admission::Write(1));
     }
 
     #[test]
@@ -188,7 +196,7 @@ mod tests {
         let mut sum = 0;
         for second in 0..60 {
             for kind in 1..10_000 {
-                sum += written(&mut limiter, Kind(kind), 1, start + SECOND * second);
+                sum += written(&mut limiter, MessageKind(kind), 1, start + SECOND * second);
             }
         }
         assert!((50..=100).contains(&sum), "{sum}");
@@ -199,11 +207,11 @@ mod tests {
     #[test]
     fn due_returns_first_left_out_message_and_number_of_others() {
         let (mut limiter, now) = (Limiter::new(), Instant::now());
-        written(&mut limiter, Kind(1), u64::from(BURST) + 5, now);
+        written(&mut limiter, MessageKind(1), u64::from(BURST) + 5, now);
         assert_eq!(limiter.due(now), []);
         assert_eq!(limiter.due(now + INTERVAL), [(u64::from(BURST), 4)]);
         assert_eq!(limiter.due(now + 2 * INTERVAL), []);
-        written(&mut limiter, Kind(1), 2 * u64::from(BURST), now);
+        written(&mut limiter, MessageKind(1), 2 * u64::from(BURST), now);
         assert_eq!(limiter.rest().len(), 1);
     }
 }

@@ -16,7 +16,7 @@ use log::{Level, Log, Metadata, Record};
 use vmexit_core::escape;
 
 use self::{
-    limit::{Kind, Limiter, Verdict},
+    limit::{Admission, Limiter, MessageKind},
     writer::Queue,
 };
 
@@ -118,16 +118,16 @@ impl Log for HoldingLogger {
         if !is_limited(record.level()) {
             return LogMessage::of(record).deliver();
         }
-        let kind = Kind::of(record);
+        let kind = MessageKind::of(record);
         let verdict = limiter().admit(kind, Instant::now());
         match verdict {
-            Verdict::Write(left_out) => LogMessage::of(record).with_left_out(left_out).deliver(),
-            Verdict::Keep => {
+            Admission::Write(left_out) => LogMessage::of(record).with_left_out(left_out).deliver(),
+            Admission::Keep => {
                 let message = LogMessage::of(record);
                 limiter().keep(kind, message);
                 QUEUE.start(write_due);
             }
-            Verdict::LeaveOut => {}
+            Admission::LeaveOut => {}
         }
     }
 

@@ -21,6 +21,13 @@ pub use self::{
     step::{Count, Step},
 };
 
+/// Maximum number of rows per vCPU: a stats block has about 200, and imports make no more than
+/// this.
+pub(crate) const MOST_ROWS: usize = 1 << 10;
+/// Maximum number of rows by reason, and of rows by detail, of a vCPU in a sum or an import. Rows beyond it
+/// are added to the `other` row of their kind, of which there are fewer than 16.
+pub(crate) const MOST_TABLE_ROWS: usize = MOST_ROWS / 2 - 16;
+
 /// All counters of the kernel side at one instant.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {

@@ -7,8 +7,7 @@ use vmexit_common::key::Key;
 
 use super::line::{ParsedEvent, PerfLine};
 use crate::{
-    counters::{Durations, RowInterval, Thread, VcpuInterval},
-    store::MOST_ROWS,
+    counters::{Durations, MOST_TABLE_ROWS, RowInterval, Thread, VcpuInterval},
     vendor::Vendor,
 };
 
@@ -121,10 +120,9 @@ fn row<'a>(
     key: Key,
     room: &mut usize,
 ) -> &'a mut RowInterval {
-    /// Maximum number of rows of a table, leaving room for the `other` rows.
-    const MOST: usize = MOST_ROWS / 2 - 16;
     let is_new = !rows.contains_key(&key);
-    let key = if is_new && (rows.len() >= MOST || *room == 0) { key.other() } else { key };
+    let key =
+        if is_new && (rows.len() >= MOST_TABLE_ROWS || *room == 0) { key.other() } else { key };
     rows.entry(key).or_insert_with(|| {
         *room = room.saturating_sub(1);
         RowInterval {

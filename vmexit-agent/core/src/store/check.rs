@@ -4,7 +4,7 @@ use vmexit_common::key::Kind;
 
 use super::ENDED;
 use crate::{
-    counters::{RowInterval, VcpuInterval},
+    counters::{MOST_ROWS, RowInterval, VcpuInterval},
     measurement::Measurement,
 };
 
@@ -12,9 +12,6 @@ use crate::{
 const MOST_VMS: usize = 1 << 14;
 /// Maximum number of vCPU threads, including those that ended.
 pub(super) const MOST_VCPUS: usize = 1 << 16;
-/// Maximum number of rows per vCPU: a stats block has about 200, and imports make no more than
-/// this.
-pub(crate) const MOST_ROWS: usize = 1 << 10;
 /// Maximum number of names of exit reasons: the kernel has about 200.
 const MOST_NAMES: usize = 1 << 12;
 /// Maximum number of steps.

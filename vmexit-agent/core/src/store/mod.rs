@@ -7,5 +7,5 @@ pub mod file;
 pub mod place;
 mod sum;
 
-pub(crate) use self::check::{MOST_ROWS, check};
+pub(crate) use self::check::check;
 pub use self::sum::{ENDED, MeasurementSum};

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use vmexit_common::key::Kind;
 
 use super::{Interval, RowInterval, Thread, VcpuInterval, position_near};
-use crate::{store::MOST_ROWS, timing::Shares};
+use crate::{counters::MOST_TABLE_ROWS, timing::Shares};
 
 impl Interval {
     /// Adds the next interval, which began `gap_ns` nanoseconds after this one ended.
@@ -47,10 +47,6 @@ impl Interval {
     }
 }
 
-/// Maximum number of rows by reason, and of rows by detail, of a vCPU in a sum. Rows beyond it are added to the
-/// `other` row of their kind, of which there are fewer than 16.
-const MOST_SUM_ROWS: usize = MOST_ROWS / 2 - 16;
-
 impl VcpuInterval {
     /// Adds the next interval of the same thread, or an interval of another thread of the same VM.
     pub(crate) fn extend(&mut self, next: Self, shares: Shares) {
@@ -71,7 +67,7 @@ fn extend_rows(rows: &mut Vec<RowInterval>, next: Vec<RowInterval>, shares: Shar
     let mut expected = 0;
     for mut row in next {
         let mut at = position_near(rows, expected, |known| known.key == row.key);
-        let is_full = rows.len() >= MOST_SUM_ROWS && row.key.kind() != Some(Kind::Other);
+        let is_full = rows.len() >= MOST_TABLE_ROWS && row.key.kind() != Some(Kind::Other);
         if at == rows.len() && is_full {
             row.key = row.key.other();
             at = position_near(rows, rows.len() - 1, |known| known.key == row.key);
