@@ -9,6 +9,7 @@
 
 use std::{
     fs,
+    os::unix::fs::chown,
     path::Path,
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -110,6 +111,17 @@ fn qmp_socket_in_every_command_line_form_answers() {
         assert_eq!(vm.monitors.len(), 1, "{way:?}: {:?}", vm.monitors);
         assert_answers(&vm);
     }
+}
+
+#[test]
+fn qmp_socket_file_of_other_user_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut started = StartedQemu::here(directory.path(), &["-qmp", "unix:q,server=on,wait=off"]);
+    let vm = started.vm();
+    assert_answers(&vm);
+    chown(directory.path().join("q"), Some(12_345), None).unwrap();
+    let failure = failure(ask(&vm, monitor::DEFAULT_PATIENCE));
+    assert!(matches!(failure, Failure::Socket(SocketError::OtherUser(12_345, _))), "{failure}");
 }
 
 /// The socket is in a file system that only this QEMU sees, some behind a link that is dangling for others.
