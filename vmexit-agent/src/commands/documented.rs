@@ -69,14 +69,7 @@ fn documented_commands_parse() {
     let helps = Cli::command();
     let helps = helps.get_subcommands().filter_map(|command| command.get_after_help());
     // A line that ends in a backslash goes on in the next one.
-    let joined = |text: String| -> String {
-        let parts: Vec<&str> = text.split("\\\n").collect();
-        parts
-            .iter()
-            .enumerate()
-            .map(|(at, part)| if at > 0 { part.trim_start() } else { part })
-            .collect()
-    };
+    let joined = |text: String| text.split("\\\n").map(str::trim_start).collect::<String>();
     let texts: Vec<String> = pages.chain(helps.map(ToString::to_string)).map(joined).collect();
     let lines: Vec<Documented<'_>> = texts.iter().flat_map(|text| commands(text)).collect();
     assert!(lines.len() > 80, "only {} command lines found", lines.len());

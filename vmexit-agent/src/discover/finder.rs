@@ -66,18 +66,16 @@ impl Finder {
 
     fn request(&mut self, pids: &[u32]) {
         let now = Instant::now();
-        let failures = |pid: &u32| self.attempts.get(pid).map_or(0, |attempt| attempt.failures);
         let is_due = |pid: &u32| {
             self.attempts.get(pid).is_none_or(|attempt| attempt.due.is_some_and(|due| due <= now))
         };
         let mut wanted: Vec<u32> = pids.iter().copied().filter(is_due).collect();
-        wanted.sort_by_key(failures);
+        wanted.sort_by_key(|&pid| failures_of(&self.attempts, pid));
         wanted.truncate(MOST_PENDING.saturating_sub(self.pending()));
         for pid in wanted {
             let failures = failures_of(&self.attempts, pid);
             let is_sent = self.thread().is_some_and(|thread| thread.wanted.send(pid).is_ok());
-            let attempt = Attempt { failures, due: None };
-            self.attempts.insert(pid, attempt);
+            self.attempts.insert(pid, Attempt { failures, due: None });
             if !is_sent {
                 self.fail(pid);
             }

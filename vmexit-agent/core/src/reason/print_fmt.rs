@@ -83,8 +83,7 @@ enum Token<'a> {
 type Tokens<'a> = Peekable<vec::IntoIter<Token<'a>>>;
 
 fn tokens(text: &str) -> Vec<Token<'_>> {
-    let end = (0..=MAX_TEXT.min(text.len())).rfind(|&at| text.is_char_boundary(at));
-    let mut rest = text.get(..end.unwrap_or(0)).unwrap_or_default().trim_start();
+    let mut rest = text[..text.floor_char_boundary(MAX_TEXT)].trim_start();
     let mut tokens = Vec::new();
     while let Some(first) = rest.chars().next() {
         let (token, length) = match first {

@@ -11,11 +11,11 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Mode, OFlags, Stat, fstat, linkat, mkdirat, open, openat, renameat, statat,
-        unlinkat,
+        AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, linkat, lstat, major, minor,
+        mkdirat, open, openat, renameat, statat, unlinkat,
     },
     io::Errno,
-    process::geteuid,
+    process::{getegid, geteuid},
 };
 
 /// Mode of all files: names of VMs are confidential.
@@ -160,7 +160,7 @@ impl Directory {
         // A directory that can be written but not read is not swept.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = openat(&self.fd, ".", flags, Mode::empty());
-        let Ok(entries) = opened.and_then(rustix::fs::Dir::new) else { return Ok(()) };
+        let Ok(entries) = opened.and_then(Dir::new) else { return Ok(()) };
         for entry in entries.flatten() {
             let found = entry.file_name().to_bytes();
             let Some(found) =
@@ -180,9 +180,8 @@ impl Directory {
 
 /// Whether a path is a link that only root and this user can change.
 fn is_trusted_link(path: &Path) -> io::Result<bool> {
-    let stat = rustix::fs::lstat(path)?;
-    let is_link =
-        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Symlink;
+    let stat = lstat(path)?;
+    let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
     let is_owned = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
     let parent = || Directory::open(path.parent().unwrap_or(Path::new("")));
     Ok(is_link && is_owned && parent()?.others()?.is_none())
@@ -198,12 +197,12 @@ fn others(stat: &Stat) -> Option<String> {
     if mode.contains(Mode::WOTH) {
         return Some("every user".into());
     }
-    let own_group = stat.st_gid == 0 || stat.st_gid == rustix::process::getegid().as_raw();
+    let own_group = stat.st_gid == 0 || stat.st_gid == getegid().as_raw();
     (mode.contains(Mode::WGRP) && !own_group).then(|| format!("the group {}", stat.st_gid))
 }
 
 fn is_regular(stat: &Stat) -> bool {
-    rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
 fn partial_name(name: &OsStr) -> OsString {
@@ -274,12 +273,10 @@ impl Drop for Unfinished {
 /// # Errors
 /// It is a link or another device that is not to be written.
 pub fn open_special(path: &Path) -> io::Result<Option<File>> {
-    use rustix::fs::FileType;
-
     let is_standard = ["/dev/stdout", "/dev/stderr"].iter().any(|known| path == Path::new(known))
         || path.starts_with("/dev/fd")
         || path.starts_with("/proc/self/fd");
-    let link = match rustix::fs::lstat(path) {
+    let link = match lstat(path) {
         Ok(stat) => stat,
         Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -324,10 +321,10 @@ pub fn open_special(path: &Path) -> io::Result<Option<File>> {
 
 /// Whether a device number is that of /dev/null (Documentation/admin-guide/devices.txt).
 fn is_null(device: u64) -> bool {
-    (rustix::fs::major(device), rustix::fs::minor(device)) == (1, 3)
+    (major(device), minor(device)) == (1, 3)
 }
 
 /// Whether a device number is that of a terminal: TTYs, consoles, serial lines and pseudoterminals.
 fn is_terminal(device: u64) -> bool {
-    matches!(rustix::fs::major(device), 4 | 5 | 136..=143)
+    matches!(major(device), 4 | 5 | 136..=143)
 }
